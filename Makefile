@@ -1,0 +1,37 @@
+# `make train` and `make test` set up .venv by themselves. Options:
+#   PYTHON=python3.12        interpreter (3.11 or newer) for .venv
+#   TORCH_INDEX=URL          additional package index for torch, such as PyTorch's own with its small CPU builds
+#   ARGS="..."               further arguments of train.py and pytest
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: train test slow bench lint clean
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+train: $(READY)
+	$(VENV)/bin/python train.py $(ARGS)
+
+slow: $(READY)
+	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+bench: $(READY)
+	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, see PYTHON in the Makefile")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[train,report,pandas,dev]'
+	touch $@

@@ -1,0 +1,24 @@
+"""Published schedulers, one family a file, and the registry of them all."""
+
+from baselines.fastertransformer import fastertransformer
+from baselines.orca import orca
+from baselines.sarathi import sarathi
+from baselines.vllm_prefill_first import vllm_prefill_first
+from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.validation import check_choice
+
+REGISTRY: dict[str, Scheduler] = {
+    scheduler.name: scheduler for scheduler in (fastertransformer, vllm_prefill_first, orca, sarathi)
+}
+
+
+def get(name: str) -> Scheduler:
+    """The scheduler registered under `name`.
+
+    Raises:
+        ValueError: for an unknown name, with the closest known ones.
+    """
+    return REGISTRY[check_choice("scheduler", name, tuple(REGISTRY))]
+
+
+__all__ = ["REGISTRY", "fastertransformer", "get", "orca", "sarathi", "vllm_prefill_first"]

@@ -1,0 +1,28 @@
+"""FasterTransformer: prefill a batch of prompts, then decode it to the end (Table 1 of arXiv 2504.07347)."""
+
+from math import inf
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.primitives import decodes, whole_prompts
+from llmsched_env.simulator.scheduler import Param, Scheduler
+
+
+@compiled
+def compose(view):
+    """If any request is decoding: decodes only; else whole prompts, first come first served."""
+    if len(view.running) > 0:
+        decodes(view, view.running)
+    else:
+        whole_prompts(view)
+    return inf
+
+
+fastertransformer = Scheduler(
+    "fastertransformer",
+    compose,
+    params={"token_budget": Param(16384, 1, 131072, "tokens"), "max_num_seqs": Param(inf, 1, inf, "requests")},
+    work_conserving=False,
+    mixes_phases=False,
+    chunks_prefill=False,
+    reference="arXiv 2504.07347, section 4, Table 1",
+)

@@ -1,0 +1,27 @@
+"""Sarathi-Serve: every decode first, prompts in chunks with what is left (Table 1 of arXiv 2504.07347)."""
+
+from math import inf
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.primitives import ALL, chunks, decodes
+from llmsched_env.simulator.scheduler import Param, Scheduler
+
+
+@compiled
+def compose(view):
+    """One token for each decoding request, then prefill chunks, finishing the oldest prompt before the next."""
+    decodes(view, view.running)
+    chunks(view, view.running, ALL)
+    chunks(view, view.waiting, ALL)
+    return inf
+
+
+sarathi = Scheduler(
+    "sarathi",
+    compose,
+    params={"token_budget": Param(512, 1, 16384, "tokens"), "max_num_seqs": Param(inf, 1, inf, "requests")},
+    work_conserving=True,
+    mixes_phases=True,
+    chunks_prefill=True,
+    reference="arXiv 2504.07347, section 4, Table 1",
+)

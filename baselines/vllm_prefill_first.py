@@ -1,0 +1,31 @@
+"""vLLM as of 2023: prompts before decodes, never in one batch (Table 1 of arXiv 2504.07347)."""
+
+from math import inf
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.primitives import decodes, prompt_pending, whole_prompts
+from llmsched_env.simulator.scheduler import Param, Scheduler
+
+
+@compiled
+def compose(view):
+    """If any prompt is pending: whole prompts only, first come first served; else decodes only.
+
+    The paper's model has no memory limit; with one, a prompt for which there is no memory is not pending.
+    """
+    if prompt_pending(view):
+        whole_prompts(view)
+    else:
+        decodes(view, view.running)
+    return inf
+
+
+vllm_prefill_first = Scheduler(
+    "vllm_prefill_first",
+    compose,
+    params={"token_budget": Param(16384, 1, 131072, "tokens"), "max_num_seqs": Param(inf, 1, inf, "requests")},
+    work_conserving=False,
+    mixes_phases=False,
+    chunks_prefill=False,
+    reference="arXiv 2504.07347, section 4, Table 1",
+)

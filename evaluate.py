@@ -1,0 +1,186 @@
+"""Compare schedulers and trained agents: a table on the screen, and a report in one HTML file.
+
+python evaluate.py --schedulers orca,"sarathi(token_budget=256)" --loads 0.8,0.95
+python evaluate.py --workloads trace.csv --loads recorded --agent runs/mine/model.zip
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import baselines
+from llmsched_env.evaluation import TEST_SEEDS, compare, seed_range, text_table, write_report
+from llmsched_env.evaluation.cell import Load
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.slo import SLO
+from llmsched_env.workloads import Workload, load_trace, preset
+
+DEFAULT_SCHEDULERS = "fastertransformer,vllm_prefill_first,orca,sarathi"
+DEFAULT_ENGINE = "llama-3.1-8b_h100-80gb_tp1_aic"
+DEFAULT_REFERENCE = "sarathi"
+
+
+def parse_schedulers(text: str) -> dict[str, Scheduler]:
+    """Schedulers of a list such as `orca,sarathi(token_budget=256)`, by what was written for each.
+
+    Raises:
+        ValueError: for anything but names from the registry with numbers as parameters.
+    """
+    try:
+        items = ast.parse(f"[{text}]", mode="eval").body.elts  # type: ignore[attr-defined]
+        return {ast.unparse(item).replace(" ", ""): _scheduler(item) for item in items}
+    except (SyntaxError, AttributeError, TypeError):
+        raise ValueError(f"--schedulers {text!r}; must be like orca,sarathi(token_budget=256)") from None
+
+
+def _scheduler(item: ast.expr) -> Scheduler:
+    if isinstance(item, ast.Call) and not item.args:
+        values = {keyword.arg: ast.literal_eval(keyword.value) for keyword in item.keywords}
+        return baselines.get(item.func.id)(**values)  # type: ignore[attr-defined]
+    return baselines.get(item.id)  # type: ignore[attr-defined]
+
+
+def parse_workloads(text: str, horizon: float) -> dict[str, Workload]:
+    """Workloads of a list of preset names and trace files, by name.
+
+    Raises:
+        ValueError: for an unknown preset or a malformed trace.
+        FileNotFoundError: for a path (a name with a suffix or a slash) that does not exist.
+    """
+    workloads = {}
+    for name in text.split(","):
+        is_path = bool(Path(name).suffix) or "/" in name
+        workload = load_trace(name) if is_path else preset(name, horizon=horizon)
+        workloads[workload.name] = workload
+    return workloads
+
+
+def parse_loads(text: str) -> list[Load]:
+    """Loads of a list of numbers and `recorded`.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    try:
+        return [item if item == "recorded" else float(item) for item in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--loads {text!r}; must be a list of numbers > 0 and 'recorded'") from None
+
+
+def parse_slo(text: str) -> SLO:
+    """SLO of a list such as `ttft=1,tpot=0.1`, in seconds.
+
+    Raises:
+        ValueError: for an unknown name or a limit that is not a number above 0.
+    """
+    try:
+        limits = {name: float(limit) for name, limit in (item.split("=") for item in text.split(","))}
+    except ValueError:
+        limits = {}
+    if not limits or not limits.keys() <= {"ttft", "tpot", "e2el"}:
+        raise ValueError(f"--slo {text!r}; must be like ttft=1,tpot=0.1: limits of ttft, tpot and e2el in seconds")
+    return SLO(**limits)
+
+
+def load_agents(paths: Sequence[str]) -> dict[str, Scheduler]:
+    """Trained agents, by the last folder and name of their files."""
+    if not paths:
+        return {}
+    from agents import load_agent  # here, so that comparing baselines does not need torch
+
+    return {"/".join(Path(path).with_suffix("").parts[-2:]): load_agent(path) for path in paths}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(description="Compare schedulers and trained agents on shared workloads.")
+    p.add_argument(
+        "--schedulers",
+        default=DEFAULT_SCHEDULERS,
+        metavar="LIST",
+        help="names, with parameters in brackets if wanted: sarathi(token_budget=256) (default: %(default)s)",
+    )
+    p.add_argument("--agent", nargs="+", default=[], metavar="FILE", help="trained agents to compare as well")
+    p.add_argument(
+        "--workloads", default="azure-chat", metavar="LIST", help="presets and trace files (default: %(default)s)"
+    )
+    p.add_argument(
+        "--loads",
+        default="0.8,0.95",
+        metavar="LIST",
+        help="rates over the reference capacity; 'recorded': as the workload is (default: %(default)s)",
+    )
+    p.add_argument(
+        "--seeds", type=int, default=10, metavar="N", help="seeds of random workloads (default: %(default)s)"
+    )
+    p.add_argument("--engine", default=DEFAULT_ENGINE, metavar="PROFILE", help="GPU profile (default: %(default)s)")
+    p.add_argument(
+        "--horizon",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="seconds of arrivals of random workloads; traces are run whole (default: %(default)g)",
+    )
+    p.add_argument(
+        "--slo",
+        metavar="LIMITS",
+        help="limits for all requests in seconds, as ttft=1,tpot=0.1 (default: those of the workload)",
+    )
+    p.add_argument(
+        "--reference",
+        metavar="NAME",
+        help=f"scheduler that the others are compared with (default: {DEFAULT_REFERENCE}, if it runs)",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/evaluation"),
+        metavar="FOLDER",
+        help="where report.html, table.txt and finished cells go (default: %(default)s)",
+    )
+    return p
+
+
+def evaluate(args: argparse.Namespace, command: str) -> Path:
+    """Run the comparison of a command line, print its table and return the path of the report."""
+    schedulers = parse_schedulers(args.schedulers) | load_agents(args.agent)
+    reference = args.reference or (DEFAULT_REFERENCE if DEFAULT_REFERENCE in schedulers else None)
+    if reference is not None and reference not in schedulers:
+        raise ValueError(f"--reference {reference!r}; must be one of {', '.join(schedulers)}")
+    comparison = compare(
+        schedulers,
+        parse_workloads(args.workloads, args.horizon),
+        parse_loads(args.loads),
+        seed_range(TEST_SEEDS, args.seeds),
+        EngineConfig.for_gpu(args.engine),
+        slo=None if args.slo is None else parse_slo(args.slo),
+        folder=args.out,
+    )
+    table = text_table(comparison, reference)
+    (args.out / "table.txt").write_text(table, encoding="utf-8")
+    print(text_table(comparison, reference, color=True) if sys.stdout.isatty() else table)
+    return write_report(comparison, args.out / "report.html", reference=reference, command=command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    p = parser()
+    args = p.parse_args(arguments)
+    try:
+        report = evaluate(args, shlex.join(["python", "evaluate.py", *arguments]))
+    except (ValueError, FileNotFoundError) as error:
+        p.error(str(error))
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted. The same command goes on where this one stopped.")
+    print(f"Report: {report.resolve()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Schedulers side by side: every scheduler on the same workloads, loads and seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import platform
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+from tqdm import tqdm
+
+from llmsched_env.evaluation.cell import Cell, Key, Load, load_text
+from llmsched_env.metrics import stability
+from llmsched_env.simulator.compiled import source_digest
+from llmsched_env.simulator.simulate import simulate_many
+from llmsched_env.theory import capacity
+from llmsched_env.validation import check_choice, check_number
+
+if TYPE_CHECKING:
+    from llmsched_env.simulator.config import EngineConfig
+    from llmsched_env.simulator.scheduler import Scheduler
+    from llmsched_env.slo import SLO
+    from llmsched_env.workloads.table import RequestTable
+    from llmsched_env.workloads.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """All cells, and what was run.
+
+    Attributes:
+        cells: by (scheduler, workload, load), in the order of the run.
+        settings: what each scheduler is, with its parameters.
+        notes: where the parameters of a scheduler come from.
+        engine: the machine.
+        slo: limits for all requests; None: each request's own.
+        horizon: clock in s at which runs stopped; None: they drained.
+        versions: of what the numbers depend on.
+    """
+
+    cells: dict[Key, Cell]
+    settings: dict[str, str]
+    notes: dict[str, str]
+    engine: EngineConfig
+    slo: SLO | None
+    horizon: float | None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def schedulers(self) -> list[str]:
+        """Names of the schedulers, in order."""
+        return list(dict.fromkeys(scheduler for scheduler, _, _ in self.cells))
+
+    def blocks(self) -> Iterator[tuple[str, Load, list[Cell]]]:
+        """(workload, load, cells of all schedulers) one after the other."""
+        for workload, load in dict.fromkeys(key[1:] for key in self.cells):
+            yield workload, load, [self.cells[name, workload, load] for name in self.schedulers]
+
+
+def compare(
+    schedulers: Mapping[str, Scheduler],
+    workloads: Mapping[str, Workload],
+    loads: Sequence[Load],
+    seeds: Sequence[int],
+    engine: EngineConfig,
+    *,
+    slo: SLO | None = None,
+    horizon: float | None = None,
+    folder: str | Path | None = None,
+    notes: Mapping[str, str] | None = None,
+    progress: bool = True,
+) -> Comparison:
+    """Run every scheduler on the same workloads and reduce each run to its metrics.
+
+    With a `folder`, every finished (scheduler, workload, load) is kept in `folder/cells`, and found again by a digest
+    of all that determines it: sources, scheduler, requests, engine, seeds, limits. So an interrupted comparison goes
+    on where it stopped, and one with more schedulers runs only those that are new.
+
+    Args:
+        schedulers: by the name to print.
+        workloads: by the name to print.
+        loads: fractions of the reference capacity; "recorded" runs a workload at its own rate.
+        seeds: seeds of the workloads; a workload that is the same for all of them (a trace) runs once.
+        engine: the machine.
+        slo: limits for all requests; None: each request's own.
+        horizon: clock in s at which to stop; None drains, so that every latency is known.
+        folder: where to keep finished cells; None keeps nothing.
+        notes: where the parameters of a scheduler come from, by name, for the report.
+        progress: whether to show progress bars.
+
+    Raises:
+        ValueError: if there is nothing to run, a load is not above 0, or a note names an unknown scheduler.
+    """
+    _check(schedulers, workloads, loads, seeds, notes or {})
+    cells: dict[Key, Cell] = {}
+    total = len(schedulers) * len(workloads) * len(loads)
+    with tqdm(total=total, unit="cell", dynamic_ncols=True, disable=not progress) as bar:
+        for (workload_name, workload), load in product(workloads.items(), loads):
+            offered = workload if load == "recorded" else workload.at_load(load, engine)
+            distinct, requests_digest = _distinct_seeds(offered, seeds)
+            for name, scheduler in schedulers.items():
+                key = (name, workload_name, load)
+                bar.set_description(f"{name} on {workload_name} at {load_text(load)}")
+                run = _Run(scheduler, offered, engine, distinct, slo, horizon, progress)
+                cells[key] = run.cell(key) if folder is None else run.kept_cell(key, Path(folder), requests_digest)
+                bar.update()
+    return Comparison(
+        cells=cells,
+        settings={name: describe(scheduler) for name, scheduler in schedulers.items()},
+        notes={name: _origin(scheduler) for name, scheduler in schedulers.items()} | dict(notes or {}),
+        engine=engine,
+        slo=slo,
+        horizon=horizon,
+        versions={
+            "sources": source_digest(),
+            "Python": platform.python_version(),
+            "numpy": np.__version__,
+            "numba": numba.__version__,
+        },
+    )
+
+
+def describe(scheduler: Scheduler) -> str:
+    """A scheduler with the values of all its parameters."""
+    values = zip(scheduler.params, scheduler.param_values(), strict=True)
+    text = f"{scheduler.name}({', '.join(f'{name}={value:g}' for name, value in values)})"
+    controller = scheduler.controller
+    if controller is None:
+        return text
+    when = "before every batch" if controller.interval is None else f"every {controller.interval:g} s"
+    return f"{text}, parameters set {when} by {type(controller).__name__}"
+
+
+def _origin(scheduler: Scheduler) -> str:
+    if scheduler.controller is not None:
+        return "trained"
+    return "set for this comparison" if scheduler.values else "published defaults"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What makes one cell."""
+
+    scheduler: Scheduler
+    workload: Workload
+    engine: EngineConfig
+    seeds: tuple[int, ...]
+    slo: SLO | None
+    horizon: float | None
+    progress: bool
+
+    def cell(self, key: Key) -> Cell:
+        """Simulate all seeds and reduce them to numbers."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "(?s).*stalled", RuntimeWarning)  # the cell says so
+            results = simulate_many(
+                self.scheduler, self.workload, self.engine, self.seeds, self.horizon, progress=self.progress
+            )
+        summaries = [result.summary(self.slo) for result in results]
+        return Cell(
+            *key,
+            rate=self.workload.rate,
+            capacity=results[0].capacity,
+            seeds=self.seeds,
+            metrics={name: tuple(summary[name] for summary in summaries) for name in summaries[0]},
+            stability=stability(results),
+            stalls=sum(result.stalled for result in results),
+            requests=results[0].requests,
+            end=results[0].end,
+        )
+
+    def kept_cell(self, key: Key, folder: Path, requests_digest: str) -> Cell:
+        """The cell from the folder if it is there, else simulated and put there."""
+        what = (requests_digest, _scheduler_digest(self.scheduler), self.engine, self.seeds, self.slo, self.horizon)
+        digest = hashlib.sha256(repr((source_digest(), *_REDUCTION, *what)).encode()).hexdigest()[:16]
+        name = "_".join(re.sub(r"[^\w.=-]+", "-", part) for part in (*key[:2], load_text(key[2]), digest))
+        path = folder / "cells" / f"{name}.npz"
+        if path.exists():
+            return Cell.from_file(path)
+        new = self.cell(key)
+        new.save(path)
+        return new
+
+
+def _distinct_seeds(workload: Workload, seeds: Sequence[int]) -> tuple[tuple[int, ...], str]:
+    """All seeds, or only the first if every seed gives the same requests; and a digest of these requests."""
+    digests = [_table_digest(workload.sample(seed)) for seed in seeds]
+    if len(set(digests)) == 1:
+        return (seeds[0],), digests[0]
+    return tuple(seeds), hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _table_digest(table: RequestTable) -> str:
+    digest = hashlib.sha256()
+    for column in fields(table):
+        digest.update(np.ascontiguousarray(getattr(table, column.name), dtype=float).tobytes())
+    return digest.hexdigest()
+
+
+def _scheduler_digest(scheduler: Scheduler) -> tuple[Any, ...]:
+    """What determines the scheduler beyond the sources of this package: user code, parameters, learned weights."""
+    compose = getattr(scheduler.compose, "py_func", scheduler.compose)
+    weights = None
+    if scheduler.controller is not None:
+        weights = getattr(scheduler.controller, "digest", None)
+        if weights is None:
+            raise ValueError(
+                f"scheduler {scheduler.name!r}: cells can only be kept if its controller has a `digest` that changes "
+                "with its weights; add one, or compare with folder=None"
+            )
+    code = [_source_of(compose), *([] if scheduler.controller is None else [_source_of(type(scheduler.controller))])]
+    return describe(scheduler), compose.__qualname__, code, weights
+
+
+def _source_of(thing: Any) -> str:
+    """Digest of the file that defines a module, class or function."""
+    return hashlib.sha256(Path(inspect.getfile(thing)).read_bytes()).hexdigest()
+
+
+_REDUCTION = [_source_of(part) for part in (stability, Cell, capacity)]  # what makes cells of rows
+
+
+def _check(
+    schedulers: Mapping[str, Any],
+    workloads: Mapping[str, Any],
+    loads: Sequence[Load],
+    seeds: Sequence[int],
+    notes: Mapping[str, str],
+) -> None:
+    for name, values in (("schedulers", schedulers), ("workloads", workloads), ("loads", loads), ("seeds", seeds)):
+        if not values:
+            raise ValueError(f"{name} is empty; at least one is needed")
+    for load in loads:
+        if load != "recorded":
+            check_number("load", load, above=0)
+    for name in notes:
+        check_choice("scheduler of a note", name, schedulers)

@@ -1,0 +1,178 @@
+"""The pictures of a comparison, each as SVG text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogFormatter
+
+from llmsched_env.evaluation.cell import Cell, load_text
+from llmsched_env.evaluation.compare import Comparison
+from llmsched_env.metrics import latencies, number_in_system
+
+# Okabe and Ito's palette, distinct for all common kinds of colour vision, darkened where it was faint on white.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#000000", "#7F7F7F")
+_DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (3, 1)), (0, (6, 1.2, 1.5, 1.2)))
+_MARKERS = "osD^vP*X"
+_POINTS = 400  # of a line: more cannot be seen, and would only make the file larger
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+_STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "font.size": 9,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.7,
+    "svg.hashsalt": "llmsched_env",
+}
+
+_LATENCY_NAMES = {"ttft": "Time to first token (s)", "tpot": "Time per output token (s)", "e2el": "E2E latency (s)"}
+_AGAINST_LOAD = (  # metric, title, scale, log y
+    ("request_throughput", "Request throughput (1/s)", 1, False),
+    ("request_goodput", "Goodput (good requests/s)", 1, False),
+    ("slo_attainment", "Requests that met their SLO (%)", 100, False),
+    ("mean_ttft_ms", "Mean TTFT (s)", 1e-3, True),
+    ("mean_tpot_ms", "Mean TPOT (ms)", 1, True),
+    ("mean_e2el_ms", "Mean E2E latency (s)", 1e-3, True),
+)
+
+
+def queue_over_time(comparison: Comparison, workload: str) -> str:
+    """Requests in the system over time, a panel a load; the first seed."""
+
+    def draw(axes: Axes, cells: list[Cell]) -> None:
+        last = max(cell.requests.arrival.max(initial=0.0) for cell in cells)
+        stop = min(1.5 * last, max(cell.end for cell in cells)) or 1.0
+        times = np.linspace(0, stop, _POINTS)
+        for cell, style in zip(cells, _styles(comparison), strict=True):
+            run = times[times <= cell.end]
+            axes.plot(run, number_in_system(cell.requests, run), **style)
+        if last < stop:
+            axes.axvline(last, color="#888888", linewidth=0.8)
+            axes.text(last, 0.03, "arrivals end ", transform=axes.get_xaxis_transform(), ha="right", color="#666666")
+        axes.set(title=_title(cells[0]), xlabel="Time (s)", ylabel="Requests in system", xlim=(0, stop))
+        axes.set_yscale("symlog", linthresh=10)
+        axes.yaxis.set_major_formatter(_PLAIN)
+        axes.set_ylim(bottom=0)
+
+    return _panels(comparison, [(cells, draw) for cells in _loads(comparison, workload)], columns=2)
+
+
+def latency_cdfs(comparison: Comparison, workload: str) -> str:
+    """Distributions of TTFT, TPOT and E2E latency, a row of panels a load; the first seed.
+
+    Fractions are of all requests that the latency could exist for, so a curve ends below 1 if some never got there.
+    """
+
+    def draw(name: str) -> Callable[[Axes, list[Cell]], None]:
+        def draw_one(axes: Axes, cells: list[Cell]) -> None:
+            for cell, style in zip(cells, _styles(comparison), strict=True):
+                rows = cell.requests
+                reached = np.sort(latencies(rows)[name])
+                population = np.count_nonzero(rows.output_tokens > 1) if name == "tpot" else len(rows)
+                shown = np.unique(np.linspace(0, len(reached) - 1, _POINTS).round().astype(int)) if len(reached) else []
+                axes.plot(reached[shown], (np.asarray(shown) + 1) / max(population, 1), **style)
+            axes.set(title=_title(cells[0]), xlabel=_LATENCY_NAMES[name], ylabel="Fraction of requests", ylim=(0, 1.02))
+            _log(axes, "x")
+
+        return draw_one
+
+    panels = [(cells, draw(name)) for cells in _loads(comparison, workload) for name in _LATENCY_NAMES]
+    return _panels(comparison, panels, columns=3)
+
+
+def against_load(comparison: Comparison, workload: str) -> str:
+    """Throughput and latency against load, with 95 % intervals over seeds; "" if the workload has no rate."""
+    spread = [cells for cells in _loads(comparison, workload) if np.isfinite(cells[0].rate)]
+    by_load = sorted(spread, key=lambda cells: cells[0].rate)
+    loads = [cells[0].rate / cells[0].capacity for cells in by_load]
+
+    def draw(metric: str, title: str, scale: float, log: bool) -> Callable[[Axes, list[Cell]], None]:
+        def draw_one(axes: Axes, _: list[Cell]) -> None:
+            count = len(comparison.schedulers)
+            gap = 0.08 * (max(loads) - min(loads) or 0.2) / count
+            for i, style in enumerate(_styles(comparison)):
+                mean, half_width = scale * np.array([cells[i].interval(metric) for cells in by_load]).T
+                x = np.array(loads) + gap * (i - (count - 1) / 2)  # side by side, so that no interval hides another
+                axes.errorbar(
+                    x, mean, np.nan_to_num(half_width), **style, marker=_MARKERS[i % 8], ms=4, elinewidth=1, capsize=2
+                )
+            if metric == "request_throughput":
+                offered = [cells[0].rate for cells in by_load]
+                axes.plot(loads, offered, color="#888888", linewidth=0.8, marker="_", zorder=0)
+                axes.annotate(
+                    "offered",
+                    (loads[-1], offered[-1]),
+                    (-6, -1),
+                    textcoords="offset points",
+                    ha="right",
+                    color="#666666",
+                )
+            axes.set(title=title, xlabel="Load (rate / reference capacity)")
+            axes.locator_params(axis="x", nbins=6)
+            if log:
+                _log(axes, "y")
+            else:
+                axes.set_ylim(bottom=0)
+
+        return draw_one
+
+    panels = [
+        (by_load[0], draw(*picture))
+        for picture in _AGAINST_LOAD
+        if any(np.isfinite(cell.metrics[picture[0]]).any() for cells in by_load for cell in cells)
+    ]
+    return _panels(comparison, panels, columns=3) if panels else ""
+
+
+def _loads(comparison: Comparison, workload: str) -> list[list[Cell]]:
+    return [cells for name, _, cells in comparison.blocks() if name == workload]
+
+
+def _title(cell: Cell) -> str:
+    return f"Load {load_text(cell.load)}"
+
+
+def _log(axes: Axes, name: Literal["x", "y"]) -> None:
+    """A logarithmic axis with plain numbers, and more of them where it spans less than a decade."""
+    axes.set(**{f"{name}scale": "log"})
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_formatter(_PLAIN)
+    axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.3)))
+
+
+def _styles(comparison: Comparison) -> Iterable[Mapping[str, Any]]:
+    """Colour and dash of each scheduler; the dashes alone tell eight apart in black and white."""
+    for i, name in enumerate(comparison.schedulers):
+        yield {"color": _COLORS[i % len(_COLORS)], "linestyle": _DASHES[(i + i // len(_COLORS)) % 4], "label": name}
+
+
+def _panels(
+    comparison: Comparison, panels: list[tuple[list[Cell], Callable[[Axes, list[Cell]], None]]], columns: int
+) -> str:
+    """A grid of panels under one legend."""
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 0.5 + 2.9 * rows), layout=ConstrainedLayoutEngine(h_pad=0.1))
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, (cells, draw) in zip(grid, panels, strict=False):
+            draw(axes, cells)
+        for axes in grid[len(panels) :]:
+            axes.remove()
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
+        output = io.StringIO()
+        figure.savefig(output, format="svg", metadata={"Date": None, "Creator": None})
+    return output.getvalue()

@@ -1,0 +1,179 @@
+"""A comparison as one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from llmsched_env.evaluation import plots, table
+from llmsched_env.evaluation.cell import load_text
+from llmsched_env.evaluation.compare import Comparison
+from llmsched_env.metrics import STABILITY_THRESHOLD
+from llmsched_env.slo import SLO
+
+_TERMS = (
+    ("TTFT", "time from arrival to the first output token"),
+    (
+        "TPOT",
+        "time per output token after the first: one value for each finished request of more than one output token",
+    ),
+    ("E2E", "time from arrival to the last output token"),
+    ("SLO met", "requests within every limit, of all that arrived; what never finished has missed"),
+    ("Goodput", "requests within every limit, per second"),
+    ("Requests, Output", "finished requests and their output tokens over the whole run, the time to drain included"),
+    (
+        "Load",
+        "offered rate over the reference capacity, which the machine and the token mix set, never a scheduler's own "
+        "parameters; about the most that any scheduler could sustain is load 1",
+    ),
+    (
+        "Stable",
+        "whether work piles up: growth of the backlog in the second half of the arrivals, as a fraction of the offered "
+        f"tokens per second; unstable (stable) if its 95 % interval (over seeds; for one trace over five spans of "
+        f"time) lies above (below) {STABILITY_THRESHOLD:.0%}, else undecided; a scheduler that stalled is unstable",
+    ),
+    ("±", "half width of the 95 % t-interval over seeds; every scheduler gets the same requests in each seed"),
+)
+
+
+def write_report(
+    comparison: Comparison,
+    path: str | Path,
+    *,
+    reference: str | None = None,
+    title: str = "Comparison of schedulers",
+    command: str | None = None,
+) -> Path:
+    """Write the report; it loads nothing from elsewhere, so it can be mailed or archived.
+
+    Args:
+        comparison: what to report.
+        path: the HTML file.
+        reference: scheduler that the others are compared with, seed by seed; None: no differences.
+        title: heading of the report.
+        command: the command line that made it.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: if `reference` is not in the comparison.
+    """
+    environment = Environment(
+        loader=PackageLoader("llmsched_env.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template("report.html.j2").render(
+        title=title,
+        lead=_lead(comparison),
+        columns=table.COLUMNS,
+        blocks=table.blocks(comparison, reference),
+        figures=_figures(comparison),
+        facts=_facts(comparison, command),
+        schedulers=[
+            (name, comparison.settings[name], comparison.notes.get(name, "")) for name in comparison.schedulers
+        ],
+        workloads=_workloads(comparison),
+        terms=_TERMS,
+    )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def _lead(comparison: Comparison) -> str:
+    blocks = list(comparison.blocks())
+    workloads = list(dict.fromkeys(workload for workload, _, _ in blocks))
+    loads = list(dict.fromkeys(load_text(load) for _, load, _ in blocks))
+    return (
+        f"{len(comparison.schedulers)} schedulers on {', '.join(workloads)} at load {', '.join(loads)}, "
+        f"engine {comparison.engine.name}. Simulated."
+    )
+
+
+def _figures(comparison: Comparison) -> list[tuple[str, str, str, list[tuple[str, str]]]]:
+    """Id, heading, text and (workload, base64 of the SVG) of each section of pictures."""
+    workloads = list(dict.fromkeys(workload for workload, _, _ in comparison.blocks()))
+
+    def section(id: str, heading: str, text: str, draw: Callable[[Comparison, str], str]) -> tuple:
+        pictures = [(name, draw(comparison, name)) for name in workloads]
+        return id, heading, text, [(name, base64.b64encode(svg.encode()).decode()) for name, svg in pictures if svg]
+
+    return [
+        section(
+            "queue",
+            "Queue over time",
+            "Requests in the system, waiting or running, in the first seed. Linear up to 10, logarithmic above.",
+            plots.queue_over_time,
+        ),
+        section(
+            "latency",
+            "Latency distributions",
+            "Fraction of requests within a latency, in the first seed. A curve that ends below 1 says that some "
+            "requests never got there.",
+            plots.latency_cdfs,
+        ),
+        section(
+            "load",
+            "Against load",
+            "Means over seeds with 95 % intervals; points are set slightly apart where they would cover each other.",
+            plots.against_load,
+        ),
+    ]
+
+
+def _facts(comparison: Comparison, command: str | None) -> list[tuple[str, str]]:
+    engine = comparison.engine
+    coefficients = ", ".join(f"{f.name}={getattr(engine.batch_time, f.name):g}" for f in fields(engine.batch_time))
+    return [
+        ("Engine", engine.name),
+        ("Batch time", f"{type(engine.batch_time).__name__}({coefficients}), seconds and tokens"),
+        (
+            "Limits of the engine",
+            f"{engine.token_budget} tokens and {engine.max_num_seqs or 'any number of'} requests in a batch; KV cache "
+            + (f"of {engine.kv_blocks} blocks of {engine.block_size} tokens" if engine.kv_blocks else "unlimited"),
+        ),
+        ("First token", engine.first_token),
+        ("Runs", "until drained" if comparison.horizon is None else f"stopped at {comparison.horizon:g} s"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
+        *([("Command", command)] if command else []),
+    ]
+
+
+def _workloads(comparison: Comparison) -> list[tuple[str, ...]]:
+    rows = []
+    for workload, load, cells in comparison.blocks():
+        cell, requests = cells[0], cells[0].requests
+        seeds = f"{cell.seeds[0]} to {cell.seeds[-1]}" if len(cell.seeds) > 1 else "one trace"
+        numbers = (
+            f"{len(requests)}",
+            f"{requests.arrival[-1]:.4g}" if len(requests) else "–",
+            f"{cell.rate:.4g}",
+            f"{cell.capacity:.4g}",
+            f"{requests.prompt_tokens.mean():.4g}" if len(requests) else "–",
+            f"{requests.output_tokens.mean():.4g}" if len(requests) else "–",
+        )
+        rows.append((workload, load_text(load), *numbers, _slo_text(comparison, requests), seeds))
+    return rows
+
+
+def _slo_text(comparison: Comparison, requests: np.recarray) -> str:
+    """The limits that all requests have, or that they differ."""
+    slo = comparison.slo
+    if slo is None:
+        pairs = np.unique(np.column_stack([requests.ttft_slo, requests.tpot_slo]), axis=0)
+        if len(pairs) != 1:
+            return "each request's own"
+        slo = SLO(*pairs[0])
+    limits = {name: limit for name, limit in asdict(slo).items() if math.isfinite(limit)}
+    return ", ".join(f"{name} ≤ {limit:g} s" for name, limit in limits.items()) or "none"

@@ -1,0 +1,297 @@
+"""Rows of a run to numbers: latency, throughput, goodput, queue lengths, backlog and its growth.
+
+Names are those of `vllm bench serve`. Times are float64 seconds; `_ms` in a name means milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from llmsched_env.slo import SLO
+
+if TYPE_CHECKING:
+    from llmsched_env.simulator.records import Result
+
+STABILITY_THRESHOLD = 0.05
+"""Backlog growth as a fraction of the offered tokens per second, below which a system is called stable."""
+
+_CONFIDENCE = 0.95
+_SLOPE_POINTS = 400
+_SINGLE_RUN_BLOCKS = 5
+
+
+def summary(result: Result, slo: SLO | None = None, window: tuple[float, float] | None = None) -> dict[str, float]:
+    """Throughput, latency and goodput of one run, under the names of `vllm bench serve`.
+
+    Latencies are those of requests that arrived in the window [t0, t1) and got that far: `ttft` of all with a first
+    token, `tpot` (time per output token after the first, one value a request) and `e2el` of the finished ones. `itl`
+    pools the inter-token gaps that ended in (t0, t1]. Throughputs count the requests that finished in (t0, t1], with
+    all their tokens, over t1 - t0. A request is good if it finished and every latency is within its limit (tpot counts
+    as 0 for one output token); `request_goodput` is the rate of good requests among those that finished in the window,
+    `slo_attainment` the fraction of good requests among those that arrived in it, so unfinished, rejected and abandoned
+    ones missed. Both are nan where no limit is finite.
+
+    In a run that stopped with requests unfinished, the finished ones are the faster ones. `mean_e2el_ms` is then
+    Little's estimate: the integral of the number in system over the window / arrivals in it.
+
+    Args:
+        result: the run.
+        slo: limits for all requests; None: each request's own `ttft_slo` and `tpot_slo`.
+        window: (t0, t1) in s; None: all arrivals, from 0 to the end of the run.
+
+    Returns:
+        completed, duration (s), total_input_tokens, total_output_tokens, request_throughput, output_throughput,
+        total_token_throughput (1/s), mean_/median_/std_/p99_ of ttft_ms, tpot_ms, itl_ms, e2el_ms, request_goodput
+        (1/s), slo_attainment; beyond vLLM's: num_requests (arrived in the window), preemptions (of these),
+        mean_num_in_system (time average). Numbers that do not exist are nan.
+
+    Raises:
+        ValueError: if the window is empty, or reaches past the end of a run that stopped with requests unfinished.
+    """
+    t0, t1 = _checked_window(result, window)
+    rows = result.requests
+    arrived = np.ones(len(rows), dtype=bool) if window is None else (rows.arrival >= t0) & (rows.arrival < t1)
+    finished = rows.status == "finished"
+    completed = finished & (rows.finish > t0) & (rows.finish <= t1)
+    duration = t1 - t0
+
+    ttft, tpot, e2el = _latencies(rows)
+    several = rows.output_tokens > 1
+    gaps = result.token_gaps
+    gaps = gaps[(gaps[:, 0] > t0) & (gaps[:, 0] <= t1)]
+    input_tokens = int(rows.prompt_tokens[completed].sum())
+    output_tokens = int(rows.output_tokens[completed].sum())
+    request_seconds = integral_in_system(rows, t0, t1)
+    good = _good(rows, slo)
+
+    numbers = {
+        "num_requests": np.count_nonzero(arrived),
+        "completed": np.count_nonzero(completed),
+        "duration": duration,
+        "total_input_tokens": input_tokens,
+        "total_output_tokens": output_tokens,
+        "request_throughput": _ratio(np.count_nonzero(completed), duration),
+        "output_throughput": _ratio(output_tokens, duration),
+        "total_token_throughput": _ratio(input_tokens + output_tokens, duration),
+        **_statistics("ttft", ttft[arrived & ~np.isnan(ttft)]),
+        **_statistics("tpot", tpot[arrived & finished & several]),
+        **_statistics("itl", gaps[:, 1], gaps[:, 2]),
+        **_statistics("e2el", e2el[arrived & finished]),
+        "request_goodput": math.nan if good is None else _ratio(np.count_nonzero(good & completed), duration),
+        "slo_attainment": math.nan if good is None else _ratio(np.count_nonzero(good & arrived), arrived.sum()),
+        "preemptions": rows.preemptions[arrived].sum(),
+        "mean_num_in_system": _ratio(request_seconds, duration),
+    }
+    if not result.drained:
+        present = np.count_nonzero(arrived & (rows.status != "rejected"))
+        numbers["mean_e2el_ms"] = 1e3 * _ratio(request_seconds, present)
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def latencies(requests: np.recarray) -> dict[str, np.ndarray]:
+    """TTFT, TPOT and E2E latency in s of the requests that have them, under the keys ttft, tpot and e2el."""
+    ttft, tpot, e2el = _latencies(requests)
+    finished = requests.status == "finished"
+    return {
+        "ttft": ttft[~np.isnan(ttft)],
+        "tpot": tpot[finished & (requests.output_tokens > 1)],
+        "e2el": e2el[finished],
+    }
+
+
+def number_in_system(requests: np.recarray, t: float | np.ndarray) -> int | np.ndarray:
+    """Requests present at time(s) `t` in s: arrival <= t < finish; rejected ones never are.
+
+    Returns:
+        An int for a scalar `t`, else i8 of the shape of `t`.
+    """
+    admitted = requests[requests.status != "rejected"]
+    left = np.sort(admitted.finish)  # nan goes last: never reached
+    present = np.searchsorted(np.sort(admitted.arrival), t, "right") - np.searchsorted(left, t, "right")
+    return int(present) if np.ndim(t) == 0 else present
+
+
+def integral_in_system(requests: np.recarray, t0: float, t1: float) -> float:
+    """Request-seconds spent in the system within [t0, t1]: the exact integral of `number_in_system`."""
+    admitted = requests[requests.status != "rejected"]
+    left = np.where(np.isnan(admitted.finish), t1, np.minimum(admitted.finish, t1))
+    return float(np.maximum(left - np.maximum(admitted.arrival, t0), 0.0).sum())
+
+
+def backlog(result: Result, t: float | np.ndarray) -> int | np.ndarray:
+    """Tokens of work present at time(s) `t` in s.
+
+    A request of s prompt and o output tokens brings s + o - 1 tokens at its arrival, or s + o if the engine's
+    `first_token` is "separate"; a rejected one brings none. A batch takes its tokens away when it ends. Tokens lost to
+    a preemption come back at the start of the batch whose composition preempted.
+
+    Returns:
+        An int for a scalar `t`, else i8 of the shape of `t`.
+
+    Raises:
+        ValueError: if the run was recorded without batches.
+    """
+    batches = result.batches
+    if batches is None:
+        raise ValueError('backlog needs the rows of the batches; simulate with record="batches"')
+    work = np.where(result.requests.status == "rejected", 0, _work(result))
+    ends = batches.start + batches.duration
+    tokens = (
+        _running_total(result.requests.arrival, work, t)
+        - _running_total(ends, batches.prefill_tokens + batches.decode_tokens, t)
+        + _running_total(batches.start, batches.recomputed, t)
+    )
+    return int(tokens) if np.ndim(t) == 0 else tokens
+
+
+def backlog_slope(result: Result, start: float, stop: float) -> float:
+    """Growth of the backlog in tokens/s: least-squares line through equally spaced times in [start, stop], in s.
+
+    Raises:
+        ValueError: if `start` is not before `stop`, or the run was recorded without batches.
+    """
+    if not start < stop:
+        raise ValueError(f"backlog_slope: start={start!r} must be before stop={stop!r}")
+    times = np.linspace(start, stop, _SLOPE_POINTS)
+    offset = times - times.mean()
+    return float(offset @ backlog(result, times) / (offset @ offset))
+
+
+class Stability(NamedTuple):
+    """Verdict on a system, with the growth of its backlog as a fraction of the offered tokens per second."""
+
+    verdict: Literal["stable", "unstable", "undecided"]
+    slope: float
+    half_width: float
+
+
+def stability(results: Sequence[Result], threshold: float = STABILITY_THRESHOLD) -> Stability:
+    """Whether the backlog keeps growing, from independent replications of one scheduler on one workload.
+
+    The measure is work-normalised: the slope of the backlog over the second half of the arrivals, divided by the
+    offered tokens per second. 0 means that all offered work gets done, 0.2 that a fifth of it piles up. The 95 %
+    t-interval over the replications decides: "unstable" if it lies above `threshold`, "stable" if below, else
+    "undecided". A single run (a fixed trace) is cut into five blocks of its second half in place of replications.
+    A run that stalled is unstable whatever its slope.
+
+    Args:
+        results: runs that differ in their seed only, recorded with `record="batches"`.
+        threshold: fraction of the offered tokens per second; near critical load short runs stay undecided.
+
+    Raises:
+        ValueError: if `results` is empty, or a run was recorded without batches.
+    """
+    if not results:
+        raise ValueError("stability: results is empty; at least one run is needed")
+    blocks = _SINGLE_RUN_BLOCKS if len(results) == 1 else 1
+    slope, half_width = mean_interval([s for result in results for s in _normalised_slopes(result, blocks)])
+    if any(result.stalled for result in results) or slope - half_width > threshold:
+        return Stability("unstable", slope, half_width)
+    return Stability("stable" if slope + half_width < threshold else "undecided", slope, half_width)
+
+
+def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Mean and half width of its 95 % t-interval; the half width of fewer than two values is nan."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return (float(values[0]) if len(values) else math.nan), math.nan
+    from scipy.special import stdtrit  # here, so that the simulator does not need scipy
+
+    quantile = stdtrit(len(values) - 1, (1 + _CONFIDENCE) / 2)
+    return float(values.mean()), float(quantile * values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def paired_interval(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Mean and half width of the 95 % t-interval of a - b, where a[i] and b[i] come from the same workload.
+
+    Raises:
+        ValueError: if the lengths differ.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"paired_interval: {len(a)} and {len(b)} values; pairs need equally many")
+    return mean_interval(np.subtract(a, b))
+
+
+def weighted_percentile(values: np.ndarray, counts: np.ndarray, percentile: float) -> float:
+    """Equal to `np.percentile(np.repeat(values, counts), percentile)`, without expanding; nan if all counts are 0."""
+    order = np.argsort(values)
+    last = np.cumsum(counts[order])  # of the expanded list, values[order[i]] fills the places below last[i]
+    if not len(last) or last[-1] == 0:
+        return math.nan
+    place = (last[-1] - 1) * (percentile / 100)
+    below = math.floor(place)
+    neighbours = values[order[np.searchsorted(last, [below, min(below + 1, last[-1] - 1)], "right")]]
+    return float(np.quantile(neighbours, place - below))
+
+
+def _checked_window(result: Result, window: tuple[float, float] | None) -> tuple[float, float]:
+    if window is None:
+        return 0.0, float(result.end)
+    t0, t1 = window
+    if not 0 <= t0 < t1 < math.inf:
+        raise ValueError(f"window={window!r}; must be (t0, t1) in s with 0 <= t0 < t1 < inf")
+    if t1 > result.end and not (result.drained or result.stalled):
+        raise ValueError(f"window={window!r}; must end by {result.end!r} s, where the run stopped unfinished")
+    return t0, t1
+
+
+def _latencies(rows: np.recarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """TTFT, TPOT and E2E latency of every row in s; nan where not reached, TPOT 0 for one output token."""
+    tpot = (rows.finish - rows.first_token) / np.maximum(rows.output_tokens - 1, 1)
+    tpot[(rows.output_tokens == 1) & ~np.isnan(rows.finish)] = 0.0
+    return rows.first_token - rows.arrival, tpot, rows.finish - rows.arrival
+
+
+def _good(rows: np.recarray, slo: SLO | None) -> np.ndarray | None:
+    """Whether each request finished within its limits; None where there is no limit at all."""
+    limits = (rows.ttft_slo, rows.tpot_slo, math.inf) if slo is None else (slo.ttft, slo.tpot, slo.e2el)
+    if not any(np.isfinite(limit).any() for limit in limits):
+        return None
+    good = rows.status == "finished"
+    for latency, limit in zip(_latencies(rows), limits, strict=True):
+        good = good & (latency <= limit)
+    return good
+
+
+def _statistics(name: str, seconds: np.ndarray, counts: np.ndarray | None = None) -> dict[str, float]:
+    counts = np.ones(len(seconds)) if counts is None else counts
+    total = counts.sum()
+    mean = _ratio(seconds @ counts, total)
+    return {
+        f"mean_{name}_ms": 1e3 * mean,
+        f"median_{name}_ms": 1e3 * weighted_percentile(seconds, counts, 50),
+        f"std_{name}_ms": 1e3 * math.sqrt(_ratio((seconds - mean) ** 2 @ counts, total)),
+        f"p99_{name}_ms": 1e3 * weighted_percentile(seconds, counts, 99),
+    }
+
+
+def _ratio(amount: float, total: float) -> float:
+    return float(amount) / float(total) if total > 0 else math.nan
+
+
+def _work(result: Result) -> np.ndarray:
+    """Tokens that each request brings."""
+    rows = result.requests
+    return rows.prompt_tokens + rows.output_tokens - (result.engine.first_token == "with_prefill")
+
+
+def _running_total(times: np.ndarray, amounts: np.ndarray, t: float | np.ndarray) -> np.ndarray:
+    """Sum of the amounts whose time is at or before `t`."""
+    order = np.argsort(times, kind="stable")
+    total = np.concatenate(([0], np.cumsum(amounts[order])))
+    return total[np.searchsorted(times[order], t, "right")]
+
+
+def _normalised_slopes(result: Result, blocks: int) -> list[float]:
+    """Backlog slopes in equal blocks of the second half of the arrivals, over the offered tokens per second."""
+    rows = result.requests
+    first, last = (rows.arrival[0], rows.arrival[-1]) if len(rows) else (0.0, 0.0)
+    if not first < last:
+        return [math.nan] * blocks
+    offered = _work(result).sum() / (last - first)
+    edges = np.linspace((first + last) / 2, last, blocks + 1)
+    return [backlog_slope(result, a, b) / offered for a, b in zip(edges[:-1], edges[1:], strict=True)]

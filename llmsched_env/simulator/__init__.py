@@ -1,0 +1,1 @@
+"""The simulator: state, batch-time laws, batching primitives, the advance loop and its records."""

@@ -1,0 +1,122 @@
+"""How long the GPU takes for one batch: one law, and the three models of it that the literature uses.
+
+All models are cases of
+
+    t = c + a_step*ceil(b/b0) + a_tok*b + a_tok_over*max(0, b - b0) + a_kv*S + a_attn*Q + a_ctx*C      [seconds]
+
+with b tokens in the batch; S context tokens read by its decodes; Q query-key pairs of its prefill chunks (a chunk of p
+tokens after c earlier ones has p*(c + (p+1)/2)); C context tokens before its prefill chunks.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from llmsched_env.simulator.compiled import compiled, interpreted
+from llmsched_env.validation import check_integer, check_number
+
+LAW_SIZE = 10  # the eight coefficients above, then host seconds per batch and per request in it
+C, A_STEP, A_TOK, A_TOK_OVER, B0, A_KV, A_ATTN, A_CTX, HOST_BATCH, HOST_REQUEST = range(LAW_SIZE)
+
+
+@compiled
+def batch_seconds(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens):
+    """The law above; `law` holds at least its eight coefficients."""
+    return (
+        law[C]
+        + law[A_STEP] * np.ceil(tokens / law[B0])
+        + law[A_TOK] * tokens
+        + law[A_TOK_OVER] * np.maximum(0.0, tokens - law[B0])
+        + law[A_KV] * decode_kv_tokens
+        + law[A_ATTN] * prefill_attn_pairs
+        + law[A_CTX] * prefill_context_tokens
+    )
+
+
+_vectorised_law = interpreted(batch_seconds)
+
+
+class BatchTime:
+    """Base of the batch-time models."""
+
+    def coefficients(self) -> np.ndarray:
+        """f8[8]: (c, a_step, a_tok, a_tok_over, b0, a_kv, a_attn, a_ctx) of the general law."""
+        raise NotImplementedError
+
+    def seconds(
+        self, tokens: Any, decode_kv_tokens: Any = 0, prefill_attn_pairs: Any = 0, prefill_context_tokens: Any = 0
+    ) -> Any:
+        """Seconds of a batch of this composition; scalars or arrays. An empty batch takes no time."""
+        tokens = np.asarray(tokens, dtype=np.float64)
+        time = _vectorised_law(
+            self.coefficients(), tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens
+        )
+        time = np.where(tokens > 0, time, 0.0)
+        return float(time) if time.ndim == 0 else time
+
+    def _check(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]
+            name, value = f"{type(self).__name__}.{field.name}", getattr(self, field.name)
+            if field.name == "b0":
+                check_integer(name, value, at_least=1, unit="tokens")
+            else:  # fits over many tokens may have a negative intercept
+                check_number(name, value, at_least=None if field.name == "c" else 0, unit="s")
+        if not float(self.seconds(1)) > 0:
+            raise ValueError(f"{type(self).__name__} must give a batch of one token a time above 0 s, got {self!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Staircase(BatchTime):
+    """t = c + a*ceil(b/b0), the law of arXiv 2504.07347 Eq. (4); c and a in seconds, b0 in tokens."""
+
+    c: float
+    a: float
+    b0: int
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def coefficients(self) -> np.ndarray:
+        """See `BatchTime.coefficients`."""
+        return np.array([self.c, self.a, 0.0, 0.0, self.b0, 0.0, 0.0, 0.0])
+
+
+@dataclass(frozen=True, slots=True)
+class Hinge(BatchTime):
+    """t = c + a*max(0, b - b0), the law of the first version of arXiv 2504.07347; seconds, a in seconds per token."""
+
+    c: float
+    a: float
+    b0: int
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def coefficients(self) -> np.ndarray:
+        """See `BatchTime.coefficients`."""
+        return np.array([self.c, 0.0, 0.0, self.a, self.b0, 0.0, 0.0, 0.0])
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline(BatchTime):
+    """t = c + a_tok*b + a_tok_over*max(0, b - b0) + a_kv*S + a_attn*Q + a_ctx*C, in seconds.
+
+    Weights are read once (c), tokens cost memory traffic below b0 and arithmetic above it, decodes read their context
+    (S), prefill attends to it (Q) and reads it (C).
+    """
+
+    c: float
+    a_tok: float
+    a_tok_over: float
+    b0: int
+    a_kv: float
+    a_attn: float
+    a_ctx: float
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def coefficients(self) -> np.ndarray:
+        """See `BatchTime.coefficients`."""
+        return np.array([self.c, 0.0, self.a_tok, self.a_tok_over, self.b0, self.a_kv, self.a_attn, self.a_ctx])

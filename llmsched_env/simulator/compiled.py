@@ -1,0 +1,102 @@
+"""One definition of every kernel and scheduler, run compiled or interpreted.
+
+`compiled` marks a function for numba; `interpreted` returns the same source as plain Python, so that a debugger can step
+through the very code that runs fast otherwise.
+
+numba's disk cache looks only at the file a function stands in: after an edit of a primitive, a cached caller in another
+file would go on running the old code. The cache folder is therefore named by a digest of all our sources.
+"""
+
+import hashlib
+import os
+import shutil
+import types
+import warnings
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.dispatcher import Dispatcher
+from numba.core.errors import NumbaExperimentalFeatureWarning
+
+_ROOT = Path(__file__).resolve().parents[2]
+_SOURCES = (_ROOT / "llmsched_env" / "simulator", _ROOT / "llmsched_env" / "envs", _ROOT / "baselines")
+_KEPT_CACHES = 8
+
+# Function pointers are how schedulers reach the loop without recompiling it; numba still calls them experimental.
+warnings.filterwarnings("ignore", category=NumbaExperimentalFeatureWarning)
+
+
+def source_digest() -> str:
+    """Digest of the sources of these folders: compiled code stands, and takes its constants from, nowhere else."""
+    digest = hashlib.sha256()
+    for folder in _SOURCES:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(str(path.relative_to(_ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@cache
+def cache_folder() -> Path:
+    """The folder for machine code of the present sources; folders of older sources are removed."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmsched_env"
+    folder = root / source_digest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        others = sorted((p for p in root.iterdir() if p.is_dir() and p != folder), key=lambda p: p.stat().st_mtime)
+        for old in others[: -(_KEPT_CACHES - 1)]:
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError:  # a read-only home, or another process tidying up at the same moment
+        pass
+    return folder
+
+
+def compiled(function: Callable | None = None, *, inline: bool = False) -> Any:
+    """Decorator: compile with numba at first use, from the disk cache where possible.
+
+    Args:
+        function: what to compile. It must not create arrays: without reference counts (`_nrt`), passing a world of some
+            sixty arrays around costs nothing, with them a token costs forty times as much.
+        inline: always inline it into its callers, for what runs once per token.
+    """
+    if function is None:
+        return partial(compiled, inline=inline)
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(cache_folder())
+    try:
+        return numba.njit(cache=True, nogil=True, _nrt=False, forceinline=inline, error_model="numpy")(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def interpreted(function: Callable, _twins: dict | None = None) -> Callable:
+    """The plain-Python twin of `function`, calling plain-Python twins of everything compiled that it calls."""
+    twins = {} if _twins is None else _twins
+    source = getattr(function, "py_func", function)
+    if not isinstance(source, types.FunctionType):
+        return source
+    if source in twins:
+        return twins[source]
+    names = _global_names(source.__code__)
+    called = {n: v for n in names if isinstance(v := source.__globals__.get(n), Dispatcher)}
+    cells = source.__closure__ or ()
+    if source is function and not called and not any(isinstance(c.cell_contents, Dispatcher) for c in cells):
+        return source
+    scope = dict(source.__globals__)
+    closure = tuple(types.CellType() for _ in cells) or None
+    twin = types.FunctionType(source.__code__, scope, source.__name__, source.__defaults__, closure)
+    twin.__kwdefaults__ = source.__kwdefaults__
+    twins[source] = twin
+    scope.update({name: interpreted(value, twins) for name, value in called.items()})
+    for cell, original in zip(closure or (), cells, strict=True):
+        value = original.cell_contents
+        cell.cell_contents = interpreted(value, twins) if isinstance(value, Dispatcher) else value
+    return twin
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    nested = (c for c in code.co_consts if isinstance(c, types.CodeType))
+    return set(code.co_names).union(*(_global_names(c) for c in nested))

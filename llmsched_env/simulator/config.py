@@ -1,0 +1,85 @@
+"""What one engine is: its batch-time law and its hard limits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from llmsched_env.simulator.batch_time import BatchTime
+from llmsched_env.validation import check_choice, check_integer, check_number
+
+FIRST_TOKEN = ("with_prefill", "separate")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """One GPU (or tensor-parallel group) that works in batches.
+
+    Limits are those of the machine: a scheduler's own parameters apply as the minimum of both.
+
+    Args:
+        batch_time: seconds of a batch by its composition.
+        token_budget: most tokens in a batch (b_max of arXiv 2504.07347).
+        max_num_seqs: most requests in a batch (k_max); None for no limit.
+        kv_blocks: blocks of the KV cache; None for unlimited memory.
+        block_size: tokens per KV block.
+        first_token: "with_prefill": the batch that completes a prompt yields the first output token, as real engines do;
+            "separate": every output token takes a decode batch of its own, the model of arXiv 2504.07347.
+        schedule_ahead: batches decided while another runs; 0 is the only mode so far.
+        host_overhead: host seconds added (per batch, per request in it).
+        name: what reports call it.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
+    """
+
+    batch_time: BatchTime
+    token_budget: int = 16384
+    max_num_seqs: int | None = None
+    kv_blocks: int | None = None
+    block_size: int = 16
+    first_token: str = "with_prefill"
+    schedule_ahead: int = 0
+    host_overhead: tuple[float, float] = (0.0, 0.0)
+    name: str = "engine"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.batch_time, BatchTime):
+            raise ValueError(f"batch_time must be a Staircase, Hinge or Roofline, got {self.batch_time!r}")
+        check_integer("token_budget", self.token_budget, at_least=1, unit="tokens")
+        if self.max_num_seqs is not None:
+            check_integer("max_num_seqs", self.max_num_seqs, at_least=1, unit="requests")
+        if self.kv_blocks is not None:
+            check_integer("kv_blocks", self.kv_blocks, at_least=1, unit="blocks")
+        check_integer("block_size", self.block_size, at_least=1, unit="tokens")
+        check_choice("first_token", self.first_token, FIRST_TOKEN)
+        check_integer("schedule_ahead", self.schedule_ahead, at_least=0, at_most=0, unit="batches")
+        if len(self.host_overhead) != 2:
+            raise ValueError(f"host_overhead must be (s per batch, s per request), got {self.host_overhead!r}")
+        for part, value in zip(("batch", "request"), self.host_overhead, strict=True):
+            check_number(f"host_overhead per {part}", value, at_least=0, unit="s")
+
+    @classmethod
+    def for_gpu(cls, profile: str, gpu_memory_utilization: float = 0.9, **overrides: Any) -> "EngineConfig":
+        """The engine of a shipped GPU profile: its roofline law, and the KV blocks that its memory leaves.
+
+        Args:
+            profile: a name from `gpu_profiles()`.
+            gpu_memory_utilization: share of the GPU's memory the engine may use, as in vLLM.
+            overrides: any other field of `EngineConfig`.
+        """
+        from llmsched_env.profiles import gpu_profile
+
+        gpu = gpu_profile(profile)
+        block_size = overrides.get("block_size", 16)
+        blocks = gpu.kv_blocks(gpu_memory_utilization, block_size)
+        return cls(**{"batch_time": gpu.roofline, "kv_blocks": blocks, "name": profile, **overrides})
+
+    @property
+    def separate(self) -> bool:
+        """Whether the first output token needs a decode batch of its own."""
+        return self.first_token == "separate"
+
+    def law(self) -> np.ndarray:
+        """f8[10]: the batch-time coefficients, then host seconds per batch and per request."""
+        return np.concatenate([self.batch_time.coefficients(), self.host_overhead])

@@ -1,0 +1,153 @@
+"""What a run yields: rows, and nothing computed from them (that is `llmsched_env.metrics`)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from llmsched_env import metrics
+
+if TYPE_CHECKING:
+    import pandas
+
+    from llmsched_env.simulator.config import EngineConfig
+    from llmsched_env.slo import SLO
+
+STATUSES = ("active", "finished", "rejected", "abandoned")
+"""The values of the column `status` of a request row."""
+
+REQUEST_DTYPE = np.dtype(
+    [
+        ("arrival", "f8"),  # s; for a call of a session: when it became ready
+        ("first_scheduled", "f8"),  # s, start of the first batch with a token of it; nan: not reached (also below)
+        ("first_token", "f8"),  # s, when its first output token appeared
+        ("finish", "f8"),  # s, when it left
+        ("prompt_tokens", "i8"),
+        ("output_tokens", "i8"),  # the true length, reached or not
+        ("predicted_output", "f8"),  # tokens; nan: no prediction
+        ("computed", "i8"),  # tokens whose keys and values are in memory, or were when it left
+        ("generated", "i8"),  # output tokens that appeared
+        ("preemptions", "i8"),
+        ("recomputed", "i8"),  # tokens lost to preemptions
+        ("prefix_hit", "i8"),  # prompt tokens found in the prefix cache
+        ("status", "U9"),  # one of STATUSES
+        ("client", "i8"),
+        ("klass", "i8"),
+        ("priority", "i8"),  # smaller first
+        ("session", "i8"),  # -1: none
+        ("task", "i8"),  # -1: none
+        ("engine", "i8"),
+        ("ttft_slo", "f8"),  # s; inf: none
+        ("tpot_slo", "f8"),  # s; inf: none
+    ]
+)
+"""A row for each request that arrived by the end of the run, in order of arrival."""
+
+BATCH_DTYPE = np.dtype(
+    [
+        ("start", "f8"),  # s
+        ("duration", "f8"),  # s
+        ("prefill_tokens", "i8"),
+        ("decode_tokens", "i8"),
+        ("num_seqs", "i8"),  # requests in the batch
+        ("num_waiting", "i8"),  # requests present that hold no place in the engine
+        ("kv_blocks_used", "i8"),
+        ("preemptions", "i8"),  # while this batch was composed
+        ("backlog", "i8"),  # tokens of work present at the start
+        ("num_in_system", "i8"),  # requests present at the start
+        ("engine", "i8"),
+        ("recomputed", "i8"),  # tokens lost to the preemptions of this batch
+    ]
+)
+"""A row for each batch, in order of start."""
+
+ENTRY_DTYPE = np.dtype([("batch", "i8"), ("request", "i8"), ("tokens", "i8"), ("is_prefill", "?")])
+"""A row for each request of each batch, in scheduling order; `batch` and `request` are row numbers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Result:
+    """The rows of one run and what was run.
+
+    Attributes:
+        requests: `REQUEST_DTYPE` records.
+        batches: `BATCH_DTYPE` records, or None if recorded with `record="requests"`.
+        batch_entries: `ENTRY_DTYPE` records, or None unless recorded with `record="entries"`.
+        token_gaps: f8[n, 3]; a row is (time in s at which tokens appeared, gap in s since the previous token of the
+            same request, count): all inter-token gaps of the run, run-length encoded.
+        end: clock in s at which the run stopped.
+        stalled_since: clock in s from which nothing could happen any more though requests were present; else nan.
+        scheduler: name of the scheduler.
+        workload: name of the workload.
+        seed: seed from which the workload was sampled.
+        engine: the machine that was simulated.
+        capacity: reference capacity of engine and workload in requests/s; nan if unknown.
+        load: rate of the workload over that capacity; nan if unknown.
+    """
+
+    requests: np.recarray
+    batches: np.recarray | None
+    batch_entries: np.recarray | None
+    token_gaps: np.ndarray
+    end: float
+    stalled_since: float
+    scheduler: str
+    workload: str
+    seed: int
+    engine: EngineConfig
+    capacity: float = math.nan
+    load: float = math.nan
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the run stopped because no future event existed while requests were unfinished."""
+        return not math.isnan(self.stalled_since)
+
+    @property
+    def drained(self) -> bool:
+        """Whether no request was left in the system at the end."""
+        return not np.any(self.requests.status == "active")
+
+    def summary(self, slo: SLO | None = None, window: tuple[float, float] | None = None) -> dict[str, float]:
+        """Throughput, latency and goodput under the names of `vllm bench serve`; see `metrics.summary`."""
+        return metrics.summary(self, slo, window)
+
+    def backlog(self, t: float | np.ndarray) -> int | np.ndarray:
+        """Tokens of work present at time(s) `t` in s; see `metrics.backlog`."""
+        return metrics.backlog(self, t)
+
+    def number_in_system(self, t: float | np.ndarray) -> int | np.ndarray:
+        """Requests present at time(s) `t` in s; see `metrics.number_in_system`."""
+        return metrics.number_in_system(self.requests, t)
+
+    def to_pandas(self, table: Literal["requests", "batches", "batch_entries"] = "requests") -> pandas.DataFrame:
+        """One of the tables as a data frame, a column a field.
+
+        Raises:
+            ValueError: if `table` is unknown or was not recorded.
+            ImportError: if pandas is not installed.
+        """
+        if table not in ("requests", "batches", "batch_entries"):
+            raise ValueError(f"table={table!r}; must be 'requests', 'batches' or 'batch_entries'")
+        rows = getattr(self, table)
+        if rows is None:
+            record = "batches" if table == "batches" else "entries"
+            raise ValueError(f"table={table!r} was not recorded; simulate with record={record!r}")
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("Result.to_pandas needs pandas: pip install pandas") from error
+        return pandas.DataFrame.from_records(rows)
+
+    def __repr__(self) -> str:
+        finished = int(np.count_nonzero(self.requests.status == "finished"))
+        batches = "" if self.batches is None else f", {len(self.batches)} batches"
+        load = "" if math.isnan(self.load) else f" at load {self.load:.3g}"
+        stalled = f", STALLED since {self.stalled_since:.6g} s" if self.stalled else ""
+        return (
+            f"Result({self.scheduler} on {self.workload}{load}, seed {self.seed}: {finished} of "
+            f"{len(self.requests)} requests finished{batches}, {self.end:.6g} s{stalled})"
+        )

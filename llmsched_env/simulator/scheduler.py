@@ -1,0 +1,140 @@
+"""What a scheduler is: a function that composes one batch, its parameters and what is known about it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numba
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+from numba.core.errors import NumbaError
+
+from llmsched_env.simulator.compiled import interpreted
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.state import VIEW_TYPE, View
+from llmsched_env.validation import check_choice, check_number
+
+NEEDS_LENGTHS = ("no", "distribution", "predicted", "true")
+MEMORY_KINDS = ("request", "client", "engine", "heap")
+
+# Parameters with these names limit the batch by themselves; the engine's limit applies where it is lower.
+LIMIT_PARAMS = ("token_budget", "max_num_seqs", "max_num_active_seqs")
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter: its default, the range it may take, and its unit."""
+
+    default: float
+    low: float
+    high: float
+    unit: str = ""
+
+
+class Controller(Protocol):
+    """Sets a scheduler's parameters while it runs, from what the scheduler may see: a learned policy, for one.
+
+    `interval` is the time between decisions in seconds, at ticks k*interval and acting on batches that start at or
+    after the tick; None decides before every batch.
+    """
+
+    interval: float | None
+
+    def fresh(self, engine: EngineConfig) -> "Controller":
+        """A copy for a new run on `engine`, with no memory of earlier runs."""
+
+    def decide(self, view: View) -> np.ndarray:
+        """Values of all parameters of the scheduler, in the order of their declaration."""
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """A named rule that composes a batch.
+
+    Calling it with parameter values gives a re-bound copy: `sarathi(token_budget=128)`.
+
+    Args:
+        name: short name in tables.
+        compose: `compose(view) -> float`. Fills `view.batch` through the primitives; if the batch stays empty, returns
+            the time (s) to be woken at, inf for the next arrival. Compiled if numba can, else run as plain Python.
+        params: by name; values reach `view.mem.params` in this order. `token_budget`, `max_num_seqs` (most requests in
+            a batch) and `max_num_active_seqs` (most admitted requests) are enforced by the engine.
+        memory: columns that the scheduler keeps, by kind: "request", "client", "engine", and "heap".
+        needs_lengths: what `view.req.known_output` holds: nothing ("no", "distribution"), a prediction, or the truth.
+        work_conserving: (8)-(9) of arXiv 2504.07347: the batch takes all demand or fills the budget.
+        mixes_phases: whether prefill and decode tokens share a batch.
+        chunks_prefill: whether a prompt may be split over batches.
+        reference: where the rule comes from.
+        values: values bound to parameters; the others have their defaults.
+        controller: sets the parameters while the scheduler runs, if there is one.
+
+    Raises:
+        ValueError: for an unknown parameter or memory kind, or a value outside its range.
+    """
+
+    name: str
+    compose: Callable[[View], float]
+    params: Mapping[str, Param] = field(default_factory=dict)
+    memory: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    needs_lengths: str = "no"
+    work_conserving: bool = False
+    mixes_phases: bool = False
+    chunks_prefill: bool = False
+    reference: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+    controller: Controller | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("needs_lengths", self.needs_lengths, NEEDS_LENGTHS)
+        for kind in self.memory:
+            check_choice("memory", kind, MEMORY_KINDS)
+        for name, value in self.values.items():
+            check_choice(f"parameter of {self.name}", name, tuple(self.params))
+            allowed = self.params[name]
+            check_number(f"{self.name}.{name}", value, at_least=allowed.low, at_most=allowed.high, unit=allowed.unit,
+                         finite=False)  # fmt: skip
+
+    def __call__(self, **values: float) -> "Scheduler":
+        """A copy with these parameter values bound."""
+        return replace(self, values={**self.values, **values})
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v:g}' for k, v in self.values.items())})"
+
+    def __hash__(self) -> int:
+        return hash((self.name, id(self.compose), tuple(sorted(self.values.items()))))
+
+    def param_values(self) -> np.ndarray:
+        """f8[p]: the value of every parameter, in the order of their declaration."""
+        return np.array([self.values.get(name, p.default) for name, p in self.params.items()], dtype=np.float64)
+
+    def limit_places(self) -> list[int]:
+        """Where the three limits of `LIMIT_PARAMS` stand among the parameters; -1 where there is none."""
+        names = list(self.params)
+        return [names.index(name) if name in names else -1 for name in LIMIT_PARAMS]
+
+    def memory_columns(self, kind: str) -> int:
+        """How many columns of this kind of memory the scheduler declares."""
+        return len(self.memory.get(kind, ()))
+
+
+_COMPILED: dict[Any, Dispatcher | None] = {}
+
+
+def compiled_compose(compose: Callable[[View], float]) -> Dispatcher | None:
+    """`compose` compiled for the one view type, or None if numba cannot compile it."""
+    if compose not in _COMPILED:
+        dispatcher = compose if isinstance(compose, Dispatcher) else numba.njit(nogil=True)(compose)
+        try:
+            dispatcher.compile((VIEW_TYPE,))
+        except NumbaError:
+            if dispatcher is compose:  # its author asked for compilation: show what is wrong
+                raise
+            dispatcher = None
+        _COMPILED[compose] = dispatcher
+    return _COMPILED[compose]
+
+
+def interpreted_compose(compose: Callable[[View], float]) -> Callable[[View], float]:
+    """`compose` as plain Python."""
+    return interpreted(compose)

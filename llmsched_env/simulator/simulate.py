@@ -1,0 +1,139 @@
+"""Run a scheduler on a workload and return the rows."""
+
+import math
+import os
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmsched_env.simulator.advance import BOUNDARY, DRAINED, HORIZON
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.scheduler import Controller, Scheduler
+from llmsched_env.simulator.simulator import Simulator
+from llmsched_env.validation import check_choice, check_integer, check_number
+
+if TYPE_CHECKING:
+    from llmsched_env.workloads.workload import Workload
+
+RECORDS = ("requests", "batches", "entries")
+
+
+def simulate(
+    scheduler: Scheduler,
+    workload: "Workload",
+    engine: EngineConfig,
+    seed: int = 0,
+    horizon: float | None = None,
+    record: str = "batches",
+    interpreted: bool = False,
+) -> Result:
+    """Run `scheduler` on one sample of `workload`.
+
+    Args:
+        scheduler: what composes the batches.
+        workload: where requests come from; its sample depends on `seed` alone, never on the scheduler.
+        engine: the machine.
+        seed: seed of the sample.
+        horizon: the clock stops there (s): a batch running then is not applied, and rows hold arrivals up to it. None
+            runs until every request has left.
+        record: "requests", "batches" or "entries": how much to keep.
+        interpreted: run as plain Python, for debugging; the rows are the same.
+
+    Warns:
+        RuntimeWarning: if the run stalls (the result says since when).
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+    _check_run(scheduler, engine, horizon, record)
+    check_integer("seed", seed, at_least=0)
+    table = workload.sample(seed)
+    simulator = Simulator(engine, scheduler, record=record, interpreted=interpreted)
+    simulator.load(0, table, seed)
+    until = math.inf if horizon is None else float(horizon)
+    controller = None if scheduler.controller is None else scheduler.controller.fresh(engine)
+    reason = simulator.advance(0, until) if controller is None else _run_controlled(simulator, controller, until)
+    if reason == DRAINED and horizon is not None:
+        simulator.clock_to(0, until)
+    stalled_since = simulator.stalled_since(0, reason)
+    if not math.isnan(stalled_since):
+        warnings.warn(
+            f"{scheduler.name} stalled at {stalled_since:g} s: requests are present and it composes no batch",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return Result(
+        requests=simulator.request_rows(0, table),
+        batches=simulator.batch_rows(),
+        batch_entries=simulator.entry_rows(),
+        token_gaps=simulator.gap_rows(),
+        end=simulator.clock(0),
+        stalled_since=stalled_since,
+        scheduler=scheduler.name,
+        workload=workload.name,
+        seed=seed,
+        engine=engine,
+        **_load(workload, engine),
+    )
+
+
+def simulate_many(
+    scheduler: Scheduler,
+    workload: "Workload",
+    engine: EngineConfig,
+    seeds: Iterable[int],
+    horizon: float | None = None,
+    record: str = "batches",
+    progress: bool = True,
+) -> list[Result]:
+    """`simulate` for every seed, on all cores, with a progress bar; results are in the order of `seeds`."""
+    from tqdm import tqdm
+
+    seeds = [check_integer("seeds", seed, at_least=0) for seed in seeds]
+    _check_run(scheduler, engine, horizon, record)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
+        runs = [pool.submit(simulate, scheduler, workload, engine, seed, horizon, record) for seed in seeds]
+        try:
+            return [run.result() for run in tqdm(runs, desc=scheduler.name, disable=not progress, leave=False)]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _check_run(scheduler: Scheduler, engine: EngineConfig, horizon: float | None, record: str) -> None:
+    if not isinstance(scheduler, Scheduler):
+        raise ValueError(f"scheduler must be a Scheduler, got {scheduler!r}")
+    if not isinstance(engine, EngineConfig):
+        raise ValueError(f"engine must be an EngineConfig, got {engine!r}")
+    if horizon is not None:
+        check_number("horizon", horizon, above=0, unit="s")
+    check_choice("record", record, RECORDS)
+
+
+def _run_controlled(simulator: Simulator, controller: Controller, until: float) -> int:
+    """Advance to `until` with parameters set by `controller` before every batch or at its ticks."""
+    if controller.interval is None:
+        simulator.decide_every_batch(0)
+        while (reason := simulator.advance(0, until)) == BOUNDARY:
+            simulator.set_params(0, controller.decide(simulator.view(0)))
+        return reason
+    tick = 0
+    while True:
+        simulator.set_params(0, controller.decide(simulator.view(0)))
+        tick += 1
+        reason = simulator.advance(0, min(until, tick * controller.interval))
+        if reason != HORIZON or simulator.clock(0) >= until:
+            return reason
+
+
+def _load(workload: "Workload", engine: EngineConfig) -> dict[str, float]:
+    """Reference capacity and the load on it, nan where the workload has no rate."""
+    from llmsched_env.theory import capacity
+
+    reference = capacity(engine, workload)
+    rate = workload.rate
+    return {"capacity": reference, "load": rate / reference if np.isfinite(rate) else math.nan}

@@ -1,0 +1,245 @@
+"""Engines side by side in one world: loading requests, advancing, and reading the rows out."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import types
+
+from llmsched_env.simulator import state as s
+from llmsched_env.simulator.advance import BAD_WAKE, RECORD_FULL, STALLED, advance
+from llmsched_env.simulator.compiled import interpreted
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.events import clock_to
+from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES
+from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
+from llmsched_env.simulator.state import View, World, new_world, view_of
+
+if TYPE_CHECKING:
+    from llmsched_env.workloads.table import RequestTable
+
+
+@cache
+def compiled_entry(kernel: Any, signature: tuple) -> Callable:
+    """`kernel` compiled for `signature`, or from the disk cache; without the dispatcher's per-call type checks."""
+    kernel.compile(signature)
+    return kernel.overloads[signature].entry_point
+
+
+class Simulator:
+    """`engines` equal engines, each with its own requests, under one scheduler.
+
+    Args:
+        engine: what each engine is.
+        scheduler: what composes their batches.
+        engines: how many.
+        record: "off", "requests", "batches" or "entries": what the rows will hold.
+        interpreted: run everything as plain Python, for debugging; the rows are the same.
+    """
+
+    def __init__(
+        self,
+        engine: EngineConfig,
+        scheduler: Scheduler,
+        engines: int = 1,
+        record: str = "batches",
+        interpreted: bool = False,
+    ) -> None:
+        self.engine = engine
+        self.scheduler = scheduler
+        self.num_engines = engines
+        self.record = record
+        compose = None if interpreted else compiled_compose(scheduler.compose)
+        self.interpreted = compose is None
+        if self.interpreted:
+            compose = interpreted_compose(scheduler.compose)
+        self.schedulers = (compose,) * s.NUM_SLOTS
+        self._advance = self.kernel(advance, types.int64, types.float64)
+        self.world = self._new_world(capacity=0, clients=1)
+
+    def kernel(self, function: Any, *argument_types: Any) -> Callable:
+        """`function(world, schedulers, ...)` in the mode of this simulator."""
+        if self.interpreted:
+            return interpreted(function)
+        return compiled_entry(function, (s.WORLD_TYPE, s.SCHEDULERS_TYPE, *argument_types))
+
+    @property
+    def capacity(self) -> int:
+        """Requests that each engine has room for."""
+        return self.world.waiting.shape[1]
+
+    def _new_world(self, capacity: int, clients: int) -> World:
+        columns = self.scheduler.memory_columns
+        return new_world(
+            self.num_engines,
+            max(1, capacity),
+            num_params=len(self.scheduler.params),
+            request_columns=columns("request"),
+            client_columns=columns("client"),
+            clients=clients,
+            engine_columns=columns("engine"),
+            heap="heap" in self.scheduler.memory,
+            record=self.record,
+        )
+
+    def load(self, g: int, table: "RequestTable", seed: int = 0) -> None:
+        """Put engine `g` back to time 0 with the requests of `table` to come."""
+        clients = int(table.client.max(initial=0)) + 1
+        if len(table) > self.capacity or clients > self.world.client_memory.shape[1]:
+            self._grow(len(table), clients)
+        world, n = self.world, len(table)
+        first = g * self.capacity
+        rows = slice(first, first + n)
+        for column in (*world.req, *world.hidden, world.request_memory):
+            column[first : first + self.capacity] = 0
+        req, hidden = world.req, world.hidden
+        for column in (req.arrival, req.first_token, req.last_token_time, hidden.first_scheduled, hidden.finish,
+                       hidden.left):  # fmt: skip
+            column[rows] = np.nan
+        for name in ("prompt_tokens", "client", "klass", "priority", "session", "ttft_slo", "tpot_slo"):
+            getattr(req, name)[rows] = getattr(table, name)
+        req.prefill_tokens[rows] = table.prompt_tokens
+        req.known_output[rows] = self._known_output(table)
+        hidden.ready[rows] = table.arrival
+        hidden.output_tokens[rows] = table.output_tokens
+        self._reset_engine(g, seed)
+        world.event_time[g, :n] = table.arrival  # sorted by time, ties by index: already a heap
+        world.event_request[g, :n] = np.arange(first, first + n)
+        world.count[g, s.N_EVENTS] = n
+
+    def _known_output(self, table: "RequestTable") -> np.ndarray | float:
+        if self.scheduler.needs_lengths == "predicted":
+            return table.predicted_output
+        return table.output_tokens if self.scheduler.needs_lengths == "true" else np.nan
+
+    def _reset_engine(self, g: int, seed: int) -> None:
+        world, engine = self.world, self.engine
+        for block in (world.batch_counts, world.totals, world.count, world.time, world.client_memory,
+                      world.engine_memory, world.heap):  # fmt: skip
+            block[g] = 0
+        world.rng[g] = (seed, 0)
+        world.law[g] = engine.law()
+        world.params[g] = self.scheduler.param_values()
+        blocks = s.UNLIMITED if engine.kv_blocks is None else engine.kv_blocks
+        world.kv[g] = (blocks, blocks, engine.block_size)
+        world.time[g, s.STALLED_SINCE] = np.nan
+        count = world.count[g]
+        count[s.MAX_TOKENS] = engine.token_budget
+        count[s.MAX_SEQS] = s.UNLIMITED if engine.max_num_seqs is None else engine.max_num_seqs
+        count[s.SEPARATE] = engine.separate
+        count[[s.PARAM_TOKENS, s.PARAM_SEQS, s.PARAM_ACTIVE]] = self.scheduler.limit_places()
+        if g == 0:
+            world.record_use[: s.RECORD_LEVEL] = 0
+
+    def _grow(self, capacity: int, clients: int) -> None:
+        """Room for more requests; what other engines hold moves along."""
+        old, old_capacity = self.world, self.capacity
+        capacity = max(capacity, old_capacity + old_capacity // 4)
+        new = self._new_world(capacity, max(clients, old.client_memory.shape[1]))
+        shift = np.arange(self.num_engines)[:, None] * (new.waiting.shape[1] - old_capacity)
+        for a, b in zip((*new.req, *new.hidden, new.request_memory), (*old.req, *old.hidden, old.request_memory),
+                        strict=True):  # fmt: skip
+            by_engine = a.reshape(self.num_engines, new.waiting.shape[1], *a.shape[1:])
+            by_engine[:, :old_capacity] = b.reshape(self.num_engines, old_capacity, *b.shape[1:])
+        indices = ("waiting", "running", "arrived", "finished", "event_request", "batch_requests")
+        for name in World._fields[2:]:
+            a, b = getattr(new, name), getattr(old, name)
+            if name in indices:  # request numbers move with their engine's block of rows
+                a[..., : b.shape[-1]] = b + (shift if b.ndim == 2 else shift[:, :, None])
+            elif a.shape == b.shape:
+                a[...] = b
+            else:
+                a[tuple(slice(n) for n in b.shape)] = b
+        self.world = new
+
+    def advance(self, g: int, until: float) -> int:
+        """Run engine `g`; see `simulator.advance.advance`. Grows the records as needed.
+
+        Raises:
+            ValueError: if the scheduler left the batch empty and asked to be woken at a time that is not ahead.
+        """
+        while (reason := self._advance(self.world, self.schedulers, g, until)) == RECORD_FULL:
+            self.grow_records()
+        if reason == BAD_WAKE:
+            raise ValueError(
+                f"scheduler {self.scheduler.name!r} composed an empty batch at {self.clock(g):g} s and asked to be woken "
+                "at a time that is not later; return a later time (s) or inf for the next arrival"
+            )
+        return reason
+
+    def clock(self, g: int) -> float:
+        """Time of engine `g`, s."""
+        return float(self.world.time[g, s.CLOCK])
+
+    def clock_to(self, g: int, time: float) -> None:
+        """Let an engine with nothing left to do stand idle until `time`."""
+        (clock_to.py_func if not self.interpreted else interpreted(clock_to))(self.world, g, time)
+
+    def view(self, g: int) -> View:
+        """What the scheduler of engine `g` sees now."""
+        return view_of.py_func(self.world, g)
+
+    def set_params(self, g: int, values: np.ndarray) -> None:
+        """Give engine `g`'s scheduler these parameters from its next batch on."""
+        self.world.params[g] = values
+        self.world.count[g, s.DECIDED] = 1
+
+    def decide_every_batch(self, g: int) -> None:
+        """Make `advance` stop with BOUNDARY before every batch of engine `g` until its parameters are set."""
+        self.world.count[g, s.DECIDE] = 1
+
+    def grow_records(self) -> None:
+        """Double the room for records, keeping what is written."""
+
+        def doubled(rows: np.ndarray) -> np.ndarray:
+            return np.concatenate([rows, np.zeros((max(len(rows), self.capacity),) + rows.shape[1:], rows.dtype)])
+
+        use, level = self.world.record_use, self.world.record_use[s.RECORD_LEVEL]
+        grown = {}
+        for place, name, needed in ((s.USED_BATCHES, "record_batches", 2), (s.USED_ENTRIES, "record_entries", 3),
+                                    (s.USED_GAPS, "record_gaps", 1)):  # fmt: skip
+            rows = getattr(self.world, name)
+            if level >= needed and 2 * use[place] + 2 * self.capacity > len(rows):
+                grown[name] = doubled(rows)
+        self.world = self.world._replace(**grown)
+
+    def request_rows(self, g: int, table: "RequestTable") -> np.recarray:
+        """The request rows of engine `g`: a row for each request of `table` that has arrived."""
+        world, first = self.world, g * self.capacity
+        arrived = np.flatnonzero(~np.isnan(world.req.arrival[first : first + len(table)]))
+        rows = np.zeros(len(arrived), REQUEST_DTYPE)
+        for name in REQUEST_DTYPE.names:
+            source = world.req if hasattr(world.req, name) else world.hidden
+            if hasattr(source, name):
+                column = getattr(source, name)[first + arrived]
+                rows[name] = np.array(STATUSES)[column] if name == "status" else column
+            elif hasattr(table, name):
+                rows[name] = getattr(table, name)[arrived]
+        rows["task"] = -1
+        return rows.view(np.recarray)
+
+    def batch_rows(self) -> np.recarray | None:
+        """The rows of all batches that have ended, or None if not recorded."""
+        return self._rows("record_batches", s.USED_BATCHES, 2, BATCH_DTYPE)
+
+    def entry_rows(self) -> np.recarray | None:
+        """The rows of all entries of those batches, or None if not recorded."""
+        return self._rows("record_entries", s.USED_ENTRIES, 3, ENTRY_DTYPE)
+
+    def gap_rows(self) -> np.ndarray:
+        """f8[n, 3]: time, gap (s), count of all inter-token gaps."""
+        return self.world.record_gaps[: self.world.record_use[s.USED_GAPS], :3].copy()
+
+    def _rows(self, name: str, place: int, level: int, dtype: np.dtype) -> np.recarray | None:
+        if self.world.record_use[s.RECORD_LEVEL] < level:
+            return None
+        written = getattr(self.world, name)[: self.world.record_use[place]]
+        rows = np.zeros(len(written), dtype)
+        for k, field in enumerate(dtype.names):
+            rows[field] = written[:, k]
+        return rows.view(np.recarray)
+
+    def stalled_since(self, g: int, reason: int) -> float:
+        """Since when (s) engine `g` has been stalled, nan if `advance` stopped for another `reason`."""
+        return float(self.world.time[g, s.STALLED_SINCE]) if reason == STALLED else float("nan")

@@ -1,0 +1,298 @@
+"""The state of the simulator: plain arrays, read by schedulers, observations and compiled loops alike.
+
+A `World` holds `G` engines over one table of requests. `View` is what the scheduler of one engine sees of it. Small
+integer and float quantities of an engine stand in one row each, under the names below.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import typeof, types
+
+from llmsched_env.simulator.compiled import compiled
+
+UNLIMITED = 2**40  # a limit that no run can reach
+
+# Phase of a request on its engine.
+ABSENT, WAITING, RUNNING, PREEMPTED, REJECTED = range(5)
+
+# Status of a request in the records.
+ACTIVE, FINISHED, STATUS_REJECTED, ABANDONED = range(4)
+
+# `View.batch.counts`: the batch under construction.
+(
+    NUM_SEQS,  # requests in it
+    TOKENS,  # tokens in it
+    PREFILL_TOKENS,
+    DECODE_TOKENS,  # also the number of requests that decode in it
+    TOKEN_LIMIT,  # most tokens allowed in it
+    SEQ_LIMIT,  # most requests allowed in it
+    ADMITTED,  # requests in it that were waiting until now
+    ADMIT_LIMIT,  # most requests that may be admitted in it
+    PREEMPTIONS,  # requests preempted while composing it
+    REJECTIONS,  # requests rejected while composing it
+    DECODE_KV,  # context tokens its decodes read
+    PREFILL_PAIRS,  # query-key pairs of its prefill chunks
+    PREFILL_CONTEXT,  # context tokens before its prefill chunks
+    BATCH_COUNTS,
+) = range(14)
+
+# `View.kv`: blocks of the KV cache.
+KV_FREE, KV_TOTAL, KV_BLOCK_SIZE, KV_SIZES = range(4)
+
+# `View.totals`: running totals that an engine can count itself.
+TOTAL_ARRIVED, TOTAL_PROMPT_TOKENS, TOTAL_FINISHED, TOTAL_GENERATED, TOTALS = range(5)
+
+# `World.count`: integers of an engine.
+(
+    PHASE,  # BOUNDARY_PHASE or BUSY_PHASE
+    WAITING_HEAD,  # the waiting queue is waiting[head : head + n]
+    N_WAITING,
+    N_RUNNING,
+    N_ARRIVED,  # since the scheduler was last asked
+    N_FINISHED,
+    N_EVENTS,  # arrivals to come
+    IN_SYSTEM,  # requests waiting or running
+    BACKLOG,  # tokens of work left in them
+    LOST_TOKENS,  # tokens lost to preemption since the last batch started
+    PARITY,  # which half of the double buffer holds the batch under construction
+    N_LAST,  # requests in the batch that ended last
+    DECIDE,  # 1: stop for a decision before every batch
+    DECIDED,  # 1: the decision for this batch has been taken
+    SLOT,  # which scheduler of the tuple composes the batches
+    MAX_TOKENS,  # the engine's limits
+    MAX_SEQS,
+    SEPARATE,  # 1: first_token="separate"
+    PARAM_TOKENS,  # where the scheduler's own limits stand among its parameters; -1: it has none
+    PARAM_SEQS,
+    PARAM_ACTIVE,
+    COUNTS,
+) = range(22)
+BOUNDARY_PHASE, BUSY_PHASE = range(2)
+
+# `World.time`: floats of an engine.
+(
+    CLOCK,  # s
+    BATCH_START,
+    BATCH_END,
+    AREA,  # integral of the number in system, request-seconds
+    STALLED_SINCE,  # s, nan while batches run
+    GOOD,  # requests finished within their SLO
+    TIMES,
+) = range(7)
+
+# `World.record_use`: rows written; and the level of recording.
+USED_BATCHES, USED_ENTRIES, USED_GAPS, RECORD_LEVEL, RECORD_USES = range(5)
+RECORD_LEVELS = {"off": 0, "requests": 1, "batches": 2, "entries": 3}
+BATCH_COLUMNS, ENTRY_COLUMNS, GAP_COLUMNS = 12, 5, 4
+
+NUM_SLOTS = 8  # distinct schedulers in one world
+
+
+class Requests(NamedTuple):
+    """Columns by request that a deployed scheduler can know. Each is an array of shape [requests]."""
+
+    arrival: np.ndarray  # s; nan before it arrives
+    prompt_tokens: np.ndarray
+    known_output: np.ndarray  # output tokens: nan, a prediction or the truth, by the scheduler's `needs_lengths`
+    prefill_tokens: np.ndarray  # tokens to compute before the next decode: the prompt, after preemption all known tokens
+    computed: np.ndarray  # tokens in the KV cache
+    generated: np.ndarray  # output tokens so far
+    scheduled: np.ndarray  # tokens in the batch under construction
+    first_token: np.ndarray  # s; nan until then
+    last_token_time: np.ndarray  # s; nan before the first token
+    client: np.ndarray
+    klass: np.ndarray
+    ttft_slo: np.ndarray  # s; inf: none
+    tpot_slo: np.ndarray
+    priority: np.ndarray  # smaller is more urgent, as in vLLM
+    session: np.ndarray
+    preemptions: np.ndarray
+    kv_blocks: np.ndarray  # blocks it holds
+    phase: np.ndarray  # ABSENT, WAITING, RUNNING, PREEMPTED or REJECTED
+
+
+class Hidden(NamedTuple):
+    """Columns by request that only the engine and the records may read."""
+
+    ready: np.ndarray  # s, when it will arrive
+    output_tokens: np.ndarray  # the true length
+    first_scheduled: np.ndarray  # s
+    finish: np.ndarray  # s
+    left: np.ndarray  # s, when it left the system, finished or not
+    recomputed: np.ndarray  # tokens lost to preemption
+    status: np.ndarray
+
+
+class Batch(NamedTuple):
+    """The batch under construction: the first counts[NUM_SEQS] entries of `requests`.
+
+    While it is composed, the tokens of a request in it are `req.scheduled`; `tokens` is filled when it starts.
+    """
+
+    requests: np.ndarray
+    tokens: np.ndarray
+    counts: np.ndarray
+
+
+class LastBatch(NamedTuple):
+    """The batch that just ended; `duration` in seconds, 0 before the first one."""
+
+    requests: np.ndarray
+    tokens: np.ndarray
+    duration: float
+
+
+class Memory(NamedTuple):
+    """What a scheduler keeps between batches, sized by its declaration."""
+
+    params: np.ndarray  # f8[p]
+    request: np.ndarray  # f8[requests, k]
+    client: np.ndarray  # f8[clients, k]
+    engine: np.ndarray  # f8[k]
+    heap: np.ndarray  # i8[requests]
+    rng: np.ndarray  # u8[2]: key and counter
+
+
+class View(NamedTuple):
+    """What `compose` sees: one engine at a batch boundary."""
+
+    req: Requests
+    waiting: np.ndarray  # requests in queue order
+    running: np.ndarray  # requests in order of admission
+    arrived: np.ndarray  # since the last call
+    finished: np.ndarray  # since the last call
+    last: LastBatch
+    batch: Batch
+    kv: np.ndarray
+    totals: np.ndarray
+    clock: float  # s
+    mem: Memory
+
+
+class World(NamedTuple):
+    """G engines and their requests. Shapes: [G, ...] by engine, [n] by request; `cap` = most requests of one engine."""
+
+    req: Requests
+    hidden: Hidden
+    waiting: np.ndarray  # i8[G, cap]
+    running: np.ndarray
+    arrived: np.ndarray
+    finished: np.ndarray
+    batch_requests: np.ndarray  # i8[G, 2, cap]: the batch under construction or running, and the one before
+    batch_tokens: np.ndarray
+    batch_counts: np.ndarray  # i8[G, BATCH_COUNTS]
+    event_time: np.ndarray  # f8[G, cap]: heap of arrivals to come
+    event_request: np.ndarray  # i8[G, cap]
+    kv: np.ndarray  # i8[G, KV_SIZES]
+    totals: np.ndarray  # i8[G, TOTALS]
+    count: np.ndarray  # i8[G, COUNTS]
+    time: np.ndarray  # f8[G, TIMES]
+    law: np.ndarray  # f8[G, LAW_SIZE]
+    params: np.ndarray  # f8[G, p]
+    request_memory: np.ndarray  # f8[n, k]
+    client_memory: np.ndarray  # f8[G, clients, k]
+    engine_memory: np.ndarray  # f8[G, k]
+    heap: np.ndarray  # i8[G, h]
+    rng: np.ndarray  # u8[G, 2]
+    record_batches: np.ndarray  # f8[rows, BATCH_COLUMNS]
+    record_entries: np.ndarray  # i8[rows, ENTRY_COLUMNS]
+    record_gaps: np.ndarray  # f8[rows, GAP_COLUMNS]
+    record_use: np.ndarray  # i8[RECORD_USES]
+
+
+def new_requests(n: int) -> tuple[Requests, Hidden]:
+    """Blank columns for `n` requests."""
+    floats = {"arrival", "known_output", "first_token", "last_token_time", "ttft_slo", "tpot_slo"}
+    visible = Requests(**{f: np.zeros(n, np.float64 if f in floats else np.int64) for f in Requests._fields})
+    integers = {"output_tokens", "recomputed", "status"}
+    hidden = Hidden(**{f: np.zeros(n, np.int64 if f in integers else np.float64) for f in Hidden._fields})
+    return visible, hidden
+
+
+def new_world(
+    engines: int,
+    capacity: int,
+    num_params: int = 0,
+    request_columns: int = 0,
+    client_columns: int = 0,
+    clients: int = 1,
+    engine_columns: int = 0,
+    heap: bool = False,
+    record: str = "off",
+) -> World:
+    """A world of `engines` idle engines with room for `capacity` requests each."""
+    ints = lambda *shape: np.zeros(shape, np.int64)  # noqa: E731
+    floats = lambda *shape: np.zeros(shape, np.float64)  # noqa: E731
+    visible, hidden = new_requests(engines * capacity)
+    level = RECORD_LEVELS[record]
+    record_use = ints(RECORD_USES)
+    record_use[RECORD_LEVEL] = level
+    return World(
+        req=visible,
+        hidden=hidden,
+        waiting=ints(engines, capacity),
+        running=ints(engines, capacity),
+        arrived=ints(engines, capacity),
+        finished=ints(engines, capacity),
+        batch_requests=ints(engines, 2, capacity),
+        batch_tokens=ints(engines, 2, capacity),
+        batch_counts=ints(engines, BATCH_COUNTS),
+        event_time=floats(engines, capacity),
+        event_request=ints(engines, capacity),
+        kv=ints(engines, KV_SIZES),
+        totals=ints(engines, TOTALS),
+        count=ints(engines, COUNTS),
+        time=floats(engines, TIMES),
+        law=floats(engines, 10),
+        params=floats(engines, num_params),
+        request_memory=floats(engines * capacity, request_columns),
+        client_memory=floats(engines, clients, client_columns),
+        engine_memory=floats(engines, engine_columns),
+        heap=ints(engines, capacity if heap else 0),
+        rng=np.zeros((engines, 2), np.uint64),
+        record_batches=floats(4096 if level >= 2 else 0, BATCH_COLUMNS),
+        record_entries=ints(65536 if level >= 3 else 0, ENTRY_COLUMNS),
+        record_gaps=floats(8192 if level >= 1 else 0, GAP_COLUMNS),
+        record_use=record_use,
+    )
+
+
+@compiled
+def view_of(world, g):
+    """The `View` of engine `g`; its arrays are the world's own memory."""
+    count = world.count[g]
+    head = count[WAITING_HEAD]
+    now = count[PARITY]
+    last_duration = world.time[g, BATCH_END] - world.time[g, BATCH_START]
+    return View(
+        world.req,
+        world.waiting[g][head : head + count[N_WAITING]],
+        world.running[g][: count[N_RUNNING]],
+        world.arrived[g][: count[N_ARRIVED]],
+        world.finished[g][: count[N_FINISHED]],
+        LastBatch(
+            world.batch_requests[g, 1 - now][: count[N_LAST]],
+            world.batch_tokens[g, 1 - now][: count[N_LAST]],
+            last_duration,
+        ),
+        Batch(world.batch_requests[g, now], world.batch_tokens[g, now], world.batch_counts[g]),
+        world.kv[g],
+        world.totals[g],
+        world.time[g, CLOCK],
+        Memory(
+            world.params[g],
+            world.request_memory,
+            world.client_memory[g],
+            world.engine_memory[g],
+            world.heap[g],
+            world.rng[g],
+        ),
+    )
+
+
+_example = new_world(1, 1)
+WORLD_TYPE = typeof(_example)
+VIEW_TYPE = typeof(view_of.py_func(_example, 0))
+COMPOSE_TYPE = types.FunctionType(types.float64(VIEW_TYPE))
+SCHEDULERS_TYPE = types.UniTuple(COMPOSE_TYPE, NUM_SLOTS)

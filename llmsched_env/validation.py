@@ -1,0 +1,80 @@
+"""Checks of user input: each raises `ValueError` naming the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+
+
+def did_you_mean(value: str, choices: Iterable[str]) -> str:
+    """Return the choices closest to `value` as a sentence, or all of them when none is close."""
+    known = list(choices)
+    close = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(repr(choice) for choice in close) + "?"
+    return "known: " + (", ".join(repr(choice) for choice in known) or "none")
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
+    """Return `value` if it is one of `choices`.
+
+    Raises:
+        ValueError: it is not; the message proposes the closest choices.
+    """
+    known = list(choices)
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of the known names, got {value!r}; {did_you_mean(str(value), known)}")
+    return value
+
+
+def check_number(
+    name: str,
+    value: float,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    unit: str = "",
+    finite: bool = True,
+) -> float:
+    """Return `value` as a float if it is a number within the bounds.
+
+    Raises:
+        ValueError: it is not a real number, a bool, NaN, out of bounds, or infinite while `finite`.
+    """
+    allowed = _allowed("a finite number" if finite else "a number", above, at_least, at_most, unit)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    number = float(value)
+    if math.isnan(number) or (finite and math.isinf(number)) or not _inside(number, above, at_least, at_most):
+        raise ValueError(f"{name} must be {allowed}, got {number:g}")
+    return number
+
+
+def check_integer(
+    name: str, value: int, *, at_least: int | None = None, at_most: int | None = None, unit: str = ""
+) -> int:
+    """Return `value` as an int if it is a whole number within the bounds.
+
+    Raises:
+        ValueError: it is not an integer (Python or NumPy), a bool, or out of bounds.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not _inside(value, None, at_least, at_most):
+        raise ValueError(f"{name} must be {_allowed('an integer', None, at_least, at_most, unit)}, got {value!r}")
+    return int(value)
+
+
+def _inside(value: float, above: float | None, at_least: float | None, at_most: float | None) -> bool:
+    return (
+        (above is None or value > above)
+        and (at_least is None or value >= at_least)
+        and (at_most is None or value <= at_most)
+    )
+
+
+def _allowed(kind: str, above: float | None, at_least: float | None, at_most: float | None, unit: str) -> str:
+    signs = ((">", above), (">=", at_least), ("<=", at_most))
+    bounds = [f"{sign} {bound:g}" for sign, bound in signs if bound is not None]
+    return f"{kind} {' and '.join(bounds)}".rstrip() + (f" ({unit})" if unit else "")

@@ -1,0 +1,152 @@
+"""The requests of one seed as plain columns, and the one place where requests are validated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+class ColumnError(ValueError):
+    """A bad value in a column of requests; readers of files turn `index` into a line number."""
+
+    def __init__(self, column: str, index: int | None, problem: str) -> None:
+        super().__init__(f"{column}{'' if index is None else f'[{index}]'} {problem}")
+        self.column, self.index, self.problem = column, index, problem
+
+
+class Column(NamedTuple):
+    """What a column may hold: `low <= value <= high`, or NaN where the default is NaN."""
+
+    dtype: type
+    low: float
+    high: float
+    default: float
+    allowed: str
+
+
+_INT64 = np.iinfo(np.int64)
+_LARGEST = float(np.finfo(np.float64).max)
+_POSITIVE = math.ulp(0.0)  # the smallest float above zero
+# Tokens are bounded so that sums of query-key pairs stay within int64; clients and classes, because they index arrays.
+_TOKENS = Column(np.int64, 1, 10**9, 1, "an integer >= 1 and <= 1e9 (tokens)")
+_INDEX = Column(np.int64, 0, 10**6, 0, "an integer >= 0 and <= 1e6")
+_TARGET = Column(np.float64, _POSITIVE, math.inf, math.inf, "a number > 0 (s; inf: none)")
+
+COLUMNS: dict[str, Column] = {
+    "arrival": Column(np.float64, 0.0, _LARGEST, 0.0, "a finite number >= 0 (s)"),
+    "prompt_tokens": _TOKENS,
+    "output_tokens": _TOKENS,
+    "predicted_output": Column(np.float64, _POSITIVE, _LARGEST, math.nan, "a finite number > 0 (tokens; nan: none)"),
+    "client": _INDEX,
+    "klass": _INDEX,
+    "priority": Column(np.int64, _INT64.min, _INT64.max, 0, "an integer"),
+    "session": Column(np.int64, -1, _INT64.max, -1, "an integer >= -1 (-1: none)"),
+    "ttft_slo": _TARGET,
+    "tpot_slo": _TARGET,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestTable:
+    """Requests in order of arrival: read-only arrays of one length n, one entry a request.
+
+    Attributes:
+        arrival: f8[n], seconds, sorted, >= 0.
+        prompt_tokens: i8[n] >= 1.
+        output_tokens: i8[n] >= 1, the true lengths.
+        predicted_output: f8[n] tokens, nan where there is no prediction.
+        client: i8[n] >= 0, whom the request belongs to.
+        klass: i8[n] >= 0, its class.
+        priority: i8[n].
+        session: i8[n], -1 where there is none.
+        ttft_slo: f8[n] seconds, inf where there is no target.
+        tpot_slo: f8[n] seconds, inf where there is no target.
+        horizon: seconds at which arrivals end, or None where that is not known.
+
+    Raises:
+        ColumnError: (a ValueError) a column has the wrong shape or length, or a value that is not allowed.
+    """
+
+    arrival: np.ndarray
+    prompt_tokens: np.ndarray
+    output_tokens: np.ndarray
+    predicted_output: np.ndarray
+    client: np.ndarray
+    klass: np.ndarray
+    priority: np.ndarray
+    session: np.ndarray
+    ttft_slo: np.ndarray
+    tpot_slo: np.ndarray
+    horizon: float | None = None
+
+    @classmethod
+    def from_columns(
+        cls,
+        arrival: ArrayLike,
+        prompt_tokens: ArrayLike,
+        output_tokens: ArrayLike,
+        *,
+        horizon: float | None = None,
+        **optional: ArrayLike | None,
+    ) -> Self:
+        """Build a table; optional columns that are absent or None take their default."""
+        size = np.shape(arrival)
+        given = {name: values for name, values in optional.items() if values is not None}
+        defaults = {name: np.full(size, column.default, column.dtype) for name, column in COLUMNS.items()}
+        required = {"arrival": arrival, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+        return cls(**{**defaults, **required, **given}, horizon=horizon)
+
+    def __post_init__(self) -> None:
+        for name in COLUMNS:
+            object.__setattr__(self, name, _checked(name, getattr(self, name)))
+        for name in COLUMNS:
+            if len(getattr(self, name)) != len(self):
+                problem = f"must have one value per arrival, that is {len(self)}, got {len(getattr(self, name))}"
+                raise ColumnError(name, None, problem)
+        backwards = np.flatnonzero(np.diff(self.arrival) < 0)
+        if backwards.size:
+            i = int(backwards[0]) + 1
+            problem = f"must be >= the arrival before it ({self.arrival[i - 1]} s), got {self.arrival[i]}"
+            raise ColumnError("arrival", i, problem)
+
+    def __len__(self) -> int:
+        return len(self.arrival)
+
+    def stretched(self, factor: float) -> RequestTable:
+        """Return the same requests with all times multiplied by `factor`."""
+        horizon = None if self.horizon is None else self.horizon * factor
+        return self._replaced(self.arrival * factor, slice(None), horizon)
+
+    def window(self, begin: float, end: float, horizon: float) -> RequestTable:
+        """Return the requests with begin <= arrival < end (seconds), times counted from `begin`, and that horizon."""
+        first, last = np.searchsorted(self.arrival, [begin, end], side="left")
+        return self._replaced(self.arrival[first:last] - begin, slice(first, last), horizon)
+
+    def _replaced(self, arrival: np.ndarray, rows: slice, horizon: float | None) -> RequestTable:
+        columns = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name in COLUMNS}
+        return RequestTable(**{**columns, "arrival": arrival}, horizon=horizon)
+
+
+def _checked(name: str, values: ArrayLike) -> np.ndarray:
+    """Return a read-only copy of `values` in the column's type."""
+    column = COLUMNS[name]
+    raw = np.asarray(values)
+    if raw.ndim != 1:
+        raise ColumnError(name, None, f"must be a one-dimensional array, got shape {raw.shape}")
+    if raw.dtype.kind not in "iuf":
+        raise ColumnError(name, None, f"must hold numbers, each {column.allowed}, got an array of {raw.dtype}")
+    bad = ~((raw >= column.low) & (raw <= column.high))
+    if math.isnan(column.default):
+        bad &= ~np.isnan(raw)
+    elif column.dtype is np.int64 and raw.dtype.kind == "f":
+        bad |= raw != np.floor(raw)
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise ColumnError(name, i, f"must be {column.allowed}, got {raw[i]}")
+    checked = raw.astype(column.dtype)
+    checked.flags.writeable = False
+    return checked

@@ -1,0 +1,207 @@
+"""A workload: which requests arrive when, as a function of one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from llmsched_env.slo import SLO
+from llmsched_env.theory.capacity import capacity
+from llmsched_env.validation import check_integer, check_number
+from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
+from llmsched_env.workloads.dist import Distribution, as_distribution
+from llmsched_env.workloads.sources import FixedRequests, Predictor, RandomRequests, Source
+from llmsched_env.workloads.table import RequestTable
+
+if TYPE_CHECKING:
+    from llmsched_env.simulator.config import EngineConfig
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Workload:
+    """Requests arriving over time; immutable. Build one with `poisson`, `generated`, `from_arrays` or `load_trace`.
+
+    Everything random in it flows from one seed, and nothing in it depends on the scheduler or the engine.
+
+    Attributes:
+        source: what draws or holds the requests.
+        name: what reports call it.
+        slo: the targets that all requests share, or None where they have none or differ.
+        load: share of the reference capacity that `at_load` set; None before, and after `scaled`.
+    """
+
+    source: Source
+    name: str
+    slo: SLO | None = None
+    load: float | None = None
+
+    @classmethod
+    def poisson(
+        cls,
+        rate: float,
+        prompt_tokens: Distribution | int,
+        output_tokens: Distribution | int,
+        horizon: float,
+        slo: SLO | None = None,
+    ) -> Workload:
+        """Poisson arrivals at `rate` requests/s on [0, horizon) seconds, with independent lengths.
+
+        Raises:
+            ValueError: a rate, horizon or number of tokens that is not above zero.
+        """
+        return cls.generated(Poisson(), rate, prompt_tokens, output_tokens, horizon, slo=slo, name="poisson")
+
+    @classmethod
+    def generated(
+        cls,
+        arrivals: ArrivalProcess,
+        rate: float,
+        prompt_tokens: Distribution | int,
+        output_tokens: Distribution | int,
+        horizon: float,
+        *,
+        slo: SLO | None = None,
+        rank_correlation: float = 0.0,
+        predictor: Predictor | None = None,
+        name: str = "generated",
+    ) -> Workload:
+        """Random arrivals and lengths, drawn from separate streams of the seed.
+
+        Args:
+            arrivals: the arrival process, `Poisson()` or `MMPP(...)`.
+            rate: requests/s in the long run.
+            prompt_tokens: law of prompt lengths, or an int.
+            output_tokens: law of output lengths, or an int.
+            horizon: seconds after which nothing arrives.
+            slo: targets of every request.
+            rank_correlation: Spearman's correlation of prompt and output tokens, applied through a Gaussian copula.
+            predictor: function (rng, prompt_tokens, output_tokens) -> predicted output tokens, f8[n].
+            name: what reports call it.
+
+        Raises:
+            ValueError: naming the argument, its value and what is allowed.
+        """
+        source = RandomRequests(
+            arrivals,
+            check_number("rate", rate, above=0, unit="requests/s"),
+            as_distribution("prompt_tokens", prompt_tokens),
+            as_distribution("output_tokens", output_tokens),
+            check_number("horizon", horizon, above=0, unit="s"),
+            _checked_slo(slo),
+            check_number("rank_correlation", rank_correlation, at_least=-1, at_most=1),
+            predictor,
+        )
+        return cls(source, name, slo)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrival: ArrayLike,
+        prompt_tokens: ArrayLike,
+        output_tokens: ArrayLike,
+        client: ArrayLike | None = None,
+        klass: ArrayLike | None = None,
+        priority: ArrayLike | None = None,
+        slo: SLO | tuple[ArrayLike, ArrayLike] | None = None,
+        predicted_output: ArrayLike | None = None,
+    ) -> Workload:
+        """Fixed requests, one per entry of equally long arrays; the contents of `RequestTable`.
+
+        Args:
+            arrival: seconds, sorted, >= 0.
+            prompt_tokens: integers >= 1.
+            output_tokens: integers >= 1.
+            client: integers >= 0; 0 if absent.
+            klass: integers >= 0; 0 if absent.
+            priority: integers; 0 if absent.
+            slo: targets shared by all requests, or a pair of arrays (ttft, tpot) in seconds.
+            predicted_output: predicted output tokens, nan for none.
+
+        Raises:
+            ValueError: naming the column, the index, the value and what is allowed.
+        """
+        shared = None if isinstance(slo, tuple) else _checked_slo(slo)
+        if isinstance(slo, tuple) and len(slo) != 2:
+            raise ValueError(f"slo must be an SLO or a pair of arrays (ttft, tpot), got {len(slo)} items")
+        n = np.shape(arrival)
+        ttft, tpot = slo if isinstance(slo, tuple) else (None, None)
+        table = RequestTable.from_columns(
+            arrival,
+            prompt_tokens,
+            output_tokens,
+            client=client,
+            klass=klass,
+            priority=priority,
+            predicted_output=predicted_output,
+            ttft_slo=ttft if shared is None else np.full(n, shared.ttft),
+            tpot_slo=tpot if shared is None else np.full(n, shared.tpot),
+        )
+        return cls.from_table(table, "arrays", shared)
+
+    @classmethod
+    def from_table(cls, table: RequestTable, name: str, slo: SLO | None = None) -> Workload:
+        """Fixed requests of a table."""
+        return cls(FixedRequests(table), name, slo)
+
+    @property
+    def rate(self) -> float:
+        """Requests per second; of fixed requests (n - 1)/(last - first arrival), nan or inf if that is no time."""
+        return self.source.rate
+
+    def sample(self, seed: int) -> RequestTable:
+        """Return the requests of a seed; fixed requests are the same for all seeds."""
+        return self.source.sample(check_integer("seed", seed, at_least=0))
+
+    def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
+        """Return requests for an episode of `horizon` seconds.
+
+        Random requests are drawn afresh on [0, horizon). Of fixed ones it is a window of that length, its start uniform
+        over where it fits and its times counted from there; a trace that is shorter is taken whole.
+        """
+        return self.source.episode(rng, check_number("horizon", horizon, above=0, unit="s"))
+
+    def scaled(self, rate: float) -> Workload:
+        """Return the same workload at another rate; fixed requests keep their pattern, stretched in time.
+
+        Raises:
+            ValueError: the rate is not above zero, or the arrivals of fixed requests do not spread over time.
+        """
+        source = self.source.at_rate(check_number("rate", rate, above=0, unit="requests/s"))
+        return replace(self, source=source, load=None)
+
+    def at_load(self, load: float, engine: EngineConfig) -> Workload:
+        """Return the workload scaled to `load` times the reference capacity of an engine, see `theory.capacity`."""
+        load = check_number("load", load, above=0)
+        return replace(self.scaled(load * capacity(engine, self)), load=load)
+
+    def length_sample(self) -> tuple[np.ndarray, np.ndarray]:
+        """Prompt and output tokens, i8[n] each, that represent the workload's lengths; always the same ones."""
+        return self.source.lengths()
+
+    def split(self, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> tuple[Workload, ...]:
+        """Return consecutive parts in time of fixed requests, each starting at 0, as for training, tuning and testing.
+
+        Random requests have no parts: they return themselves that often, and the caller keeps the seeds disjoint.
+
+        Raises:
+            ValueError: fractions that are not above 0 or do not sum to 1, or a part without requests.
+        """
+        parts = tuple(check_number("split fractions", fraction, above=0, at_most=1) for fraction in fractions)
+        if abs(sum(parts) - 1) > 1e-9:
+            raise ValueError(f"split fractions must sum to 1, got {parts} which sum to {sum(parts):g}")
+        return tuple(replace(self, source=source, load=None) for source in self.source.split(parts))
+
+    def __repr__(self) -> str:
+        extras = [f"SLO(ttft={self.slo.ttft:g}, tpot={self.slo.tpot:g})"] if self.slo else []
+        extras += [f"load {self.load:g}"] if self.load is not None else []
+        return f"<Workload {self.name}: {', '.join([repr(self.source), *extras])}>"
+
+
+def _checked_slo(slo: SLO | None) -> SLO | None:
+    if slo is not None and not isinstance(slo, SLO):
+        raise ValueError(f"slo must be an SLO or None, got {slo!r}")
+    return slo

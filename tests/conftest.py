@@ -1,0 +1,15 @@
+"""Fixtures for all tests."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1] / "../shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of reference data (traces, profiles) beside the repository; tests that need it are skipped without it."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder shared/ with reference data is not beside the repository")
+    return SHARED.resolve()
