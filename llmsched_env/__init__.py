@@ -1,6 +1,6 @@
 """Simulate, schedule and learn to schedule the batches of an LLM inference engine."""
 
-from llmsched_env import theory
+from llmsched_env import envs, theory
 from llmsched_env.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.simulator.batch_time import Hinge, Roofline, Staircase
 from llmsched_env.simulator.config import EngineConfig
@@ -22,6 +22,7 @@ from llmsched_env.simulator.primitives import (
     untake,
     whole_prompts,
 )
+from llmsched_env.simulator.random import uniform
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Controller, Param, Scheduler
 from llmsched_env.simulator.simulate import simulate, simulate_many
@@ -50,6 +51,7 @@ __all__ = [
     "chunks",
     "decodes",
     "dist",
+    "envs",
     "gpu_profile",
     "gpu_profiles",
     "is_decoding",
@@ -67,6 +69,7 @@ __all__ = [
     "take",
     "theory",
     "tokens_left",
+    "uniform",
     "untake",
     "whole_prompts",
 ]

@@ -104,30 +104,28 @@ def latencies(requests: np.recarray) -> dict[str, np.ndarray]:
 
 
 def number_in_system(requests: np.recarray, t: float | np.ndarray) -> int | np.ndarray:
-    """Requests present at time(s) `t` in s: arrival <= t < finish; rejected ones never are.
+    """Requests present at time(s) `t` in s: arrival <= t < left.
 
     Returns:
         An int for a scalar `t`, else i8 of the shape of `t`.
     """
-    admitted = requests[requests.status != "rejected"]
-    left = np.sort(admitted.finish)  # nan goes last: never reached
-    present = np.searchsorted(np.sort(admitted.arrival), t, "right") - np.searchsorted(left, t, "right")
+    left = np.sort(requests.left)  # nan goes last: never reached
+    present = np.searchsorted(np.sort(requests.arrival), t, "right") - np.searchsorted(left, t, "right")
     return int(present) if np.ndim(t) == 0 else present
 
 
 def integral_in_system(requests: np.recarray, t0: float, t1: float) -> float:
     """Request-seconds spent in the system within [t0, t1]: the exact integral of `number_in_system`."""
-    admitted = requests[requests.status != "rejected"]
-    left = np.where(np.isnan(admitted.finish), t1, np.minimum(admitted.finish, t1))
-    return float(np.maximum(left - np.maximum(admitted.arrival, t0), 0.0).sum())
+    left = np.where(np.isnan(requests.left), t1, np.minimum(requests.left, t1))
+    return float(np.maximum(left - np.maximum(requests.arrival, t0), 0.0).sum())
 
 
 def backlog(result: Result, t: float | np.ndarray) -> int | np.ndarray:
     """Tokens of work present at time(s) `t` in s.
 
     A request of s prompt and o output tokens brings s + o - 1 tokens at its arrival, or s + o if the engine's
-    `first_token` is "separate"; a rejected one brings none. A batch takes its tokens away when it ends. Tokens lost to
-    a preemption come back at the start of the batch whose composition preempted.
+    `first_token` is "separate"; a rejected one takes them along when it is turned away. A batch takes its tokens away
+    when it ends. Tokens lost to a preemption come back at the start of the batch whose composition preempted.
 
     Returns:
         An int for a scalar `t`, else i8 of the shape of `t`.
@@ -138,10 +136,12 @@ def backlog(result: Result, t: float | np.ndarray) -> int | np.ndarray:
     batches = result.batches
     if batches is None:
         raise ValueError('backlog needs the rows of the batches; simulate with record="batches"')
-    work = np.where(result.requests.status == "rejected", 0, _work(result))
+    requests, work = result.requests, _work(result)
+    rejected = requests.status == "rejected"
     ends = batches.start + batches.duration
     tokens = (
-        _running_total(result.requests.arrival, work, t)
+        _running_total(requests.arrival, work, t)
+        - _running_total(requests.left[rejected], work[rejected], t)
         - _running_total(ends, batches.prefill_tokens + batches.decode_tokens, t)
         + _running_total(batches.start, batches.recomputed, t)
     )

@@ -42,7 +42,9 @@ def request_rows(*rows: dict) -> np.recarray:
     }
     table = np.empty(len(rows), dtype=REQUEST_DTYPE)
     for i, row in enumerate(rows):
-        table[i] = tuple((defaults | row)[name] for name in REQUEST_DTYPE.names)
+        given = defaults | row
+        left = given["arrival"] if given["status"] == "rejected" else given["finish"]
+        table[i] = tuple(({"left": left} | row if name == "left" else given)[name] for name in REQUEST_DTYPE.names)
     return table.view(np.recarray)
 
 
@@ -422,7 +424,7 @@ def test_columns_are_those_promised():
     assert REQUEST_DTYPE.names == (
         *("arrival", "first_scheduled", "first_token", "finish", "prompt_tokens", "output_tokens", "predicted_output"),
         *("computed", "generated", "preemptions", "recomputed", "prefix_hit", "status", "client", "klass", "priority"),
-        *("session", "task", "engine", "ttft_slo", "tpot_slo"),
+        *("session", "task", "engine", "ttft_slo", "tpot_slo", "left"),
     )
     assert BATCH_DTYPE.names == (
         *("start", "duration", "prefill_tokens", "decode_tokens", "num_seqs", "num_waiting", "kv_blocks_used"),

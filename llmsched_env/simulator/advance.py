@@ -25,6 +25,7 @@ from llmsched_env.simulator.state import (
     IN_SYSTEM,
     KV_FREE,
     KV_TOTAL,
+    LAST_DURATION,
     LOST_TOKENS,
     MAX_SEQS,
     MAX_TOKENS,
@@ -267,6 +268,7 @@ def _finish_batch(world, g):
         world.record_use[USED_BATCHES] += 1
     if world.record_use[RECORD_LEVEL] >= 3:
         world.record_use[USED_ENTRIES] += world.batch_counts[g, NUM_SEQS]
+    time[LAST_DURATION] = time[BATCH_END] - time[BATCH_START]
     count[N_LAST] = world.batch_counts[g, NUM_SEQS]
     count[PARITY] = 1 - count[PARITY]
     count[PHASE] = BOUNDARY_PHASE

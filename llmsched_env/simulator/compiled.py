@@ -1,7 +1,7 @@
 """One definition of every kernel and scheduler, run compiled or interpreted.
 
-`compiled` marks a function for numba; `interpreted` returns the same source as plain Python, so that a debugger can step
-through the very code that runs fast otherwise.
+`compiled` marks a function for numba; `interpreted` returns the same source as plain Python, so that a debugger can
+step through the very code that runs fast otherwise.
 
 numba's disk cache looks only at the file a function stands in: after an edit of a primitive, a cached caller in another
 file would go on running the old code. The cache folder is therefore named by a digest of all our sources.

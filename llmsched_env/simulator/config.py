@@ -23,8 +23,8 @@ class EngineConfig:
         max_num_seqs: most requests in a batch (k_max); None for no limit.
         kv_blocks: blocks of the KV cache; None for unlimited memory.
         block_size: tokens per KV block.
-        first_token: "with_prefill": the batch that completes a prompt yields the first output token, as real engines do;
-            "separate": every output token takes a decode batch of its own, the model of arXiv 2504.07347.
+        first_token: "with_prefill": the batch that completes a prompt yields the first output token, as real engines
+            do; "separate": every output token takes a decode batch of its own, the model of arXiv 2504.07347.
         schedule_ahead: batches decided while another runs; 0 is the only mode so far.
         host_overhead: host seconds added (per batch, per request in it).
         name: what reports call it.

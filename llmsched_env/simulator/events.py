@@ -1,8 +1,9 @@
-"""Arrivals to come, as a heap by (time, request), and the clock that lets them in."""
+"""The clock of an engine, and the arrivals it lets in: a heap of requests by the time at which they are ready."""
 
 import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.heap import pop
 from llmsched_env.simulator.state import (
     AREA,
     BACKLOG,
@@ -23,53 +24,18 @@ from llmsched_env.simulator.state import (
 
 
 @compiled
-def push_event(times, requests, size, time, request):
-    """Add an event to the heap of `size` events; the caller counts it."""
-    k = size
-    while k > 0:
-        parent = (k - 1) // 2
-        if times[parent] < time or (times[parent] == time and requests[parent] < request):
-            break
-        times[k], requests[k] = times[parent], requests[parent]
-        k = parent
-    times[k], requests[k] = time, request
-
-
-@compiled
-def pop_event(times, requests, size):
-    """Remove and return the request of the earliest of `size` events; the caller counts it."""
-    first = requests[0]
-    size -= 1
-    time, request = times[size], requests[size]
-    k = 0
-    while 2 * k + 1 < size:
-        child = 2 * k + 1
-        right = child + 1
-        if right < size and (
-            times[right] < times[child] or (times[right] == times[child] and requests[right] < requests[child])
-        ):
-            child = right
-        if time < times[child] or (time == times[child] and request < requests[child]):
-            break
-        times[k], requests[k] = times[child], requests[child]
-        k = child
-    times[k], requests[k] = time, request
-    return first
-
-
-@compiled
 def next_event(world, g):
     """Time of engine `g`'s next arrival, inf if there is none."""
-    return world.event_time[g, 0] if world.count[g, N_EVENTS] > 0 else np.inf
+    return world.hidden.ready[world.events[g, 0]] if world.count[g, N_EVENTS] > 0 else np.inf
 
 
 @compiled
 def clock_to(world, g, time):
     """Move engine `g`'s clock to `time`, letting in what arrives on the way and integrating the number in system."""
     count, now = world.count[g], world.time[g]
-    while count[N_EVENTS] > 0 and world.event_time[g, 0] <= time:
-        at = world.event_time[g, 0]
-        i = pop_event(world.event_time[g], world.event_request[g], count[N_EVENTS])
+    while next_event(world, g) <= time:
+        at = next_event(world, g)
+        i = pop(world.events[g], count[N_EVENTS], world.hidden.ready)
         count[N_EVENTS] -= 1
         now[AREA] += count[IN_SYSTEM] * (at - now[CLOCK])
         now[CLOCK] = at

@@ -200,7 +200,7 @@ def make_room(view, i, n):
 
 @compiled
 def memory_for_prompt(view, i):
-    """Whether waiting request `i` may start: its whole prompt finds KV blocks, and nothing was preempted in this batch."""
+    """Whether waiting request `i` may start: KV blocks for its whole prompt, and nothing preempted in this batch."""
     if view.batch.counts[PREEMPTIONS] > 0:
         return False
     return blocks_missing(view, i, prefill_left(view, i)) <= view.kv[KV_FREE]
@@ -214,7 +214,7 @@ def prompt_pending(view):
 
 @compiled
 def decodes(view, order):
-    """One token for every decoding request of `order`, while the batch has room; lack of KV preempts the latest admitted."""
+    """One token for each decoding request of `order` while there is room; lack of KV preempts the latest admitted."""
     k = 0
     while k < len(order) and tokens_left(view) > 0 and seats_left(view) > 0:
         k = _decode_run(view, order, k)
@@ -268,7 +268,7 @@ def chunk(view, i, limit):
 
 @compiled
 def chunks(view, order, limit):
-    """Prefill the prompts of `order`, each by up to `limit` tokens, the first before the next, until one finds no room."""
+    """Prefill the prompts of `order` one after another, each by up to `limit` tokens, until one finds no room."""
     for k in range(len(order)):
         if prefill_left(view, order[k]) > 0 and chunk(view, order[k], limit) == 0:
             break

@@ -42,6 +42,7 @@ REQUEST_DTYPE = np.dtype(
         ("engine", "i8"),
         ("ttft_slo", "f8"),  # s; inf: none
         ("tpot_slo", "f8"),  # s; inf: none
+        ("left", "f8"),  # s, when it left the system, finished or turned away
     ]
 )
 """A row for each request that arrived by the end of the run, in order of arrival."""

@@ -91,8 +91,14 @@ class Scheduler:
         for name, value in self.values.items():
             check_choice(f"parameter of {self.name}", name, tuple(self.params))
             allowed = self.params[name]
-            check_number(f"{self.name}.{name}", value, at_least=allowed.low, at_most=allowed.high, unit=allowed.unit,
-                         finite=False)  # fmt: skip
+            check_number(
+                f"{self.name}.{name}",
+                value,
+                at_least=allowed.low,
+                at_most=allowed.high,
+                unit=allowed.unit,
+                finite=False,
+            )
 
     def __call__(self, **values: float) -> "Scheduler":
         """A copy with these parameter values bound."""
@@ -118,20 +124,47 @@ class Scheduler:
         return len(self.memory.get(kind, ()))
 
 
-_COMPILED: dict[Any, Dispatcher | None] = {}
+class FunctionPointer:
+    """A compiled `compose` with the addresses of its machine code at hand.
+
+    Handing a dispatcher to compiled code makes numba look its addresses up by signature, which takes longer than many
+    batches. numba asks for the address of the C wrapper first, and takes that of the native code, which lets exceptions
+    through, only from a dispatcher: hence the borrowed `__class__`.
+    """
+
+    __class__ = Dispatcher  # type: ignore[assignment]
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher  # keeps the machine code alive
+        result = dispatcher.overloads[(VIEW_TYPE,)]
+        self.fndesc, self.library = result.fndesc, self
+        address = result.library.get_pointer_to_function
+        self._native, self._c = address(self.fndesc.llvm_func_name), address(self.fndesc.llvm_cfunc_wrapper_name)
+
+    def __wrapper_address__(self) -> int:
+        return self._c
+
+    def get_compile_result(self, signature: Any) -> "FunctionPointer":
+        return self
+
+    def get_pointer_to_function(self, name: str) -> int:
+        return self._native
 
 
-def compiled_compose(compose: Callable[[View], float]) -> Dispatcher | None:
+_COMPILED: dict[Any, FunctionPointer | None] = {}
+
+
+def compiled_compose(compose: Callable[[View], float]) -> FunctionPointer | None:
     """`compose` compiled for the one view type, or None if numba cannot compile it."""
     if compose not in _COMPILED:
         dispatcher = compose if isinstance(compose, Dispatcher) else numba.njit(nogil=True)(compose)
         try:
             dispatcher.compile((VIEW_TYPE,))
+            _COMPILED[compose] = FunctionPointer(dispatcher)
         except NumbaError:
             if dispatcher is compose:  # its author asked for compilation: show what is wrong
                 raise
-            dispatcher = None
-        _COMPILED[compose] = dispatcher
+            _COMPILED[compose] = None
     return _COMPILED[compose]
 
 

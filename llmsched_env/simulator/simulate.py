@@ -59,26 +59,14 @@ def simulate(
     reason = simulator.advance(0, until) if controller is None else _run_controlled(simulator, controller, until)
     if reason == DRAINED and horizon is not None:
         simulator.clock_to(0, until)
-    stalled_since = simulator.stalled_since(0, reason)
-    if not math.isnan(stalled_since):
+    result = simulator.result(0, table, workload.name, seed, reason, **_load(workload, engine))
+    if result.stalled:
         warnings.warn(
-            f"{scheduler.name} stalled at {stalled_since:g} s: requests are present and it composes no batch",
+            f"{scheduler.name} stalled at {result.stalled_since:g} s: requests are present and it composes no batch",
             RuntimeWarning,
             stacklevel=2,
         )
-    return Result(
-        requests=simulator.request_rows(0, table),
-        batches=simulator.batch_rows(),
-        batch_entries=simulator.entry_rows(),
-        token_gaps=simulator.gap_rows(),
-        end=simulator.clock(0),
-        stalled_since=stalled_since,
-        scheduler=scheduler.name,
-        workload=workload.name,
-        seed=seed,
-        engine=engine,
-        **_load(workload, engine),
-    )
+    return result
 
 
 def simulate_many(

@@ -12,12 +12,16 @@ from llmsched_env.simulator.advance import BAD_WAKE, RECORD_FULL, STALLED, advan
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.events import clock_to
-from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES
+from llmsched_env.simulator.random import seeded
+from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES, Result
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
 from llmsched_env.simulator.state import View, World, new_world, view_of
 
 if TYPE_CHECKING:
     from llmsched_env.workloads.table import RequestTable
+
+
+_CLOCK_TO = (s.WORLD_TYPE, types.int64, types.float64)
 
 
 @cache
@@ -94,8 +98,14 @@ class Simulator:
         for column in (*world.req, *world.hidden, world.request_memory):
             column[first : first + self.capacity] = 0
         req, hidden = world.req, world.hidden
-        for column in (req.arrival, req.first_token, req.last_token_time, hidden.first_scheduled, hidden.finish,
-                       hidden.left):  # fmt: skip
+        for column in (
+            req.arrival,
+            req.first_token,
+            req.last_token_time,
+            hidden.first_scheduled,
+            hidden.finish,
+            hidden.left,
+        ):
             column[rows] = np.nan
         for name in ("prompt_tokens", "client", "klass", "priority", "session", "ttft_slo", "tpot_slo"):
             getattr(req, name)[rows] = getattr(table, name)
@@ -104,8 +114,7 @@ class Simulator:
         hidden.ready[rows] = table.arrival
         hidden.output_tokens[rows] = table.output_tokens
         self._reset_engine(g, seed)
-        world.event_time[g, :n] = table.arrival  # sorted by time, ties by index: already a heap
-        world.event_request[g, :n] = np.arange(first, first + n)
+        world.events[g, :n] = np.arange(first, first + n)  # sorted by arrival: already a heap
         world.count[g, s.N_EVENTS] = n
 
     def _known_output(self, table: "RequestTable") -> np.ndarray | float:
@@ -115,10 +124,17 @@ class Simulator:
 
     def _reset_engine(self, g: int, seed: int) -> None:
         world, engine = self.world, self.engine
-        for block in (world.batch_counts, world.totals, world.count, world.time, world.client_memory,
-                      world.engine_memory, world.heap):  # fmt: skip
+        for block in (
+            world.batch_counts,
+            world.totals,
+            world.count,
+            world.time,
+            world.client_memory,
+            world.engine_memory,
+            world.heap,
+        ):
             block[g] = 0
-        world.rng[g] = (seed, 0)
+        world.rng[g] = seeded(seed)
         world.law[g] = engine.law()
         world.params[g] = self.scheduler.param_values()
         blocks = s.UNLIMITED if engine.kv_blocks is None else engine.kv_blocks
@@ -138,11 +154,12 @@ class Simulator:
         capacity = max(capacity, old_capacity + old_capacity // 4)
         new = self._new_world(capacity, max(clients, old.client_memory.shape[1]))
         shift = np.arange(self.num_engines)[:, None] * (new.waiting.shape[1] - old_capacity)
-        for a, b in zip((*new.req, *new.hidden, new.request_memory), (*old.req, *old.hidden, old.request_memory),
-                        strict=True):  # fmt: skip
+        for a, b in zip(
+            (*new.req, *new.hidden, new.request_memory), (*old.req, *old.hidden, old.request_memory), strict=True
+        ):
             by_engine = a.reshape(self.num_engines, new.waiting.shape[1], *a.shape[1:])
             by_engine[:, :old_capacity] = b.reshape(self.num_engines, old_capacity, *b.shape[1:])
-        indices = ("waiting", "running", "arrived", "finished", "event_request", "batch_requests")
+        indices = ("waiting", "running", "arrived", "finished", "events", "batch_requests")
         for name in World._fields[2:]:
             a, b = getattr(new, name), getattr(old, name)
             if name in indices:  # request numbers move with their engine's block of rows
@@ -163,8 +180,8 @@ class Simulator:
             self.grow_records()
         if reason == BAD_WAKE:
             raise ValueError(
-                f"scheduler {self.scheduler.name!r} composed an empty batch at {self.clock(g):g} s and asked to be woken "
-                "at a time that is not later; return a later time (s) or inf for the next arrival"
+                f"scheduler {self.scheduler.name!r} composed an empty batch at {self.clock(g):g} s and asked to be "
+                "woken at a time that is not later; return a later time (s) or inf for the next arrival"
             )
         return reason
 
@@ -174,7 +191,8 @@ class Simulator:
 
     def clock_to(self, g: int, time: float) -> None:
         """Let an engine with nothing left to do stand idle until `time`."""
-        (clock_to.py_func if not self.interpreted else interpreted(clock_to))(self.world, g, time)
+        move = interpreted(clock_to) if self.interpreted else compiled_entry(clock_to, _CLOCK_TO)
+        move(self.world, g, time)
 
     def view(self, g: int) -> View:
         """What the scheduler of engine `g` sees now."""
@@ -197,14 +215,44 @@ class Simulator:
 
         use, level = self.world.record_use, self.world.record_use[s.RECORD_LEVEL]
         grown = {}
-        for place, name, needed in ((s.USED_BATCHES, "record_batches", 2), (s.USED_ENTRIES, "record_entries", 3),
-                                    (s.USED_GAPS, "record_gaps", 1)):  # fmt: skip
+        for place, name, needed in (
+            (s.USED_BATCHES, "record_batches", 2),
+            (s.USED_ENTRIES, "record_entries", 3),
+            (s.USED_GAPS, "record_gaps", 1),
+        ):
             rows = getattr(self.world, name)
             if level >= needed and 2 * use[place] + 2 * self.capacity > len(rows):
                 grown[name] = doubled(rows)
         self.world = self.world._replace(**grown)
 
-    def request_rows(self, g: int, table: "RequestTable") -> np.recarray:
+    def result(
+        self, g: int, table: "RequestTable", workload: str, seed: int = 0, reason: int = 0, **about: Any
+    ) -> Result:
+        """The rows of engine `g` so far; batches are those of all engines.
+
+        Args:
+            g: the engine.
+            table: what was loaded into it.
+            workload: name of the workload.
+            seed: its seed.
+            reason: why `advance` stopped.
+            about: `capacity` and `load`, if known.
+        """
+        return Result(
+            requests=self._request_rows(g, table),
+            batches=self._rows("record_batches", s.USED_BATCHES, 2, BATCH_DTYPE),
+            batch_entries=self._rows("record_entries", s.USED_ENTRIES, 3, ENTRY_DTYPE),
+            token_gaps=self.world.record_gaps[: self.world.record_use[s.USED_GAPS], :3].copy(),
+            end=self.clock(g),
+            stalled_since=float(self.world.time[g, s.STALLED_SINCE]) if reason == STALLED else float("nan"),
+            scheduler=self.scheduler.name,
+            workload=workload,
+            seed=seed,
+            engine=self.engine,
+            **about,
+        )
+
+    def _request_rows(self, g: int, table: "RequestTable") -> np.recarray:
         """The request rows of engine `g`: a row for each request of `table` that has arrived."""
         world, first = self.world, g * self.capacity
         arrived = np.flatnonzero(~np.isnan(world.req.arrival[first : first + len(table)]))
@@ -219,18 +267,6 @@ class Simulator:
         rows["task"] = -1
         return rows.view(np.recarray)
 
-    def batch_rows(self) -> np.recarray | None:
-        """The rows of all batches that have ended, or None if not recorded."""
-        return self._rows("record_batches", s.USED_BATCHES, 2, BATCH_DTYPE)
-
-    def entry_rows(self) -> np.recarray | None:
-        """The rows of all entries of those batches, or None if not recorded."""
-        return self._rows("record_entries", s.USED_ENTRIES, 3, ENTRY_DTYPE)
-
-    def gap_rows(self) -> np.ndarray:
-        """f8[n, 3]: time, gap (s), count of all inter-token gaps."""
-        return self.world.record_gaps[: self.world.record_use[s.USED_GAPS], :3].copy()
-
     def _rows(self, name: str, place: int, level: int, dtype: np.dtype) -> np.recarray | None:
         if self.world.record_use[s.RECORD_LEVEL] < level:
             return None
@@ -239,7 +275,3 @@ class Simulator:
         for k, field in enumerate(dtype.names):
             rows[field] = written[:, k]
         return rows.view(np.recarray)
-
-    def stalled_since(self, g: int, reason: int) -> float:
-        """Since when (s) engine `g` has been stalled, nan if `advance` stopped for another `reason`."""
-        return float(self.world.time[g, s.STALLED_SINCE]) if reason == STALLED else float("nan")

@@ -78,8 +78,9 @@ BOUNDARY_PHASE, BUSY_PHASE = range(2)
     AREA,  # integral of the number in system, request-seconds
     STALLED_SINCE,  # s, nan while batches run
     GOOD,  # requests finished within their SLO
+    LAST_DURATION,  # s, of the batch that ended last
     TIMES,
-) = range(7)
+) = range(8)
 
 # `World.record_use`: rows written; and the level of recording.
 USED_BATCHES, USED_ENTRIES, USED_GAPS, RECORD_LEVEL, RECORD_USES = range(5)
@@ -95,7 +96,7 @@ class Requests(NamedTuple):
     arrival: np.ndarray  # s; nan before it arrives
     prompt_tokens: np.ndarray
     known_output: np.ndarray  # output tokens: nan, a prediction or the truth, by the scheduler's `needs_lengths`
-    prefill_tokens: np.ndarray  # tokens to compute before the next decode: the prompt, after preemption all known tokens
+    prefill_tokens: np.ndarray  # tokens to compute before the next decode: the prompt; after preemption all there are
     computed: np.ndarray  # tokens in the KV cache
     generated: np.ndarray  # output tokens so far
     scheduled: np.ndarray  # tokens in the batch under construction
@@ -151,7 +152,7 @@ class Memory(NamedTuple):
     client: np.ndarray  # f8[clients, k]
     engine: np.ndarray  # f8[k]
     heap: np.ndarray  # i8[requests]
-    rng: np.ndarray  # u8[2]: key and counter
+    rng: np.ndarray  # u8[2]: state of `uniform`, and how many numbers it has drawn
 
 
 class View(NamedTuple):
@@ -182,8 +183,7 @@ class World(NamedTuple):
     batch_requests: np.ndarray  # i8[G, 2, cap]: the batch under construction or running, and the one before
     batch_tokens: np.ndarray
     batch_counts: np.ndarray  # i8[G, BATCH_COUNTS]
-    event_time: np.ndarray  # f8[G, cap]: heap of arrivals to come
-    event_request: np.ndarray  # i8[G, cap]
+    events: np.ndarray  # i8[G, cap]: heap of arrivals to come, by `hidden.ready`
     kv: np.ndarray  # i8[G, KV_SIZES]
     totals: np.ndarray  # i8[G, TOTALS]
     count: np.ndarray  # i8[G, COUNTS]
@@ -238,8 +238,7 @@ def new_world(
         batch_requests=ints(engines, 2, capacity),
         batch_tokens=ints(engines, 2, capacity),
         batch_counts=ints(engines, BATCH_COUNTS),
-        event_time=floats(engines, capacity),
-        event_request=ints(engines, capacity),
+        events=ints(engines, capacity),
         kv=ints(engines, KV_SIZES),
         totals=ints(engines, TOTALS),
         count=ints(engines, COUNTS),
@@ -264,7 +263,6 @@ def view_of(world, g):
     count = world.count[g]
     head = count[WAITING_HEAD]
     now = count[PARITY]
-    last_duration = world.time[g, BATCH_END] - world.time[g, BATCH_START]
     return View(
         world.req,
         world.waiting[g][head : head + count[N_WAITING]],
@@ -274,7 +272,7 @@ def view_of(world, g):
         LastBatch(
             world.batch_requests[g, 1 - now][: count[N_LAST]],
             world.batch_tokens[g, 1 - now][: count[N_LAST]],
-            last_duration,
+            world.time[g, LAST_DURATION],
         ),
         Batch(world.batch_requests[g, now], world.batch_tokens[g, now], world.batch_counts[g]),
         world.kv[g],

@@ -1,0 +1,244 @@
+"""`llmsched/BatchQueue-v0`: one engine whose batches an agent steers, single and vectorised."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from llmsched_env.envs.episodes import Episodes, Load
+from llmsched_env.envs.kernel import TERMINATED, TRUNCATED
+from llmsched_env.envs.knobs import Knobs
+from llmsched_env.envs.observation import observation_space
+from llmsched_env.envs.render import as_image, as_text
+from llmsched_env.envs.runner import EpisodeRunner
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.records import Result
+from llmsched_env.slo import SLO
+from llmsched_env.validation import check_integer
+from llmsched_env.workloads import Workload
+
+
+class BatchQueueEnv(gym.Env):
+    """One LLM inference engine whose batches the agent steers.
+
+    ## Description
+    Requests arrive at an engine, wait, are prefilled in chunks and decode one token a batch. The agent sets the knobs
+    of the scheduler that composes the batches: every setting is a feasible schedule. The simulator is that of
+    `simulate`, and a constant action gives the very rows that `simulate` gives for the scheduler with those parameters.
+    The model is that of arXiv 2504.07347, with the batch times, KV cache and first-token convention of the engine.
+
+    ## Action Space
+    `MultiDiscrete([12, 6, 4, 2])` with the default levels; the value of a level is that of `Knobs`.
+
+    | Num | Knob             | Levels                                                                               |
+    |-----|------------------|--------------------------------------------------------------------------------------|
+    | 0   | token budget     | 64 128 256 384 512 768 1024 1536 2048 4096 8192 16384 tokens in a batch              |
+    | 1   | admission limit  | 16 32 64 128 256 requests admitted at a time, or no limit                            |
+    | 2   | queue order      | fcfs, shortest_prompt, deadline (earliest TTFT deadline), slo_aware (shortest prompt |
+    |     |                  | first, requests that have missed their TTFT target last)                             |
+    | 3   | hold prefill     | 0 no, 1 no prefill while any request decodes                                         |
+
+    `unwrapped.knobs.encode(token_budget=512)` is the action of Sarathi-Serve with a budget of 512.
+
+    ## Observation Space
+    `Box(0, 1, (32,), float32)`, described by `llmsched_env.envs.observation.FEATURES`. A feature x that is no share is
+    log(1 + x)/log(1 + scale). Nothing in it depends on output lengths that have not been generated yet.
+
+    | Num   | Observation                                                                    | Min | Max |
+    |-------|--------------------------------------------------------------------------------|-----|-----|
+    | 0-3   | waiting requests, their prompt tokens, those of the head and of the shortest   | 0   | 1   |
+    | 4-7   | oldest and mean wait, least slack to a TTFT target, share that missed it       | 0   | 1   |
+    | 8-9   | prompts partly done, and tokens left in them                                   | 0   | 1   |
+    | 10-14 | decoding requests, context, mean output so far, share behind TPOT, mean pace   | 0   | 1   |
+    | 15    | share of KV blocks in use                                                      | 0   | 1   |
+    | 16-18 | last batch time; tokens and prefill share of the batch                         | 0   | 1   |
+    | 19-24 | arrival, prompt, output and finish rates (moving averages)                     | 0   | 1   |
+    | 25-31 | the knobs in force: budget, admission limit, order (one of four), hold         | 0   | 1   |
+
+    ## Rewards
+    `reward="latency"`: minus the integral of the number of requests in the system over the duration of the step, in
+    request-seconds. By Little's law the sum over an episode is minus the total time requests spent in the system.
+    `reward="goodput"`: the number of requests that finished in the step within their TTFT and TPOT targets.
+    Both are in `info`, as `reward_latency` and `reward_goodput`.
+
+    ## Starting State
+    An empty engine at time 0; the requests of an episode are drawn from the workload, and the load from `load` if it is
+    a range. The first decision is due when the first request has arrived, or at time 0 with `decision_interval`.
+
+    ## Episode End
+    1. Truncation: the clock reaches `horizon`.
+    2. Termination (only with `horizon=None`): every request has left.
+
+    ## Arguments
+    | Name                | Default          | Meaning                                                           |
+    |---------------------|------------------|-------------------------------------------------------------------|
+    | `workload`          | `"azure-chat"`   | preset, path of a trace, or `Workload`                            |
+    | `engine`            | Llama-3.1-8B     | GPU profile or `EngineConfig`;                                    |
+    |                     | on an H100       | the default is `llama-3.1-8b_h100-80gb_tp1_aic`                   |
+    | `load`              | `0.9`            | rate over reference capacity; a pair: drawn for each episode;     |
+    |                     |                  | `None`: the workload's own rate                                   |
+    | `horizon`           | `60.0`           | episode length, s; `None`: until every request has left           |
+    | `decision_interval` | `None`           | s between decisions; `None`: before every batch                   |
+    | `reward`            | `"latency"`      | `"latency"` or `"goodput"`                                        |
+    | `slo`               | `None`           | `SLO` or (ttft, tpot) in s; `None`: the workload's                |
+    | `token_budgets`     | see above        | levels of the token budget                                        |
+    | `admission_limits`  | see above        | levels of the admission limit                                     |
+    | `record`            | `"off"`          | "requests", "batches" or "entries": keep rows for `result()`      |
+    | `render_mode`       | `None`           | `"ansi"` or `"rgb_array"`                                         |
+
+    With decisions before every batch, steps have different durations: discount by the time they took
+    (`info["time"]`), or use a `decision_interval`.
+
+    ## Vectorized environment
+    `gym.make_vec("llmsched/BatchQueue-v0", num_envs=64)` runs all engines in one compiled step, in
+    `AutoresetMode.SAME_STEP`. Environment i of seed s is the single environment of seed s + i.
+
+    ## Version History
+    * v0: first version.
+    """
+
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}
+
+    def __init__(
+        self,
+        workload: Workload | str = "azure-chat",
+        engine: EngineConfig | str = "llama-3.1-8b_h100-80gb_tp1_aic",
+        load: Load = 0.9,
+        horizon: float | None = 60.0,
+        decision_interval: float | None = None,
+        reward: str = "latency",
+        slo: SLO | tuple[float, float] | None = None,
+        token_budgets: Sequence[int] = Knobs().token_budgets,
+        admission_limits: Sequence[float] = Knobs().admission_limits,
+        record: str = "off",
+        render_mode: str | None = None,
+    ) -> None:
+        self.render_mode = render_mode
+        self.knobs = Knobs(tuple(token_budgets), tuple(admission_limits))
+        self.episodes = Episodes(workload, engine, load, horizon, slo)
+        self._runner = EpisodeRunner(self.episodes, self.knobs, 1, decision_interval, reward, record)
+        self.action_space = self.knobs.space
+        self.observation_space = observation_space()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self._runner.start(0, self.np_random)
+        return self._runner.obs[0].copy(), self._info()
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self._runner.step(np.asarray(action, dtype=np.int64)[None])
+        end = self._runner.ends[0]
+        info = self._info()
+        if end in (TERMINATED, TRUNCATED):
+            info.update({name: values[0].item() for name, values in self._runner.episode_info([0]).items()})
+        reward = float(self._runner.rewards()[0])
+        return self._runner.obs[0].copy(), reward, bool(end == TERMINATED), bool(end == TRUNCATED), info
+
+    def _info(self) -> dict[str, Any]:
+        return {name: values[0].item() for name, values in self._runner.step_info().items()}
+
+    def result(self) -> Result:
+        """The rows of the episode so far; needs `record`.
+
+        Raises:
+            ValueError: if the environment records nothing, or before the first reset.
+        """
+        simulator, table = self._runner.simulator, self._runner.tables[0]
+        if simulator.record == "off" or table is None:
+            raise ValueError(
+                f"result() needs record='requests', 'batches' or 'entries' and a reset, got {simulator.record!r}"
+            )
+        return simulator.result(0, table, self.episodes.workload.name)
+
+    def render(self) -> str | np.ndarray | None:
+        if self.render_mode is None:
+            gym.logger.warn("render() needs a render_mode, chosen when the environment is made")
+            return None
+        view = self._runner.simulator.view(0)
+        return as_text(view) if self.render_mode == "ansi" else as_image(view)
+
+
+class BatchQueueVectorEnv(VectorEnv):
+    """`num_envs` independent engines stepped together by one compiled call; see `BatchQueueEnv`.
+
+    `infos` holds arrays of shape [num_envs] with their masks. When an episode ends, `final_obs` and `final_info` hold
+    its last observation and info, and the observation is already that of the next one (`AutoresetMode.SAME_STEP`).
+    """
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        workload: Workload | str = "azure-chat",
+        engine: EngineConfig | str = "llama-3.1-8b_h100-80gb_tp1_aic",
+        load: Load = 0.9,
+        horizon: float | None = 60.0,
+        decision_interval: float | None = None,
+        reward: str = "latency",
+        slo: SLO | tuple[float, float] | None = None,
+        token_budgets: Sequence[int] = Knobs().token_budgets,
+        admission_limits: Sequence[float] = Knobs().admission_limits,
+    ) -> None:
+        self.num_envs = check_integer("num_envs", num_envs, at_least=1)
+        self.knobs = Knobs(tuple(token_budgets), tuple(admission_limits))
+        self.episodes = Episodes(workload, engine, load, horizon, slo)
+        self._runner = EpisodeRunner(self.episodes, self.knobs, num_envs, decision_interval, reward, "off")
+        self.single_action_space = self.knobs.space
+        self.single_observation_space = observation_space()
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._rngs: list[np.random.Generator] = []
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict]:
+        if isinstance(seed, Sequence) and len(seed) != self.num_envs:
+            raise ValueError(f"seed must be an int or one for each of {self.num_envs} environments, got {len(seed)}")
+        if seed is not None or not self._rngs:
+            seeds = (
+                seed
+                if isinstance(seed, Sequence)
+                else [None if seed is None else seed + i for i in range(self.num_envs)]
+            )
+            self._rngs = [seeding.np_random(each)[0] for each in seeds]
+        for g, rng in enumerate(self._rngs):
+            self._runner.start(g, rng)
+        self._runner.terms[:] = 0.0
+        return self._runner.obs.copy(), self._masked(self._runner.step_info())
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        self._runner.step(np.ascontiguousarray(actions, dtype=np.int64))
+        ends = self._runner.ends
+        rewards, terminated, truncated = self._runner.rewards(), ends == TERMINATED, ends == TRUNCATED
+        infos = self._masked(self._runner.step_info())
+        done = np.flatnonzero(terminated | truncated)
+        if len(done) > 0:
+            self._begin_next(done, infos)
+        return self._runner.obs.copy(), rewards, terminated, truncated, infos
+
+    def _begin_next(self, done: np.ndarray, infos: dict) -> None:
+        """Start the next episodes of the environments `done`, and put what ended into `infos`."""
+        mask = np.zeros(self.num_envs, bool)
+        mask[done] = True
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for g in done:
+            final_obs[g] = self._runner.obs[g].copy()
+        final = {name: np.where(mask, values, 0) for name, values in infos.items() if not name.startswith("_")}
+        for name, values in self._runner.episode_info(done).items():
+            final[name] = np.zeros(self.num_envs, values.dtype)
+            final[name][done] = values
+        for g in done:
+            self._runner.start(g, self._rngs[g])
+        infos.update(final_obs=final_obs, _final_obs=mask, _final_info=mask.copy())
+        infos["final_info"] = {
+            k: v for name, value in final.items() for k, v in ((name, value), (f"_{name}", mask.copy()))
+        }
+
+    def _masked(self, info: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        everywhere = np.ones(self.num_envs, bool)
+        return info | {f"_{name}": everywhere.copy() for name in info}

@@ -1,0 +1,77 @@
+"""What an environment simulates: engine, workload and load, and the requests of each episode."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.slo import SLO
+from llmsched_env.theory import capacity
+from llmsched_env.validation import check_number
+from llmsched_env.workloads import RequestTable, Workload, load_trace, preset
+
+Load = float | tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Episodes:
+    """Draws the requests of episodes; the same generator state gives the same requests.
+
+    Args:
+        workload: a `Workload`, the name of a preset, or the path of a trace.
+        engine: an `EngineConfig`, or the name of a GPU profile.
+        load: rate over the reference capacity of engine and workload; a pair: drawn uniformly for each episode; None:
+            the workload's own rate.
+        horizon: length of an episode (s); None runs each sample of the workload until every request has left.
+        slo: targets of all requests; None: those the workload gives them.
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+
+    workload: Workload
+    engine: EngineConfig
+    load: Load = None
+    horizon: float | None = None
+    slo: SLO | None = None
+    _capacity: float = 0.0
+
+    def __post_init__(self) -> None:
+        set_field = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        set_field("workload", _as_workload(self.workload))
+        set_field("engine", self.engine if isinstance(self.engine, EngineConfig) else EngineConfig.for_gpu(self.engine))
+        if self.horizon is not None:
+            check_number("horizon", self.horizon, above=0, unit="s")
+        if self.slo is not None and not isinstance(self.slo, SLO):
+            set_field("slo", SLO(*self.slo))
+        if self.load is not None:
+            low, high = self.load if isinstance(self.load, tuple | list) else (self.load, self.load)
+            check_number("load", low, above=0)
+            check_number("load", high, at_least=low)
+            set_field("load", (float(low), float(high)))
+            set_field("_capacity", capacity(self.engine, self.workload))
+            self.workload.scaled(rate=low * self._capacity)  # refuses a workload that can't be scaled, before any run
+
+    def draw(self, rng: np.random.Generator) -> RequestTable:
+        """The requests of one episode."""
+        workload = self.workload
+        if self.load is not None:
+            low, high = self.load
+            load = low if low == high else rng.uniform(low, high)
+            workload = workload.scaled(rate=load * self._capacity)
+        if self.horizon is None:
+            table = workload.sample(int(rng.integers(2**31)))
+        else:
+            table = workload.episode(rng, self.horizon)
+        if self.slo is None:
+            return table
+        return replace(table, ttft_slo=np.full(len(table), self.slo.ttft), tpot_slo=np.full(len(table), self.slo.tpot))
+
+
+def _as_workload(workload: Workload | str | Path) -> Workload:
+    if isinstance(workload, Workload):
+        return workload
+    if Path(workload).suffix or Path(workload).exists():
+        return load_trace(workload)
+    return preset(str(workload))

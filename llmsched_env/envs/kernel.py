@@ -1,0 +1,79 @@
+"""The compiled step of an environment: set the knobs, advance to the next decision, account, observe."""
+
+import numpy as np
+
+from llmsched_env.envs.observation import observe
+from llmsched_env.simulator.advance import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED, advance
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.events import clock_to
+from llmsched_env.simulator.state import AREA, CLOCK, DECIDE, DECIDED, GOOD, view_of
+
+# The columns of `progress`: decisions taken, and the integral of N and the good requests at the last one.
+TICK, AREA_BEFORE, GOOD_BEFORE, PROGRESS = range(4)
+# Reward terms.
+LATENCY, GOODPUT, TERMS = range(3)
+# How an episode stands.
+GOES_ON, TERMINATED, TRUNCATED = range(3)
+
+
+@compiled
+def start_episode(world, schedulers, g, interval, horizon, progress, memory, obs):
+    """Advance engine `g`, just loaded, to its first decision and observe; see `step_episodes` for the arguments."""
+    progress[g, :] = 0.0
+    memory[g, :] = 0.0
+    if interval > 0.0:
+        advance(world, schedulers, g, 0.0)
+    else:
+        world.count[g, DECIDE] = 1
+        advance(world, schedulers, g, horizon)
+    progress[g, AREA_BEFORE] = world.time[g, AREA]
+    observe(view_of(world, g), memory[g], obs[g])
+
+
+@compiled
+def step_episodes(
+    world, schedulers, first, resume, levels, actions, interval, horizon, progress, memory, obs, terms, ends
+):
+    """One step of engines first, first+1, ...; returns how many engines are done, fewer than all if records are full.
+
+    Args:
+        world: one engine for each environment.
+        schedulers: the tuple of schedulers.
+        first: the engine to start with.
+        resume: whether engine `first` has begun this step and goes on after its records have grown.
+        levels: f8[4, most levels], parameter values of the levels of each knob.
+        actions: i8[E, 4].
+        interval: s between decisions; 0: before every batch.
+        horizon: s at which episodes are truncated; inf: never.
+        progress: f8[E, PROGRESS].
+        memory: f8[E, MEMORY_SIZE] of the observation.
+        obs: f4[E, features], written.
+        terms: f8[E, TERMS], written: -(integral of the number in system) and good requests of this step.
+        ends: i8[E], written: GOES_ON, TERMINATED or TRUNCATED.
+    """
+    for g in range(first, len(actions)):
+        time, done = world.time[g], progress[g]
+        if not resume:
+            for knob in range(4):
+                world.params[g, knob] = levels[knob, actions[g, knob]]
+            world.count[g, DECIDED] = 1
+            done[TICK] += 1.0
+        until = min(horizon, done[TICK] * interval) if interval > 0.0 else horizon
+        reason = advance(world, schedulers, g, until)
+        if reason == RECORD_FULL:
+            return g
+        resume = False
+        ends[g] = GOES_ON
+        if reason == DRAINED and horizon < np.inf:
+            clock_to(world, g, until)
+            reason = HORIZON
+        if reason == DRAINED or (reason == STALLED and until == np.inf):
+            ends[g] = TERMINATED
+        elif reason != BOUNDARY and time[CLOCK] >= horizon:
+            ends[g] = TRUNCATED
+        terms[g, LATENCY] = -(time[AREA] - done[AREA_BEFORE])
+        terms[g, GOODPUT] = time[GOOD] - done[GOOD_BEFORE]
+        done[AREA_BEFORE] = time[AREA]
+        done[GOOD_BEFORE] = time[GOOD]
+        observe(view_of(world, g), memory[g], obs[g])
+    return len(actions)

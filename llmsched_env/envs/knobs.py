@@ -1,0 +1,159 @@
+"""The four knobs an agent turns, and the one scheduler whose parameters they are.
+
+They are what vLLM lets a `--scheduler-cls` plug-in turn: the token budget of the step, the admission limit, the order
+of the waiting queue, and holding prefill back. Every setting composes feasible batches; with the admission limit off
+and no hold it is work-conserving, so stability is the default.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+from gymnasium.spaces import MultiDiscrete
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.heap import heapify, pop
+from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes, prefill_left, tokens_left
+from llmsched_env.simulator.scheduler import LIMIT_PARAMS, Param, Scheduler
+from llmsched_env.simulator.state import DECODE_TOKENS
+from llmsched_env.validation import check_choice, check_number
+
+TOKEN_BUDGET, MAX_ACTIVE, ORDER, HOLD = range(4)
+ORDERS = ("fcfs", "shortest_prompt", "deadline", "slo_aware")
+FCFS, SHORTEST_PROMPT, DEADLINE, SLO_AWARE = range(4)
+LATE = 1e12  # added to the key of a request that has already missed its TTFT target: behind all others
+
+
+@compiled
+def compose(view):
+    """Decodes; then, unless held, prefill chunks: started prompts first, then waiting ones in the chosen order."""
+    params = view.mem.params
+    decodes(view, view.running)
+    if params[HOLD] > 0 and view.batch.counts[DECODE_TOKENS] > 0:
+        return inf
+    chunks(view, view.running, ALL)
+    if params[ORDER] == FCFS:
+        chunks(view, view.waiting, ALL)
+    elif tokens_left(view) > 0:
+        _chunks_by_key(view)
+    return inf
+
+
+@compiled
+def _chunks_by_key(view):
+    """Prefill waiting prompts, least key first, until one finds no room."""
+    heap, keys = view.mem.heap, view.mem.request[:, 0]
+    left = len(view.waiting)
+    for k in range(left):
+        heap[k] = view.waiting[k]
+        keys[heap[k]] = _key(view, heap[k])
+    heapify(heap, left, keys)
+    while left > 0 and chunk(view, pop(heap, left, keys), ALL) > 0:
+        left -= 1
+
+
+@compiled
+def _key(view, i):
+    """Where request `i` stands in the queue order: the least goes first."""
+    order = view.mem.params[ORDER]
+    deadline = view.req.arrival[i] + view.req.ttft_slo[i]
+    if order == DEADLINE:
+        return deadline
+    key = float(prefill_left(view, i))
+    if order == SLO_AWARE and view.clock > deadline:
+        key += LATE
+    return key
+
+
+parametric = Scheduler(
+    "parametric",
+    compose,
+    params={
+        "token_budget": Param(512, 1, 131072, "tokens"),
+        "max_num_active_seqs": Param(inf, 1, inf, "requests"),
+        "order": Param(FCFS, 0, len(ORDERS) - 1, "index into ORDERS"),
+        "hold_prefill": Param(0, 0, 1, "0 or 1"),
+    },
+    memory={"request": ("key",), "heap": ("waiting",)},
+    mixes_phases=True,
+    chunks_prefill=True,
+    reference="Sarathi-Serve's batch (arXiv 2504.07347, Table 1) with the knobs of vLLM's scheduler plug-in",
+)
+assert list(parametric.params)[:2] == [LIMIT_PARAMS[0], LIMIT_PARAMS[2]]
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """The levels of the knobs, and the action space over them.
+
+    Args:
+        token_budgets: levels of the token budget, ascending.
+        admission_limits: levels of the number of admitted requests, ascending; inf for no limit.
+
+    Raises:
+        ValueError: if levels are empty, not ascending or out of range.
+    """
+
+    token_budgets: tuple[int, ...] = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384)
+    admission_limits: tuple[float, ...] = (16, 32, 64, 128, 256, inf)
+
+    def __post_init__(self) -> None:
+        for name, levels, param in (
+            ("token_budgets", self.token_budgets, "token_budget"),
+            ("admission_limits", self.admission_limits, "max_num_active_seqs"),
+        ):
+            allowed = parametric.params[param]
+            for level in levels:
+                check_number(name, level, at_least=allowed.low, at_most=allowed.high, unit=allowed.unit, finite=False)
+            if not levels or list(levels) != sorted(set(levels)):
+                raise ValueError(f"{name} must be one or more levels in ascending order, got {tuple(levels)!r}")
+            object.__setattr__(self, name, tuple(float(level) for level in levels))
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Number of levels of each knob."""
+        return len(self.token_budgets), len(self.admission_limits), len(ORDERS), 2
+
+    @property
+    def space(self) -> MultiDiscrete:
+        """MultiDiscrete over (token budget, admission limit, queue order, hold prefill)."""
+        return MultiDiscrete(np.array(self.sizes))
+
+    @property
+    def table(self) -> np.ndarray:
+        """f8[4, most levels]: the parameter value of each level of each knob."""
+        levels = (self.token_budgets, self.admission_limits, range(len(ORDERS)), (0, 1))
+        table = np.zeros((4, max(self.sizes)))
+        for knob, values in enumerate(levels):
+            table[knob, : len(values)] = values
+        return table
+
+    def params(self, action: Sequence[int] | np.ndarray) -> np.ndarray:
+        """f8[4]: the parameters of `parametric` that the action sets."""
+        return self.table[np.arange(4), np.asarray(action)]
+
+    def encode(
+        self,
+        token_budget: float = 512,
+        max_num_active_seqs: float = inf,
+        order: str = "fcfs",
+        hold_prefill: bool = False,
+    ) -> np.ndarray:
+        """i8[4]: the action that sets these values.
+
+        Raises:
+            ValueError: for a value that is not a level.
+        """
+        check_choice("order", order, ORDERS)
+        action = []
+        for name, value, levels in (
+            ("token_budget", token_budget, self.token_budgets),
+            ("max_num_active_seqs", max_num_active_seqs, self.admission_limits),
+        ):
+            if value not in levels:
+                raise ValueError(
+                    f"{name} must be one of the levels {', '.join(f'{v:g}' for v in levels)}, got {value!r}"
+                )
+            action.append(levels.index(value))
+        return np.array([*action, ORDERS.index(order), int(hold_prefill)], dtype=np.int64)

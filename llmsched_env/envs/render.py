@@ -1,0 +1,56 @@
+"""Pictures of one engine at a moment: a line of text, or a small image drawn with NumPy."""
+
+import numpy as np
+
+from llmsched_env.simulator.primitives import is_decoding
+from llmsched_env.simulator.state import DECODE_TOKENS, KV_FREE, KV_TOTAL, PREFILL_TOKENS, TOKEN_LIMIT, UNLIMITED, View
+
+HEIGHT, WIDTH = 120, 320
+BACKGROUND, WAITING, PREFILL, DECODE, FRAME = (
+    np.array(colour, np.uint8)
+    for colour in ((255, 255, 255), (213, 94, 0), (230, 159, 0), (0, 114, 178), (120, 120, 120))
+)
+
+
+def as_text(view: View) -> str:
+    """Clock, queue, running requests, KV use and the composition of the batch in one line."""
+    counts = view.batch.counts
+    decoding = _decoding(view)
+    return (
+        f"t={view.clock:9.3f} s  waiting={len(view.waiting):4d}  prefilling={len(view.running) - decoding:3d}  "
+        f"decoding={decoding:4d}  kv={_kv_used(view):4.0%}  "
+        f"batch: {counts[PREFILL_TOKENS]} prefill + {counts[DECODE_TOKENS]} decode tokens"
+    )
+
+
+def as_image(view: View) -> np.ndarray:
+    """u8[120, 320, 3]: bars of waiting, prefilling and decoding requests (log scale), the batch in its limit, KV use."""
+    image = np.tile(BACKGROUND, (HEIGHT, WIDTH, 1))
+    counts = view.batch.counts
+    decoding = _decoding(view)
+    share = lambda n: np.log1p(n) / np.log1p(4096)  # noqa: E731
+    limit = max(1, min(counts[TOKEN_LIMIT], 16384))
+    rows = (
+        ((share(len(view.waiting)), WAITING),),
+        ((share(len(view.running) - decoding), PREFILL),),
+        ((share(decoding), DECODE),),
+        ((counts[PREFILL_TOKENS] / limit, PREFILL), (counts[DECODE_TOKENS] / limit, DECODE)),
+        ((_kv_used(view), FRAME),),
+    )
+    for place, parts in enumerate(rows):
+        top, left = 8 + 22 * place, 4
+        for part, colour in parts:
+            right = min(WIDTH - 4, left + round(float(part) * (WIDTH - 8)))
+            image[top : top + 16, left:right] = colour
+            left = right
+        image[top + 16, 4 : WIDTH - 4] = FRAME
+    return image
+
+
+def _decoding(view: View) -> int:
+    return sum(bool(is_decoding.py_func(view, i)) for i in view.running)
+
+
+def _kv_used(view: View) -> float:
+    total = view.kv[KV_TOTAL]
+    return 0.0 if total >= UNLIMITED else 1.0 - view.kv[KV_FREE] / total

@@ -1,0 +1,125 @@
+"""The state of running episodes, one engine each: what the single and the vector environment share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import types
+
+from llmsched_env.envs.episodes import Episodes
+from llmsched_env.envs.kernel import PROGRESS, TERMS, start_episode, step_episodes
+from llmsched_env.envs.knobs import Knobs, parametric
+from llmsched_env.envs.observation import MEMORY_SIZE, NUM_FEATURES
+from llmsched_env.simulator import state as s
+from llmsched_env.simulator.simulator import Simulator
+from llmsched_env.validation import check_choice, check_number
+from llmsched_env.workloads import RequestTable
+
+REWARDS = ("latency", "goodput")
+
+_F1, _F2, _I1, _I2 = types.float64[::1], types.float64[:, ::1], types.int64[::1], types.int64[:, ::1]
+_OBS = types.float32[:, ::1]
+
+
+class EpisodeRunner:
+    """`num_envs` episodes side by side in one simulator.
+
+    Args:
+        episodes: what to simulate.
+        knobs: levels of the action.
+        num_envs: how many engines.
+        decision_interval: s between decisions; None decides before every batch.
+        reward: which of `REWARDS` is the reward.
+        record: how much of the rows to keep, see `simulate`; "off" for the vector environment.
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+
+    def __init__(
+        self,
+        episodes: Episodes,
+        knobs: Knobs,
+        num_envs: int,
+        decision_interval: float | None,
+        reward: str,
+        record: str,
+    ) -> None:
+        if decision_interval is not None:
+            check_number("decision_interval", decision_interval, above=0, unit="s")
+        check_choice("record", record, tuple(s.RECORD_LEVELS))
+        self.episodes = episodes
+        self.interval = 0.0 if decision_interval is None else float(decision_interval)
+        self.horizon = np.inf if episodes.horizon is None else float(episodes.horizon)
+        self.reward_term = REWARDS.index(check_choice("reward", reward, REWARDS))
+        self.simulator = Simulator(episodes.engine, parametric, num_envs, record)
+        self.tables: list[RequestTable | None] = [None] * num_envs
+        self.levels = knobs.table
+        self.obs = np.zeros((num_envs, NUM_FEATURES), np.float32)
+        self.terms = np.zeros((num_envs, TERMS))
+        self.ends = np.zeros(num_envs, np.int64)
+        self._progress = np.zeros((num_envs, PROGRESS))
+        self._memory = np.zeros((num_envs, MEMORY_SIZE))
+        self._start = self.simulator.kernel(start_episode, types.int64, types.float64, types.float64, _F2, _F2, _OBS)
+        self._step = self.simulator.kernel(
+            step_episodes, types.int64, types.boolean, _F2, _I2, types.float64, types.float64, _F2, _F2, _OBS, _F2, _I1
+        )
+
+    def start(self, g: int, rng: np.random.Generator) -> None:
+        """Begin a new episode in engine `g`; its first observation is `obs[g]`."""
+        table = self.tables[g] = self.episodes.draw(rng)
+        self.simulator.load(g, table)
+        world, schedulers = self.simulator.world, self.simulator.schedulers
+        self._start(world, schedulers, g, self.interval, self.horizon, self._progress, self._memory, self.obs)
+
+    def step(self, actions: np.ndarray) -> None:
+        """Take one step everywhere; results are in `obs`, `terms` and `ends`.
+
+        Args:
+            actions: i8[num_envs, 4].
+        """
+        first, resume = 0, False
+        while True:
+            first = self._step(
+                self.simulator.world,
+                self.simulator.schedulers,
+                first,
+                resume,
+                self.levels,
+                actions,
+                self.interval,
+                self.horizon,
+                self._progress,
+                self._memory,
+                self.obs,
+                self.terms,
+                self.ends,
+            )
+            if first == len(actions):
+                return
+            self.simulator.grow_records()
+            resume = True
+
+    def rewards(self) -> np.ndarray:
+        """f8[num_envs]: the reward of the last step."""
+        return self.terms[:, self.reward_term].copy()
+
+    def step_info(self) -> dict[str, np.ndarray]:
+        """Arrays of shape [num_envs]: the reward terms of the last step, clock (s) and requests in the system."""
+        world = self.simulator.world
+        return {
+            "reward_latency": self.terms[:, 0].copy(),
+            "reward_goodput": self.terms[:, 1].copy(),
+            "time": world.time[:, s.CLOCK].copy(),
+            "num_in_system": world.count[:, s.IN_SYSTEM].copy(),
+        }
+
+    def episode_info(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
+        """What the episodes of `envs` came to: requests arrived, finished, within SLO; mean number in system."""
+        world = self.simulator.world
+        seconds = np.maximum(world.time[envs, s.CLOCK], np.finfo(float).tiny)
+        return {
+            "episode_arrived": world.totals[envs, s.TOTAL_ARRIVED].copy(),
+            "episode_finished": world.totals[envs, s.TOTAL_FINISHED].copy(),
+            "episode_good": world.time[envs, s.GOOD].astype(np.int64),
+            "episode_mean_in_system": world.time[envs, s.AREA] / seconds,
+        }
