@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 import baselines
 from llmsched_env.evaluation import TEST_SEEDS, compare, seed_range, text_table, write_report
 from llmsched_env.evaluation.cell import Load
@@ -24,6 +26,7 @@ from llmsched_env.workloads import Workload, load_trace, preset
 DEFAULT_SCHEDULERS = "fastertransformer,vllm_prefill_first,orca,sarathi"
 DEFAULT_ENGINE = "llama-3.1-8b_h100-80gb_tp1_aic"
 DEFAULT_REFERENCE = "sarathi"
+DEFAULT_SLO = SLO(ttft=1.0, tpot=0.1)
 
 
 def parse_schedulers(text: str) -> dict[str, Scheduler]:
@@ -47,7 +50,7 @@ def _scheduler(item: ast.expr) -> Scheduler:
 
 
 def parse_workloads(text: str, horizon: float) -> dict[str, Workload]:
-    """Workloads of a list of preset names and trace files, by name.
+    """Workloads of a list of preset names and trace files, by name; traces without targets get `DEFAULT_SLO`.
 
     Raises:
         ValueError: for an unknown preset or a malformed trace.
@@ -57,6 +60,8 @@ def parse_workloads(text: str, horizon: float) -> dict[str, Workload]:
     for name in text.split(","):
         is_path = bool(Path(name).suffix) or "/" in name
         workload = load_trace(name) if is_path else preset(name, horizon=horizon)
+        if workload.slo is None and np.isinf(workload.sample(0).ttft_slo).all():
+            workload = workload.with_slo(DEFAULT_SLO)
         workloads[workload.name] = workload
     return workloads
 
@@ -130,7 +135,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--slo",
         metavar="LIMITS",
-        help="limits for all requests in seconds, as ttft=1,tpot=0.1 (default: those of the workload)",
+        help="limits for all requests in seconds, as ttft=1,tpot=0.1 (default: those of the workload; a trace "
+        f"without any: ttft={DEFAULT_SLO.ttft:g},tpot={DEFAULT_SLO.tpot:g})",
     )
     p.add_argument(
         "--reference",

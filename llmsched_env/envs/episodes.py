@@ -1,6 +1,6 @@
 """What an environment simulates: engine, workload and load, and the requests of each episode."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +39,13 @@ class Episodes:
 
     def __post_init__(self) -> None:
         set_field = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
-        set_field("workload", _as_workload(self.workload))
+        if self.slo is not None and not isinstance(self.slo, SLO):
+            set_field("slo", SLO(*self.slo))
+        workload = _as_workload(self.workload)
+        set_field("workload", workload if self.slo is None else workload.with_slo(self.slo))
         set_field("engine", self.engine if isinstance(self.engine, EngineConfig) else EngineConfig.for_gpu(self.engine))
         if self.horizon is not None:
             check_number("horizon", self.horizon, above=0, unit="s")
-        if self.slo is not None and not isinstance(self.slo, SLO):
-            set_field("slo", SLO(*self.slo))
         if self.load is not None:
             low, high = self.load if isinstance(self.load, tuple | list) else (self.load, self.load)
             check_number("load", low, above=0)
@@ -61,12 +62,8 @@ class Episodes:
             load = low if low == high else rng.uniform(low, high)
             workload = workload.scaled(rate=load * self._capacity)
         if self.horizon is None:
-            table = workload.sample(int(rng.integers(2**31)))
-        else:
-            table = workload.episode(rng, self.horizon)
-        if self.slo is None:
-            return table
-        return replace(table, ttft_slo=np.full(len(table), self.slo.ttft), tpot_slo=np.full(len(table), self.slo.tpot))
+            return workload.sample(int(rng.integers(2**31)))
+        return workload.episode(rng, self.horizon)
 
 
 def _as_workload(workload: Workload | str | Path) -> Workload:

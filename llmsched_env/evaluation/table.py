@@ -168,7 +168,7 @@ def _difference_caption(cell: Cell) -> str:
 def _rich_table(block: Block) -> Table:
     table = Table(title=block.title, caption=block.caption, title_style="bold")
     table.title_justify = table.caption_justify = "left"
-    table.add_column("Scheduler", overflow="fold")
+    table.add_column("Scheduler", no_wrap=True)
     for column in COLUMNS:
         table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
     if not block.is_difference:

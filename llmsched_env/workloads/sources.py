@@ -33,6 +33,8 @@ class Source(Protocol):
 
     def at_rate(self, rate: float) -> Self: ...
 
+    def with_slo(self, slo: SLO) -> Self: ...
+
     def lengths(self) -> tuple[np.ndarray, np.ndarray]: ...
 
     def split(self, fractions: tuple[float, ...]) -> tuple[Self, ...]: ...
@@ -78,6 +80,10 @@ class FixedRequests:
             number = f"{len(self.table)} request{'s' if len(self.table) > 1 else ''}"
             raise ValueError(f"the rate cannot be changed: arrivals do not spread over time ({number})")
         return FixedRequests(self.table.stretched(self.rate / rate))
+
+    def with_slo(self, slo: SLO) -> FixedRequests:
+        """The same requests with these targets."""
+        return FixedRequests(self.table.with_slo(slo))
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
         """Prompt and output tokens of all requests."""
@@ -145,6 +151,10 @@ class RandomRequests:
     def at_rate(self, rate: float) -> RandomRequests:
         """The same generator at another rate."""
         return replace(self, rate=rate)
+
+    def with_slo(self, slo: SLO) -> RandomRequests:
+        """The same generator with these targets."""
+        return replace(self, slo=slo)
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
         """Prompt and output tokens on a Fibonacci lattice: no noise, both marginals evenly covered."""

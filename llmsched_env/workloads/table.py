@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from llmsched_env.slo import SLO
 
 
 class ColumnError(ValueError):
@@ -125,6 +127,10 @@ class RequestTable:
         """Return the requests with begin <= arrival < end (seconds), times counted from `begin`, and that horizon."""
         first, last = np.searchsorted(self.arrival, [begin, end], side="left")
         return self._replaced(self.arrival[first:last] - begin, slice(first, last), horizon)
+
+    def with_slo(self, slo: SLO) -> RequestTable:
+        """Return the same requests with these targets for all."""
+        return replace(self, ttft_slo=np.full(len(self), slo.ttft), tpot_slo=np.full(len(self), slo.tpot))
 
     def _replaced(self, arrival: np.ndarray, rows: slice, horizon: float | None) -> RequestTable:
         columns = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name in COLUMNS}

@@ -178,6 +178,10 @@ class Workload:
         load = check_number("load", load, above=0)
         return replace(self.scaled(load * capacity(engine, self)), load=load)
 
+    def with_slo(self, slo: SLO) -> Workload:
+        """Return the same workload with these targets for all requests."""
+        return replace(self, source=self.source.with_slo(slo), slo=_checked_slo(slo))
+
     def length_sample(self) -> tuple[np.ndarray, np.ndarray]:
         """Prompt and output tokens, i8[n] each, that represent the workload's lengths; always the same ones."""
         return self.source.lengths()
