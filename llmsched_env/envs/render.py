@@ -24,7 +24,7 @@ def as_text(view: View) -> str:
 
 
 def as_image(view: View) -> np.ndarray:
-    """u8[120, 320, 3]: bars of waiting, prefilling and decoding requests (log scale), the batch in its limit, KV use."""
+    """u8[120, 320, 3]: bars of waiting, prefilling and decoding requests (log scale), the batch, KV use."""
     image = np.tile(BACKGROUND, (HEIGHT, WIDTH, 1))
     counts = view.batch.counts
     decoding = _decoding(view)

@@ -16,7 +16,7 @@ from llmsched_env.evaluation.compare import Comparison
 from llmsched_env.metrics import paired_interval
 from llmsched_env.validation import check_choice
 
-_WIDTH = 150
+_WIDTH = 134  # columns of numbers and the verdict; the longest name comes on top
 
 
 class Column(NamedTuple):
@@ -108,10 +108,11 @@ def blocks(comparison: Comparison, reference: str | None = None) -> list[Block]:
 
 
 def text_table(comparison: Comparison, reference: str | None = None, color: bool = False) -> str:
-    """The whole comparison as text, about 150 columns wide, with tables of differences to `reference`."""
+    """The whole comparison as text, some 150 columns wide, with tables of differences to `reference`."""
     output = io.StringIO()
+    width = _WIDTH + max(map(len, comparison.schedulers), default=0)
     console = Console(
-        file=output, width=_WIDTH, markup=False, force_terminal=color, color_system="standard" if color else None
+        file=output, width=width, markup=False, force_terminal=color, color_system="standard" if color else None
     )
     for block in blocks(comparison, reference):
         console.print(_rich_table(block), "")
@@ -172,7 +173,7 @@ def _rich_table(block: Block) -> Table:
     for column in COLUMNS:
         table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
     if not block.is_difference:
-        table.add_column("Stable\nbacklog growth")
+        table.add_column("Stable\nbacklog growth", no_wrap=True)
     for row in block.rows:
         numbers = [_stacked(f"{n.value}{n.mark}", n.half_width and f"±{n.half_width}") for n in row.numbers]
         stability = [] if block.is_difference else [_stacked(row.stability, row.growth)]
