@@ -11,8 +11,8 @@ from stable_baselines3.common.vec_env import VecEnv
 class SB3VecEnv(VecEnv):
     """A `VecEnv` over a vector environment that resets in the same step, as Stable-Baselines3 does.
 
-    The info of an environment is empty unless its episode ended; then it holds `terminal_observation`,
-    `TimeLimit.truncated` and the numbers of the episode (`episode_arrived`, ...), so that a step costs no dict building.
+    The info of an environment is empty, to cost nothing, unless its episode ended; then it holds
+    `terminal_observation`, `TimeLimit.truncated` and the numbers of the episode (`episode_arrived`, ...).
 
     Args:
         env: a vector environment in `AutoresetMode.SAME_STEP`.

@@ -1,0 +1,53 @@
+"""How long to train."""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from llmsched_env.validation import check_integer, check_number
+
+
+@dataclass(slots=True)
+class Budget:
+    """Steps, seconds, or both: training ends when either is used up, and its schedules follow the one nearer its end.
+
+    Args:
+        steps: environment steps over all environments; None for no limit.
+        seconds: wall-clock time; None for no limit.
+        seconds_before: time that earlier sessions of the same training took.
+
+    Raises:
+        ValueError: if there is no limit at all, or one that is not above 0.
+    """
+
+    steps: int | None
+    seconds: float | None
+    seconds_before: float = 0.0
+    _started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.seconds is None:
+            raise ValueError("steps or seconds must be given")
+        if self.steps is not None:
+            check_integer("steps", self.steps, at_least=1)
+        if self.seconds is not None:
+            check_number("seconds", self.seconds, above=0)
+
+    def start(self) -> None:
+        """Time counts from now."""
+        self._started = time.monotonic()
+
+    def elapsed(self) -> float:
+        """Seconds of training, earlier sessions included."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    def spent(self, steps: int) -> float:
+        """Share of the budget that is used up after `steps` steps, in [0, 1]."""
+        by_steps = 0.0 if self.steps is None else steps / self.steps
+        by_time = 0.0 if self.seconds is None else self.elapsed() / self.seconds
+        return min(1.0, max(by_steps, by_time))
+
+    def seconds_left(self, steps: int) -> float:
+        """Estimate of the seconds left, nan before there is a basis for one."""
+        spent = self.spent(steps)
+        return self.elapsed() * (1 - spent) / spent if spent > 0 else math.nan

@@ -1,0 +1,59 @@
+"""Fixed runs on which schedulers are tuned, validated and chosen: the same requests for every scheduler."""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.simulate import simulate
+from llmsched_env.workloads import Workload
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """Workloads by seeds on one engine; every run drains, so that all latencies are known.
+
+    Attributes:
+        workloads: one for each load.
+        seeds: seeds of each.
+        engine: the machine.
+    """
+
+    workloads: tuple[Workload, ...]
+    seeds: tuple[int, ...]
+    engine: EngineConfig
+
+    def first(self, count: int) -> "Cases":
+        """The same with the first `count` seeds only."""
+        return replace(self, seeds=self.seeds[:count])
+
+    def map(self, schedulers: Sequence[Scheduler], measure: Callable[[Result], T]) -> list[list[T]]:
+        """`measure` of every run of every scheduler, on all cores; [schedulers][workloads x seeds]."""
+        runs = [(w, seed) for w in self.workloads for seed in self.seeds]
+
+        def run(scheduler: Scheduler, workload: Workload, seed: int) -> T:
+            return measure(simulate(scheduler, workload, self.engine, seed=seed))
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "(?s).*stalled", RuntimeWarning)  # its latencies say so
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
+                futures = [[pool.submit(run, scheduler, *case) for case in runs] for scheduler in schedulers]
+                try:
+                    return [[future.result() for future in row] for row in futures]
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+
+    def means(self, schedulers: Sequence[Scheduler], metric: str) -> np.ndarray:
+        """f8[schedulers]: mean over all runs of a number of `Result.summary`."""
+        values = self.map(schedulers, lambda result: result.summary()[metric])
+        return np.array(values).mean(axis=1)

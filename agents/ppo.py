@@ -1,0 +1,137 @@
+"""PPO on `llmsched/BatchQueue-v0`: the environment, the model, and where it starts."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+
+from agents.budget import Budget
+from agents.sb3_vec_env import SB3VecEnv
+from llmsched_env.envs.knobs import Knobs
+
+EPISODE_NUMBERS = ("episode_arrived", "episode_finished", "episode_good", "episode_mean_in_system")
+
+
+@dataclass(frozen=True, slots=True)
+class PPOSettings:
+    """Hyper-parameters, under Stable-Baselines3's names where it has one; found on training and tuning seeds.
+
+    Attributes:
+        n_steps: steps of each environment between updates.
+        batch_size: of a gradient step; large ones, since updates dominate the time.
+        n_epochs: passes over the data of an update.
+        learning_rate: at the start; decays linearly to a tenth.
+        ent_coef: weight of the entropy bonus at the start; decays linearly to 0.
+        time_constant: seconds over which the future is discounted by 1/e; long, since a busy minute leaves a backlog
+            that lasts for minutes.
+        gae_lambda: of the advantage estimate.
+        target_kl: an update stops early beyond it.
+        net_arch: hidden layers of the policy, and of the separate value network.
+        start_logit: by how much the logits of the starting action exceed the others.
+    """
+
+    n_steps: int = 128
+    batch_size: int = 2048
+    n_epochs: int = 4
+    learning_rate: float = 1e-3
+    ent_coef: float = 0.003
+    time_constant: float = 60.0
+    gae_lambda: float = 0.98
+    target_kl: float = 0.02
+    net_arch: tuple[int, ...] = (64, 64)
+    start_logit: float = 2.0
+
+
+class BudgetedPPO(PPO):
+    """PPO whose learning rate and entropy bonus decay over a `Budget` rather than over a number of steps."""
+
+    budget: Budget
+    start_ent_coef: float
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        self._current_progress_remaining = 1.0 - self.budget.spent(num_timesteps)
+        self.ent_coef = self.start_ent_coef * self._current_progress_remaining
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "budget"]
+
+
+def make_training_env(num_envs: int, interval: float, settings: PPOSettings, **kwargs: Any) -> VecNormalize:
+    """The vector environment as PPO sees it: episode statistics, and rewards scaled by the spread of their returns.
+
+    Args:
+        num_envs: engines stepped together.
+        interval: seconds between decisions.
+        settings: for the discount.
+        kwargs: further arguments of `BatchQueueVectorEnv`.
+    """
+    env = gym.make_vec(
+        "llmsched/BatchQueue-v0",
+        num_envs=num_envs,
+        vectorization_mode="vector_entry_point",
+        decision_interval=interval,
+        **kwargs,
+    )
+    monitored = VecMonitor(SB3VecEnv(env), info_keywords=EPISODE_NUMBERS)
+    return VecNormalize(monitored, norm_obs=False, clip_reward=math.inf, gamma=discount(interval, settings))
+
+
+def discount(interval: float, settings: PPOSettings) -> float:
+    """Discount of a step of `interval` seconds: constant in time, so that it does not depend on the tick."""
+    return math.exp(-interval / settings.time_constant)
+
+
+def make_model(env: VecNormalize, interval: float, settings: PPOSettings, budget: Budget, seed: int) -> BudgetedPPO:
+    """An untrained model. One torch thread: more are slower for networks this small."""
+    torch.set_num_threads(1)
+    torch.distributions.Distribution.set_default_validate_args(False)  # a tenth of the time of an update
+    layers = list(settings.net_arch)
+    model = BudgetedPPO(
+        "MlpPolicy",
+        env,
+        learning_rate=LinearSchedule(settings.learning_rate, settings.learning_rate / 10, 1.0),
+        n_steps=settings.n_steps,
+        batch_size=min(settings.batch_size, settings.n_steps * env.num_envs),
+        n_epochs=settings.n_epochs,
+        gamma=discount(interval, settings),
+        gae_lambda=settings.gae_lambda,
+        ent_coef=settings.ent_coef,
+        target_kl=settings.target_kl,
+        policy_kwargs={"net_arch": {"pi": layers, "vf": layers}},
+        seed=seed,
+        device="cpu",
+    )
+    model.budget = budget
+    model.start_ent_coef = settings.ent_coef
+    return model
+
+
+def warm_start(model: PPO, knobs: Knobs, action: np.ndarray, settings: PPOSettings) -> None:
+    """Make the untrained policy prefer `action` everywhere: training starts from a baseline, not from random knobs.
+
+    Stable-Baselines3 starts with logits near 0, so the biases of the last layer decide: the most probable action is
+    `action` for every observation, and the others keep a chance to be tried.
+    """
+    first_logits = np.cumsum([0, *knobs.sizes[:-1]])
+    with torch.no_grad():
+        model.policy.action_net.bias.zero_()
+        model.policy.action_net.bias[first_logits + np.asarray(action)] = settings.start_logit
+
+
+def reward_statistics(env: VecNormalize) -> dict[str, float]:
+    """What the reward scaling has learned: mean, variance and count of the discounted returns."""
+    statistics = env.ret_rms
+    return {"mean": float(statistics.mean), "var": float(statistics.var), "count": float(statistics.count)}
+
+
+def restore_reward_statistics(env: VecNormalize, statistics: Mapping[str, float]) -> None:
+    """Set what `reward_statistics` returned."""
+    for name, value in statistics.items():
+        setattr(env.ret_rms, name, np.float64(value))

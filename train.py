@@ -1,0 +1,159 @@
+"""Train an agent to schedule, and compare it with the published baselines and the best fixed setting of its own knobs.
+
+python train.py                                   # the default job, about five minutes on 2 cores
+python train.py --trace requests.csv --minutes 20 # the same on your own requests
+python train.py --resume                          # go on with the latest training in runs/
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+RUNS = Path("runs")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description="Train an agent to schedule with PPO and compare it with the baselines.",
+        epilog="Training, tuning (with the choice of the checkpoint) and test use disjoint seeds, or parts of a trace.",
+    )
+    what = p.add_argument_group("what to train on")
+    what.add_argument("--workload", default="azure-chat", metavar="NAME", help="preset (default: %(default)s)")
+    what.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="your own requests, instead of a preset: 60 %% train, 20 %% tune, 20 %% test, in time",
+    )
+    what.add_argument(
+        "--engine",
+        default="llama-3.1-8b_h100-80gb_tp1_aic",
+        metavar="PROFILE",
+        help="GPU profile (default: %(default)s)",
+    )
+    what.add_argument(
+        "--load", type=float, nargs=2, default=(0.6, 1.05), metavar=("LOW", "HIGH"),
+        help="range of the load of training episodes, as a share of the reference capacity (default: 0.6 1.05)",
+    )  # fmt: skip
+    what.add_argument(
+        "--eval-loads", type=float, nargs="+", default=(0.6, 0.8, 0.95), metavar="LOAD",
+        help="loads of tuning, validation and the final comparison (default: 0.6 0.8 0.95)",
+    )  # fmt: skip
+    what.add_argument(
+        "--objective", choices=("latency", "goodput"), default="latency",
+        help="mean E2E latency, or requests within their SLO (default: %(default)s)",
+    )  # fmt: skip
+    what.add_argument(
+        "--slo", type=float, nargs=2, metavar=("TTFT", "TPOT"),
+        help="targets in seconds (default: the workload's; 1.0 0.1 for a trace without)",
+    )  # fmt: skip
+    how = p.add_argument_group("how to train")
+    how.add_argument("--steps", type=int, metavar="N", help="environment steps; repeatable, unlike a time limit")
+    how.add_argument(
+        "--minutes", type=float, metavar="M", help="wall-clock time of training (default: 3.5 unless --steps is given)"
+    )
+    how.add_argument(
+        "--envs", type=int, default=64, metavar="N", help="environments in parallel (default: %(default)s)"
+    )
+    how.add_argument(
+        "--interval", type=float, default=0.25, metavar="S", help="seconds between decisions (default: %(default)s)"
+    )
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the training (default: %(default)s)")
+    where = p.add_argument_group("where to write, and going on")
+    where.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder of the training (default: a new one in runs/)"
+    )
+    where.add_argument(
+        "--resume", nargs="?", const="", metavar="FOLDER",
+        help="go on with the training in FOLDER, or the latest in runs/; only --steps and --minutes (for all of it) "
+        "and --no-report are heeded",
+    )  # fmt: skip
+    where.add_argument("--no-report", action="store_true", help="train only: no final comparison and no report")
+    return p
+
+
+def latest_run() -> Path:
+    """The folder in runs/ that was trained in last.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    configs = sorted(RUNS.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    if not configs:
+        raise FileNotFoundError(f"there is no training to resume in {RUNS.resolve()}")
+    return configs[-1].parent
+
+
+def open_training(args: argparse.Namespace) -> Training:  # noqa: F821
+    """The training that the command line asks for."""
+    from agents.training import Training, TrainingConfig  # here, so that --help is quick
+
+    if args.resume is not None:
+        return Training.reopen(Path(args.resume) if args.resume else latest_run(), args.steps, args.minutes)
+    config = TrainingConfig(
+        workload=args.workload,
+        trace=None if args.trace is None else str(Path(args.trace).resolve()),
+        engine=args.engine,
+        load=tuple(args.load),
+        eval_loads=tuple(args.eval_loads),
+        objective=args.objective,
+        slo=None if args.slo is None else tuple(args.slo),
+        steps=args.steps,
+        minutes=3.5 if args.steps is None and args.minutes is None else args.minutes,
+        num_envs=args.envs,
+        interval=args.interval,
+        seed=args.seed,
+    )
+    name = args.workload if args.trace is None else Path(args.trace).stem
+    return Training.create(config, args.out or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{args.objective}")
+
+
+def run(args: argparse.Namespace, command: str) -> None:
+    """Train, compare, report, and say where everything is."""
+    training = open_training(args)
+    folder = training.folder
+    try:
+        training.train()
+        if not args.no_report:
+            report(training, command)
+    except KeyboardInterrupt:
+        sys.exit(
+            f"\nInterrupted; a checkpoint is saved. Go on with:\n  python train.py --resume {shlex.quote(str(folder))}"
+        )
+    print(f"Checkpoints:  {training.checkpoints.resolve()}  (best.zip: ls.simulate(agents.load_agent(path), ...))")
+    print(f"TensorBoard:  tensorboard --logdir {shlex.quote(str((folder / 'tensorboard').resolve()))}")
+
+
+def report(training: Training, command: str) -> None:  # noqa: F821
+    """Print the comparison on test requests and write the report."""
+    from agents.verdict import verdict
+    from llmsched_env.evaluation import text_table, write_report
+
+    print("Comparing on test requests ...")
+    comparison = training.evaluate()
+    table, sentences = text_table(comparison, reference="static_best"), verdict(comparison)
+    (training.folder / "table.txt").write_text(f"{table}\n{sentences}\n", encoding="utf-8")
+    print(text_table(comparison, reference="static_best", color=True) if sys.stdout.isatty() else table)
+    print(f"{sentences}\n")
+    path = write_report(comparison, training.folder / "report.html", reference="static_best", command=command)
+    print(f"Report:       {path.resolve()}  (one file, open it in a browser)")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    p = parser()
+    args = p.parse_args(arguments)
+    try:
+        run(args, shlex.join(["python", "train.py", *arguments]))
+    except (ValueError, FileNotFoundError) as error:
+        p.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
