@@ -9,11 +9,11 @@ from llmsched_env.validation import check_integer, check_number
 
 @dataclass(slots=True)
 class Budget:
-    """Steps, seconds, or both: training ends when either is used up, and its schedules follow the one nearer its end.
+    """Steps, minutes, or both: training ends when either is used up, and its schedules follow the one nearer its end.
 
     Args:
         steps: environment steps over all environments; None for no limit.
-        seconds: wall-clock time; None for no limit.
+        minutes: wall-clock time; None for no limit.
         seconds_before: time that earlier sessions of the same training took.
 
     Raises:
@@ -21,17 +21,17 @@ class Budget:
     """
 
     steps: int | None
-    seconds: float | None
+    minutes: float | None
     seconds_before: float = 0.0
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        if self.steps is None and self.seconds is None:
-            raise ValueError("steps or seconds must be given")
+        if self.steps is None and self.minutes is None:
+            raise ValueError("steps or minutes must be given")
         if self.steps is not None:
             check_integer("steps", self.steps, at_least=1)
-        if self.seconds is not None:
-            check_number("seconds", self.seconds, above=0)
+        if self.minutes is not None:
+            check_number("minutes", self.minutes, above=0)
 
     def start(self) -> None:
         """Time counts from now."""
@@ -44,7 +44,7 @@ class Budget:
     def spent(self, steps: int) -> float:
         """Share of the budget that is used up after `steps` steps, in [0, 1]."""
         by_steps = 0.0 if self.steps is None else steps / self.steps
-        by_time = 0.0 if self.seconds is None else self.elapsed() / self.seconds
+        by_time = 0.0 if self.minutes is None else self.elapsed() / (60.0 * self.minutes)
         return min(1.0, max(by_steps, by_time))
 
     def seconds_left(self, steps: int) -> float:

@@ -109,7 +109,7 @@ class TrainingConfig:
 
     def budget(self, seconds_before: float = 0.0) -> Budget:
         """How long to train, of which earlier sessions took some time."""
-        return Budget(self.steps, None if self.minutes is None else 60.0 * self.minutes, seconds_before)
+        return Budget(self.steps, self.minutes, seconds_before)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -248,11 +248,12 @@ class Training:
         )  # fmt: skip
         progress = Progress(budget, validation, self.objective)
         model.set_logger(open_logger(self.folder, model.num_timesteps))
+        validation.init_callback(model)  # so that it can save whenever the interruption comes
         steps = 2**62 if config.steps is None else config.steps - model.num_timesteps
         budget.start()
         try:
             callbacks = [StopWhenSpent(budget), validation, progress]
-            model.learn(steps, callbacks, log_interval=4, reset_num_timesteps=False)
+            model.learn(steps, callbacks, log_interval=1, reset_num_timesteps=False)
         except KeyboardInterrupt:
             validation.save()
             raise

@@ -139,11 +139,14 @@ def backlog(result: Result, t: float | np.ndarray) -> int | np.ndarray:
     requests, work = result.requests, _work(result)
     rejected = requests.status == "rejected"
     ends = batches.start + batches.duration
+    # A batch still running at the end has no row: what its composition preempted is lost since the batch before it.
+    unseen = requests.recomputed.sum() - batches.recomputed.sum()
+    lost_at, lost = np.append(batches.start, ends.max(initial=0.0)), np.append(batches.recomputed, unseen)
     tokens = (
         _running_total(requests.arrival, work, t)
         - _running_total(requests.left[rejected], work[rejected], t)
         - _running_total(ends, batches.prefill_tokens + batches.decode_tokens, t)
-        + _running_total(batches.start, batches.recomputed, t)
+        + _running_total(lost_at, lost, t)
     )
     return int(tokens) if np.ndim(t) == 0 else tokens
 

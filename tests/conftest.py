@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared"
@@ -13,3 +14,8 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder shared/ with reference data is not beside the repository")
     return SHARED.resolve()
+
+
+# A kernel compiles in the first example that calls it.
+hypothesis.settings.register_profile("compiled", deadline=None)
+hypothesis.settings.load_profile("compiled")

@@ -10,6 +10,7 @@ from llmsched_env.simulator.state import (
     ADMIT_LIMIT,
     ADMITTED,
     BACKLOG,
+    BATCH_COLUMNS,
     BATCH_COUNTS,
     BATCH_END,
     BATCH_START,
@@ -26,6 +27,7 @@ from llmsched_env.simulator.state import (
     KV_FREE,
     KV_TOTAL,
     LAST_DURATION,
+    LOST_SEATS,
     LOST_TOKENS,
     MAX_SEQS,
     MAX_TOKENS,
@@ -95,6 +97,7 @@ def advance(world, schedulers, g, until):
         else:
             clock_to(world, g, time[CLOCK])
         if count[IN_SYSTEM] == 0:
+            time[STALLED_SINCE] = np.nan
             arrival = next_event(world, g)
             if arrival == np.inf:
                 return DRAINED
@@ -171,6 +174,7 @@ def _commit(world, g):
                 world.hidden.first_scheduled[i] = clock
     _close_gaps_in_queue(world, g)
     if counts[PREEMPTIONS] > 0:
+        count[LOST_SEATS] += counts[PREEMPTIONS]
         for k in range(before - 1, -1, -1):  # so that several keep their order at the front of the queue
             i = running[k]
             if req.phase[i] == PREEMPTED:
@@ -230,8 +234,9 @@ def _start_batch(world, g):
     time[BATCH_END] = time[CLOCK] + (seconds + law[HOST_BATCH] + law[HOST_REQUEST] * counts[NUM_SEQS])
     count[PHASE] = BUSY_PHASE
     if world.record_use[RECORD_LEVEL] >= 2:
-        _record_batch(world, g)
+        _describe_batch(world, g)
     count[LOST_TOKENS] = 0
+    count[LOST_SEATS] = 0
 
 
 @compiled
@@ -241,6 +246,8 @@ def _finish_batch(world, g):
     requests, tokens = world.batch_requests[g, count[PARITY]], world.batch_tokens[g, count[PARITY]]
     end = time[CLOCK]
     recording = world.record_use[RECORD_LEVEL] > 0
+    if world.record_use[RECORD_LEVEL] >= 2:
+        _record_batch(world, g)
     departures = 0
     for k in range(world.batch_counts[g, NUM_SEQS]):
         i = requests[k]
@@ -264,10 +271,6 @@ def _finish_batch(world, g):
     count[BACKLOG] -= world.batch_counts[g, TOKENS]
     if departures > 0:
         _close_gaps_in_running(world, g)
-    if world.record_use[RECORD_LEVEL] >= 2:
-        world.record_use[USED_BATCHES] += 1
-    if world.record_use[RECORD_LEVEL] >= 3:
-        world.record_use[USED_ENTRIES] += world.batch_counts[g, NUM_SEQS]
     time[LAST_DURATION] = time[BATCH_END] - time[BATCH_START]
     count[N_LAST] = world.batch_counts[g, NUM_SEQS]
     count[PARITY] = 1 - count[PARITY]
@@ -298,19 +301,19 @@ def _room_in_records(world, g):
     level = use[RECORD_LEVEL]
     if level == 0:
         return True
-    most = count[N_RUNNING] + count[N_WAITING]
+    engines = len(world.count)  # each may have a batch running whose rows are still to be written
+    most = engines * len(world.waiting[g]) if engines > 1 else count[N_RUNNING] + count[N_WAITING]
     if use[USED_GAPS] + most > len(world.record_gaps):
         return False
-    if level >= 2 and use[USED_BATCHES] >= len(world.record_batches):
+    if level >= 2 and use[USED_BATCHES] + engines > len(world.record_batches):
         return False
     return level < 3 or use[USED_ENTRIES] + most <= len(world.record_entries)
 
 
 @compiled
-def _record_batch(world, g):
-    """Write the row of the batch that starts now; it counts once the batch has ended."""
-    count, counts, time, use = world.count[g], world.batch_counts[g], world.time[g], world.record_use
-    row = world.record_batches[use[USED_BATCHES]]
+def _describe_batch(world, g):
+    """Note how things stand as the batch starts."""
+    count, counts, time, row = world.count[g], world.batch_counts[g], world.time[g], world.batch_row[g]
     row[0] = time[BATCH_START]
     row[1] = time[BATCH_END] - time[BATCH_START]
     row[2] = counts[PREFILL_TOKENS]
@@ -318,21 +321,30 @@ def _record_batch(world, g):
     row[4] = counts[NUM_SEQS]
     row[5] = count[N_WAITING]
     row[6] = world.kv[g, KV_TOTAL] - world.kv[g, KV_FREE]
-    row[7] = counts[PREEMPTIONS]
+    row[7] = count[LOST_SEATS]
     row[8] = count[BACKLOG]
     row[9] = count[IN_SYSTEM]
     row[10] = g
     row[11] = count[LOST_TOKENS]
+
+
+@compiled
+def _record_batch(world, g):
+    """Write the rows of the batch that ends now, before it is applied; one that never ends leaves none."""
+    use, num_seqs = world.record_use, world.batch_counts[g, NUM_SEQS]
+    for k in range(BATCH_COLUMNS):
+        world.record_batches[use[USED_BATCHES], k] = world.batch_row[g, k]
     if use[RECORD_LEVEL] >= 3:
-        first = use[USED_ENTRIES]
-        for k in range(counts[NUM_SEQS]):
-            i = world.batch_requests[g, count[PARITY], k]
-            entry = world.record_entries[first + k]
+        for k in range(num_seqs):
+            i = world.batch_requests[g, world.count[g, PARITY], k]
+            entry = world.record_entries[use[USED_ENTRIES] + k]
             entry[0] = use[USED_BATCHES]
             entry[1] = i
-            entry[2] = world.batch_tokens[g, count[PARITY], k]
+            entry[2] = world.batch_tokens[g, world.count[g, PARITY], k]
             entry[3] = 1 if world.req.computed[i] < world.req.prefill_tokens[i] else 0
             entry[4] = g
+        use[USED_ENTRIES] += num_seqs
+    use[USED_BATCHES] += 1
 
 
 @compiled(inline=True)

@@ -54,7 +54,7 @@ class EngineConfig:
         check_integer("block_size", self.block_size, at_least=1, unit="tokens")
         check_choice("first_token", self.first_token, FIRST_TOKEN)
         check_integer("schedule_ahead", self.schedule_ahead, at_least=0, at_most=0, unit="batches")
-        if len(self.host_overhead) != 2:
+        if not isinstance(self.host_overhead, tuple | list) or len(self.host_overhead) != 2:
             raise ValueError(f"host_overhead must be (s per batch, s per request), got {self.host_overhead!r}")
         for part, value in zip(("batch", "request"), self.host_overhead, strict=True):
             check_number(f"host_overhead per {part}", value, at_least=0, unit="s")

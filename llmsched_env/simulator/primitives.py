@@ -184,10 +184,15 @@ def reject(view, i):
 
 @compiled
 def make_room(view, i, n):
-    """Preempt the latest admitted requests until `n` more tokens of running request `i` find KV blocks.
+    """Find KV blocks for `n` more tokens of running request `i` at the cost of the latest admitted requests.
 
-    False if `i` itself had to go.
+    Those that this very batch admits leave it again; then running ones are preempted. False if `i` itself had to go.
     """
+    entry = view.batch.counts[NUM_SEQS] - 1
+    while entry >= 0 and blocks_missing(view, i, n) > view.kv[KV_FREE]:
+        if view.req.phase[view.batch.requests[entry]] == WAITING:
+            untake(view, view.batch.requests[entry])
+        entry -= 1
     k = len(view.running) - 1
     while blocks_missing(view, i, n) > view.kv[KV_FREE]:
         while view.req.phase[view.running[k]] != RUNNING:

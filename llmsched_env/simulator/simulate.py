@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsched_env.simulator.advance import BOUNDARY, DRAINED, HORIZON
+from llmsched_env.simulator.advance import BOUNDARY, DRAINED, HORIZON, STALLED
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Controller, Scheduler
@@ -49,7 +49,7 @@ def simulate(
     Raises:
         ValueError: naming the argument, its value and what is allowed.
     """
-    _check_run(scheduler, engine, horizon, record)
+    _check_run(scheduler, workload, engine, horizon, record)
     check_integer("seed", seed, at_least=0)
     table = workload.sample(seed)
     simulator = Simulator(engine, scheduler, record=record, interpreted=interpreted)
@@ -82,7 +82,7 @@ def simulate_many(
     from tqdm import tqdm
 
     seeds = [check_integer("seeds", seed, at_least=0) for seed in seeds]
-    _check_run(scheduler, engine, horizon, record)
+    _check_run(scheduler, workload, engine, horizon, record)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
         runs = [pool.submit(simulate, scheduler, workload, engine, seed, horizon, record) for seed in seeds]
         try:
@@ -92,7 +92,13 @@ def simulate_many(
             raise
 
 
-def _check_run(scheduler: Scheduler, engine: EngineConfig, horizon: float | None, record: str) -> None:
+def _check_run(
+    scheduler: Scheduler, workload: "Workload", engine: EngineConfig, horizon: float | None, record: str
+) -> None:
+    from llmsched_env.workloads.workload import Workload
+
+    if not isinstance(workload, Workload):
+        raise ValueError(f"workload must be a Workload, got {workload!r}")
     if not isinstance(scheduler, Scheduler):
         raise ValueError(f"scheduler must be a Scheduler, got {scheduler!r}")
     if not isinstance(engine, EngineConfig):
@@ -103,7 +109,10 @@ def _check_run(scheduler: Scheduler, engine: EngineConfig, horizon: float | None
 
 
 def _run_controlled(simulator: Simulator, controller: Controller, until: float) -> int:
-    """Advance to `until` with parameters set by `controller` before every batch or at its ticks."""
+    """Advance to `until` with parameters set by `controller` before every batch or at its ticks.
+
+    A stalled engine may go on after a later tick; without a horizon to wait for, the run ends there.
+    """
     if controller.interval is None:
         simulator.decide_every_batch(0)
         while (reason := simulator.advance(0, until)) == BOUNDARY:
@@ -114,7 +123,8 @@ def _run_controlled(simulator: Simulator, controller: Controller, until: float) 
         simulator.set_params(0, controller.decide(simulator.view(0)))
         tick += 1
         reason = simulator.advance(0, min(until, tick * controller.interval))
-        if reason != HORIZON or simulator.clock(0) >= until:
+        waits = reason == HORIZON or (reason == STALLED and until < math.inf)
+        if not waits or simulator.clock(0) >= until:
             return reason
 
 

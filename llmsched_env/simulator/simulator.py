@@ -159,7 +159,7 @@ class Simulator:
         ):
             by_engine = a.reshape(self.num_engines, new.waiting.shape[1], *a.shape[1:])
             by_engine[:, :old_capacity] = b.reshape(self.num_engines, old_capacity, *b.shape[1:])
-        indices = ("waiting", "running", "arrived", "finished", "events", "batch_requests")
+        indices = ("waiting", "running", "arrived", "finished", "events", "heap", "batch_requests")
         for name in World._fields[2:]:
             a, b = getattr(new, name), getattr(old, name)
             if name in indices:  # request numbers move with their engine's block of rows
@@ -221,7 +221,7 @@ class Simulator:
             (s.USED_GAPS, "record_gaps", 1),
         ):
             rows = getattr(self.world, name)
-            if level >= needed and 2 * use[place] + 2 * self.capacity > len(rows):
+            if level >= needed and use[place] + self.num_engines * self.capacity > len(rows):
                 grown[name] = doubled(rows)
         self.world = self.world._replace(**grown)
 

@@ -55,6 +55,7 @@ TOTAL_ARRIVED, TOTAL_PROMPT_TOKENS, TOTAL_FINISHED, TOTAL_GENERATED, TOTALS = ra
     IN_SYSTEM,  # requests waiting or running
     BACKLOG,  # tokens of work left in them
     LOST_TOKENS,  # tokens lost to preemption since the last batch started
+    LOST_SEATS,  # requests preempted since then
     PARITY,  # which half of the double buffer holds the batch under construction
     N_LAST,  # requests in the batch that ended last
     DECIDE,  # 1: stop for a decision before every batch
@@ -67,7 +68,7 @@ TOTAL_ARRIVED, TOTAL_PROMPT_TOKENS, TOTAL_FINISHED, TOTAL_GENERATED, TOTALS = ra
     PARAM_SEQS,
     PARAM_ACTIVE,
     COUNTS,
-) = range(22)
+) = range(23)
 BOUNDARY_PHASE, BUSY_PHASE = range(2)
 
 # `World.time`: floats of an engine.
@@ -189,6 +190,7 @@ class World(NamedTuple):
     count: np.ndarray  # i8[G, COUNTS]
     time: np.ndarray  # f8[G, TIMES]
     law: np.ndarray  # f8[G, LAW_SIZE]
+    batch_row: np.ndarray  # f8[G, BATCH_COLUMNS]: the record of the running batch
     params: np.ndarray  # f8[G, p]
     request_memory: np.ndarray  # f8[n, k]
     client_memory: np.ndarray  # f8[G, clients, k]
@@ -244,6 +246,7 @@ def new_world(
         count=ints(engines, COUNTS),
         time=floats(engines, TIMES),
         law=floats(engines, 10),
+        batch_row=floats(engines, BATCH_COLUMNS),
         params=floats(engines, num_params),
         request_memory=floats(engines * capacity, request_columns),
         client_memory=floats(engines, clients, client_columns),

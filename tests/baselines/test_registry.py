@@ -1,0 +1,48 @@
+"""The registry of schedulers."""
+
+import pytest
+
+import baselines
+import llmsched_env as ls
+from llmsched_env.simulator.scheduler import compiled_compose
+
+PAPER = {  # work-conserving, mixes phases, chunks prefill: Table 1 of arXiv 2504.07347
+    "fastertransformer": (False, False, False),
+    "vllm_prefill_first": (False, False, False),
+    "orca": (True, True, True),
+    "sarathi": (True, True, True),
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_four_are_there_as_table_1_has_them(name):
+    scheduler = baselines.get(name)
+    assert scheduler is baselines.REGISTRY[name] is getattr(baselines, name)
+    assert (scheduler.work_conserving, scheduler.mixes_phases, scheduler.chunks_prefill) == PAPER[name]
+
+
+@pytest.mark.parametrize("name", baselines.REGISTRY)
+def test_every_entry_is_complete(name):
+    scheduler = baselines.REGISTRY[name]
+    assert scheduler.name == name
+    assert scheduler.reference
+    assert compiled_compose(scheduler.compose) is not None, "numba cannot compile it"
+    for param in scheduler.params.values():
+        assert param.low <= param.default <= param.high
+
+
+@pytest.mark.parametrize("name", ["Sarathi", "sarathy", "", None, 3])
+def test_unknown_names_are_refused_with_what_exists(name):
+    with pytest.raises(ValueError, match="scheduler must be one of the known names, got .*sarathi") as error:
+        baselines.get(name)
+    assert repr(name) in str(error.value)
+
+
+def test_calling_a_scheduler_binds_parameters_of_a_copy():
+    bound = baselines.sarathi(token_budget=128)
+    assert isinstance(bound, ls.Scheduler) and bound.name == "sarathi"
+    assert dict(bound.values) == {"token_budget": 128} and dict(baselines.sarathi.values) == {}
+    assert dict(bound(max_num_seqs=7).values) == {"token_budget": 128, "max_num_seqs": 7}
+    assert bound.param_values().tolist() == [128.0, float("inf")]
+    assert repr(bound) == "sarathi(token_budget=128)"
+    assert hash(bound) == hash(baselines.sarathi(token_budget=128)) and bound == baselines.sarathi(token_budget=128)
