@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training") / "run"
     Training.create(TINY, folder, quiet).train()
     first = read_meta(folder / "checkpoints/last.zip").training, optimizer(folder / "checkpoints/last.zip")
+    time.sleep(1.1)  # TensorBoard reads event files in the order of the second in their names
     training = Training.reopen(folder, steps=4 * STEPS, minutes=None, say=quiet)
     training.train()
     return training, *first

@@ -68,6 +68,15 @@ def test_a_preempted_request_goes_to_the_front_of_the_queue():
     assert served == [(0, 0), (0, 1), (1, 0), (2, 0), (3, 1), (3, 2)]
 
 
+def test_several_preempted_requests_keep_their_order():
+    # Blocks of two tokens, one for each prompt of two: for 0 and 1 to decode, 3 and then 2 must go.
+    result = simulate([0, 0, 0, 0, 0.5], [2] * 5, [2, 2, 3, 3, 1], baselines.sarathi, block_size=2, kv_blocks=4)
+    served = [(int(e.batch), int(e.request)) for e in result.batch_entries]
+    assert served == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (2, 2), (2, 3), (3, 2), (3, 3), (4, 4)]
+    assert result.batches.preemptions.tolist() == [0, 2, 0, 0, 0]
+    assert result.batches.kv_blocks_used.tolist() == [4, 4, 4, 4, 1]
+
+
 @pytest.mark.parametrize(("first_token", "status"), [("with_prefill", "finished"), ("separate", "rejected")])
 def test_a_request_that_can_never_fit_is_turned_away(first_token, status):
     # 3 + 2 tokens need 4 blocks, or 5 with a separate first token.
