@@ -1,13 +1,13 @@
 # `make train` and `make test` set up .venv by themselves. Options:
 #   PYTHON=python3.12        interpreter (3.11 or newer) for .venv
 #   TORCH_INDEX=URL          additional package index for torch, such as PyTorch's own with its small CPU builds
-#   ARGS="..."               further arguments of train.py and pytest
+#   ARGS="..."               further arguments of train.py, reproduce.py and pytest
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test slow bench lint clean
+.PHONY: train test slow reproduce bench lint clean
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(ARGS)
@@ -17,6 +17,9 @@ train: $(READY)
 
 slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+reproduce: $(READY)
+	$(VENV)/bin/python reproduce.py $(ARGS)
 
 bench: $(READY)
 	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done

@@ -1,5 +1,6 @@
 """Published schedulers, one family a file, and the registry of them all."""
 
+from baselines.dong_cao_1 import dong_cao_1
 from baselines.fastertransformer import fastertransformer
 from baselines.orca import orca
 from baselines.sarathi import sarathi
@@ -8,7 +9,7 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
 
 REGISTRY: dict[str, Scheduler] = {
-    scheduler.name: scheduler for scheduler in (fastertransformer, vllm_prefill_first, orca, sarathi)
+    scheduler.name: scheduler for scheduler in (fastertransformer, vllm_prefill_first, orca, sarathi, dong_cao_1)
 }
 
 
@@ -21,4 +22,4 @@ def get(name: str) -> Scheduler:
     return REGISTRY[check_choice("scheduler", name, tuple(REGISTRY))]
 
 
-__all__ = ["REGISTRY", "fastertransformer", "get", "orca", "sarathi", "vllm_prefill_first"]
+__all__ = ["REGISTRY", "dong_cao_1", "fastertransformer", "get", "orca", "sarathi", "vllm_prefill_first"]

@@ -157,11 +157,21 @@ def backlog_slope(result: Result, start: float, stop: float) -> float:
     Raises:
         ValueError: if `start` is not before `stop`, or the run was recorded without batches.
     """
-    if not start < stop:
-        raise ValueError(f"backlog_slope: start={start!r} must be before stop={stop!r}")
-    times = np.linspace(start, stop, _SLOPE_POINTS)
-    offset = times - times.mean()
-    return float(offset @ backlog(result, times) / (offset @ offset))
+    times = _slope_times("backlog_slope", start, stop)
+    return _slope(times, backlog(result, times))
+
+
+def service_slope(result: Result, start: float, stop: float) -> float:
+    """Work done in tokens/s: growth of the tokens that arrived, less that of the backlog, fitted as `backlog_slope`.
+
+    While there is always enough to do it is the rate at which the scheduler serves, free of the noise of arrivals.
+
+    Raises:
+        ValueError: if `start` is not before `stop`, or the run was recorded without batches.
+    """
+    times = _slope_times("service_slope", start, stop)
+    arrived = _running_total(result.requests.arrival, _work(result), times)
+    return _slope(times, arrived - backlog(result, times))
 
 
 class Stability(NamedTuple):
@@ -270,6 +280,18 @@ def _statistics(name: str, seconds: np.ndarray, counts: np.ndarray | None = None
         f"std_{name}_ms": 1e3 * math.sqrt(_ratio((seconds - mean) ** 2 @ counts, total)),
         f"p99_{name}_ms": 1e3 * weighted_percentile(seconds, counts, 99),
     }
+
+
+def _slope_times(name: str, start: float, stop: float) -> np.ndarray:
+    if not start < stop:
+        raise ValueError(f"{name}: start={start!r} must be before stop={stop!r}")
+    return np.linspace(start, stop, _SLOPE_POINTS)
+
+
+def _slope(times: np.ndarray, values: np.ndarray) -> float:
+    """Slope of the least-squares line."""
+    offset = times - times.mean()
+    return float(offset @ values / (offset @ offset))
 
 
 def _ratio(amount: float, total: float) -> float:

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogFormatter
 
 from llmsched_env.evaluation.cell import Cell, load_text
 from llmsched_env.evaluation.compare import Comparison
+from llmsched_env.evaluation.drawing import MARKERS, line_style, panel_grid, shared_legend, styled, svg_text
 from llmsched_env.metrics import latencies, number_in_system
 
-# Okabe and Ito's palette, distinct for all common kinds of colour vision, darkened where it was faint on white.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#000000", "#7F7F7F")
-_DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (3, 1)), (0, (6, 1.2, 1.5, 1.2)))
-_MARKERS = "osD^vP*X"
 _POINTS = 400  # of a line: more cannot be seen, and would only make the file larger
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
-_STYLE = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 10,
-    "axes.labelsize": 9,
-    "font.size": 9,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "lines.linewidth": 1.7,
-    "svg.hashsalt": "llmsched_env",
-}
 
 _LATENCY_NAMES = {"ttft": "Time to first token (s)", "tpot": "Time per output token (s)", "e2el": "E2E latency (s)"}
 _AGAINST_LOAD = (  # metric, title, scale, log y
@@ -105,8 +85,9 @@ def against_load(comparison: Comparison, workload: str) -> str:
             for i, style in enumerate(_styles(comparison)):
                 mean, half_width = scale * np.array([cells[i].interval(metric) for cells in by_load]).T
                 x = np.array(loads) + gap * (i - (count - 1) / 2)  # side by side, so that no interval hides another
+                half_width = np.nan_to_num(half_width)
                 axes.errorbar(
-                    x, mean, np.nan_to_num(half_width), **style, marker=_MARKERS[i % 8], ms=4, elinewidth=1, capsize=2
+                    x, mean, half_width, **style, marker=MARKERS[i % len(MARKERS)], ms=4, elinewidth=1, capsize=2
                 )
             if metric == "request_throughput":
                 offered = [cells[0].rate for cells in by_load]
@@ -153,26 +134,18 @@ def _log(axes: Axes, name: Literal["x", "y"]) -> None:
 
 
 def _styles(comparison: Comparison) -> Iterable[Mapping[str, Any]]:
-    """Colour and dash of each scheduler; the dashes alone tell eight apart in black and white."""
+    """Colour, dash and label of each scheduler."""
     for i, name in enumerate(comparison.schedulers):
-        yield {"color": _COLORS[i % len(_COLORS)], "linestyle": _DASHES[(i + i // len(_COLORS)) % 4], "label": name}
+        yield {**line_style(i), "label": name}
 
 
 def _panels(
     comparison: Comparison, panels: list[tuple[list[Cell], Callable[[Axes, list[Cell]], None]]], columns: int
 ) -> str:
     """A grid of panels under one legend."""
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(11, 0.5 + 2.9 * rows), layout=ConstrainedLayoutEngine(h_pad=0.1))
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, (cells, draw) in zip(grid, panels, strict=False):
+    with styled():
+        figure, grid = panel_grid(len(panels), columns)
+        for axes, (cells, draw) in zip(grid, panels, strict=True):
             draw(axes, cells)
-        for axes in grid[len(panels) :]:
-            axes.remove()
-        handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
-        output = io.StringIO()
-        figure.savefig(output, format="svg", metadata={"Date": None, "Creator": None})
-    return output.getvalue()
+        shared_legend(figure, grid[0])
+        return svg_text(figure)

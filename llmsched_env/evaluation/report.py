@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from llmsched_env.evaluation import plots, table
 from llmsched_env.evaluation.cell import load_text
 from llmsched_env.evaluation.compare import Comparison
+from llmsched_env.evaluation.page import svg_source, write_page
 from llmsched_env.metrics import STABILITY_THRESHOLD
 from llmsched_env.slo import SLO
 
@@ -65,14 +64,9 @@ def write_report(
     Raises:
         ValueError: if `reference` is not in the comparison.
     """
-    environment = Environment(
-        loader=PackageLoader("llmsched_env.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("report.html.j2").render(
+    return write_page(
+        path,
+        "report.html.j2",
         title=title,
         lead=_lead(comparison),
         columns=table.COLUMNS,
@@ -85,10 +79,6 @@ def write_report(
         workloads=_workloads(comparison),
         terms=_TERMS,
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
-    return path
 
 
 def _lead(comparison: Comparison) -> str:
@@ -102,12 +92,12 @@ def _lead(comparison: Comparison) -> str:
 
 
 def _figures(comparison: Comparison) -> list[tuple[str, str, str, list[tuple[str, str]]]]:
-    """Id, heading, text and (workload, base64 of the SVG) of each section of pictures."""
+    """Id, heading, text and (workload, source of the image) of each section of pictures."""
     workloads = list(dict.fromkeys(workload for workload, _, _ in comparison.blocks()))
 
     def section(id: str, heading: str, text: str, draw: Callable[[Comparison, str], str]) -> tuple:
         pictures = [(name, draw(comparison, name)) for name in workloads]
-        return id, heading, text, [(name, base64.b64encode(svg.encode()).decode()) for name, svg in pictures if svg]
+        return id, heading, text, [(name, svg_source(svg)) for name, svg in pictures if svg]
 
     return [
         section(

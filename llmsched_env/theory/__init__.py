@@ -1,5 +1,33 @@
 """Results from theory that simulations are compared with."""
 
 from llmsched_env.theory.capacity import capacity, load
+from llmsched_env.theory.fluid import FluidSolution, fluid_capacity
+from llmsched_env.theory.kv import kv_capacity, kv_token_steps, memory_demand, volume
+from llmsched_env.theory.network import Route, VirtualStation, Visit, engine_loads, virtual_stations
+from llmsched_env.theory.polygon import Region, stability_region, theorem10
+from llmsched_env.theory.rates import best_token_rate, critical_rate, token_rate
+from llmsched_env.theory.work import Work, mean_work
 
-__all__ = ["capacity", "load"]
+__all__ = [
+    "FluidSolution",
+    "Region",
+    "Route",
+    "VirtualStation",
+    "Visit",
+    "Work",
+    "best_token_rate",
+    "capacity",
+    "critical_rate",
+    "engine_loads",
+    "fluid_capacity",
+    "kv_capacity",
+    "kv_token_steps",
+    "load",
+    "mean_work",
+    "memory_demand",
+    "stability_region",
+    "theorem10",
+    "token_rate",
+    "virtual_stations",
+    "volume",
+]

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmsched_env.theory.kv import kv_token_steps
+from llmsched_env.theory.work import Work, mean_work, request_seconds, token_seconds
+
 if TYPE_CHECKING:
     from llmsched_env.simulator.config import EngineConfig
     from llmsched_env.workloads.workload import Workload
@@ -39,21 +42,11 @@ def capacity(engine: EngineConfig, workload: Workload) -> float:
     For a law of tokens only, without memory limits, and b/t_b largest at the token budget this is
     b_max / (t_{b_max} (s + o)), the stability limit of arXiv 2504.07347, Theorem 2.
     """
-    prompt, output = (lengths.astype(np.float64) for lengths in workload.length_sample())
-    separate = engine.first_token == "separate"
-    steps = output if separate else output - 1
-    # Contexts before the decode steps are s, s+1, ... in both conventions: a first token that comes with the prompt
-    # enters the KV cache only with the decode step that reads it.
-    context = steps * prompt + steps * (steps - 1) / 2
-    work, decodes = float(np.mean(prompt + steps)), float(np.mean(steps))
-
-    largest = _largest_batch(engine, prompt, steps, context, work, decodes)
+    work = mean_work(workload, engine)
+    largest = _largest_batch(engine, workload, work)
     tokens = np.append(np.arange(1.0, math.floor(largest) + 1), largest)
-    c, a_step, a_tok, a_tok_over, b0, a_kv, a_attn, _ = engine.batch_time.coefficients()
-    host_batch, host_request = engine.host_overhead
-    batch = c + host_batch + a_step * np.ceil(tokens / b0) + a_tok * tokens + a_tok_over * np.maximum(0.0, tokens - b0)
-    attention = a_kv * float(np.mean(context)) + a_attn * float(np.mean(prompt * (prompt + 1) / 2))
-    return float(1 / (np.min(batch / tokens) * work + attention + host_request * (decodes + 1)))
+    per_token = float(np.min(token_seconds(engine, tokens) / tokens))
+    return 1 / (per_token * work.tokens + request_seconds(engine, work))
 
 
 def load(workload: Workload, engine: EngineConfig) -> float:
@@ -61,15 +54,12 @@ def load(workload: Workload, engine: EngineConfig) -> float:
     return workload.rate / capacity(engine, workload)
 
 
-def _largest_batch(
-    engine: EngineConfig, prompt: np.ndarray, steps: np.ndarray, context: np.ndarray, work: float, decodes: float
-) -> float:
+def _largest_batch(engine: EngineConfig, workload: Workload, work: Work) -> float:
     """Mean tokens per batch beyond which a limit of the engine is broken; at most the token budget."""
     bounds = [float(engine.token_budget)]
     if engine.max_num_seqs is not None:
-        bounds.append(engine.max_num_seqs * work / (decodes + 1))
+        bounds.append(engine.max_num_seqs * work.tokens / (work.decodes + 1))
     if engine.kv_blocks is not None:
-        rounding = (engine.block_size - 1) / 2
-        held = float(np.mean(context + steps * (1 + rounding) + prompt + rounding))
-        bounds.append(engine.kv_blocks * engine.block_size * work / held)
+        held = float(np.mean(kv_token_steps(*workload.length_sample(), engine)))
+        bounds.append(engine.kv_blocks * engine.block_size * work.tokens / held)
     return min(bounds)

@@ -1,0 +1,280 @@
+"""The largest stable rate of a scheduler on a workload, found by simulation."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from llmsched_env import metrics
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.scheduler import LIMIT_PARAMS, Scheduler
+from llmsched_env.simulator.simulate import simulate_many
+from llmsched_env.theory import capacity, kv_token_steps, mean_work
+from llmsched_env.theory.work import token_seconds
+from llmsched_env.validation import check_integer, check_number
+from llmsched_env.workloads.sources import FixedRequests
+from llmsched_env.workloads.table import COLUMNS, RequestTable
+from llmsched_env.workloads.workload import Workload
+
+_WAITING = 0.2  # requests waiting at the start, over those that arrive during the run
+_LEAST_WAITING = 400  # so many that chance does not empty the queue
+_DRAINED = 0.25  # of the backlog at the start: below that it counts as worked off
+_LIFETIMES = 20  # least length of a run, in times that a request spends in full batches
+_MARGIN = 0.8  # of the tolerance: how far from the estimated capacity the verdicts are sought
+_RESOLUTION = 0.05  # of the tolerance: smaller slopes mean nothing, as batches come in lumps
+_STEEPEST = 32  # largest factor by which a step goes down
+_NOTHING = 1e-3  # of the reference capacity: less counts as none
+_FROZEN = 0.999  # slope of a scheduler that does next to nothing
+
+
+class Evaluation(NamedTuple):
+    """One rate tried: the verdict and what it is based on.
+
+    Attributes:
+        rate: requests/s.
+        verdict: whether the backlog shrinks ("stable") or grows ("unstable").
+        slope: growth of the backlog, as a fraction of the offered tokens per second.
+        half_width: of the 95 % t-interval of `slope`.
+        horizon: seconds simulated, for each seed.
+    """
+
+    rate: float
+    verdict: Literal["stable", "unstable", "undecided"]
+    slope: float
+    half_width: float
+    horizon: float
+
+
+class CapacityEstimate(NamedTuple):
+    """Where the largest stable rate lies.
+
+    Attributes:
+        rate: requests/s, the middle of the bracket.
+        low: largest rate at which the backlog was shown to shrink; 0 if none was found.
+        high: smallest rate at which it was shown to grow; inf if none was found.
+        decided: whether the bracket is within the tolerance; if not, `rate` is a guess.
+        evaluations: every rate tried, in order.
+    """
+
+    rate: float
+    low: float
+    high: float
+    decided: bool
+    evaluations: tuple[Evaluation, ...]
+
+
+def empirical_capacity(
+    scheduler: Scheduler,
+    workload: Workload,
+    engine: EngineConfig,
+    *,
+    seeds: Iterable[int] = range(8),
+    horizon: float | None = None,
+    tolerance: float = 0.01,
+    growth: int = 16,
+    max_evaluations: int = 24,
+    progress: bool = False,
+) -> CapacityEstimate:
+    """The largest rate at which `scheduler` is stable on `workload`: a bracket with a verdict on either side.
+
+    A rate is tried from a loaded start: requests of the same law wait at time 0, more than any batch could take. Below
+    capacity this backlog shrinks in proportion to time and above capacity it grows, so that the sign of its slope
+    decides; that the fluid model drains is what stability means (Dai 1995). A run from an empty system says the same
+    in the long run, but close to capacity its backlog wanders for a time that grows as the inverse square of the
+    distance. (Where a scheduler serves less once it is behind, it is the rate it recovers at that is found.) And while work abounds, what the scheduler serves does not depend on when requests arrive: the slope is
+    taken as the offered tokens/s less those served, which leaves the noise of arrivals out.
+
+    Of each run the first 40 to 60 % are not looked at. The 95 % t-interval of the slope over the seeds decides:
+    "stable" below 0, "unstable" above, else the horizon doubles up to `growth` times the first one. The service rates
+    found so far give the next rate to try, until a stable and an unstable one lie within the tolerance.
+
+    Requests of a trace are repeated without end, from a random place for each seed.
+
+    Args:
+        scheduler: what composes the batches.
+        workload: its arrival process and lengths; the rate does not matter.
+        engine: the machine.
+        seeds: of the replications, two or more.
+        horizon: seconds of the first runs; None: 20 lifetimes of a request, and what 5 times the initial backlog takes.
+        tolerance: half the relative width of the bracket asked for.
+        growth: how many times longer than the first ones runs may become.
+        max_evaluations: rates tried at most.
+        progress: show a progress bar for each rate.
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+    seeds = [check_integer("seeds", seed, at_least=0) for seed in seeds]
+    if len(set(seeds)) < 2:
+        raise ValueError(f"seeds must hold two different ones at least, got {seeds}")
+    if horizon is not None:
+        check_number("horizon", horizon, above=0, unit="s")
+    check_number("tolerance", tolerance, above=0, at_most=0.5)
+    check_integer("growth", growth, at_least=1)
+    check_integer("max_evaluations", max_evaluations, at_least=1)
+    trial = _Trial(scheduler, workload, engine, seeds, horizon, tolerance * _RESOLUTION, growth, progress)
+    return _search(trial, capacity(engine, workload), tolerance, max_evaluations)
+
+
+def _search(trial: _Trial, reference: float, tolerance: float, max_evaluations: int) -> CapacityEstimate:
+    tried: list[Evaluation] = []
+    low, high, rate = 0.0, math.inf, (1 + 5 * tolerance) * reference
+    while len(tried) < max_evaluations and low < high:  # or else the verdicts contradict each other
+        tried.append(trial.evaluate(rate))
+        verdicts = [evaluation.verdict for evaluation in tried]
+        if verdicts.count("undecided") > 1:
+            break
+        if verdicts[-1] == "stable":
+            low = max(low, rate)
+        if verdicts[-1] == "unstable":
+            high = min(high, rate)
+        if high <= _NOTHING * reference:
+            return CapacityEstimate(0.0, 0.0, high, True, tuple(tried))
+        if high < math.inf and 0 <= high - low <= tolerance * (high + low):
+            return CapacityEstimate((low + high) / 2, low, high, True, tuple(tried))
+        if tried[-1].slope > _FROZEN and rate > _NOTHING * reference:
+            rate = _NOTHING * reference
+            continue
+        halve = len(tried) % 4 == 0 and low > 0 and high < math.inf
+        rate = math.sqrt(low * high) if halve else _next_rate(tried, low, high, _MARGIN * tolerance)
+    return CapacityEstimate(_balance(tried), low, high, False, tuple(tried))
+
+
+def _next_rate(tried: list[Evaluation], low: float, high: float, margin: float) -> float:
+    """A rate a little above the estimated capacity, or a little below it if above is known to be unstable."""
+    estimate = min(max(_balance(tried), low), high)
+    if low == 0:
+        estimate = max(estimate, high / _STEEPEST)
+    above = estimate * (1 + margin)
+    return above if above < high * (1 - _RESOLUTION * margin) else estimate * (1 - margin)
+
+
+def _balance(tried: list[Evaluation]) -> float:
+    """Rate that equals the service rate, taken as linear between the two rates closest to balance."""
+    first, *others = sorted(tried, key=lambda evaluation: abs(evaluation.slope))
+    served = first.rate * (1 - first.slope)
+    if not others or others[0].rate == first.rate:
+        return served
+    gain = (others[0].rate * (1 - others[0].slope) - served) / (others[0].rate - first.rate)
+    return (served - gain * first.rate) / (1 - gain) if gain < 1 else served
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What is tried at every rate."""
+
+    scheduler: Scheduler
+    workload: Workload
+    engine: EngineConfig
+    seeds: list[int]
+    horizon: float | None
+    resolution: float
+    growth: int
+    progress: bool
+
+    def evaluate(self, rate: float) -> Evaluation:
+        """The verdict on a rate, from runs as long as it takes."""
+        slots, lifetime = self._scale()
+        first = self.horizon
+        if first is None:
+            first = max(_LIFETIMES * lifetime, max(1.25 * slots, _LEAST_WAITING) / (_WAITING * rate))
+        factor = 1
+        while True:
+            evaluation = self._verdict(rate, first * factor)
+            factor *= 2
+            if evaluation.verdict != "undecided" or factor > self.growth:
+                return evaluation
+
+    def _verdict(self, rate: float, horizon: float) -> Evaluation:
+        slots, _ = self._scale()
+        waiting = math.ceil(max(_WAITING * rate * horizon, 1.25 * slots, _LEAST_WAITING))
+        loaded = Workload(LoadedStart(self.workload, rate, waiting, horizon), self.workload.name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* stalled at ", RuntimeWarning)
+            results = simulate_many(self.scheduler, loaded, self.engine, self.seeds, horizon, progress=self.progress)
+        offered = rate * mean_work(self.workload, self.engine).tokens
+        slope, half_width = metrics.mean_interval([_slope(result, offered, horizon) for result in results])
+        if abs(slope) <= max(half_width, self.resolution):
+            return Evaluation(rate, "undecided", slope, half_width, horizon)
+        return Evaluation(rate, "unstable" if slope > 0 else "stable", slope, half_width, horizon)
+
+    def _scale(self) -> tuple[float, float]:
+        """Most requests that a batch can hold, and seconds that a request spends in full batches."""
+        engine, limits = self.engine, dict(zip(self.scheduler.params, self.scheduler.param_values(), strict=True))
+        budget, *seats = (limits.get(name, math.inf) for name in LIMIT_PARAMS)
+        budget = min(engine.token_budget, budget)
+        slots = min(budget, engine.max_num_seqs or math.inf, *seats)
+        work = mean_work(self.workload, engine)
+        if engine.kv_blocks is not None:
+            held = float(np.mean(kv_token_steps(*self.workload.length_sample(), engine)))
+            slots = min(slots, engine.kv_blocks * engine.block_size * (work.decodes + 1) / held)
+        return slots, (work.decodes + 1) * float(token_seconds(engine, np.float64(budget)))
+
+
+def _slope(result: Result, offered: float, horizon: float) -> float:
+    """Growth of the backlog over the offered tokens/s; if it was worked off, the pace at which that happened."""
+    times = np.linspace(0.0, horizon, 400)
+    left = result.backlog(times)
+    drained = np.flatnonzero(left < _DRAINED * left[0])
+    if drained.size:
+        k = drained[0]
+        return float((left[k] - left[0]) / times[k] / offered)
+    # Windows differ by seed, lest all of them cut a periodic schedule at the same places.
+    start, stop = np.random.default_rng(result.seed).uniform([0.4, 0.9], [0.6, 1.0]) * horizon
+    return 1 - metrics.service_slope(result, start, stop) / offered
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedStart:
+    """Requests of a workload, of which `waiting` have arrived at time 0 and the others arrive up to `horizon`.
+
+    Seeds draw the same requests at every rate, as far as the workload does.
+    """
+
+    workload: Workload
+    rate: float
+    waiting: int
+    horizon: float
+
+    def sample(self, seed: int) -> RequestTable:
+        """The requests of a seed."""
+        scaled = self.workload.scaled(self.rate)
+        seconds = self.horizon + self.waiting / self.rate
+        while True:
+            table = _requests(scaled, seconds, np.random.default_rng(seed))
+            if len(table) > self.waiting and table.arrival[self.waiting - 1] + self.horizon <= seconds:
+                break
+            seconds *= 1.1
+        arrival = np.maximum(table.arrival - table.arrival[self.waiting - 1], 0.0)
+        return _rows(table, arrival, np.arange(np.searchsorted(arrival, self.horizon, "right")), self.horizon)
+
+    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Prompt and output tokens that represent the workload's."""
+        return self.workload.length_sample()
+
+
+def _requests(workload: Workload, seconds: float, rng: np.random.Generator) -> RequestTable:
+    """Requests of the workload for so many seconds; those of a trace repeated, from a random one of them on."""
+    if not isinstance(workload.source, FixedRequests):
+        return workload.episode(rng, seconds)
+    table = workload.source.table
+    period = len(table) / workload.rate
+    copies = math.ceil(seconds / period) + 2
+    rows = np.tile(np.arange(len(table)), copies)
+    arrival = table.arrival[rows] + period * np.repeat(np.arange(copies), len(table))
+    first = int(rng.integers(len(table)))
+    arrival = arrival[first:] - arrival[first]
+    return _rows(table, arrival[arrival < seconds], rows[first:], seconds)
+
+
+def _rows(table: RequestTable, arrival: np.ndarray, rows: np.ndarray, horizon: float) -> RequestTable:
+    """These rows of the table at new times; as many as both have."""
+    n = min(len(arrival), len(rows))
+    columns = {name: getattr(table, name)[rows[:n]] for name in COLUMNS}
+    return RequestTable(**{**columns, "arrival": arrival[:n]}, horizon=horizon)

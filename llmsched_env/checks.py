@@ -1,0 +1,398 @@
+"""Whether a run kept the rules: conservation, feasibility of every batch, and what its scheduler claims.
+
+Every check reads the rows of a run recorded with `record="entries"` and returns the violations it found; an empty list
+is what a correct run gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from llmsched_env import metrics
+from llmsched_env.ledger import Ledger, blocks, limits_of
+
+if TYPE_CHECKING:
+    from llmsched_env.simulator.records import Result
+    from llmsched_env.simulator.scheduler import Scheduler
+
+_SECONDS = 1e-9  # tolerance in s, over the magnitude of the clock where that is above 1 s
+
+
+class Violation(NamedTuple):
+    """A rule that was broken, where and how.
+
+    Attributes:
+        rule: short name of the rule, such as "6d" or "work conservation".
+        message: a sentence with the numbers.
+        batch: row number, or None.
+        request: row number, or None.
+    """
+
+    rule: str
+    message: str
+    batch: int | None = None
+    request: int | None = None
+
+    def __str__(self) -> str:
+        where = [f"{name} {n}" for name, n in (("batch", self.batch), ("request", self.request)) if n is not None]
+        return f"[{self.rule}] {', '.join(where)}{': ' if where else ''}{self.message}"
+
+
+def check_all(result: Result, scheduler: Scheduler | None = None) -> list[Violation]:
+    """Violations of the rules that hold for every run; with a scheduler, also of its limits and its claims.
+
+    Args:
+        result: a run recorded with `record="entries"`.
+        scheduler: what ran, with its parameters bound; results keep its name only.
+
+    Raises:
+        ValueError: if the run was recorded without entries.
+    """
+    ledger = Ledger(result)
+    found = [*conservation(ledger), *constraints(ledger), *limits(ledger, scheduler), *timing(ledger)]
+    return found if scheduler is None else found + claims(ledger, scheduler)
+
+
+def conservation(run: Result | Ledger) -> list[Violation]:
+    """Every token and every request is accounted for: entries, rows of requests, rows of batches and ends agree."""
+    ledger = _ledger(run)
+    return [*_requests_add_up(ledger), *_batches_add_up(ledger)]
+
+
+def constraints(run: Result | Ledger) -> list[Violation]:
+    """Constraints (6a) to (6d) of arXiv 2504.07347 on every batch, and that only present requests are in it.
+
+    (6a) prefill before decode; (6b) tokens in order, no more than there are; (6c) a request is in a batch once, with
+    one decode token at most; (6d) no more tokens than the engine's budget.
+    """
+    ledger = _ledger(run)
+    result = ledger.result
+    before, tokens, prefilling = ledger.computed, ledger.tokens, ledger.computed < ledger.target
+    found: list[Violation] = []
+
+    def report(rule: str, wrong: np.ndarray, text: str) -> None:
+        for e in np.flatnonzero(wrong).tolist():
+            phase = "prefill" if ledger.is_prefill[e] else "decode"
+            state = f"{tokens[e]} {phase} tokens after {before[e]} of {ledger.target[e]} to prefill"
+            found.append(Violation(rule, f"{text}: {state}", int(ledger.batch[e]), int(ledger.request[e])))
+
+    report("6a", ledger.is_prefill != prefilling, "prefill must come before decode and end with the prompt")
+    left = np.where(prefilling, ledger.target - before, 1)
+    report("6b", (tokens < 1) | (ledger.is_prefill & (tokens > left)), "not within the tokens that are left")
+    report("6c", ~ledger.is_prefill & (tokens != 1), "a decode must be one token")
+    twice = np.zeros(len(tokens), dtype=bool)
+    twice[1:] = (np.diff(ledger.request) == 0) & (np.diff(ledger.batch) == 0)
+    report("6c", twice, "a request must not be in a batch twice")
+    start, rows = result.batches.start[ledger.batch], result.requests[ledger.request]
+    absent = (rows.arrival > start) | (rows.left <= start)
+    report("presence", absent, "the request is not in the system")
+    budget = result.engine.token_budget
+    total = result.batches.prefill_tokens + result.batches.decode_tokens
+    for b in np.flatnonzero(total > budget).tolist():
+        found.append(Violation("6d", f"{total[b]} tokens, above the engine's budget of {budget}", b))
+    for i in ledger.inconsistent:
+        found.append(Violation("6b", "its preemptions do not explain its entries", request=i))
+    return found
+
+
+def limits(run: Result | Ledger, scheduler: Scheduler | None = None) -> list[Violation]:
+    """Request slots, KV blocks and, given the scheduler, its own token budget and request limits are respected."""
+    ledger = _ledger(run)
+    batches, engine = ledger.result.batches, ledger.result.engine
+    budget, seats, active = limits_of(ledger, _own_limits(scheduler))
+    running = batches.num_in_system - batches.num_waiting
+    checks = [
+        ("token budget", "tokens", batches.prefill_tokens + batches.decode_tokens, budget),
+        ("request slots", "requests", batches.num_seqs, seats),
+        ("active requests", "running requests", running, active),
+        ("KV memory", "KV blocks", batches.kv_blocks_used, engine.kv_blocks or math.inf),
+    ]
+    found = []
+    for rule, unit, used, most in checks:
+        for b in np.flatnonzero(used > most).tolist():
+            found.append(Violation(rule, f"{used[b]} {unit}, allowed {most:g}", b))
+    held = _kv_blocks_held(ledger)
+    for b in np.flatnonzero((held != batches.kv_blocks_used) & ~ledger.uncertain).tolist():
+        message = f"{batches.kv_blocks_used[b]} KV blocks in use by its row, {held[b]} by the entries"
+        found.append(Violation("KV memory", message, b))
+    return found
+
+
+def timing(run: Result | Ledger) -> list[Violation]:
+    """Batches follow one another and last as the batch-time law says; rows of requests have the times of their batches.
+
+    Times are compared to 1e-9 of the clock.
+    """
+    ledger = _ledger(run)
+    result, ends = ledger.result, ledger.ends
+    batches, rows = result.batches, result.requests
+    slack = _SECONDS * max(1.0, abs(result.end))
+    found = []
+    for b in (np.flatnonzero(batches.start[1:] < ends[:-1] - slack) + 1).tolist():
+        found.append(
+            Violation("overlap", f"starts at {batches.start[b]:.9g} s, the one before ends {ends[b - 1]:.9g}", b)
+        )
+    expected = _batch_seconds(ledger)
+    for b in np.flatnonzero(np.abs(expected - batches.duration) > slack).tolist():
+        message = f"lasts {batches.duration[b]:.9g} s, by its composition {expected[b]:.9g} s"
+        found.append(Violation("batch time", message, b))
+    if len(ends) and ends[-1] > result.end + slack:
+        found.append(Violation("overlap", f"ends after the run, which stopped at {result.end:.9g} s", len(ends) - 1))
+
+    def compare(name: str, when: np.ndarray, own: np.ndarray) -> None:
+        told = np.full(len(rows), math.nan)
+        told[own] = when
+        known = np.isin(np.arange(len(rows)), own)
+        # A batch that was running when the run stopped has no row, but its requests have been scheduled.
+        wrong = (np.abs(rows[name] - told) > slack) | (known & np.isnan(rows[name]))
+        wrong |= ~known & ~np.isnan(rows[name]) & (name != "first_scheduled")
+        for i in np.flatnonzero(wrong).tolist():
+            message = f"{name} at {rows[name][i]:.9g} s, by its batches at {told[i]:.9g} s"
+            found.append(Violation("times", message, request=i))
+
+    opening = np.flatnonzero(np.append(True, ledger.request[1:] != ledger.request[:-1])[: len(ledger.request)])
+    compare("first_scheduled", batches.start[ledger.batch[opening]], ledger.request[opening])
+    first = ledger.yields & (ledger.generated == 0)
+    compare("first_token", ends[ledger.batch[first]], ledger.request[first])
+    done = ledger.finishes
+    compare("finish", ends[ledger.batch[done]], ledger.request[done])
+    return found
+
+
+def work_conservation(run: Result | Ledger, scheduler: Scheduler | None = None) -> list[Violation]:
+    """(8)-(9) of arXiv 2504.07347: a batch takes all demand or fills the budget, and no time passes between.
+
+    Demand is what a batch could take if it were large enough: all the prefill left of every present request, and one
+    token of every one that decodes.
+
+    Args:
+        run: of an engine with unlimited KV memory and request slots; for others there is `maximality`.
+        scheduler: gives its own token budget.
+
+    Raises:
+        ValueError: if there is a limit other than the token budget, or entries were not recorded.
+    """
+    ledger = _ledger(run)
+    batches, engine = ledger.result.batches, ledger.result.engine
+    budget, seats, active = limits_of(ledger, _own_limits(scheduler))
+    for name, limit in (("max_num_seqs", seats), ("max_num_active_seqs", active), ("kv_blocks", engine.kv_blocks)):
+        if limit not in (None, math.inf):
+            raise ValueError(f"{name} must be unlimited for work conservation, got {limit:g}; use maximality")
+    demand, taken = _demand(ledger), batches.prefill_tokens + batches.decode_tokens
+    due = np.minimum(demand, budget)
+    found = [
+        Violation("work conservation", f"{taken[b]} tokens of a demand of {demand[b]}, budget {budget:g}", b)
+        for b in np.flatnonzero(taken != due).tolist()
+    ]
+    return found + list(_idle(ledger))
+
+
+def maximality(run: Result | Ledger, scheduler: Scheduler | None = None) -> list[Violation]:
+    """No present request could legally get one more token in any batch: work conservation where there are limits.
+
+    Legal is what budget, request slots and free KV blocks allow without preempting anyone. A waiting request must find
+    blocks for all it has to prefill, in a batch in which nobody was preempted; since queues may hold any order, a batch
+    is blamed for leaving a waiting request out only if every one of them would have fitted.
+
+    Args:
+        run: the run.
+        scheduler: gives its own limits.
+    """
+    ledger = _ledger(run)
+    result = ledger.result
+    batches, engine = result.batches, result.engine
+    budget, seats, active = limits_of(ledger, _own_limits(scheduler))
+    room = batches.prefill_tokens + batches.decode_tokens < budget
+    seat = batches.num_seqs < seats
+    limited = engine.kv_blocks is not None
+    free = engine.kv_blocks - batches.kv_blocks_used if limited else np.full(len(batches), np.iinfo(np.int64).max)
+    found = []
+
+    usable = np.where(ledger.is_prefill, ledger.target - ledger.computed, 1)
+    slack = (ledger.computed + ledger.tokens) % engine.block_size != 0
+    more = (ledger.tokens < usable) & room[ledger.batch] & (slack | (free[ledger.batch] > 0))
+    for e in np.flatnonzero(more).tolist():
+        message = f"got {ledger.tokens[e]} of {usable[e]} tokens though the batch has room for more"
+        found.append(Violation("maximality", message, int(ledger.batch[e]), int(ledger.request[e])))
+
+    running = batches.num_in_system - batches.num_waiting
+    left_out = room & seat & (running > batches.num_seqs)
+    startable = room & seat & (batches.num_waiting > 0) & (batches.preemptions == 0) & (running < active)
+    if limited:
+        found += _left_out(ledger, free, left_out & ~ledger.uncertain, startable & ~ledger.uncertain)
+    else:
+        for b in np.flatnonzero(left_out | startable).tolist():
+            message = (
+                f"{batches.num_in_system[b] - batches.num_seqs[b]} present requests got nothing though there is room"
+            )
+            found.append(Violation("maximality", message, b))
+    return found + list(_idle(ledger) if not limited and active == math.inf else ())
+
+
+def claims(run: Result | Ledger, scheduler: Scheduler) -> list[Violation]:
+    """What a scheduler declares of itself: `mixes_phases`, `chunks_prefill` and `work_conserving`.
+
+    Work conservation is judged by (8)-(9) where only the token budget limits, else by `maximality`.
+    """
+    ledger = _ledger(run)
+    batches, found = ledger.result.batches, []
+    if not scheduler.mixes_phases:
+        for b in np.flatnonzero((batches.prefill_tokens > 0) & (batches.decode_tokens > 0)).tolist():
+            message = f"{batches.prefill_tokens[b]} prefill and {batches.decode_tokens[b]} decode tokens in one batch"
+            found.append(Violation("mixes_phases", message, b))
+    if not scheduler.chunks_prefill:
+        for e in np.flatnonzero(ledger.is_prefill & (ledger.tokens < ledger.target - ledger.computed)).tolist():
+            message = f"a chunk of {ledger.tokens[e]} tokens, {ledger.target[e] - ledger.computed[e]} were left"
+            found.append(Violation("chunks_prefill", message, int(ledger.batch[e]), int(ledger.request[e])))
+    if scheduler.work_conserving:
+        _, seats, active = limits_of(ledger, _own_limits(scheduler))
+        free = ledger.result.engine.kv_blocks is None and seats == active == math.inf
+        found += work_conservation(ledger, scheduler) if free else maximality(ledger, scheduler)
+    return found
+
+
+def _ledger(run: Result | Ledger) -> Ledger:
+    return run if isinstance(run, Ledger) else Ledger(run)
+
+
+def _own_limits(scheduler: Scheduler | None) -> dict[str, float]:
+    return {} if scheduler is None else dict(zip(scheduler.params, scheduler.param_values().tolist(), strict=True))
+
+
+def _requests_add_up(ledger: Ledger) -> Iterator[Violation]:
+    rows = ledger.result.requests
+    given = np.bincount(ledger.request, weights=ledger.tokens, minlength=len(rows)).astype(np.int64)
+    generated = np.bincount(ledger.request, weights=ledger.yields, minlength=len(rows)).astype(np.int64)
+    yield from _unequal("tokens", "computed and recomputed", rows.computed + rows.recomputed, "by entries", given)
+    yield from _unequal("tokens", "generated", rows.generated, "by entries", generated)
+    finished = rows.status == "finished"
+    yield from _unequal("requests", "finished", finished, "all generated", generated == rows.output_tokens)
+    yield from _unequal("requests", "finished", finished, "has a finish time", ~np.isnan(rows.finish))
+    yield from _unequal("requests", "active", rows.status == "active", "has not left", np.isnan(rows.left))
+    own = finished & (rows.computed != ledger.work)
+    for i in np.flatnonzero(own).tolist():
+        message = f"finished with {rows.computed[i]} tokens computed, its work is {ledger.work[i]}"
+        yield Violation("tokens", message, request=i)
+
+
+def _batches_add_up(ledger: Ledger) -> Iterator[Violation]:
+    result = ledger.result
+    batches, rows = result.batches, result.requests
+    columns: Iterable[tuple[str, np.ndarray]] = (
+        ("prefill_tokens", ledger.per_batch(ledger.tokens, ledger.is_prefill)),
+        ("decode_tokens", ledger.per_batch(ledger.tokens, ~ledger.is_prefill)),
+        ("num_seqs", ledger.per_batch(1)),
+        ("num_in_system", metrics.number_in_system(rows, batches.start)),
+        ("backlog", metrics.backlog(result, batches.start)),
+    )
+    for name, told in columns:
+        for b in np.flatnonzero(batches[name] != told).tolist():
+            yield Violation("batch rows", f"{name} is {batches[name][b]} by its row, {told[b]:g} by the others", b)
+    active = rows.status == "active"
+    left, told = int((ledger.work - rows.computed)[active].sum()), int(metrics.backlog(result, result.end))
+    # What was preempted for a batch that the end of the run cut off has no row.
+    if left != told and batches.recomputed.sum() == rows.recomputed.sum():
+        yield Violation("tokens", f"{left} tokens of work are left at the end by requests, {told} by batches")
+
+
+def _unequal(rule: str, name: str, values: np.ndarray, other: str, told: np.ndarray) -> Iterator[Violation]:
+    for i in np.flatnonzero(values != told).tolist():
+        yield Violation(rule, f"{name}: {values[i]}, {other}: {told[i]}", request=i)
+
+
+def _kv_blocks_held(ledger: Ledger) -> np.ndarray:
+    """KV blocks in use in each batch, those given for it included."""
+    size, num = ledger.result.engine.block_size, len(ledger.result.batches)
+    after = blocks(ledger.computed + ledger.tokens, size)
+    change = np.bincount(ledger.batch, weights=after - blocks(ledger.computed, size), minlength=num + 1)
+    gone = ledger.finishes
+    change -= np.bincount(ledger.batch[gone] + 1, weights=after[gone], minlength=num + 1)
+    lost = ledger.lost_in >= 0
+    change -= np.bincount(ledger.lost_in[lost], weights=after[lost], minlength=num + 1)
+    return np.cumsum(change)[:num].astype(np.int64)
+
+
+def _batch_seconds(ledger: Ledger) -> np.ndarray:
+    """Seconds of each batch by the law of the engine and its entries."""
+    engine, prefill, before, n = ledger.result.engine, ledger.is_prefill, ledger.computed, ledger.tokens
+    seconds = engine.batch_time.seconds(
+        ledger.per_batch(n),
+        ledger.per_batch(before, ~prefill),
+        ledger.per_batch(n * before + n * (n + 1) // 2, prefill),
+        ledger.per_batch(before, prefill),
+    )
+    return seconds + engine.host_overhead[0] + engine.host_overhead[1] * ledger.per_batch(1)
+
+
+def _demand(ledger: Ledger) -> np.ndarray:
+    """Tokens that each batch could have taken: prefill left and decoding requests of all present."""
+    result = ledger.result
+    batches, rows = result.batches, result.requests
+    num = len(batches)
+    change = np.zeros(num + 1)
+
+    def add(values: np.ndarray, place: np.ndarray) -> None:
+        change[:] += np.bincount(place, weights=values, minlength=num + 1)
+
+    on_time = np.searchsorted(batches.start, rows.arrival)  # the first batch that starts at or after
+    add(rows.prompt_tokens, on_time)
+    done = ledger.computed + ledger.tokens
+    add(-(ledger.tokens * ledger.is_prefill), ledger.batch + 1)
+    decoding = done >= ledger.target
+    add(1.0 * (decoding & ledger.is_prefill), ledger.batch + 1)
+    add(-1.0 * ledger.finishes, ledger.batch + 1)
+    lost = ledger.lost_in >= 0
+    again = (rows.prompt_tokens[ledger.request] + ledger.generated + ledger.yields)[lost]
+    had = np.where(decoding, 1, ledger.target - done)[lost]
+    add(again - had, ledger.lost_in[lost])
+    turned_away = np.flatnonzero(rows.status == "rejected")
+    add(-(rows.prompt_tokens + rows.generated)[turned_away], np.searchsorted(batches.start, rows.left[turned_away]))
+    return np.cumsum(change)[:num].astype(np.int64)
+
+
+def _idle(ledger: Ledger) -> Iterator[Violation]:
+    """Batches that start later than they could, and an end of the run with work but no batch."""
+    result = ledger.result
+    batches, arrival = result.batches, result.requests.arrival
+    slack = _SECONDS * max(1.0, abs(result.end))
+    free = np.append(0.0, ledger.ends[:-1])[: len(batches)]  # when the engine could have gone on
+    present = metrics.number_in_system(result.requests, free) > 0
+    following = np.searchsorted(arrival, free, "right")
+    due = np.where(present, free, np.append(arrival, math.inf)[following])
+    for b in np.flatnonzero(batches.start > due + slack).tolist():
+        yield Violation("idle", f"starts at {batches.start[b]:.9g} s, there was work from {due[b]:.9g} s on", b)
+    if result.stalled:
+        yield Violation("idle", f"no batch after {result.stalled_since:.9g} s though requests are present")
+
+
+def _left_out(ledger: Ledger, free: np.ndarray, running: np.ndarray, waiting: np.ndarray) -> Iterator[Violation]:
+    """Requests that could have been served by batches with room and `free` KV blocks left.
+
+    `running` and `waiting` say in which batches such requests were left out at all.
+    """
+    result = ledger.result
+    size, start = result.engine.block_size, result.batches.start
+    arrival, left, prompt = (result.requests[name].copy() for name in ("arrival", "left", "prompt_tokens"))
+    arrived = np.searchsorted(arrival, start, "right")
+    for b in np.flatnonzero(running | waiting).tolist():
+        here = np.flatnonzero(~(left[: arrived[b]] <= start[b]))
+        before = ledger.last_entries(b, here)
+        begun = before >= 0
+        alive = begun & ~((ledger.lost_in[before] >= 0) & (ledger.lost_in[before] <= b))
+        if running[b]:
+            idle = alive & (ledger.batch[before] < b)
+            held = ledger.computed[before] + ledger.tokens[before]
+            for i in here[idle & ((held % size != 0) | (free[b] > 0))].tolist():
+                yield Violation("maximality", "runs and got nothing though there is room and memory", b, i)
+        if waiting[b]:
+            done = np.where(begun, ledger.generated[before] + ledger.yields[before], 0)
+            need = blocks(prompt[here] + done, size)[~alive]
+            if len(need) and need.max() <= free[b]:
+                message = (
+                    f"{len(need)} waiting requests got nothing, none needs over {need.max()} of {free[b]} free blocks"
+                )
+                yield Violation("maximality", message, b)

@@ -1,0 +1,135 @@
+"""The largest rate that any mixture of batches sustains: a linear program over batch compositions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from llmsched_env.theory.kv import kv_token_steps
+from llmsched_env.theory.polygon import composition_seconds, extreme_batches
+from llmsched_env.theory.work import decode_steps, mean_work
+
+if TYPE_CHECKING:
+    from llmsched_env.simulator.config import EngineConfig
+    from llmsched_env.workloads.workload import Workload
+
+_MIXTURES = 16  # batches between two extreme ones of a size, where the program is not linear between them
+_SIZES = 256  # batch sizes that these mixtures are made for
+_NEGLIGIBLE = 1e-9  # share of time
+
+
+class FluidSolution(NamedTuple):
+    """The optimum of `fluid_capacity`.
+
+    Attributes:
+        rate: requests/s.
+        compositions: i8[n, 3], prefill tokens, decode tokens and prompts of the batches in use.
+        shares: f8[n], the share of time each has; they sum to 1 at most.
+        kv_tokens: mean KV tokens held.
+    """
+
+    rate: float
+    compositions: np.ndarray
+    shares: np.ndarray
+    kv_tokens: float
+
+
+def fluid_capacity(
+    engine: EngineConfig, workload: Workload, prefill_chunk: int | None = None, newest: bool = False
+) -> FluidSolution:
+    """Requests/s that no scheduler exceeds, under token budget, request slots and KV memory together.
+
+    Batches hold x prefill tokens of z prompts and y decode tokens, within x + y <= b_max and y + z <= max_num_seqs, and
+    last t(x, y, z). With shares pi of time, the program is
+
+        maximise theta   subject to   sum pi <= 1,   sum pi (x, y, z)/t >= theta (E[s], E[decodes], E[chunks]),
+                                      sum pi KV(x, y, z) <= kv_blocks * block_size
+
+    KV(x, y, z) is what the requests in such a batch hold if they are average ones; requests that pause hold nothing
+    here, so that mixtures of prefill and decode batches get off lightly. Special cases are
+
+    - Theorem 2 of arXiv 2504.07347 (no limit but the budget): `best_token_rate` over E[tokens];
+    - its Theorem 10 (with slots, for prompts of at least a batch): `stability_region`;
+    - M/(b E[g]) of arXiv 2605.04595 (constant batch time): `kv_capacity`;
+    - sum lambda_k w_k <= M of arXiv 2604.11001 (with `newest`, in slots of one second): `memory_demand`.
+
+    Only batches of which others are mixtures enter. Where memory is limited and a batch's time depends on what is in
+    it, that is not all; a grid of others is added, and the optimum may lie a little below the exact one.
+
+    Args:
+        engine: the machine.
+        workload: its mix of lengths; the rate does not matter.
+        prefill_chunk: tokens of a chunk, so that a prompt takes several batches; None: as many as the prompt has.
+        newest: count the token that a batch is generating as held already.
+    """
+    from scipy.optimize import linprog  # here, so that the simulator does not need scipy
+
+    batches, prompts = _batches(engine, with_mixtures=engine.kv_blocks is not None and _time_varies(engine))
+    seconds = composition_seconds(engine, workload, batches, prompts)
+    supply = np.column_stack([batches, prompts]) / seconds[:, None]
+    demand, held = _demand(engine, workload, batches, prompts, prefill_chunk, newest)
+    n = len(batches)
+    rows = [np.append(-supply[:, k], demand[k]) / max(demand[k], 1.0) for k in range(3)]
+    limits = [0.0] * 3
+    rows.append(np.append(np.ones(n), 0.0))
+    limits.append(1.0)
+    if engine.kv_blocks is not None:
+        rows.append(np.append(held / (engine.kv_blocks * engine.block_size), 0.0))
+        limits.append(1.0)
+    solution = linprog(np.append(np.zeros(n), -1.0), A_ub=np.array(rows), b_ub=limits, method="highs")
+    if not solution.success:
+        raise RuntimeError(f"the fluid program was not solved: {solution.message}")
+    shares = solution.x[:-1]
+    used = shares > _NEGLIGIBLE
+    return FluidSolution(
+        float(solution.x[-1]),
+        np.column_stack([batches, prompts])[used],
+        shares[used],
+        float(held @ shares),
+    )
+
+
+def _demand(
+    engine: EngineConfig,
+    workload: Workload,
+    batches: np.ndarray,
+    prompts: np.ndarray,
+    prefill_chunk: int | None,
+    newest: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Prefill tokens, decode tokens and chunks of a request f8[3], and the KV tokens held by the batches f8[n]."""
+    prompt, output = (lengths.astype(np.float64) for lengths in workload.length_sample())
+    work = mean_work(workload, engine)
+    chunks = 1.0 if prefill_chunk is None else float(np.mean(np.ceil(prompt / prefill_chunk)))
+    total = float(np.mean(kv_token_steps(prompt, output, engine, prefill_chunk, newest)))
+    steps = decode_steps(output, engine)
+    # What is held beside the tokens of prefill and decode themselves: by each request in each batch.
+    each = (engine.block_size - 1) / 2
+    decoding = float(np.mean(steps * prompt + steps * (steps + 1) / 2)) + (each + newest) * work.decodes
+    prefilling = total - decoding - each * chunks
+    held = prefilling / work.prompt * batches[:, 0] + each * prompts
+    if work.decodes > 0:
+        held = held + decoding / work.decodes * batches[:, 1]
+    return np.array([work.prompt, work.decodes, chunks]), held
+
+
+def _time_varies(engine: EngineConfig) -> bool:
+    """Whether batches of equally many tokens may take different times."""
+    return bool(engine.batch_time.coefficients()[5:7].any() or engine.host_overhead[1])
+
+
+def _batches(engine: EngineConfig, with_mixtures: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Compositions i8[n, 2] of (prefill, decode) tokens and i8[n] of prompts."""
+    prefill, mixed, decode = extreme_batches(engine)
+    slots = len(decode)
+    groups = [(prefill, 1), (prefill, np.minimum(prefill[:, 0], slots)), (mixed, 1), (decode, 0)]
+    if with_mixtures:
+        sizes = np.unique(np.geomspace(1, engine.token_budget, _SIZES).astype(np.int64))
+        for share in np.arange(1, _MIXTURES) / _MIXTURES:
+            some = np.floor(mixed[sizes - 1, 1] * share).astype(np.int64)
+            between = np.column_stack([sizes - some, some])
+            groups += [(between, 1), (between, np.minimum(between[:, 0], slots - some))]
+    batches = np.concatenate([batch for batch, _ in groups])
+    prompts = np.concatenate([np.broadcast_to(number, len(batch)) for batch, number in groups])
+    return batches, prompts.astype(np.int64)

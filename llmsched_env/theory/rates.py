@@ -1,0 +1,65 @@
+"""Token rates of full batches, and the critical rate of requests that they imply (arXiv 2504.07347, Theorem 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmsched_env.theory.work import mean_work, request_seconds, token_seconds
+from llmsched_env.validation import check_integer
+
+if TYPE_CHECKING:
+    from llmsched_env.simulator.config import EngineConfig
+    from llmsched_env.workloads.workload import Workload
+
+
+def token_rate(engine: EngineConfig, token_budget: int | None = None) -> float:
+    """Tokens/s of full batches, b_max/t_{b_max}: what work-conserving schedulers reach without other limits.
+
+    Attention is left out: of a batch time only the part that depends on the number of tokens alone counts, with the
+    host time per batch.
+
+    Args:
+        engine: the machine.
+        token_budget: a scheduler's own token budget; the engine's applies where it is lower.
+    """
+    budget = _budget(engine, token_budget)
+    return budget / float(token_seconds(engine, np.float64(budget)))
+
+
+def best_token_rate(engine: EngineConfig) -> float:
+    """Tokens/s that no scheduler exceeds: max over b <= b_max of b/t_b, for batch times as in `token_rate`.
+
+    Larger than `token_rate` where b/t_b does not peak at the token budget, as with a staircase whose step does not
+    divide the budget.
+    """
+    tokens = np.arange(1.0, engine.token_budget + 1)
+    return float(np.max(tokens / token_seconds(engine, tokens)))
+
+
+def critical_rate(engine: EngineConfig, workload: Workload, token_budget: int | None = None) -> float:
+    """Requests/s up to which every work-conserving scheduler is stable and above which none is.
+
+    Full batches of b_max tokens do `token_rate` tokens/s, a request of s prompt and o output tokens brings s + o - 1 of
+    them ("separate": s + o), and for a law of tokens only their quotient is the rate of arXiv 2504.07347, Theorem 2.
+    A law with attention terms adds the seconds that a request costs whoever shares its batches:
+
+        1 / (t_{b_max}/b_max * E[tokens] + a_kv E[S] + a_attn E[Q] + host_request E[batches])
+
+    with S the context its decode steps read and Q the query-key pairs of its prompt (see `mean_work`); chunks of a
+    prompt cost nothing extra. Request slots and KV memory are not looked at, see `fluid_capacity`.
+
+    Args:
+        engine: the machine.
+        workload: its mix of lengths; the rate does not matter.
+        token_budget: a scheduler's own token budget; the engine's applies where it is lower.
+    """
+    work = mean_work(workload, engine)
+    return 1 / (work.tokens / token_rate(engine, token_budget) + request_seconds(engine, work))
+
+
+def _budget(engine: EngineConfig, token_budget: int | None) -> int:
+    if token_budget is None:
+        return engine.token_budget
+    return min(engine.token_budget, check_integer("token_budget", token_budget, at_least=1, unit="tokens"))

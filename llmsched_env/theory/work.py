@@ -1,0 +1,62 @@
+"""What a request asks of an engine on average: tokens, decode steps, context to read; and what batches of them cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from llmsched_env.simulator.config import EngineConfig
+    from llmsched_env.workloads.workload import Workload
+
+
+class Work(NamedTuple):
+    """Means over the requests of a workload, whatever the scheduler.
+
+    Attributes:
+        prompt: prefill tokens.
+        decodes: decode tokens, each in a batch of its own: o - 1, or o where the first token is separate.
+        context: KV tokens read by these decode steps, summed over the steps.
+        pairs: query-key pairs of the prompt, s(s + 1)/2 however it is cut into chunks.
+    """
+
+    prompt: float
+    decodes: float
+    context: float
+    pairs: float
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of work: prompt and decodes."""
+        return self.prompt + self.decodes
+
+
+def mean_work(workload: Workload, engine: EngineConfig) -> Work:
+    """The means of a workload's lengths under the engine's convention for the first token."""
+    prompt, output = (lengths.astype(np.float64) for lengths in workload.length_sample())
+    steps = decode_steps(output, engine)
+    # Contexts before the decode steps are s, s+1, ... in both conventions: a first token that comes with the prompt
+    # enters the KV cache only with the decode step that reads it.
+    context = steps * prompt + steps * (steps - 1) / 2
+    return Work(*(float(np.mean(part)) for part in (prompt, steps, context, prompt * (prompt + 1) / 2)))
+
+
+def decode_steps(output: np.ndarray, engine: EngineConfig) -> np.ndarray:
+    """Batches in which requests of these output lengths decode."""
+    return output if engine.separate else output - 1
+
+
+def token_seconds(engine: EngineConfig, tokens: np.ndarray) -> np.ndarray:
+    """Seconds of batches of so many tokens >= 1, as far as they depend on that number alone; host overhead included."""
+    return np.asarray(engine.batch_time.seconds(tokens)) + engine.host_overhead[0]
+
+
+def request_seconds(engine: EngineConfig, work: Work) -> float:
+    """Seconds that a request adds to the batches it is in, beyond its tokens: attention, and host time per request.
+
+    Its prompt counts as one batch, and re-reading context between chunks (a_ctx) costs nothing, since chunks are a
+    scheduler's choice.
+    """
+    a_kv, a_attn = engine.batch_time.coefficients()[5:7]
+    return float(a_kv * work.context + a_attn * work.pairs + engine.host_overhead[1] * (work.decodes + 1))

@@ -1,0 +1,227 @@
+"""Invariant checks: silent on correct runs of every kind, and each finds the error it is for."""
+
+import dataclasses
+import warnings
+from math import inf
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import baselines
+import llmsched_env as ls
+from llmsched_env import checks
+
+LAW = ls.Staircase(c=0.25, a=0.125, b0=4)
+SCHEDULERS = pytest.mark.parametrize("scheduler", baselines.REGISTRY.values(), ids=baselines.REGISTRY)
+
+
+def run(scheduler, workload, engine, horizon=None, interpreted=False):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* stalled at ", RuntimeWarning)
+        return ls.simulate(scheduler, workload, engine, horizon=horizon, record="entries", interpreted=interpreted)
+
+
+def rules(violations):
+    return {violation.rule for violation in violations}
+
+
+@st.composite
+def workloads(draw):
+    n = draw(st.integers(1, 10))
+    gaps = draw(st.lists(st.integers(0, 12), min_size=n, max_size=n))
+    tokens = st.lists(st.integers(1, 12), min_size=n, max_size=n)
+    return ls.Workload.from_arrays(np.cumsum(gaps) * 0.125, draw(tokens), draw(tokens))
+
+
+@st.composite
+def engines(draw, limited=True):
+    return ls.EngineConfig(
+        draw(st.sampled_from([LAW, ls.Roofline(0.25, 0.03, 0.02, 4, 0.001, 0.002, 0.004), ls.Hinge(0.3, 0.07, 3)])),
+        token_budget=draw(st.integers(2, 24)),
+        max_num_seqs=draw(st.none() | st.integers(1, 5)) if limited else None,
+        kv_blocks=draw(st.none() | st.integers(4, 12)) if limited else None,
+        block_size=draw(st.integers(1, 4)),
+        first_token=draw(st.sampled_from(["with_prefill", "separate"])),
+        host_overhead=draw(st.sampled_from([(0.0, 0.0), (0.03, 0.003)])),
+    )
+
+
+@SCHEDULERS
+@settings(max_examples=40, deadline=None)
+@given(workload=workloads(), engine=engines(), horizon=st.sampled_from([400.0, 2.5]))
+def test_no_scheduler_breaks_a_rule_or_its_claims(scheduler, workload, engine, horizon):
+    result = run(scheduler, workload, engine, horizon)
+    assert checks.check_all(result, scheduler) == []
+
+
+@SCHEDULERS
+@settings(max_examples=40, deadline=None)
+@given(workload=workloads(), engine=engines(limited=False))
+def test_registry_declares_work_conservation_truly_if_it_declares_it(scheduler, workload, engine):
+    result = run(scheduler, workload, engine, 400.0)
+    if scheduler.work_conserving:
+        assert checks.work_conservation(result, scheduler) == []
+        assert checks.maximality(result, scheduler) == []
+
+
+@SCHEDULERS
+def test_registry_does_not_deny_work_conservation_without_reason(scheduler):
+    """A busy run in which any scheduler that is not work-conserving leaves tokens out of a batch."""
+    engine = ls.EngineConfig(LAW, token_budget=64)
+    workload = ls.Workload.poisson(2.0, ls.dist.Geometric(10), ls.dist.Geometric(8), 60.0)
+    result = run(scheduler, workload, engine)
+    found = checks.work_conservation(run(scheduler, workload, engine), scheduler)
+    assert bool(found) == (not scheduler.work_conserving)
+    assert checks.check_all(result, scheduler) == []
+    if found:
+        claimed = dataclasses.replace(scheduler, work_conserving=True)
+        assert checks.claims(result, claimed) == found
+
+
+# A: prompt of 3, B: prompt of 2, budget 4: A3 B1 | A B1 | A B | B, in batches of 0.375 s.
+EXACT = ls.Workload.from_arrays([0.0, 0.0], [3, 2], [3, 3])
+ENGINE = ls.EngineConfig(LAW, token_budget=4, kv_blocks=8, block_size=2, max_num_seqs=3)
+
+
+def exact_run():
+    result = run(baselines.sarathi, EXACT, ENGINE)
+    entries = [(e.batch, e.request, e.tokens, bool(e.is_prefill)) for e in result.batch_entries]
+    assert entries == [
+        (0, 0, 3, True), (0, 1, 1, True), (1, 0, 1, False), (1, 1, 1, True), (2, 0, 1, False), (2, 1, 1, False),
+        (3, 1, 1, False),
+    ]  # fmt: skip
+    assert checks.check_all(result, baselines.sarathi) == []
+    return result
+
+
+def altered(result, table, row, **values):
+    """The run with other values in a row of a table."""
+    rows = getattr(result, table).copy()
+    for name, value in values.items():
+        rows[name][row] = value
+    return dataclasses.replace(result, **{table: rows})
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "values", "rule"),
+    [
+        ("batch_entries", 2, {"is_prefill": True}, "6a"),  # prefill after the prompt
+        ("batch_entries", 3, {"is_prefill": False}, "6a"),  # decode before it
+        ("batch_entries", 3, {"tokens": 2}, "6b"),  # more than is left of the prompt
+        ("batch_entries", 5, {"tokens": 0}, "6b"),
+        ("batch_entries", 2, {"tokens": 2}, "6c"),  # two decode tokens
+        ("batch_entries", 3, {"request": 0}, "6c"),  # twice in a batch
+        ("batches", 0, {"prefill_tokens": 5}, "6d"),
+        ("requests", 1, {"arrival": 0.5}, "presence"),
+        ("requests", 0, {"left": 0.75}, "presence"),
+        ("batches", 1, {"num_seqs": 4}, "request slots"),
+        ("batches", 1, {"kv_blocks_used": 9}, "KV memory"),
+        ("batches", 1, {"kv_blocks_used": 2}, "KV memory"),
+        ("batches", 1, {"num_seqs": 1}, "batch rows"),
+        ("batches", 2, {"backlog": 4}, "batch rows"),
+        ("batches", 2, {"num_in_system": 1}, "batch rows"),
+        ("batches", 2, {"decode_tokens": 1}, "batch rows"),
+        ("requests", 0, {"computed": 4}, "tokens"),
+        ("requests", 1, {"generated": 2}, "tokens"),
+        ("requests", 1, {"recomputed": 2}, "tokens"),
+        ("requests", 1, {"status": "active"}, "requests"),
+        ("batches", 2, {"duration": 0.25}, "batch time"),
+        ("batches", 3, {"start": 1.0}, "overlap"),
+        ("requests", 1, {"first_token": 0.5}, "times"),
+        ("requests", 1, {"first_scheduled": np.nan}, "times"),
+        ("requests", 0, {"finish": 1.5}, "times"),
+    ],
+)
+def test_an_error_in_a_row_is_found(table, row, values, rule):
+    violations = checks.check_all(altered(exact_run(), table, row, **values))
+    assert rule in rules(violations)
+    assert all(str(violation).startswith(f"[{violation.rule}]") for violation in violations)
+
+
+def test_a_missing_batch_is_found():
+    result = exact_run()
+    short = dataclasses.replace(result, batches=result.batches[:3], batch_entries=result.batch_entries[:6])
+    assert {"tokens", "times"} <= rules(checks.check_all(short))
+
+
+def test_a_schedulers_own_limits_count():
+    result = run(baselines.sarathi(token_budget=4), EXACT, ls.EngineConfig(LAW))
+    assert checks.check_all(result, baselines.sarathi(token_budget=4)) == []
+    assert rules(checks.check_all(result, baselines.sarathi(token_budget=3))) >= {"token budget"}
+    assert rules(checks.check_all(result, baselines.sarathi(max_num_seqs=1, token_budget=4))) == {"request slots"}
+    assert rules(checks.check_all(result, baselines.sarathi(token_budget=5))) == {"work conservation"}
+
+
+def test_claims_about_phases_and_chunks():
+    result = exact_run()
+    assert rules(checks.claims(result, dataclasses.replace(baselines.sarathi, mixes_phases=False))) == {"mixes_phases"}
+    chunky = checks.claims(result, dataclasses.replace(baselines.sarathi, chunks_prefill=False))
+    assert [(v.rule, v.batch, v.request) for v in chunky] == [("chunks_prefill", 0, 1)]
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_num_seqs": 4}, {"kv_blocks": 40, "block_size": 2}])
+def test_holding_back_is_found_under_any_limits(limits):
+    def hesitant(view):  # leaves a decoding request out, or a waiting one
+        ls.decodes(view, view.running[1:] if len(view.running) > 1 else view.running)
+        if len(view.running) == 0:
+            ls.chunks(view, view.waiting[:2], ls.ALL)
+        return inf
+
+    scheduler = ls.Scheduler("hesitant", hesitant, work_conserving=True, mixes_phases=True, chunks_prefill=True)
+    workload = ls.Workload.from_arrays([0.0, 0.0, 0.0], [2, 3, 4], [3, 4, 5])
+    result = run(scheduler, workload, ls.EngineConfig(LAW, token_budget=32, **limits), interpreted=True)
+    assert checks.check_all(result) == []
+    assert {v.batch for v in checks.claims(result, scheduler)} >= {0, 1}
+    assert {v.batch for v in checks.maximality(result)} >= {0, 1}
+
+
+def test_a_chunk_cut_short_is_found_by_maximality():
+    def slow(view):
+        ls.decodes(view, view.running)
+        ls.chunks(view, view.running, 1)
+        ls.chunks(view, view.waiting, 1)
+        return inf
+
+    scheduler = ls.Scheduler("slow", slow, mixes_phases=True, chunks_prefill=True)
+    result = run(scheduler, ls.Workload.from_arrays([0.0], [3], [1]), ENGINE, interpreted=True)
+    assert [(v.batch, v.request) for v in checks.maximality(result)] == [(0, 0), (1, 0)]
+
+
+def test_idling_is_found():
+    def sleepy(view):
+        if view.clock < 2.0:
+            return 2.0
+        ls.chunks(view, view.waiting, ls.ALL)
+        ls.decodes(view, view.running)
+        return inf
+
+    scheduler = ls.Scheduler("sleepy", sleepy, mixes_phases=True, chunks_prefill=True)
+    result = run(scheduler, ls.Workload.from_arrays([0.5], [3], [2]), ls.EngineConfig(LAW), interpreted=True)
+    (violation,) = checks.work_conservation(result)
+    assert (violation.rule, violation.batch) == ("idle", 0)
+    asleep = dataclasses.replace(scheduler, compose=lambda view: inf)
+    assert rules(checks.work_conservation(run(asleep, EXACT, ls.EngineConfig(LAW), interpreted=True))) == {"idle"}
+
+
+def test_preempted_requests_are_followed_through_their_lives():
+    # Two requests of 4 + 6 in four blocks of 2: the second one must go when the first needs a third block.
+    engine = ls.EngineConfig(LAW, token_budget=16, kv_blocks=5, block_size=2)
+    result = run(baselines.sarathi, ls.Workload.from_arrays([0.0, 0.0], [4, 4], [6, 6]), engine)
+    assert result.requests.preemptions.tolist() == [0, 1]
+    assert checks.check_all(result, baselines.sarathi) == []
+    ledger = checks.Ledger(result)
+    second = ledger.request == 1
+    assert ledger.first[second].sum() == 2
+    again = second & ledger.first & (ledger.batch > 0)
+    assert ledger.target[again] == 4 + ledger.generated[again] == ledger.tokens[again]
+    assert rules(checks.check_all(altered(result, "requests", 1, preemptions=3))) >= {"6b"}
+
+
+def test_what_cannot_be_checked_is_refused():
+    batches_only = ls.simulate(baselines.sarathi, EXACT, ENGINE)
+    with pytest.raises(ValueError, match='record="entries"'):
+        checks.check_all(batches_only)
+    with pytest.raises(ValueError, match="max_num_seqs must be unlimited .* use maximality"):
+        checks.work_conservation(exact_run())
