@@ -24,11 +24,12 @@ from llmsched_env.workloads.workload import Workload
 
 _WAITING = 0.2  # requests waiting at the start, over those that arrive during the run
 _LEAST_WAITING = 400  # so many that chance does not empty the queue
-_DRAINED = 0.25  # of the backlog at the start: below that it counts as worked off
+_DRAINED = 0.25  # of the backlog at the start: below that there is not plenty to do
+_POINTS = 400  # times at which that is looked at
 _LIFETIMES = 20  # least length of a run, in times that a request spends in full batches
 _MARGIN = 0.8  # of the tolerance: how far from the estimated capacity the verdicts are sought
 _RESOLUTION = 0.05  # of the tolerance: smaller slopes mean nothing, as batches come in lumps
-_STEEPEST = 32  # largest factor by which a step goes down
+_STEEPEST = 32  # largest factor between a rate and the next
 _NOTHING = 1e-3  # of the reference capacity: less counts as none
 _FROZEN = 0.999  # slope of a scheduler that does next to nothing
 
@@ -87,8 +88,9 @@ def empirical_capacity(
     capacity this backlog shrinks in proportion to time and above capacity it grows, so that the sign of its slope
     decides; that the fluid model drains is what stability means (Dai 1995). A run from an empty system says the same
     in the long run, but close to capacity its backlog wanders for a time that grows as the inverse square of the
-    distance. (Where a scheduler serves less once it is behind, it is the rate it recovers at that is found.) And while work abounds, what the scheduler serves does not depend on when requests arrive: the slope is
-    taken as the offered tokens/s less those served, which leaves the noise of arrivals out.
+    distance. (Where a scheduler serves less once it is behind, it is the rate it recovers at that is found.) And while
+    work abounds, what the scheduler serves hardly depends on when requests arrive: the slope is taken as the offered
+    tokens/s less those served, which leaves the noise of arrivals out.
 
     Of each run the first 40 to 60 % are not looked at. The 95 % t-interval of the slope over the seeds decides:
     "stable" below 0, "unstable" above, else the horizon doubles up to `growth` times the first one. The service rates
@@ -148,9 +150,8 @@ def _search(trial: _Trial, reference: float, tolerance: float, max_evaluations: 
 
 def _next_rate(tried: list[Evaluation], low: float, high: float, margin: float) -> float:
     """A rate a little above the estimated capacity, or a little below it if above is known to be unstable."""
-    estimate = min(max(_balance(tried), low), high)
-    if low == 0:
-        estimate = max(estimate, high / _STEEPEST)
+    nearest = min(tried, key=lambda evaluation: abs(evaluation.slope)).rate
+    estimate = min(max(_balance(tried), nearest / _STEEPEST, low), nearest * _STEEPEST, high)
     above = estimate * (1 + margin)
     return above if above < high * (1 - _RESOLUTION * margin) else estimate * (1 - margin)
 
@@ -218,13 +219,16 @@ class _Trial:
 
 
 def _slope(result: Result, offered: float, horizon: float) -> float:
-    """Growth of the backlog over the offered tokens/s; if it was worked off, the pace at which that happened."""
-    times = np.linspace(0.0, horizon, 400)
+    """Offered tokens/s less those served while there was plenty to do, over those offered.
+
+    A queue that empties by chance, as in a lull of bursty arrivals, is no sign of stability: what counts is how much
+    was served until then.
+    """
+    times = np.linspace(0.0, horizon, _POINTS)
     left = result.backlog(times)
     drained = np.flatnonzero(left < _DRAINED * left[0])
     if drained.size:
-        k = drained[0]
-        return float((left[k] - left[0]) / times[k] / offered)
+        return 1 - metrics.service_slope(result, 0.0, float(times[drained[0]])) / offered
     # Windows differ by seed, lest all of them cut a periodic schedule at the same places.
     start, stop = np.random.default_rng(result.seed).uniform([0.4, 0.9], [0.6, 1.0]) * horizon
     return 1 - metrics.service_slope(result, start, stop) / offered

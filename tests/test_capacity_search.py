@@ -66,6 +66,20 @@ def test_arrivals_in_bursts_do_not_change_it():
     assert estimate.rate == pytest.approx(theory.critical_rate(ENGINE, bursts), rel=0.015)
 
 
+def test_a_lull_is_not_stability():
+    # Runs of 5 s, arrivals that change every 20 s: in a lull the queue empties well above capacity.
+    engine = ls.EngineConfig(ls.Hinge(0.008, 4.6e-5, 128), token_budget=346)
+    arrivals = ls.MMPP([1.0, 3.0], mean_dwell=[20.0, 10.0])
+    workload = ls.Workload.generated(arrivals, 1.0, ls.dist.LogNormal(3.1, 1.0), 14, 10.0)
+    estimate = empirical_capacity(baselines.sarathi(token_budget=346), workload, engine)
+    assert estimate.decided
+    assert estimate.rate == pytest.approx(theory.critical_rate(engine, workload), rel=0.02)
+    assert all(
+        (evaluation.rate < theory.critical_rate(engine, workload)) == (evaluation.verdict == "stable")
+        for evaluation in estimate.evaluations
+    )
+
+
 def test_a_trace_is_repeated():
     rng = np.random.default_rng(0)
     trace = ls.Workload.from_arrays(

@@ -22,6 +22,8 @@ from llmsched_env.metrics import stability
 from llmsched_env.simulator.compiled import source_digest
 from llmsched_env.simulator.simulate import simulate_many
 from llmsched_env.theory import capacity
+from llmsched_env.theory.kv import kv_token_steps
+from llmsched_env.theory.work import mean_work
 from llmsched_env.validation import check_choice, check_number
 
 if TYPE_CHECKING:
@@ -225,7 +227,8 @@ def _source_of(thing: Any) -> str:
     return hashlib.sha256(Path(inspect.getfile(thing)).read_bytes()).hexdigest()
 
 
-_REDUCTION = [_source_of(part) for part in (stability, Cell, capacity)]  # what makes cells of rows
+# What makes cells of rows.
+_REDUCTION = [_source_of(part) for part in (stability, Cell, capacity, mean_work, kv_token_steps)]
 
 
 def _check(

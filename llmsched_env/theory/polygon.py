@@ -38,7 +38,7 @@ class Region:
 
     @property
     def vertices(self) -> np.ndarray:
-        """f8[n, 2]: prefill and decode tokens/s at the corners, from prefill only to decode only; without the origin."""
+        """f8[n, 2]: (prefill, decode) tokens/s at the corners, from prefill only to decode only, without the origin."""
         return self.compositions / self.seconds[:, None]
 
     def stretch(self, prefill: float, decode: float) -> float:
