@@ -31,10 +31,10 @@ def capacity(engine: EngineConfig, workload: Workload) -> float:
     S is the sum over its decode steps of the context already in the KV cache, Q = s(s + 1)/2 the query-key pairs of its
     prompt, however it is cut into chunks. The last term counts a prompt as one batch, and re-reading context between
     chunks (a_ctx) costs nothing, since chunks are a scheduler's choice. Capacity is the best 1/seconds(b) over the b
-    that the limits allow. b tokens per batch mean b/w requests begun per batch, each of which is in n + 1 batches at
-    least, so that by Little's law
+    that the limits allow. b tokens per batch mean b/w requests begun per batch, each of which is in at least n batches
+    for its decodes and max(1, s/b_max) for its prompt, so that by Little's law
 
-        requests in a batch      (b/w) (n + 1) <= max_num_seqs
+        requests in a batch      (b/w) (n + max(1, s/b_max)) <= max_num_seqs
         KV tokens held           (b/w) E[G]    <= kv_blocks * block_size
 
     with G the KV tokens of a request summed over these batches, rounded up to blocks by half a block on average.
@@ -58,7 +58,9 @@ def _largest_batch(engine: EngineConfig, workload: Workload, work: Work) -> floa
     """Mean tokens per batch beyond which a limit of the engine is broken; at most the token budget."""
     bounds = [float(engine.token_budget)]
     if engine.max_num_seqs is not None:
-        bounds.append(engine.max_num_seqs * work.tokens / (work.decodes + 1))
+        prompts = workload.length_sample()[0] / engine.token_budget
+        seats = work.decodes + float(np.mean(np.maximum(1.0, prompts)))  # batches that a request sits in, at least
+        bounds.append(engine.max_num_seqs * work.tokens / seats)
     if engine.kv_blocks is not None:
         held = float(np.mean(kv_token_steps(*workload.length_sample(), engine)))
         bounds.append(engine.kv_blocks * engine.block_size * work.tokens / held)

@@ -99,4 +99,5 @@ def test_it_exceeds_no_bound_that_it_contains(law, budget, slots, blocks, prompt
     if blocks is not None:
         shortest = law.seconds(1) + host
         assert rate <= theory.kv_capacity(engine, workload, shortest, prefill_chunk=chunk)
-    assert chunk is not None or rate >= 0.8 * theory.capacity(engine, workload)
+    if chunk is None and slots is None:  # `capacity` takes means over batches: with a few slots none is like the mean
+        assert rate >= 0.8 * theory.capacity(engine, workload)
