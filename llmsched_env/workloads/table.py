@@ -47,8 +47,11 @@ COLUMNS: dict[str, Column] = {
     "klass": _INDEX,
     "priority": Column(np.int64, _INT64.min, _INT64.max, 0, "an integer"),
     "session": Column(np.int64, -1, _INT64.max, -1, "an integer >= -1 (-1: none)"),
+    "parent": Column(np.int64, -1, _INT64.max, -1, "the number of an earlier request, or -1 (none)"),
+    "shared_tokens": Column(np.int64, 0, 10**9, 0, "an integer >= 0 and <= 1e9 (tokens)"),
     "ttft_slo": _TARGET,
     "tpot_slo": _TARGET,
+    "timeout": _TARGET._replace(allowed="a number > 0 (s; inf: its client waits for ever)"),
 }
 
 
@@ -65,8 +68,11 @@ class RequestTable:
         klass: i8[n] >= 0, its class.
         priority: i8[n].
         session: i8[n], -1 where there is none.
+        parent: i8[n], number of the earlier request whose tokens this one's prompt begins with; -1 where there is none.
+        shared_tokens: i8[n], how many leading tokens of the prompt are those of the parent's prompt and output.
         ttft_slo: f8[n] seconds, inf where there is no target.
         tpot_slo: f8[n] seconds, inf where there is no target.
+        timeout: f8[n] seconds after arrival at which the client gives up, inf where it waits for ever.
         horizon: seconds at which arrivals end, or None where that is not known.
 
     Raises:
@@ -81,8 +87,11 @@ class RequestTable:
     klass: np.ndarray
     priority: np.ndarray
     session: np.ndarray
+    parent: np.ndarray
+    shared_tokens: np.ndarray
     ttft_slo: np.ndarray
     tpot_slo: np.ndarray
+    timeout: np.ndarray
     horizon: float | None = None
 
     @classmethod
@@ -114,6 +123,22 @@ class RequestTable:
             i = int(backwards[0]) + 1
             problem = f"must be >= the arrival before it ({self.arrival[i - 1]} s), got {self.arrival[i]}"
             raise ColumnError("arrival", i, problem)
+        self._check_parents()
+
+    def _check_parents(self) -> None:
+        late = np.flatnonzero(self.parent >= np.arange(len(self)))
+        if late.size:
+            i = int(late[0])
+            raise ColumnError("parent", i, f"must be the number of a request before {i}, or -1, got {self.parent[i]}")
+        last = np.where(self.parent < 0, 0, self.prompt_tokens[self.parent] + self.output_tokens[self.parent])
+        most = np.minimum(last, self.prompt_tokens)
+        over = np.flatnonzero(self.shared_tokens > most)
+        if over.size:
+            i = int(over[0])
+            problem = (
+                f"must be <= {most[i]}, the tokens of its own prompt and of its parent, got {self.shared_tokens[i]}"
+            )
+            raise ColumnError("shared_tokens", i, problem)
 
     def __len__(self) -> int:
         return len(self.arrival)
@@ -134,6 +159,9 @@ class RequestTable:
 
     def _replaced(self, arrival: np.ndarray, rows: slice, horizon: float | None) -> RequestTable:
         columns = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name in COLUMNS}
+        first = rows.start or 0
+        columns["parent"] = np.where(columns["parent"] < first, -1, columns["parent"] - first)
+        columns["shared_tokens"] = np.where(columns["parent"] < 0, 0, columns["shared_tokens"])
         return RequestTable(**{**columns, "arrival": arrival}, horizon=horizon)
 
 

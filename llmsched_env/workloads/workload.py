@@ -108,6 +108,9 @@ class Workload:
         priority: ArrayLike | None = None,
         slo: SLO | tuple[ArrayLike, ArrayLike] | None = None,
         predicted_output: ArrayLike | None = None,
+        parent: ArrayLike | None = None,
+        shared_tokens: ArrayLike | None = None,
+        timeout: ArrayLike | None = None,
     ) -> Workload:
         """Fixed requests, one per entry of equally long arrays; the contents of `RequestTable`.
 
@@ -120,6 +123,9 @@ class Workload:
             priority: integers; 0 if absent.
             slo: targets shared by all requests, or a pair of arrays (ttft, tpot) in seconds.
             predicted_output: predicted output tokens, nan for none.
+            parent: the earlier request with whose tokens each prompt begins, -1 for none.
+            shared_tokens: how many leading tokens those are; 0 if absent.
+            timeout: seconds after arrival at which the client gives up; inf if absent.
 
         Raises:
             ValueError: naming the column, the index, the value and what is allowed.
@@ -137,6 +143,9 @@ class Workload:
             klass=klass,
             priority=priority,
             predicted_output=predicted_output,
+            parent=parent,
+            shared_tokens=shared_tokens,
+            timeout=timeout,
             ttft_slo=ttft if shared is None else np.full(n, shared.ttft),
             tpot_slo=tpot if shared is None else np.full(n, shared.tpot),
         )

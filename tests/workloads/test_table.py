@@ -50,6 +50,9 @@ def test_columns_are_read_only_copies():
         ("session", [-1, -2, 0], r"session\[1\] must be an integer >= -1"),
         ("ttft_slo", [1.0, 1.0, 0.0], r"ttft_slo\[2\] must be a number > 0 \(s; inf: none\), got 0"),
         ("tpot_slo", [math.nan, 1.0, 1.0], r"tpot_slo\[0\] must be a number > 0"),
+        ("timeout", [1.0, 0.0, 1.0], r"timeout\[1\] must be a number > 0 \(s; inf: its client waits for ever\), got 0"),
+        ("parent", [-1, 1, -1], r"parent\[1\] must be the number of a request before 1, or -1, got 1"),
+        ("shared_tokens", [0, 1, 0], r"shared_tokens\[1\] must be <= 0, .* got 1"),
     ],
 )
 def test_bad_columns_are_named_with_index_value_and_range(column, values, message):
@@ -75,3 +78,20 @@ def test_stretching_multiplies_times_and_keeps_the_rest():
     table = RequestTable.from_columns(**GOOD, horizon=2.0).stretched(4.0)
     assert table.arrival.tolist() == [0.0, 0.0, 6.0]
     assert table.horizon == 8.0 and table.output_tokens.tolist() == [1, 2, 3]
+
+
+def test_shared_tokens_end_with_the_own_prompt_and_with_what_the_parent_has():
+    table = {**GOOD, "parent": [-1, 0, 1]}
+    assert RequestTable.from_columns(**table, shared_tokens=[0, 4, 5]).shared_tokens.tolist() == [0, 4, 5]
+    with pytest.raises(ColumnError, match=r"shared_tokens\[1\] must be <= 4"):  # its prompt; the parent has 3 + 1
+        RequestTable.from_columns(**table, shared_tokens=[0, 5, 0])
+    with pytest.raises(ColumnError, match=r"shared_tokens\[1\] must be <= 4"):  # the parent's 3 + 1 tokens
+        RequestTable.from_columns(**{**table, "prompt_tokens": [3, 9, 5]}, shared_tokens=[0, 5, 0])
+
+
+def test_a_window_drops_parents_before_it():
+    table = RequestTable.from_columns(**GOOD, parent=[-1, 0, 1], shared_tokens=[0, 2, 3])
+    cut = RequestTable.from_columns([0.0, 1.0, 2.0], [3, 4, 5], [1, 2, 3], parent=[-1, 0, 1], shared_tokens=[0, 2, 3])
+    part = cut.window(1.0, 3.0, 2.0)
+    assert part.parent.tolist() == [-1, 0] and part.shared_tokens.tolist() == [0, 3]
+    assert table.window(0.0, 9.0, 9.0).parent.tolist() == [-1, 0, 1]
