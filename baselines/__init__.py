@@ -2,14 +2,36 @@
 
 from baselines.dong_cao_1 import dong_cao_1
 from baselines.fastertransformer import fastertransformer
+from baselines.fastertransformer_static import fastertransformer_static
 from baselines.orca import orca
+from baselines.orca_reserved import orca_reserved
 from baselines.sarathi import sarathi
+from baselines.sarathi_paged import sarathi_paged
+from baselines.sglang import sglang
 from baselines.vllm_prefill_first import vllm_prefill_first
+from baselines.vllm_v0 import vllm_v0
+from baselines.vllm_v1 import vllm_v1
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
 
 REGISTRY: dict[str, Scheduler] = {
-    scheduler.name: scheduler for scheduler in (fastertransformer, vllm_prefill_first, orca, sarathi, dong_cao_1)
+    scheduler.name: scheduler
+    for scheduler in (
+        # the stylised four of arXiv 2504.07347
+        fastertransformer,
+        vllm_prefill_first,
+        orca,
+        sarathi,
+        # the systems themselves
+        fastertransformer_static,
+        orca_reserved,
+        vllm_v0,
+        vllm_v1,
+        sarathi_paged,
+        sglang,
+        # flow control
+        dong_cao_1,
+    )
 }
 
 
@@ -22,4 +44,18 @@ def get(name: str) -> Scheduler:
     return REGISTRY[check_choice("scheduler", name, tuple(REGISTRY))]
 
 
-__all__ = ["REGISTRY", "dong_cao_1", "fastertransformer", "get", "orca", "sarathi", "vllm_prefill_first"]
+__all__ = [
+    "REGISTRY",
+    "dong_cao_1",
+    "fastertransformer",
+    "fastertransformer_static",
+    "get",
+    "orca",
+    "orca_reserved",
+    "sarathi",
+    "sarathi_paged",
+    "sglang",
+    "vllm_prefill_first",
+    "vllm_v0",
+    "vllm_v1",
+]

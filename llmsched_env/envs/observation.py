@@ -8,13 +8,13 @@ from gymnasium.spaces import Box
 from numba import types
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.primitives import is_decoding, prefill_left
+from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.simulator import compiled_entry
 from llmsched_env.simulator.state import (
     KV_FREE,
     KV_TOTAL,
-    PREFILL_TOKENS,
-    TOKENS,
+    LATEST_PREFILL,
+    LATEST_TOKENS,
     TOTAL_ARRIVED,
     TOTAL_FINISHED,
     TOTAL_GENERATED,
@@ -99,10 +99,10 @@ def observe(view, memory, out):
     _observe_rates(view, memory, out)
     if view.kv[KV_TOTAL] < UNLIMITED:
         out[15] = 1.0 - view.kv[KV_FREE] / view.kv[KV_TOTAL]
-    counts = view.batch.counts  # between batches still those of the last one
+    latest = view.totals[LATEST_TOKENS]
     out[16] = 1e3 * view.last.duration
-    out[17] = counts[TOKENS]
-    out[18] = counts[PREFILL_TOKENS] / max(1, counts[TOKENS])
+    out[17] = latest
+    out[18] = view.totals[LATEST_PREFILL] / max(1, latest)
     params = view.mem.params
     out[25] = params[0]
     out[26] = params[1]
@@ -154,7 +154,7 @@ def _observe_running(view, out):
         i = view.running[k]
         if i < 0:
             continue
-        if not is_decoding(view, i):
+        if req.computed[i] < req.prefill_tokens[i]:
             prefilling += 1
             left += prefill_left(view, i)
             continue

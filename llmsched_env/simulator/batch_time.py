@@ -16,8 +16,8 @@ import numpy as np
 from llmsched_env.simulator.compiled import compiled, interpreted
 from llmsched_env.validation import check_integer, check_number
 
-LAW_SIZE = 10  # the eight coefficients above, then host seconds per batch and per request in it
-C, A_STEP, A_TOK, A_TOK_OVER, B0, A_KV, A_ATTN, A_CTX, HOST_BATCH, HOST_REQUEST = range(LAW_SIZE)
+LAW_SIZE = 11  # the eight coefficients above, host seconds per batch and per request in it, seconds per swapped block
+C, A_STEP, A_TOK, A_TOK_OVER, B0, A_KV, A_ATTN, A_CTX, HOST_BATCH, HOST_REQUEST, SWAP_BLOCK = range(LAW_SIZE)
 
 
 @compiled

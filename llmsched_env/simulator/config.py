@@ -25,8 +25,12 @@ class EngineConfig:
         block_size: tokens per KV block.
         first_token: "with_prefill": the batch that completes a prompt yields the first output token, as real engines
             do; "separate": every output token takes a decode batch of its own, the model of arXiv 2504.07347.
-        schedule_ahead: batches decided while another runs; 0 is the only mode so far.
+        schedule_ahead: 1: a batch is decided while the one before it runs, as vLLM's asynchronous scheduling does; an
+            engine then knows that a request's last token is being computed, as with an output length set in advance.
         host_overhead: host seconds added (per batch, per request in it).
+        prefix_caching: blocks of KV outlive their requests, and prompts that begin with the same tokens reuse them.
+        swap_blocks: KV blocks that the host has room for; preempted requests move there instead of losing them.
+        swap_block_time: seconds that moving one block to the host or back adds to a batch.
         name: what reports call it.
 
     Raises:
@@ -41,6 +45,9 @@ class EngineConfig:
     first_token: str = "with_prefill"
     schedule_ahead: int = 0
     host_overhead: tuple[float, float] = (0.0, 0.0)
+    prefix_caching: bool = False
+    swap_blocks: int = 0
+    swap_block_time: float = 0.0
     name: str = "engine"
 
     def __post_init__(self) -> None:
@@ -53,27 +60,52 @@ class EngineConfig:
             check_integer("kv_blocks", self.kv_blocks, at_least=1, unit="blocks")
         check_integer("block_size", self.block_size, at_least=1, unit="tokens")
         check_choice("first_token", self.first_token, FIRST_TOKEN)
-        check_integer("schedule_ahead", self.schedule_ahead, at_least=0, at_most=0, unit="batches")
+        check_integer("schedule_ahead", self.schedule_ahead, at_least=0, at_most=1, unit="batches")
         if not isinstance(self.host_overhead, tuple | list) or len(self.host_overhead) != 2:
             raise ValueError(f"host_overhead must be (s per batch, s per request), got {self.host_overhead!r}")
         for part, value in zip(("batch", "request"), self.host_overhead, strict=True):
             check_number(f"host_overhead per {part}", value, at_least=0, unit="s")
+        if not isinstance(self.prefix_caching, bool):
+            raise ValueError(f"prefix_caching must be True or False, got {self.prefix_caching!r}")
+        check_integer("swap_blocks", self.swap_blocks, at_least=0, unit="blocks")
+        check_number("swap_block_time", self.swap_block_time, at_least=0, unit="s")
+        if self.swap_blocks > 0 and self.prefix_caching:
+            raise ValueError(
+                f"swap_blocks must be 0 with prefix_caching=True, got {self.swap_blocks}: a preempted request finds "
+                "its blocks in the prefix cache"
+            )
 
     @classmethod
-    def for_gpu(cls, profile: str, gpu_memory_utilization: float = 0.9, **overrides: Any) -> "EngineConfig":
+    def for_gpu(
+        cls,
+        profile: str,
+        gpu_memory_utilization: float = 0.9,
+        swap_space: float = 0.0,
+        host_bandwidth: float = 25e9,
+        **overrides: Any,
+    ) -> "EngineConfig":
         """The engine of a shipped GPU profile: its roofline law, and the KV blocks that its memory leaves.
 
         Args:
             profile: a name from `gpu_profiles()`.
             gpu_memory_utilization: share of the GPU's memory the engine may use, as in vLLM.
+            swap_space: bytes of host memory per engine for preempted requests.
+            host_bandwidth: bytes/s between all its GPUs and the host; about 25e9 over one PCIe 4.0 x16.
             overrides: any other field of `EngineConfig`.
         """
         from llmsched_env.profiles import gpu_profile
 
         gpu = gpu_profile(profile)
         block_size = overrides.get("block_size", 16)
-        blocks = gpu.kv_blocks(gpu_memory_utilization, block_size)
-        return cls(**{"batch_time": gpu.roofline, "kv_blocks": blocks, "name": profile, **overrides})
+        check_number("swap_space", swap_space, at_least=0, unit="bytes")
+        check_number("host_bandwidth", host_bandwidth, above=0, unit="bytes/s")
+        block_bytes = gpu.kv_bytes_per_token * block_size
+        memory = {
+            "kv_blocks": gpu.kv_blocks(gpu_memory_utilization, block_size),
+            "swap_blocks": int(swap_space // block_bytes),
+            "swap_block_time": block_bytes / host_bandwidth if swap_space > 0 else 0.0,
+        }
+        return cls(**{"batch_time": gpu.roofline, "name": profile, **memory, **overrides})
 
     @property
     def separate(self) -> bool:
@@ -81,5 +113,5 @@ class EngineConfig:
         return self.first_token == "separate"
 
     def law(self) -> np.ndarray:
-        """f8[10]: the batch-time coefficients, then host seconds per batch and per request."""
-        return np.concatenate([self.batch_time.coefficients(), self.host_overhead])
+        """f8[11]: the batch-time coefficients, host seconds per batch and per request, seconds per swapped block."""
+        return np.concatenate([self.batch_time.coefficients(), self.host_overhead, [self.swap_block_time]])

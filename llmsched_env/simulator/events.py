@@ -1,50 +1,74 @@
-"""The clock of an engine, and the arrivals it lets in: a heap of requests by the time at which they are ready."""
+"""The clock of an engine and what happens to it from outside: requests arrive, and clients give up on them.
+
+Both are in one heap of requests, by the time at which a request is `ready` for its next event.
+"""
 
 import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import pop
+from llmsched_env.simulator.heap import pop, push
+from llmsched_env.simulator.queues import close_gaps_in_running, join_queue, leave_queue, release, work_tokens
 from llmsched_env.simulator.state import (
+    ABANDONED,
+    ACTIVE,
     AREA,
     BACKLOG,
     CLOCK,
+    GAVE_UP,
     IN_SYSTEM,
     KV_BLOCK_SIZE,
     KV_TOTAL,
     N_ARRIVED,
     N_EVENTS,
-    N_WAITING,
     SEPARATE,
     STATUS_REJECTED,
     TOTAL_ARRIVED,
     TOTAL_PROMPT_TOKENS,
     WAITING,
-    WAITING_HEAD,
 )
 
 
-@compiled
+@compiled(inline=True)
 def next_event(world, g):
-    """Time of engine `g`'s next arrival, inf if there is none."""
-    return world.hidden.ready[world.events[g, 0]] if world.count[g, N_EVENTS] > 0 else np.inf
-
-
-@compiled
-def clock_to(world, g, time):
-    """Move engine `g`'s clock to `time`, letting in what arrives on the way and integrating the number in system."""
-    count, now = world.count[g], world.time[g]
-    while next_event(world, g) <= time:
-        at = next_event(world, g)
-        i = pop(world.events[g], count[N_EVENTS], world.hidden.ready)
+    """Time of engine `g`'s next arrival or client timeout, inf if there is none."""
+    count = world.count[g]
+    while count[N_EVENTS] > 0:
+        i = world.events[g, 0]
+        if world.hidden.status[i] == ACTIVE:
+            return world.hidden.ready[i]
+        pop(world.events[g], count[N_EVENTS], world.hidden.ready)  # it has left: nobody waits for it any more
         count[N_EVENTS] -= 1
-        now[AREA] += count[IN_SYSTEM] * (at - now[CLOCK])
-        now[CLOCK] = at
-        _arrive(world, g, i)
+    return np.inf
+
+
+@compiled(inline=True)
+def clock_to(world, g, time):
+    """Move engine `g`'s clock to `time`, with all events on the way, and integrate the number in system."""
+    count, now = world.count[g], world.time[g]
+    if count[N_EVENTS] > 0 and world.hidden.ready[world.events[g, 0]] <= time:
+        _events_until(world, g, time)
     now[AREA] += count[IN_SYSTEM] * (time - now[CLOCK])
     now[CLOCK] = time
 
 
 @compiled
+def _events_until(world, g, time):
+    count, now = world.count[g], world.time[g]
+    while True:
+        at = next_event(world, g)
+        if at > time or at == np.inf:
+            break
+        i = pop(world.events[g], count[N_EVENTS], world.hidden.ready)
+        count[N_EVENTS] -= 1
+        now[AREA] += count[IN_SYSTEM] * (at - now[CLOCK])
+        now[CLOCK] = at
+        if np.isnan(world.req.arrival[i]):
+            _arrive(world, g, i)
+        else:
+            _give_up(world, g, i)
+
+
+@compiled(inline=True)
 def _arrive(world, g, i):
     req, hidden, count = world.req, world.hidden, world.count[g]
     clock = world.time[g, CLOCK]
@@ -61,43 +85,22 @@ def _arrive(world, g, i):
     count[BACKLOG] += work_tokens(world, g, i)
     world.arrived[g, count[N_ARRIVED]] = i
     count[N_ARRIVED] += 1
-    join_queue(world, g, i)
+    join_queue(count, world.waiting[g], i)
+    if hidden.timeout[i] < np.inf:
+        hidden.ready[i] = clock + hidden.timeout[i]
+        push(world.events[g], count[N_EVENTS], i, hidden.ready)
+        count[N_EVENTS] += 1
 
 
-@compiled
-def work_tokens(world, g, i):
-    """Tokens that request `i` has to be given in all: s + o - 1 with_prefill, s + o separate."""
-    return world.req.prompt_tokens[i] + world.hidden.output_tokens[i] - 1 + world.count[g, SEPARATE]
-
-
-@compiled
-def join_queue(world, g, i):
-    """Append request `i` to the waiting queue."""
-    count, queue = world.count[g], world.waiting[g]
-    if count[WAITING_HEAD] + count[N_WAITING] == len(queue):
-        _move_queue(count, queue, 0)
-    queue[count[WAITING_HEAD] + count[N_WAITING]] = i
-    count[N_WAITING] += 1
-
-
-@compiled
-def rejoin_queue(world, g, i):
-    """Put request `i` at the front of the waiting queue."""
-    count, queue = world.count[g], world.waiting[g]
-    if count[WAITING_HEAD] == 0:
-        _move_queue(count, queue, len(queue) - count[N_WAITING])
-    count[WAITING_HEAD] -= 1
-    queue[count[WAITING_HEAD]] = i
-    count[N_WAITING] += 1
-
-
-@compiled
-def _move_queue(count, queue, head):
-    old, n = count[WAITING_HEAD], count[N_WAITING]
-    if head < old:
-        for k in range(n):
-            queue[head + k] = queue[old + k]
+@compiled(inline=True)
+def _give_up(world, g, i):
+    """The client of request `i` hangs up: what it held is free. Tokens of it that are being computed are lost."""
+    req, count = world.req, world.count[g]
+    count[GAVE_UP] = 1
+    count[BACKLOG] -= work_tokens(world, g, i) - req.computed[i]
+    waited = req.phase[i] == WAITING
+    release(world, g, i, ABANDONED)
+    if waited:
+        leave_queue(count, world.waiting[g], req.phase)
     else:
-        for k in range(n - 1, -1, -1):
-            queue[head + k] = queue[old + k]
-    count[WAITING_HEAD] = head
+        close_gaps_in_running(count, world.running[g], req.phase)

@@ -5,14 +5,30 @@ decode, (6b) tokens in order, (6c) one decode token per request and batch, (6d) 
 limit, the admission limit and a lack of KV blocks. Whatever a scheduler does, its batch is feasible.
 """
 
+import numpy as np
+
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.memory import (
+    blocks_missing,
+    blocks_of,
+    bring_in,
+    cached_tokens,
+    free_blocks,
+    give_blocks,
+    put_back,
+    swap_out,
+    trim_blocks,
+)
 from llmsched_env.simulator.state import (
     ADMIT_LIMIT,
     ADMITTED,
     DECODE_KV,
     DECODE_TOKENS,
+    EVICTED,
     KV_BLOCK_SIZE,
     KV_FREE,
+    KV_TOTAL,
+    LAST_TOKEN,
     NUM_SEQS,
     PREEMPTED,
     PREEMPTIONS,
@@ -41,7 +57,14 @@ def is_decoding(view, i):
 @compiled(inline=True)
 def prefill_left(view, i):
     """Tokens that request `i` must still compute before its next decode, those in this batch not counted."""
-    return max(0, view.req.prefill_tokens[i] - view.req.computed[i] - view.req.scheduled[i])
+    return max(0, view.req.prefill_tokens[i] - view.req.computed[i] - view.req.scheduled[i] - cached_tokens(view, i))
+
+
+@compiled(inline=True)
+def usable(view, i):
+    """Tokens that request `i` could still use in this batch: the prefill left, or the one of a decode."""
+    left = prefill_left(view, i)
+    return left if left > 0 or view.req.scheduled[i] > 0 else 1
 
 
 @compiled(inline=True)
@@ -63,15 +86,6 @@ def lower_token_limit(view, tokens):
 
 
 @compiled(inline=True)
-def blocks_missing(view, i, n):
-    """KV blocks that request `i` would have to be given for `n` more tokens in this batch."""
-    short = view.req.computed[i] + view.req.scheduled[i] + n - view.req.kv_blocks[i] * view.kv[KV_BLOCK_SIZE]
-    if short <= 0:
-        return 0
-    return (short + view.kv[KV_BLOCK_SIZE] - 1) // view.kv[KV_BLOCK_SIZE]
-
-
-@compiled(inline=True)
 def take(view, i, n):
     """Put up to `n` tokens of request `i` into the batch; returns how many the constraints let in (0: none)."""
     req, counts = view.req, view.batch.counts
@@ -79,7 +93,7 @@ def take(view, i, n):
     if i < 0 or (phase != RUNNING and phase != WAITING):
         return 0
     prefilling = computed < req.prefill_tokens[i]
-    left = (req.prefill_tokens[i] - computed if prefilling else 1) - scheduled
+    left = (req.prefill_tokens[i] - computed - cached_tokens(view, i) if prefilling else 1) - scheduled
     n = min(n, left, counts[TOKEN_LIMIT] - counts[TOKENS])
     if n <= 0:
         return 0
@@ -91,11 +105,13 @@ def take(view, i, n):
     blocks = blocks_missing(view, i, n)
     if blocks > view.kv[KV_FREE]:
         return 0
-    if blocks > 0:
-        view.kv[KV_FREE] -= blocks
-        req.kv_blocks[i] += blocks
     if scheduled == 0:
+        if phase == WAITING:
+            bring_in(view, i)
+            blocks = blocks_of(view, req.computed[i] + n) - req.kv_blocks[i]
         _open_entry(view, i)
+    if blocks > 0:
+        give_blocks(view, i, blocks)
     _count_tokens(view, i, n)
     return n
 
@@ -132,9 +148,6 @@ def untake(view, i):
     n, computed = req.scheduled[i], req.computed[i]
     if n == 0:
         return
-    held = (computed + view.kv[KV_BLOCK_SIZE] - 1) // view.kv[KV_BLOCK_SIZE]
-    view.kv[KV_FREE] += req.kv_blocks[i] - held
-    req.kv_blocks[i] = held
     req.scheduled[i] = 0
     counts[TOKENS] -= n
     if computed < req.prefill_tokens[i]:
@@ -146,6 +159,9 @@ def untake(view, i):
         counts[DECODE_KV] -= computed
     if req.phase[i] == WAITING:
         counts[ADMITTED] -= 1
+        put_back(view, i)
+    else:
+        trim_blocks(view, i)
     counts[NUM_SEQS] -= 1
     place = 0
     while batch.requests[place] != i:
@@ -154,21 +170,45 @@ def untake(view, i):
         batch.requests[k] = batch.requests[k + 1]
 
 
-@compiled
-def preempt(view, i):
-    """Push running request `i` back to the front of the queue; it loses its KV cache and will recompute it.
+@compiled(inline=True)
+def holds_seat(view, i):
+    """Whether request `i` is among the running ones, even if nothing of it is left to schedule."""
+    return view.req.phase[i] == RUNNING or view.req.phase[i] == LAST_TOKEN
 
-    It cannot be taken again in this batch. Returns whether `i` was running.
+
+@compiled(inline=True)
+def preempt(view, i):
+    """Push running request `i` back to the front of the queue. Returns whether `i` was running.
+
+    Its KV cache moves to the host if the engine swaps and there is room, else it is lost and will be computed again.
+    It cannot be taken again in this batch.
     """
-    if view.req.phase[i] != RUNNING:
+    return _push_out(view, i, PREEMPTED)
+
+
+@compiled(inline=True)
+def evict(view, i):
+    """As `preempt`, but request `i` goes to the back of the queue."""
+    return _push_out(view, i, EVICTED)
+
+
+@compiled
+def _push_out(view, i, phase):
+    if not holds_seat(view, i):
         return False
     untake(view, i)
-    view.kv[KV_FREE] += view.req.kv_blocks[i]
-    view.req.kv_blocks[i] = 0
-    view.req.phase[i] = PREEMPTED
+    if not swap_out(view, i):
+        free_blocks(view.req, view.prefixes, i)
+    view.req.phase[i] = phase
     view.req.preemptions[i] += 1
     view.batch.counts[PREEMPTIONS] += 1
     return True
+
+
+@compiled(inline=True)
+def again_if_preempted(view):
+    """What `compose` returns to be asked again at once if all it did was to preempt, else to wait for an arrival."""
+    return view.clock if view.batch.counts[NUM_SEQS] == 0 and view.batch.counts[PREEMPTIONS] > 0 else np.inf
 
 
 @compiled
@@ -195,7 +235,7 @@ def make_room(view, i, n):
         entry -= 1
     k = len(view.running) - 1
     while blocks_missing(view, i, n) > view.kv[KV_FREE]:
-        while view.req.phase[view.running[k]] != RUNNING:
+        while not holds_seat(view, view.running[k]):
             k -= 1
         preempt(view, view.running[k])
         if view.running[k] == i:
@@ -204,11 +244,38 @@ def make_room(view, i, n):
 
 
 @compiled
-def memory_for_prompt(view, i):
-    """Whether waiting request `i` may start: KV blocks for its whole prompt, and nothing preempted in this batch."""
+def reserve(view, i, tokens):
+    """Set memory for `tokens` tokens aside for request `i`, which is in the batch; False if there is not so much."""
+    missing = blocks_of(view, tokens) - view.req.kv_blocks[i]
+    if missing > view.kv[KV_FREE]:
+        return False
+    if missing > 0:
+        give_blocks(view, i, missing)
+    view.req.reserved[i] = view.req.kv_blocks[i]
+    return True
+
+
+@compiled(inline=True)
+def watermark_blocks(view, share):
+    """KV blocks that are kept free when requests are admitted, as a share of all."""
+    return int(share * view.kv[KV_TOTAL])
+
+
+@compiled(inline=True)
+def memory_to_start(view, i, spare):
+    """Whether waiting request `i` may start: KV blocks for all it has to prefill, and `spare` beyond.
+
+    Never in a batch that preempts: it would take what the preempted one needs to come back.
+    """
     if view.batch.counts[PREEMPTIONS] > 0:
         return False
-    return blocks_missing(view, i, prefill_left(view, i)) <= view.kv[KV_FREE]
+    return blocks_missing(view, i, usable(view, i)) + spare <= view.kv[KV_FREE]
+
+
+@compiled(inline=True)
+def memory_for_prompt(view, i):
+    """`memory_to_start` without a watermark."""
+    return memory_to_start(view, i, 0)
 
 
 @compiled
@@ -240,11 +307,11 @@ def _decode_run(view, order, k):
     req, batch = view.req, view.batch
     first = batch.counts[NUM_SEQS]
     room = first + min(tokens_left(view), seats_left(view))
-    last, context = first, 0
+    last, context, block_size = first, 0, view.kv[KV_BLOCK_SIZE]
     while k < len(order) and last < room:
         i = order[k]
         if i >= 0 and is_decoding(view, i) and req.scheduled[i] == 0:
-            if blocks_missing(view, i, 1) > 0:
+            if req.computed[i] >= req.kv_blocks[i] * block_size:
                 break
             batch.requests[last] = i
             req.scheduled[i] = 1
@@ -258,25 +325,46 @@ def _decode_run(view, order, k):
     return k
 
 
-@compiled
+@compiled(inline=True)
 def chunk(view, i, limit):
-    """Prefill up to `limit` tokens of request `i`'s prompt; returns how many found room."""
-    n = min(prefill_left(view, i), limit, tokens_left(view))
+    """Prefill up to `limit` tokens of request `i`'s prompt; returns how many found room.
+
+    A waiting request that was swapped out while it decoded comes back with a decode token.
+    """
+    return chunk_above(view, i, limit, 0)
+
+
+@compiled(inline=True)
+def chunk_above(view, i, limit, spare):
+    """As `chunk`, where a waiting request must leave `spare` KV blocks free."""
+    n = min(_chunk_wanted(view, i), limit, tokens_left(view))
     if n <= 0 or (view.req.scheduled[i] == 0 and seats_left(view) <= 0):
         return 0
-    if view.req.phase[i] == WAITING and not memory_for_prompt(view, i):
+    if view.req.phase[i] == WAITING and not memory_to_start(view, i, spare):
         return 0
-    if view.req.phase[i] == RUNNING and not make_room(view, i, n):
+    if view.req.phase[i] == RUNNING and blocks_missing(view, i, n) > view.kv[KV_FREE] and not make_room(view, i, n):
         return 0
     return take(view, i, n)
 
 
-@compiled
+@compiled(inline=True)
 def chunks(view, order, limit):
     """Prefill the prompts of `order` one after another, each by up to `limit` tokens, until one finds no room."""
+    chunks_above(view, order, limit, 0)
+
+
+@compiled
+def chunks_above(view, order, limit, spare):
+    """As `chunks`, where waiting requests must leave `spare` KV blocks free."""
     for k in range(len(order)):
-        if prefill_left(view, order[k]) > 0 and chunk(view, order[k], limit) == 0:
+        wanted = _chunk_wanted(view, order[k])
+        if wanted > 0 and chunk_above(view, order[k], limit, spare) == 0:
             break
+
+
+@compiled(inline=True)
+def _chunk_wanted(view, i):
+    return usable(view, i) if view.req.phase[i] == WAITING else prefill_left(view, i)
 
 
 @compiled
@@ -285,7 +373,7 @@ def whole_prompts(view):
     admitted = 0
     for k in range(len(view.waiting)):
         i = view.waiting[k]
-        n = prefill_left(view, i)
+        n = usable(view, i)
         if n > tokens_left(view) or not memory_for_prompt(view, i) or take(view, i, n) == 0:
             break
         admitted += 1

@@ -32,7 +32,7 @@ REQUEST_DTYPE = np.dtype(
         ("generated", "i8"),  # output tokens that appeared
         ("preemptions", "i8"),
         ("recomputed", "i8"),  # tokens lost to preemptions
-        ("prefix_hit", "i8"),  # prompt tokens found in the prefix cache
+        ("prefix_hit", "i8"),  # tokens found in the prefix cache, whenever it was admitted
         ("status", "U9"),  # one of STATUSES
         ("client", "i8"),
         ("klass", "i8"),
@@ -42,7 +42,7 @@ REQUEST_DTYPE = np.dtype(
         ("engine", "i8"),
         ("ttft_slo", "f8"),  # s; inf: none
         ("tpot_slo", "f8"),  # s; inf: none
-        ("left", "f8"),  # s, when it left the system, finished or turned away
+        ("left", "f8"),  # s, when it left the system, finished, turned away or given up
     ]
 )
 """A row for each request that arrived by the end of the run, in order of arrival."""
@@ -61,9 +61,13 @@ BATCH_DTYPE = np.dtype(
         ("num_in_system", "i8"),  # requests present at the start
         ("engine", "i8"),
         ("recomputed", "i8"),  # tokens lost to the preemptions of this batch
+        ("prefix_hit", "i8"),  # tokens found in the prefix cache by the requests it admits
+        ("swapped", "i8"),  # KV blocks moved between GPU and host for it
+        ("num_running", "i8"),  # requests that hold a place in the engine
+        ("decided", "f8"),  # s, when it was decided; before its start with schedule_ahead
     ]
 )
-"""A row for each batch, in order of start."""
+"""A row for each batch, in order of start. Queues, KV blocks and what was lost are as of the decision."""
 
 ENTRY_DTYPE = np.dtype([("batch", "i8"), ("request", "i8"), ("tokens", "i8"), ("is_prefill", "?")])
 """A row for each request of each batch, in scheduling order; `batch` and `request` are row numbers."""
@@ -77,6 +81,7 @@ class Result:
         requests: `REQUEST_DTYPE` records.
         batches: `BATCH_DTYPE` records, or None if recorded with `record="requests"`.
         batch_entries: `ENTRY_DTYPE` records, or None unless recorded with `record="entries"`.
+        entry_contexts: i8[e], tokens that the request of each entry had in the KV cache before, or None as above.
         token_gaps: f8[n, 3]; a row is (time in s at which tokens appeared, gap in s since the previous token of the
             same request, count): all inter-token gaps of the run, run-length encoded.
         end: clock in s at which the run stopped.
@@ -101,6 +106,7 @@ class Result:
     engine: EngineConfig
     capacity: float = math.nan
     load: float = math.nan
+    entry_contexts: np.ndarray | None = None
 
     @property
     def stalled(self) -> bool:

@@ -56,7 +56,8 @@ class Scheduler:
     Args:
         name: short name in tables.
         compose: `compose(view) -> float`. Fills `view.batch` through the primitives; if the batch stays empty, returns
-            the time (s) to be woken at, inf for the next arrival. Compiled if numba can, else run as plain Python.
+            the time (s) to be woken at, inf for the next arrival; the present time, if it preempted, to be asked again
+            at once. Compiled if numba can, else run as plain Python.
         params: by name; values reach `view.mem.params` in this order. `token_budget`, `max_num_seqs` (most requests in
             a batch) and `max_num_active_seqs` (most admitted requests) are enforced by the engine.
         memory: columns that the scheduler keeps, by kind: "request", "client", "engine", and "heap".

@@ -12,6 +12,7 @@ from llmsched_env.simulator.advance import BAD_WAKE, RECORD_FULL, STALLED, advan
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.events import clock_to
+from llmsched_env.simulator.prefix_cache import empty_cache, move_cache
 from llmsched_env.simulator.random import seeded
 from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES, Result
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from llmsched_env.workloads.table import RequestTable
 
 
-_CLOCK_TO = (s.WORLD_TYPE, types.int64, types.float64)
+_view_of = interpreted(view_of)
+_I1, _I2 = types.int64[::1], types.int64[:, ::1]
 
 
 @cache
@@ -60,6 +62,7 @@ class Simulator:
             compose = interpreted_compose(scheduler.compose)
         self.schedulers = (compose,) * s.NUM_SLOTS
         self._advance = self.kernel(advance, types.int64, types.float64)
+        self._cached_blocks = 0
         self.world = self._new_world(capacity=0, clients=1)
 
     def kernel(self, function: Any, *argument_types: Any) -> Callable:
@@ -84,13 +87,17 @@ class Simulator:
             clients=clients,
             engine_columns=columns("engine"),
             heap="heap" in self.scheduler.memory,
+            cached_blocks=self._cached_blocks,
             record=self.record,
         )
 
     def load(self, g: int, table: "RequestTable", seed: int = 0) -> None:
         """Put engine `g` back to time 0 with the requests of `table` to come."""
         clients = int(table.client.max(initial=0)) + 1
-        if len(table) > self.capacity or clients > self.world.client_memory.shape[1]:
+        cached = self._blocks_to_cache(table)
+        grows = len(table) > self.capacity or clients > self.world.client_memory.shape[1]
+        if grows or cached > self._cached_blocks:
+            self._cached_blocks = max(cached, self._cached_blocks)
             self._grow(len(table), clients)
         world, n = self.world, len(table)
         first = g * self.capacity
@@ -107,15 +114,27 @@ class Simulator:
             hidden.left,
         ):
             column[rows] = np.nan
-        for name in ("prompt_tokens", "client", "klass", "priority", "session", "ttft_slo", "tpot_slo"):
+        for name in ("prompt_tokens", "client", "klass", "priority", "session", "shared_tokens"):
             getattr(req, name)[rows] = getattr(table, name)
+        req.ttft_slo[rows], req.tpot_slo[rows], hidden.timeout[rows] = table.ttft_slo, table.tpot_slo, table.timeout
         req.prefill_tokens[rows] = table.prompt_tokens
+        req.parent[rows] = np.where(table.parent < 0, -1, table.parent + first)
         req.known_output[rows] = self._known_output(table)
         hidden.ready[rows] = table.arrival
         hidden.output_tokens[rows] = table.output_tokens
         self._reset_engine(g, seed)
+        if self.engine.prefix_caching:
+            self._call(empty_cache, (_I1, _I2), world.cache_slots[g], world.cache_entries[g])
         world.events[g, :n] = np.arange(first, first + n)  # sorted by arrival: already a heap
         world.count[g, s.N_EVENTS] = n
+
+    def _blocks_to_cache(self, table: "RequestTable") -> int:
+        """Most blocks that a prefix cache may come to hold; with unlimited memory, all that there will be."""
+        if not self.engine.prefix_caching:
+            return 0
+        if self.engine.kv_blocks is not None:
+            return self.engine.kv_blocks
+        return int(np.sum((table.prompt_tokens + table.output_tokens) // self.engine.block_size))
 
     def _known_output(self, table: "RequestTable") -> np.ndarray | float:
         if self.scheduler.needs_lengths == "predicted":
@@ -138,12 +157,14 @@ class Simulator:
         world.law[g] = engine.law()
         world.params[g] = self.scheduler.param_values()
         blocks = s.UNLIMITED if engine.kv_blocks is None else engine.kv_blocks
-        world.kv[g] = (blocks, blocks, engine.block_size)
+        world.kv[g] = (blocks, blocks, engine.block_size, 0, engine.prefix_caching, engine.swap_blocks)
         world.time[g, s.STALLED_SINCE] = np.nan
         count = world.count[g]
         count[s.MAX_TOKENS] = engine.token_budget
         count[s.MAX_SEQS] = s.UNLIMITED if engine.max_num_seqs is None else engine.max_num_seqs
         count[s.SEPARATE] = engine.separate
+        count[s.AHEAD] = engine.schedule_ahead
+        count[s.LAST] = 2  # any but the one that is built first
         count[[s.PARAM_TOKENS, s.PARAM_SEQS, s.PARAM_ACTIVE]] = self.scheduler.limit_places()
         if g == 0:
             world.record_use[: s.RECORD_LEVEL] = 0
@@ -159,16 +180,28 @@ class Simulator:
         ):
             by_engine = a.reshape(self.num_engines, new.waiting.shape[1], *a.shape[1:])
             by_engine[:, :old_capacity] = b.reshape(self.num_engines, old_capacity, *b.shape[1:])
+        ours = new.req.parent.reshape(self.num_engines, -1)
+        ours += np.where(ours < 0, 0, shift)
         indices = ("waiting", "running", "arrived", "finished", "events", "heap", "batch_requests")
         for name in World._fields[2:]:
             a, b = getattr(new, name), getattr(old, name)
+            if name.startswith("cache_"):
+                continue
             if name in indices:  # request numbers move with their engine's block of rows
                 a[..., : b.shape[-1]] = b + (shift if b.ndim == 2 else shift[:, :, None])
             elif a.shape == b.shape:
                 a[...] = b
             else:
                 a[tuple(slice(n) for n in b.shape)] = b
+        if self.engine.prefix_caching:
+            for g in range(self.num_engines):
+                caches = (old.cache_slots[g], old.cache_entries[g], new.cache_slots[g], new.cache_entries[g])
+                self._call(move_cache, (_I1, _I2, _I1, _I2, types.int64), *caches, int(shift[g, 0]))
         self.world = new
+
+    def _call(self, function: Any, signature: tuple, *arguments: Any) -> Any:
+        """Call a compiled function in the mode of this simulator."""
+        return (interpreted(function) if self.interpreted else compiled_entry(function, signature))(*arguments)
 
     def advance(self, g: int, until: float) -> int:
         """Run engine `g`; see `simulator.advance.advance`. Grows the records as needed.
@@ -191,12 +224,11 @@ class Simulator:
 
     def clock_to(self, g: int, time: float) -> None:
         """Let an engine with nothing left to do stand idle until `time`."""
-        move = interpreted(clock_to) if self.interpreted else compiled_entry(clock_to, _CLOCK_TO)
-        move(self.world, g, time)
+        self._call(clock_to, (s.WORLD_TYPE, types.int64, types.float64), self.world, g, time)
 
     def view(self, g: int) -> View:
         """What the scheduler of engine `g` sees now."""
-        return view_of.py_func(self.world, g)
+        return _view_of(self.world, g)
 
     def set_params(self, g: int, values: np.ndarray) -> None:
         """Give engine `g`'s scheduler these parameters from its next batch on."""
@@ -249,6 +281,7 @@ class Simulator:
             workload=workload,
             seed=seed,
             engine=self.engine,
+            entry_contexts=self._contexts(),
             **about,
         )
 
@@ -264,8 +297,28 @@ class Simulator:
                 rows[name] = np.array(STATUSES)[column] if name == "status" else column
             elif hasattr(table, name):
                 rows[name] = getattr(table, name)[arrived]
+        self._leave_out_running(g, arrived, rows)
         rows["task"] = -1
         return rows.view(np.recarray)
+
+    def _leave_out_running(self, g: int, arrived: np.ndarray, rows: np.ndarray) -> None:
+        """Take the tokens of batches under way, which count as computed in the world, out of the rows."""
+        world, count = self.world, self.world.count[g]
+        under_way = [count[s.RUN]] if count[s.PHASE] == s.BUSY_PHASE else []
+        if count[s.PENDING] == 1:
+            under_way.append((count[s.BUILD] + 2) % 3)
+        for k in under_way:
+            n = world.batch_counts[g, k, s.NUM_SEQS]
+            requests = world.batch_requests[g, k, :n]
+            place = np.searchsorted(arrived, requests - g * self.capacity)
+            lost = (world.req.phase[requests] == s.WAITING) & (world.req.swapped[requests] == 0)
+            rows["computed"][place] -= np.where(lost, 0, world.batch_tokens[g, k, :n])
+            rows["recomputed"][place] -= np.where(lost, world.batch_tokens[g, k, :n], 0)
+
+    def _contexts(self) -> np.ndarray | None:
+        if self.record != "entries":
+            return None
+        return self.world.record_entries[: self.world.record_use[s.USED_ENTRIES], 4].copy()
 
     def _rows(self, name: str, place: int, level: int, dtype: np.dtype) -> np.recarray | None:
         if self.world.record_use[s.RECORD_LEVEL] < level:

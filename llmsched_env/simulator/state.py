@@ -9,12 +9,21 @@ from typing import NamedTuple
 import numpy as np
 from numba import typeof, types
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.batch_time import LAW_SIZE
+from llmsched_env.simulator.compiled import compiled, interpreted
 
 UNLIMITED = 2**40  # a limit that no run can reach
 
 # Phase of a request on its engine.
-ABSENT, WAITING, RUNNING, PREEMPTED, REJECTED = range(5)
+(
+    ABSENT,
+    WAITING,
+    RUNNING,
+    LAST_TOKEN,  # runs; its last token is being computed, nothing of it is left to schedule (only with schedule_ahead)
+    PREEMPTED,  # on its way from running to the front of the queue
+    EVICTED,  # on its way from running to the back of the queue
+    REJECTED,
+) = range(7)
 
 # Status of a request in the records.
 ACTIVE, FINISHED, STATUS_REJECTED, ABANDONED = range(4)
@@ -34,14 +43,46 @@ ACTIVE, FINISHED, STATUS_REJECTED, ABANDONED = range(4)
     DECODE_KV,  # context tokens its decodes read
     PREFILL_PAIRS,  # query-key pairs of its prefill chunks
     PREFILL_CONTEXT,  # context tokens before its prefill chunks
+    PREFIX_HITS,  # tokens that requests it admits found in the prefix cache
+    SWAPPED,  # KV blocks it moves between GPU and host
     BATCH_COUNTS,
-) = range(14)
+) = range(16)
 
 # `View.kv`: blocks of the KV cache.
-KV_FREE, KV_TOTAL, KV_BLOCK_SIZE, KV_SIZES = range(4)
+(
+    KV_FREE,  # held by no request, those that keep a reusable prefix included
+    KV_TOTAL,
+    KV_BLOCK_SIZE,
+    KV_CACHED,  # free ones that keep a reusable prefix
+    KV_CACHING,  # 1: prefixes are kept and reused
+    KV_SWAP_FREE,  # free blocks on the host; 0 without swapping
+    KV_SIZES,
+) = range(7)
 
-# `View.totals`: running totals that an engine can count itself.
-TOTAL_ARRIVED, TOTAL_PROMPT_TOKENS, TOTAL_FINISHED, TOTAL_GENERATED, TOTALS = range(5)
+# `View.prefixes.entries`: a block of the prefix cache. Row 0 is the sentinel of the list of idle ones.
+(
+    OWNER,  # the request that its tokens are first found in; in row 0: the first unused entry
+    PLACE,  # which block of that request
+    REFS,  # requests that hold it
+    OLDER,  # neighbours among the idle ones, in order of last use; the newest in row 0
+    NEWER,  # also links unused entries; the oldest in row 0
+    ENTRY_FIELDS,
+) = range(6)
+
+# `View.totals`: running totals that an engine can count itself, and the batch that started last.
+(
+    TOTAL_ARRIVED,
+    TOTAL_PROMPT_TOKENS,
+    TOTAL_FINISHED,
+    TOTAL_GENERATED,
+    TOTAL_PREEMPTIONS,
+    TOTAL_RECOMPUTED,  # tokens lost to preemption
+    TOTAL_PREFIX_HITS,  # tokens found in the prefix cache
+    TOTAL_SWAPPED,  # blocks moved between GPU and host
+    LATEST_TOKENS,
+    LATEST_PREFILL,
+    TOTALS,
+) = range(11)
 
 # `World.count`: integers of an engine.
 (
@@ -56,8 +97,15 @@ TOTAL_ARRIVED, TOTAL_PROMPT_TOKENS, TOTAL_FINISHED, TOTAL_GENERATED, TOTALS = ra
     BACKLOG,  # tokens of work left in them
     LOST_TOKENS,  # tokens lost to preemption since the last batch started
     LOST_SEATS,  # requests preempted since then
-    PARITY,  # which half of the double buffer holds the batch under construction
+    LOST_HITS,  # tokens found in the prefix cache since then
+    LOST_SWAPS,  # blocks moved between GPU and host since then
+    BUILD,  # which of three buffers holds the batch under construction,
+    RUN,  # the one that runs,
+    LAST,  # and the one that ended last
     N_LAST,  # requests in the batch that ended last
+    AHEAD,  # 1: a batch is decided while the one before it runs
+    PENDING,  # 1: the batch after the running one has been decided
+    ASKED,  # 1: the scheduler has been asked for it, and has composed none
     DECIDE,  # 1: stop for a decision before every batch
     DECIDED,  # 1: the decision for this batch has been taken
     SLOT,  # which scheduler of the tuple composes the batches
@@ -67,8 +115,9 @@ TOTAL_ARRIVED, TOTAL_PROMPT_TOKENS, TOTAL_FINISHED, TOTAL_GENERATED, TOTALS = ra
     PARAM_TOKENS,  # where the scheduler's own limits stand among its parameters; -1: it has none
     PARAM_SEQS,
     PARAM_ACTIVE,
+    GAVE_UP,  # 1: a client has hung up, so batches may hold requests that have left
     COUNTS,
-) = range(23)
+) = range(31)
 BOUNDARY_PHASE, BUSY_PHASE = range(2)
 
 # `World.time`: floats of an engine.
@@ -86,7 +135,9 @@ BOUNDARY_PHASE, BUSY_PHASE = range(2)
 # `World.record_use`: rows written; and the level of recording.
 USED_BATCHES, USED_ENTRIES, USED_GAPS, RECORD_LEVEL, RECORD_USES = range(5)
 RECORD_LEVELS = {"off": 0, "requests": 1, "batches": 2, "entries": 3}
-BATCH_COLUMNS, ENTRY_COLUMNS, GAP_COLUMNS = 12, 5, 4
+BATCH_COLUMNS, ENTRY_COLUMNS, GAP_COLUMNS = 16, 6, 4
+# `World.batch_kinds`: what an entry of a batch is. All but the first yield an output token.
+CHUNK, PROMPT_END, DECODE = range(3)
 
 NUM_SLOTS = 8  # distinct schedulers in one world
 
@@ -98,7 +149,7 @@ class Requests(NamedTuple):
     prompt_tokens: np.ndarray
     known_output: np.ndarray  # output tokens: nan, a prediction or the truth, by the scheduler's `needs_lengths`
     prefill_tokens: np.ndarray  # tokens to compute before the next decode: the prompt; after preemption all there are
-    computed: np.ndarray  # tokens in the KV cache
+    computed: np.ndarray  # tokens in the KV cache, those of batches under way included
     generated: np.ndarray  # output tokens so far
     scheduled: np.ndarray  # tokens in the batch under construction
     first_token: np.ndarray  # s; nan until then
@@ -110,19 +161,26 @@ class Requests(NamedTuple):
     priority: np.ndarray  # smaller is more urgent, as in vLLM
     session: np.ndarray
     preemptions: np.ndarray
+    parent: np.ndarray  # earlier request whose tokens its prompt begins with; -1: none
+    shared_tokens: np.ndarray  # how many leading tokens of the prompt those are
     kv_blocks: np.ndarray  # blocks it holds
-    phase: np.ndarray  # ABSENT, WAITING, RUNNING, PREEMPTED or REJECTED
+    reserved: np.ndarray  # blocks it keeps whether or not it has tokens for them
+    swapped: np.ndarray  # blocks it holds on the host
+    in_flight: np.ndarray  # output tokens being computed; 0 but with schedule_ahead
+    phase: np.ndarray  # ABSENT, WAITING, RUNNING, ...
 
 
 class Hidden(NamedTuple):
     """Columns by request that only the engine and the records may read."""
 
-    ready: np.ndarray  # s, when it will arrive
+    ready: np.ndarray  # s, when it will arrive, or else its client gives up
+    timeout: np.ndarray  # s after arrival at which its client gives up
     output_tokens: np.ndarray  # the true length
     first_scheduled: np.ndarray  # s
     finish: np.ndarray  # s
     left: np.ndarray  # s, when it left the system, finished or not
     recomputed: np.ndarray  # tokens lost to preemption
+    prefix_hit: np.ndarray  # tokens found in the prefix cache
     status: np.ndarray
 
 
@@ -135,6 +193,16 @@ class Batch(NamedTuple):
     requests: np.ndarray
     tokens: np.ndarray
     counts: np.ndarray
+
+
+class Prefixes(NamedTuple):
+    """The prefix cache: a hash table of `entries`; see `simulator.prefix_cache`."""
+
+    slots: np.ndarray  # i8[power of 2]: entry by hash, 0: none
+    entries: np.ndarray  # i8[1 + most blocks, ENTRY_FIELDS]
+    kv: np.ndarray  # as in the view
+    parent: np.ndarray  # columns of the requests
+    shared_tokens: np.ndarray
 
 
 class LastBatch(NamedTuple):
@@ -167,6 +235,7 @@ class View(NamedTuple):
     last: LastBatch
     batch: Batch
     kv: np.ndarray
+    prefixes: Prefixes
     totals: np.ndarray
     clock: float  # s
     mem: Memory
@@ -181,16 +250,20 @@ class World(NamedTuple):
     running: np.ndarray
     arrived: np.ndarray
     finished: np.ndarray
-    batch_requests: np.ndarray  # i8[G, 2, cap]: the batch under construction or running, and the one before
+    batch_requests: np.ndarray  # i8[G, 3, cap]: the batches under construction, running, and before
     batch_tokens: np.ndarray
-    batch_counts: np.ndarray  # i8[G, BATCH_COUNTS]
+    batch_kinds: np.ndarray  # CHUNK, PROMPT_END or DECODE
+    batch_contexts: np.ndarray  # tokens computed before, kept where entries are recorded
+    batch_counts: np.ndarray  # i8[G, 3, BATCH_COUNTS]
     events: np.ndarray  # i8[G, cap]: heap of arrivals to come, by `hidden.ready`
     kv: np.ndarray  # i8[G, KV_SIZES]
+    cache_slots: np.ndarray  # i8[G, power of 2]
+    cache_entries: np.ndarray  # i8[G, 1 + most blocks, ENTRY_FIELDS]
     totals: np.ndarray  # i8[G, TOTALS]
     count: np.ndarray  # i8[G, COUNTS]
     time: np.ndarray  # f8[G, TIMES]
     law: np.ndarray  # f8[G, LAW_SIZE]
-    batch_row: np.ndarray  # f8[G, BATCH_COLUMNS]: the record of the running batch
+    batch_row: np.ndarray  # f8[G, 3, BATCH_COLUMNS]: the records of batches under way
     params: np.ndarray  # f8[G, p]
     request_memory: np.ndarray  # f8[n, k]
     client_memory: np.ndarray  # f8[G, clients, k]
@@ -207,7 +280,7 @@ def new_requests(n: int) -> tuple[Requests, Hidden]:
     """Blank columns for `n` requests."""
     floats = {"arrival", "known_output", "first_token", "last_token_time", "ttft_slo", "tpot_slo"}
     visible = Requests(**{f: np.zeros(n, np.float64 if f in floats else np.int64) for f in Requests._fields})
-    integers = {"output_tokens", "recomputed", "status"}
+    integers = {"output_tokens", "recomputed", "prefix_hit", "status"}
     hidden = Hidden(**{f: np.zeros(n, np.int64 if f in integers else np.float64) for f in Hidden._fields})
     return visible, hidden
 
@@ -221,9 +294,13 @@ def new_world(
     clients: int = 1,
     engine_columns: int = 0,
     heap: bool = False,
+    cached_blocks: int = 0,
     record: str = "off",
 ) -> World:
-    """A world of `engines` idle engines with room for `capacity` requests each."""
+    """A world of `engines` idle engines with room for `capacity` requests each.
+
+    `cached_blocks`: most blocks that each prefix cache may hold, 0 without prefix caching.
+    """
     ints = lambda *shape: np.zeros(shape, np.int64)  # noqa: E731
     floats = lambda *shape: np.zeros(shape, np.float64)  # noqa: E731
     visible, hidden = new_requests(engines * capacity)
@@ -237,16 +314,20 @@ def new_world(
         running=ints(engines, capacity),
         arrived=ints(engines, capacity),
         finished=ints(engines, capacity),
-        batch_requests=ints(engines, 2, capacity),
-        batch_tokens=ints(engines, 2, capacity),
-        batch_counts=ints(engines, BATCH_COUNTS),
+        batch_requests=ints(engines, 3, capacity),
+        batch_tokens=ints(engines, 3, capacity),
+        batch_kinds=ints(engines, 3, capacity),
+        batch_contexts=ints(engines, 3, capacity if level >= 3 else 0),
+        batch_counts=ints(engines, 3, BATCH_COUNTS),
         events=ints(engines, capacity),
         kv=ints(engines, KV_SIZES),
+        cache_slots=ints(engines, 2 ** (2 * cached_blocks).bit_length()),
+        cache_entries=ints(engines, 1 + cached_blocks, ENTRY_FIELDS),
         totals=ints(engines, TOTALS),
         count=ints(engines, COUNTS),
         time=floats(engines, TIMES),
-        law=floats(engines, 10),
-        batch_row=floats(engines, BATCH_COLUMNS),
+        law=floats(engines, LAW_SIZE),
+        batch_row=floats(engines, 3, BATCH_COLUMNS),
         params=floats(engines, num_params),
         request_memory=floats(engines * capacity, request_columns),
         client_memory=floats(engines, clients, client_columns),
@@ -260,12 +341,20 @@ def new_world(
     )
 
 
-@compiled
+@compiled(inline=True)
+def prefixes_of(world, g):
+    """The `Prefixes` of engine `g`."""
+    return Prefixes(
+        world.cache_slots[g], world.cache_entries[g], world.kv[g], world.req.parent, world.req.shared_tokens
+    )
+
+
+@compiled(inline=True)
 def view_of(world, g):
     """The `View` of engine `g`; its arrays are the world's own memory."""
     count = world.count[g]
     head = count[WAITING_HEAD]
-    now = count[PARITY]
+    build, last = count[BUILD], count[LAST]
     return View(
         world.req,
         world.waiting[g][head : head + count[N_WAITING]],
@@ -273,12 +362,13 @@ def view_of(world, g):
         world.arrived[g][: count[N_ARRIVED]],
         world.finished[g][: count[N_FINISHED]],
         LastBatch(
-            world.batch_requests[g, 1 - now][: count[N_LAST]],
-            world.batch_tokens[g, 1 - now][: count[N_LAST]],
+            world.batch_requests[g, last][: count[N_LAST]],
+            world.batch_tokens[g, last][: count[N_LAST]],
             world.time[g, LAST_DURATION],
         ),
-        Batch(world.batch_requests[g, now], world.batch_tokens[g, now], world.batch_counts[g]),
+        Batch(world.batch_requests[g, build], world.batch_tokens[g, build], world.batch_counts[g, build]),
         world.kv[g],
+        prefixes_of(world, g),
         world.totals[g],
         world.time[g, CLOCK],
         Memory(
@@ -294,6 +384,6 @@ def view_of(world, g):
 
 _example = new_world(1, 1)
 WORLD_TYPE = typeof(_example)
-VIEW_TYPE = typeof(view_of.py_func(_example, 0))
+VIEW_TYPE = typeof(interpreted(view_of)(_example, 0))
 COMPOSE_TYPE = types.FunctionType(types.float64(VIEW_TYPE))
 SCHEDULERS_TYPE = types.UniTuple(COMPOSE_TYPE, NUM_SLOTS)

@@ -1,0 +1,41 @@
+"""Sarathi-Serve as it was built: stall-free batches over a paged KV cache with a watermark."""
+
+from math import inf
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.primitives import ALL, chunk_above, chunks, decodes, reserve, watermark_blocks
+from llmsched_env.simulator.scheduler import Param, Scheduler
+
+_BUDGET, _SEQS, WATERMARK = range(3)
+
+
+@compiled
+def compose(view):
+    """Decodes; prompts that have begun; then new ones, which get the blocks of their whole prompt at once.
+
+    Where a decode finds no block, the latest admitted request starts over.
+    """
+    decodes(view, view.running)
+    chunks(view, view.running, ALL)
+    spare = watermark_blocks(view, view.mem.params[WATERMARK])
+    for k in range(len(view.waiting)):
+        i = view.waiting[k]
+        if chunk_above(view, i, ALL, spare) == 0:
+            break
+        reserve(view, i, view.req.prefill_tokens[i])
+    return inf
+
+
+sarathi_paged = Scheduler(
+    "sarathi_paged",
+    compose,
+    params={
+        "token_budget": Param(512, 1, 16384, "tokens"),
+        "max_num_seqs": Param(inf, 1, inf, "requests"),
+        "watermark": Param(0.01, 0, 1, "share of KV blocks"),
+    },
+    work_conserving=False,  # the watermark holds requests back
+    mixes_phases=True,
+    chunks_prefill=True,
+    reference="Agrawal et al., OSDI 2024 (arXiv 2403.02310), Algorithm 3",
+)

@@ -1,0 +1,89 @@
+"""vLLM V0: the scheduler of vLLM until 2025, in its default mode (release 0.6.6): prefill first, whole prompts."""
+
+from math import inf
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.memory import blocks_missing, blocks_of
+from llmsched_env.simulator.primitives import (
+    again_if_preempted,
+    preempt,
+    reject,
+    take,
+    tokens_left,
+    usable,
+    watermark_blocks,
+)
+from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.state import ADMITTED, KV_FREE, KV_TOTAL, PREEMPTIONS, RUNNING, SEQ_LIMIT, TOKEN_LIMIT
+
+_BUDGET, _SEQS, WATERMARK = range(3)
+
+
+@compiled
+def compose(view):
+    """Whole prompts, if any fits; only else one token for each running request."""
+    swapped_first = len(view.waiting) > 0 and view.req.swapped[view.waiting[0]] > 0
+    if swapped_first or not _admit(view):
+        _decode(view)
+        if swapped_first and view.batch.counts[PREEMPTIONS] == 0:
+            _swap_in(view)
+    return again_if_preempted(view)
+
+
+@compiled
+def _admit(view):
+    """Prompts first come first served, up to the first that does not fit; a prompt that never will is turned away."""
+    counts = view.batch.counts
+    spare = watermark_blocks(view, view.mem.params[WATERMARK])
+    for k in range(len(view.waiting)):
+        i = view.waiting[k]
+        n = usable(view, i)
+        if n > counts[TOKEN_LIMIT] or blocks_of(view, n) + spare > view.kv[KV_TOTAL]:
+            reject(view, i)
+            continue
+        if blocks_missing(view, i, n) + spare > view.kv[KV_FREE]:
+            break
+        if n > tokens_left(view) or len(view.running) + counts[ADMITTED] >= counts[SEQ_LIMIT] or take(view, i, n) == 0:
+            break
+    return counts[ADMITTED] > 0
+
+
+@compiled
+def _decode(view):
+    """A token for each running request; each asks for a free block, even if its last one has room.
+
+    Where none is free, the last of those not yet served is preempted, or else the one that asks.
+    """
+    k, last = 0, len(view.running) - 1
+    while k <= last:
+        i = view.running[k]
+        while view.kv[KV_FREE] < 1 and last > k:
+            preempt(view, view.running[last])
+            last -= 1
+        if view.kv[KV_FREE] < 1:
+            preempt(view, i)
+        elif view.req.phase[i] == RUNNING:
+            take(view, i, 1)
+        k += 1
+
+
+@compiled
+def _swap_in(view):
+    """Requests come back from the host, oldest first, while there is memory; each decodes at once."""
+    spare = watermark_blocks(view, view.mem.params[WATERMARK])
+    for k in range(len(view.waiting)):
+        i = view.waiting[k]
+        if view.req.swapped[i] == 0 or blocks_missing(view, i, 1) + spare > view.kv[KV_FREE] or take(view, i, 1) == 0:
+            break
+
+
+vllm_v0 = Scheduler(
+    "vllm_v0",
+    compose,
+    params={
+        "token_budget": Param(16384, 1, 131072, "tokens"),  # max(max_model_len, 2048)
+        "max_num_seqs": Param(256, 1, inf, "requests"),
+        "watermark": Param(0.01, 0, 1, "share of KV blocks"),
+    },
+    reference="vLLM 0.6.6, core/scheduler.py without chunked prefill; SOSP 2023 (arXiv 2309.06180)",
+)

@@ -1,0 +1,174 @@
+"""vLLM V1: the one scheduler of vLLM today, rule by rule (vllm/v1/core/sched of release 0.33)."""
+
+from math import inf
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.memory import blocks_missing
+from llmsched_env.simulator.primitives import (
+    ALL,
+    again_if_preempted,
+    holds_seat,
+    make_room,
+    preempt,
+    take,
+    tokens_left,
+    usable,
+)
+from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.state import (
+    ADMIT_LIMIT,
+    ADMITTED,
+    KV_FREE,
+    KV_TOTAL,
+    PREEMPTIONS,
+    RUNNING,
+    SEQ_LIMIT,
+)
+
+(
+    _BUDGET,
+    _SEQS,
+    _ACTIVE,
+    CHUNKED,
+    LONG_PREFILL,
+    ADAPTIVE,
+    RESERVE,
+    WATERMARK,
+    PRIORITY,
+) = range(9)
+
+
+@compiled
+def compose(view):
+    """Tokens for running requests in order of admission, whatever their phase; then, if nobody lost memory, new ones.
+
+    A decode is a request of whose known tokens one is left to compute. Since at most one prompt is cut where no cap on
+    long prompts is set, decodes always find room. The maximum of requests counts those that run, with tokens in this
+    batch or without.
+    """
+    cap = _prompt_cap(view)
+    _serve_running(view, cap)
+    if view.batch.counts[PREEMPTIONS] == 0:
+        _admit(view, cap)
+    return again_if_preempted(view)
+
+
+@compiled
+def _prompt_cap(view):
+    """Most tokens that one request may get in this batch."""
+    present = len(view.running) + len(view.waiting)
+    cap = int(view.mem.params[LONG_PREFILL])
+    if cap == 0 or present <= 1:
+        return ALL
+    if view.mem.params[ADAPTIVE] > 0:
+        cap = max(cap, int(view.mem.params[ADAPTIVE]) // present)
+    return cap
+
+
+@compiled
+def _serve_running(view, cap):
+    for k in range(len(view.running)):
+        if tokens_left(view) <= 0:
+            break
+        i = view.running[k]
+        if view.req.phase[i] != RUNNING:  # preempted for one before it, or its last token is on the way
+            continue
+        n = min(usable(view, i), cap, tokens_left(view))
+        if view.mem.params[PRIORITY] > 0:
+            if _make_room_by_priority(view, i, n):
+                take(view, i, n)
+        elif make_room(view, i, n):
+            take(view, i, n)
+        else:
+            break
+
+
+@compiled
+def _make_room_by_priority(view, i, n):
+    """Preempt the least urgent until `n` tokens of `i` fit, even those this batch serves; False if `i` went itself."""
+    req = view.req
+    while blocks_missing(view, i, n) > view.kv[KV_FREE]:
+        victim = -1
+        for k in range(len(view.running)):
+            j = view.running[k]
+            if holds_seat(view, j) and (victim < 0 or _less_urgent(req, j, victim)):
+                victim = j
+        preempt(view, victim)
+        if victim == i:
+            return False
+    return True
+
+
+@compiled(inline=True)
+def _less_urgent(req, i, j):
+    if req.priority[i] != req.priority[j]:
+        return req.priority[i] > req.priority[j]
+    return req.arrival[i] > req.arrival[j]
+
+
+@compiled
+def _admit(view, cap):
+    params, counts = view.mem.params, view.batch.counts
+    if params[PRIORITY] > 0:
+        _sort_by_priority(view)
+    for k in range(len(view.waiting)):
+        running = len(view.running) + counts[ADMITTED]
+        if tokens_left(view) <= 0 or running >= counts[SEQ_LIMIT] or counts[ADMITTED] >= counts[ADMIT_LIMIT]:
+            break
+        i = view.waiting[k]
+        whole = usable(view, i)
+        n = min(whole, cap)
+        if params[CHUNKED] == 0 and n > tokens_left(view):
+            break
+        n = min(n, tokens_left(view))
+        checked = whole if params[RESERVE] > 0 else n
+        if blocks_missing(view, i, checked) + _spare_blocks(view, running) > view.kv[KV_FREE]:
+            break
+        take(view, i, n)
+
+
+@compiled(inline=True)
+def _spare_blocks(view, running):
+    # vLLM takes the share of all blocks, its null block included, and lets the first request pass it.
+    return int(view.mem.params[WATERMARK] * (view.kv[KV_TOTAL] + 1)) if running > 0 else 0
+
+
+@compiled
+def _sort_by_priority(view):
+    """Insertion sort of the waiting queue by (priority, arrival, number): it is nearly sorted already."""
+    queue = view.waiting
+    for k in range(1, len(queue)):
+        i = queue[k]
+        place = k
+        while place > 0 and _before(view.req, i, queue[place - 1]):
+            queue[place] = queue[place - 1]
+            place -= 1
+        queue[place] = i
+
+
+@compiled(inline=True)
+def _before(req, i, j):
+    if req.priority[i] == req.priority[j] and req.arrival[i] == req.arrival[j]:
+        return i < j
+    return _less_urgent(req, j, i)
+
+
+vllm_v1 = Scheduler(
+    "vllm_v1",
+    compose,
+    params={
+        "token_budget": Param(8192, 1, 131072, "tokens"),  # max_num_batched_tokens
+        "max_num_seqs": Param(1024, 1, inf, "requests"),
+        "max_num_active_seqs": Param(inf, 1, inf, "requests"),
+        "enable_chunked_prefill": Param(1, 0, 1, "0 or 1"),
+        "long_prefill_token_threshold": Param(0, 0, inf, "tokens; 0: no cap"),
+        "long_prefill_token_threshold_adaptive": Param(0, 0, inf, "tokens for all present to share; 0: off"),
+        "scheduler_reserve_full_isl": Param(1, 0, 1, "0 or 1"),
+        "watermark": Param(0, 0, 1, "share of KV blocks"),
+        "priority": Param(0, 0, 1, "0: first come first served, 1: by priority"),
+    },
+    work_conserving=True,
+    mixes_phases=True,
+    chunks_prefill=True,
+    reference="vLLM 0.33.0, v1 Scheduler and AsyncScheduler; defaults of its server on an H100",
+)

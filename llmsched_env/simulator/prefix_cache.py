@@ -1,0 +1,241 @@
+"""Prefix caching: KV blocks that outlive their request and serve later ones that begin with the same tokens.
+
+A full block is known by its content: the tokens from the start up to its end. Content is named by (owner, place): the
+earliest request along the `parent` links in which these tokens stand, and which block of that request they end. Blocks
+of the same content are one, held by as many requests as use it. Blocks that nobody holds stay reusable until their
+memory is needed; the one used longest ago goes first, the end of a sequence before its beginning, as in vLLM. So if a
+block is cached, all before it are, and the length of a cached prefix is found by bisection.
+"""
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.state import (
+    ENTRY_FIELDS,
+    KV_BLOCK_SIZE,
+    KV_CACHED,
+    KV_CACHING,
+    KV_FREE,
+    NEWER,
+    OLDER,
+    OWNER,
+    PLACE,
+    REFS,
+)
+
+IDLE_OR_HELD, HELD = 0, 1  # least `REFS` of the blocks that are looked for
+
+
+@compiled
+def empty_cache(slots, entries):
+    """Forget everything."""
+    for k in range(len(slots)):
+        slots[k] = 0
+    for e in range(len(entries)):
+        entries[e, NEWER] = e + 1 if e + 1 < len(entries) else 0
+    entries[0, OWNER] = entries[0, NEWER]
+    entries[0, OLDER] = 0
+    entries[0, NEWER] = 0
+
+
+@compiled
+def move_cache(old_slots, old_entries, slots, entries, shift):
+    """Fill an empty, no smaller cache with another one's content; `shift` is added to the numbers of all requests."""
+    for e in range(len(old_entries)):
+        for field in range(ENTRY_FIELDS):
+            entries[e, field] = old_entries[e, field]
+    for e in range(len(old_entries), len(entries)):
+        entries[e, NEWER] = entries[0, OWNER]
+        entries[0, OWNER] = e
+    for k in range(len(old_slots)):
+        e = old_slots[k]
+        if e > 0:
+            entries[e, OWNER] += shift
+            _file(slots, entries, e)
+
+
+@compiled
+def prefix_blocks(prefixes, i, most, least_refs):
+    """How many leading blocks of request `i`, at most `most`, are cached with at least `least_refs` holders."""
+    owner, high = i, most
+    while high > 0:
+        low = _own_from(prefixes, owner, high)
+        if low < high and _cached(prefixes, owner, low, least_refs):
+            low += 1
+            while low < high:
+                middle = (low + high) // 2
+                if _cached(prefixes, owner, middle, least_refs):
+                    low = middle + 1
+                else:
+                    high = middle
+            return low
+        high = low
+        owner = prefixes.parent[owner]
+    return 0
+
+
+@compiled
+def hold_prefix(prefixes, i, blocks):
+    """Give request `i` the first `blocks` blocks, all of them cached."""
+    owner, high = i, blocks
+    while high > 0:
+        low = _own_from(prefixes, owner, high)
+        for place in range(high - 1, low - 1, -1):
+            _hold(prefixes, _find(prefixes, owner, place))
+        high = low
+        owner = prefixes.parent[owner]
+
+
+@compiled
+def drop_prefix(prefixes, i, blocks):
+    """Request `i` gives up its first `blocks` blocks, last one first; they stay cached."""
+    owner, high = i, blocks
+    while high > 0:
+        low = _own_from(prefixes, owner, high)
+        for place in range(high - 1, low - 1, -1):
+            e = _find(prefixes, owner, place)
+            prefixes.entries[e, REFS] -= 1
+            if prefixes.entries[e, REFS] == 0:
+                _append(prefixes.entries, e)
+                prefixes.kv[KV_CACHED] += 1
+                prefixes.kv[KV_FREE] += 1
+        high = low
+        owner = prefixes.parent[owner]
+
+
+@compiled
+def publish(prefixes, i, first, end):
+    """Request `i` has filled its blocks first, ..., end - 1: others may use them from the next batch on.
+
+    If the same content is cached already, request `i` joins its holders and frees its copy.
+    """
+    owner, high = i, end
+    while high > first:
+        low = max(first, _own_from(prefixes, owner, high))
+        for place in range(high - 1, low - 1, -1):
+            e = _find(prefixes, owner, place)
+            if e > 0:
+                _hold(prefixes, e)
+                prefixes.kv[KV_FREE] += 1
+            else:
+                _insert(prefixes, owner, place)
+        high = low
+        owner = prefixes.parent[owner]
+
+
+@compiled
+def allocate(prefixes, n):
+    """Take `n` free blocks; where only cached ones are left, the longest unused are forgotten."""
+    prefixes.kv[KV_FREE] -= n
+    if prefixes.kv[KV_CACHING] == 1:
+        while prefixes.kv[KV_CACHED] > prefixes.kv[KV_FREE]:
+            _forget_oldest(prefixes)
+            prefixes.kv[KV_CACHED] -= 1
+
+
+@compiled
+def _own_from(prefixes, owner, high):
+    """The first block below `high` whose tokens stand in no ancestor of `owner`."""
+    if prefixes.parent[owner] < 0:
+        return 0
+    return min(high, prefixes.shared_tokens[owner] // prefixes.kv[KV_BLOCK_SIZE])
+
+
+@compiled(inline=True)
+def _first_slot(slots, owner, place):
+    return (owner * 982451653 + place * 7919) & (len(slots) - 1)
+
+
+@compiled
+def _find(prefixes, owner, place):
+    """The entry of a block, 0 if it is not cached."""
+    slots, entries = prefixes.slots, prefixes.entries
+    at = _first_slot(slots, owner, place)
+    while slots[at] > 0:
+        e = slots[at]
+        if entries[e, OWNER] == owner and entries[e, PLACE] == place:
+            return e
+        at = (at + 1) & (len(slots) - 1)
+    return 0
+
+
+@compiled
+def _cached(prefixes, owner, place, least_refs):
+    e = _find(prefixes, owner, place)
+    return e > 0 and prefixes.entries[e, REFS] >= least_refs
+
+
+@compiled
+def _hold(prefixes, e):
+    entries = prefixes.entries
+    if entries[e, REFS] == 0:
+        _unlink(entries, e)
+        prefixes.kv[KV_CACHED] -= 1
+        prefixes.kv[KV_FREE] -= 1
+    entries[e, REFS] += 1
+
+
+@compiled
+def _insert(prefixes, owner, place):
+    slots, entries = prefixes.slots, prefixes.entries
+    e = entries[0, OWNER]
+    entries[0, OWNER] = entries[e, NEWER]
+    entries[e, OWNER] = owner
+    entries[e, PLACE] = place
+    entries[e, REFS] = 1
+    _file(slots, entries, e)
+
+
+@compiled
+def _file(slots, entries, e):
+    """Put entry `e` into the hash table."""
+    at = _first_slot(slots, entries[e, OWNER], entries[e, PLACE])
+    while slots[at] > 0:
+        at = (at + 1) & (len(slots) - 1)
+    slots[at] = e
+
+
+@compiled
+def _forget_oldest(prefixes):
+    slots, entries = prefixes.slots, prefixes.entries
+    e = entries[0, NEWER]
+    _unlink(entries, e)
+    hole = _first_slot(slots, entries[e, OWNER], entries[e, PLACE])
+    while slots[hole] != e:
+        hole = (hole + 1) & (len(slots) - 1)
+    _close_hole(slots, entries, hole)
+    entries[e, NEWER] = entries[0, OWNER]
+    entries[0, OWNER] = e
+
+
+@compiled
+def _close_hole(slots, entries, hole):
+    """Empty slot `hole` and move up what was displaced by it (Knuth, TAOCP 3, 6.4, Algorithm R)."""
+    mask = len(slots) - 1
+    at = hole
+    slots[hole] = 0
+    while True:
+        at = (at + 1) & mask
+        e = slots[at]
+        if e == 0:
+            return
+        home = _first_slot(slots, entries[e, OWNER], entries[e, PLACE])
+        if ((at - home) & mask) >= ((at - hole) & mask):
+            slots[hole] = e
+            slots[at] = 0
+            hole = at
+
+
+@compiled(inline=True)
+def _append(entries, e):
+    """Put entry `e` behind all idle ones as the newest."""
+    newest = entries[0, OLDER]
+    entries[e, OLDER] = newest
+    entries[e, NEWER] = 0
+    entries[newest, NEWER] = e
+    entries[0, OLDER] = e
+
+
+@compiled(inline=True)
+def _unlink(entries, e):
+    older, newer = entries[e, OLDER], entries[e, NEWER]
+    entries[older, NEWER] = newer
+    entries[newer, OLDER] = older
