@@ -2,12 +2,13 @@
 #   PYTHON=python3.12        interpreter (3.11 or newer) for .venv
 #   TORCH_INDEX=URL          additional package index for torch, such as PyTorch's own with its small CPU builds
 #   ARGS="..."               further arguments of train.py, reproduce.py and pytest
+#   RUN=NAME.requests.jsonl  the measured run that `make measured` simulates
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test slow reproduce bench lint clean
+.PHONY: train test slow reproduce measured bench lint clean
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(ARGS)
@@ -20,6 +21,9 @@ slow: $(READY)
 
 reproduce: $(READY)
 	$(VENV)/bin/python reproduce.py $(ARGS)
+
+measured: $(READY)
+	$(VENV)/bin/python -m experiments.measured_report $(RUN) $(ARGS)
 
 bench: $(READY)
 	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done

@@ -1,0 +1,150 @@
+"""Measured against simulated: a table, distributions, and the engine over time.
+
+    python -m experiments.measured_report RUN.requests.jsonl
+
+The simulation is run twice: with the batch times of the GPU profile as shipped, and with all of them multiplied by one
+factor, which is fitted on the first third of the requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments.measured_run import (
+    MeasuredRun,
+    engine_of,
+    fitted_factor,
+    result_latencies,
+    scheduler_of,
+    simulated,
+    summary,
+)
+from llmsched_env.evaluation.drawing import line_style, panel_grid, shared_legend, styled, svg_text
+from llmsched_env.evaluation.page import svg_source, write_page
+from llmsched_env.simulator.records import Result
+
+_TITLES = {"ttft": "Time to first token (s)", "tpot": "Time per output token (ms)", "e2el": "E2E latency (s)"}
+_FACTORS = {"tpot": 1e3}
+
+
+def compare(run: MeasuredRun, results: dict[str, Result]) -> dict[str, dict[str, float]]:
+    """By number: the measured one, and the simulated ones by name (seconds)."""
+    numbers = {"measured": summary(run.latencies(), float(run.finish.max()))}
+    for name, result in results.items():
+        numbers[name] = summary(result_latencies(result), float(result.requests.finish.max()))
+    return {metric: {name: row[metric] for name, row in numbers.items()} for metric in numbers["measured"]}
+
+
+def distributions(run: MeasuredRun, results: dict[str, Result]) -> str:
+    """CDFs of TTFT, TPOT and E2E latency, as SVG text."""
+    sources = {"measured": run.latencies(), **{name: result_latencies(result) for name, result in results.items()}}
+    with styled():
+        figure, panels = panel_grid(len(_TITLES), columns=3)
+        for axes, (metric, title) in zip(panels, _TITLES.items(), strict=True):
+            for k, (name, latencies) in enumerate(sources.items()):
+                values = np.sort(latencies[metric][~np.isnan(latencies[metric])]) * _FACTORS.get(metric, 1.0)
+                axes.step(
+                    values, np.arange(1, len(values) + 1) / len(values), where="post", label=name, **line_style(k)
+                )
+            axes.set(xlabel=title, ylabel="Share of requests", ylim=(0, 1), xlim=(0, None))
+        shared_legend(figure, panels[0])
+        return svg_text(figure)
+
+
+def over_time(run: MeasuredRun, results: dict[str, Result]) -> str:
+    """Running and waiting requests and KV usage over time, as SVG text."""
+    panels_of = {"running": "Running requests", "waiting": "Waiting requests", "kv_cache_pct": "KV cache in use (%)"}
+    with styled():
+        figure, panels = panel_grid(len(panels_of), columns=3)
+        for axes, (column, title) in zip(panels, panels_of.items(), strict=True):
+            if run.seconds is not None:
+                axes.plot(run.seconds["t"], run.seconds[column], label="measured", **line_style(0))
+            for k, (name, result) in enumerate(results.items(), 1):
+                batches = result.batches
+                series = {
+                    "running": batches.num_running,
+                    "waiting": batches.num_waiting,
+                    "kv_cache_pct": 100 * batches.kv_blocks_used / result.engine.kv_blocks,
+                }[column]
+                axes.plot(batches.start, series, label=name, alpha=0.8, **{**line_style(k), "linewidth": 1})
+            axes.set(xlabel="Time (s)", ylabel=title, xlim=(0, None), ylim=(0, None))
+        shared_legend(figure, panels[0])
+        return svg_text(figure)
+
+
+def report(run: MeasuredRun, profile: str, factor: float, results: dict[str, Result], out: Path) -> Path:
+    """Write comparison.json, the pictures and report.html to `out`; returns the page."""
+    out.mkdir(parents=True, exist_ok=True)
+    numbers = compare(run, results)
+    facts = {"run": run.name, "profile": profile, "time factor": factor, "requests": len(run.arrival)}
+    (out / "comparison.json").write_text(json.dumps({**facts, "seconds": numbers}, indent=1), encoding="utf-8")
+    pictures = {"Distributions over requests": distributions(run, results), "Over time": over_time(run, results)}
+    for file, svg in zip(("distributions.svg", "over_time.svg"), pictures.values(), strict=True):
+        (out / file).write_text(svg, encoding="utf-8")
+    counts = {
+        name: [int(r.requests.preemptions.sum()), int(r.requests.recomputed.sum()), int(r.requests.prefix_hit.sum())]
+        for name, r in results.items()
+    }
+    return write_page(
+        out / "report.html",
+        "measured.html.j2",
+        package="experiments",
+        title=f"{run.name}: measured and simulated",
+        lead=f"{len(run.arrival)} requests; {profile} as shipped, and with all batch times times {factor:.3f}.",
+        names=list(next(iter(numbers.values()))),
+        rows=table_rows(numbers),
+        counts=counts,
+        engine=str(results["as shipped"].engine),
+        scheduler=str(scheduler_of(run)),
+        pictures=[(caption, svg_source(svg)) for caption, svg in pictures.items()],
+    )
+
+
+def table_rows(numbers: dict[str, dict[str, float]]) -> list[list[str]]:
+    """Metric, measured, and each simulated value with its deviation."""
+    rows = []
+    for metric, values in numbers.items():
+        scale, unit = (1e3, "ms") if "tpot" in metric else (1.0, "s")
+        measured = values["measured"]
+        cells = [f"{scale * v:.2f} ({100 * (v / measured - 1):+.1f} %)" for n, v in values.items() if n != "measured"]
+        rows.append([f"{metric} ({unit})", f"{scale * measured:.2f}", *cells])
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Compare a measured run of vLLM with its simulation.")
+    parser.add_argument("requests", type=Path, help="NAME.requests.jsonl; NAME.meta.json must lie beside it")
+    parser.add_argument("--profile", help="GPU profile (default: the one of the run's model and hardware)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/measured"), metavar="FOLDER", help="(default: %(default)s)"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        run = MeasuredRun.load(args.requests)
+        profile = run.profile if args.profile is None else args.profile
+        engine_of(run, profile)
+    except (OSError, ValueError, KeyError) as error:
+        parser.error(str(error))
+    shipped = simulated(run, profile)
+    factor = fitted_factor(run, profile)
+    results = {"as shipped": shipped, "one factor fitted": simulated(run, profile, factor)}
+    page = report(run, profile, factor, results, args.out / run.name)
+    table = Table(title=f"{profile}, fitted factor {factor:.3f}", title_justify="left")
+    for name in ("metric", "measured", *results):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    for row in table_rows(compare(run, results)):
+        table.add_row(*row)
+    Console(width=110).print(table)
+    print(f"Report: {page.resolve()}")
+
+
+if __name__ == "__main__":
+    main()
