@@ -16,7 +16,15 @@ from agents.budget import Budget
 from agents.sb3_vec_env import SB3VecEnv
 from llmsched_env.envs.knobs import Knobs
 
-EPISODE_NUMBERS = ("episode_arrived", "episode_finished", "episode_good", "episode_mean_in_system")
+EPISODE_NUMBERS = (
+    "episode_arrived",
+    "episode_finished",
+    "episode_good",
+    "episode_mean_in_system",
+    "episode_preemptions",
+    "episode_recomputed_tokens",
+    "episode_prefix_hit_tokens",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from agents.cases import Cases
-from llmsched_env.envs.knobs import HOLD, ORDER, ORDERS, TOKEN_BUDGET
+from llmsched_env.envs.knobs import HOLD, ORDER, ORDERS, TOKEN_BUDGET, WATERMARK
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Controller, Scheduler
@@ -22,6 +22,10 @@ SUMMARY_NUMBERS = (
     "slo_attainment",
     "request_goodput",
     "mean_num_in_system",
+    "mean_kv_usage",
+    "preemption_rate",
+    "recomputed_tokens",
+    "prefix_hit_rate",
 )
 
 
@@ -48,7 +52,7 @@ def validate(scheduler: Scheduler, cases: Cases) -> dict[str, float]:
     """Means of `run_numbers` over all runs; of a scheduler with a controller also what it chose.
 
     That is the mean over its decisions of the token budget (`knob_token_budget`) and the shares of decisions for each
-    queue order (`knob_order_<order>`) and for holding prefill (`knob_hold_prefill`).
+    queue order (`knob_order_<order>`), for holding prefill (`knob_hold_prefill`), and the watermark (`knob_watermark`).
     """
     log = None
     if scheduler.controller is not None:
@@ -64,6 +68,7 @@ def _choices(decisions: np.ndarray) -> dict[str, float]:
         "knob_token_budget": float(decisions[:, TOKEN_BUDGET].mean()),
         **{f"knob_order_{order}": float((decisions[:, ORDER] == k).mean()) for k, order in enumerate(ORDERS)},
         "knob_hold_prefill": float(decisions[:, HOLD].mean()),
+        "knob_watermark": float(decisions[:, WATERMARK].mean()),
     }
 
 

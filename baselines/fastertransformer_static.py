@@ -30,5 +30,6 @@ fastertransformer_static = Scheduler(
         "max_num_seqs": Param(256, 1, inf, "requests"),
         "max_output_tokens": Param(2048, 1, 131072, "tokens"),
     },
+    reserves_kv=True,
     reference="NVIDIA FasterTransformer behind a dynamic batcher, as the baseline of OSDI 2022 (Orca), section 6",
 )

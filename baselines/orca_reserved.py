@@ -43,5 +43,6 @@ orca_reserved = Scheduler(
         "max_output_tokens": Param(2048, 1, 131072, "tokens"),
     },
     mixes_phases=True,
+    reserves_kv=True,
     reference="Yu et al., OSDI 2022, Algorithm 1; memory for the longest output as in arXiv 2309.06180, section 6.1",
 )

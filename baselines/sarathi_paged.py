@@ -3,7 +3,7 @@
 from math import inf
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.primitives import ALL, chunk_above, chunks, decodes, reserve, watermark_blocks
+from llmsched_env.simulator.primitives import ALL, chunk_above, chunks, decodes, reserve
 from llmsched_env.simulator.scheduler import Param, Scheduler
 
 _BUDGET, _SEQS, WATERMARK = range(3)
@@ -17,10 +17,9 @@ def compose(view):
     """
     decodes(view, view.running)
     chunks(view, view.running, ALL)
-    spare = watermark_blocks(view, view.mem.params[WATERMARK])
     for k in range(len(view.waiting)):
         i = view.waiting[k]
-        if chunk_above(view, i, ALL, spare) == 0:
+        if chunk_above(view, i, ALL, view.mem.params[WATERMARK]) == 0:
             break
         reserve(view, i, view.req.prefill_tokens[i])
     return inf
@@ -37,5 +36,6 @@ sarathi_paged = Scheduler(
     work_conserving=False,  # the watermark holds requests back
     mixes_phases=True,
     chunks_prefill=True,
+    reserves_kv=True,
     reference="Agrawal et al., OSDI 2024 (arXiv 2403.02310), Algorithm 3",
 )

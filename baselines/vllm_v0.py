@@ -11,7 +11,6 @@ from llmsched_env.simulator.primitives import (
     take,
     tokens_left,
     usable,
-    watermark_blocks,
 )
 from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.simulator.state import ADMITTED, KV_FREE, KV_TOTAL, PREEMPTIONS, RUNNING, SEQ_LIMIT, TOKEN_LIMIT
@@ -34,7 +33,7 @@ def compose(view):
 def _admit(view):
     """Prompts first come first served, up to the first that does not fit; a prompt that never will is turned away."""
     counts = view.batch.counts
-    spare = watermark_blocks(view, view.mem.params[WATERMARK])
+    spare = _spare_blocks(view)
     for k in range(len(view.waiting)):
         i = view.waiting[k]
         n = usable(view, i)
@@ -46,6 +45,11 @@ def _admit(view):
         if n > tokens_left(view) or len(view.running) + counts[ADMITTED] >= counts[SEQ_LIMIT] or take(view, i, n) == 0:
             break
     return counts[ADMITTED] > 0
+
+
+@compiled(inline=True)
+def _spare_blocks(view):
+    return int(view.mem.params[WATERMARK] * view.kv[KV_TOTAL])  # even where nothing runs
 
 
 @compiled
@@ -70,7 +74,7 @@ def _decode(view):
 @compiled
 def _swap_in(view):
     """Requests come back from the host, oldest first, while there is memory; each decodes at once."""
-    spare = watermark_blocks(view, view.mem.params[WATERMARK])
+    spare = _spare_blocks(view)
     for k in range(len(view.waiting)):
         i = view.waiting[k]
         if view.req.swapped[i] == 0 or blocks_missing(view, i, 1) + spare > view.kv[KV_FREE] or take(view, i, 1) == 0:

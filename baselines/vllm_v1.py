@@ -7,6 +7,7 @@ from llmsched_env.simulator.memory import blocks_missing
 from llmsched_env.simulator.primitives import (
     ALL,
     again_if_preempted,
+    decode_run,
     holds_seat,
     make_room,
     preempt,
@@ -67,10 +68,13 @@ def _prompt_cap(view):
 
 @compiled
 def _serve_running(view, cap):
-    for k in range(len(view.running)):
-        if tokens_left(view) <= 0:
+    k = 0
+    while tokens_left(view) > 0:
+        k = decode_run(view, view.running, k, True)
+        if k >= len(view.running) or tokens_left(view) <= 0:
             break
         i = view.running[k]
+        k += 1
         if view.req.phase[i] != RUNNING:  # preempted for one before it, or its last token is on the way
             continue
         n = min(usable(view, i), cap, tokens_left(view))

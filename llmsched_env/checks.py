@@ -87,36 +87,41 @@ def constraints(run: Result | Ledger) -> list[Violation]:
     twice = np.zeros(len(tokens), dtype=bool)
     twice[1:] = (np.diff(ledger.request) == 0) & (np.diff(ledger.batch) == 0)
     report("6c", twice, "a request must not be in a batch twice")
-    start, rows = result.batches.start[ledger.batch], result.requests[ledger.request]
-    absent = (rows.arrival > start) | (rows.left <= start)
+    decided, rows = result.batches.decided[ledger.batch], result.requests[ledger.request]
+    absent = (rows.arrival > decided) | (rows.left <= decided)
     report("presence", absent, "the request is not in the system")
     budget = result.engine.token_budget
     total = result.batches.prefill_tokens + result.batches.decode_tokens
     for b in np.flatnonzero(total > budget).tolist():
         found.append(Violation("6d", f"{total[b]} tokens, above the engine's budget of {budget}", b))
     for i in ledger.inconsistent:
-        found.append(Violation("6b", "its preemptions do not explain its entries", request=i))
+        found.append(Violation("6b", "its preemptions and prefix hits do not explain its entries", request=i))
     return found
 
 
 def limits(run: Result | Ledger, scheduler: Scheduler | None = None) -> list[Violation]:
-    """Request slots, KV blocks and, given the scheduler, its own token budget and request limits are respected."""
+    """Request slots, KV blocks and, given the scheduler, its own token budget and request limits are respected.
+
+    KV blocks in use are those that the entries account for: at most these where prefixes are shared, and not fewer than
+    these where a scheduler may keep blocks beyond the tokens, as it may if it is not given.
+    """
     ledger = _ledger(run)
     batches, engine = ledger.result.batches, ledger.result.engine
     budget, seats, active = limits_of(ledger, _own_limits(scheduler))
-    running = batches.num_in_system - batches.num_waiting
     checks = [
         ("token budget", "tokens", batches.prefill_tokens + batches.decode_tokens, budget),
         ("request slots", "requests", batches.num_seqs, seats),
-        ("active requests", "running requests", running, active),
+        ("active requests", "running requests", batches.num_running, active),
         ("KV memory", "KV blocks", batches.kv_blocks_used, engine.kv_blocks or math.inf),
     ]
     found = []
     for rule, unit, used, most in checks:
         for b in np.flatnonzero(used > most).tolist():
             found.append(Violation(rule, f"{used[b]} {unit}, allowed {most:g}", b))
-    held = _kv_blocks_held(ledger)
-    for b in np.flatnonzero((held != batches.kv_blocks_used) & ~ledger.uncertain).tolist():
+    held, used = _kv_blocks_held(ledger), batches.kv_blocks_used
+    keeps_more = scheduler is None or scheduler.reserves_kv
+    wrong = (used < held) & (not engine.prefix_caching) | (used > held) & (not keeps_more)
+    for b in np.flatnonzero(wrong & ~ledger.uncertain).tolist():
         message = f"{batches.kv_blocks_used[b]} KV blocks in use by its row, {held[b]} by the entries"
         found.append(Violation("KV memory", message, b))
     return found
@@ -136,6 +141,13 @@ def timing(run: Result | Ledger) -> list[Violation]:
         found.append(
             Violation("overlap", f"starts at {batches.start[b]:.9g} s, the one before ends {ends[b - 1]:.9g}", b)
         )
+    earliest = batches.start
+    if result.engine.schedule_ahead:
+        earliest = np.append(batches.start[:1], batches.start[:-1])[: len(batches)]
+    late = (batches.decided < earliest - slack) | (batches.decided > batches.start + slack)
+    for b in np.flatnonzero(late).tolist():
+        message = f"decided at {batches.decided[b]:.9g} s for a start at {batches.start[b]:.9g} s"
+        found.append(Violation("decision time", message, b))
     expected = _batch_seconds(ledger)
     for b in np.flatnonzero(np.abs(expected - batches.duration) > slack).tolist():
         message = f"lasts {batches.duration[b]:.9g} s, by its composition {expected[b]:.9g} s"
@@ -166,8 +178,8 @@ def timing(run: Result | Ledger) -> list[Violation]:
 def work_conservation(run: Result | Ledger, scheduler: Scheduler | None = None) -> list[Violation]:
     """(8)-(9) of arXiv 2504.07347: a batch takes all demand or fills the budget, and no time passes between.
 
-    Demand is what a batch could take if it were large enough: all the prefill left of every present request, and one
-    token of every one that decodes.
+    Demand is what a batch could take if it were large enough when it is decided: all the prefill left of every present
+    request, less what of it is cached, and one token of every one that decodes.
 
     Args:
         run: of an engine with unlimited KV memory and request slots; for others there is `maximality`.
@@ -195,8 +207,9 @@ def maximality(run: Result | Ledger, scheduler: Scheduler | None = None) -> list
     """No present request could legally get one more token in any batch: work conservation where there are limits.
 
     Legal is what budget, request slots and free KV blocks allow without preempting anyone. A waiting request must find
-    blocks for all it has to prefill, in a batch in which nobody was preempted; since queues may hold any order, a batch
-    is blamed for leaving a waiting request out only if every one of them would have fitted.
+    blocks for all it has to prefill, with nothing of it cached, in a batch in which nobody was preempted; since queues
+    may hold any order, a batch is blamed for leaving a waiting request out only if every one of them would have fitted.
+    A request whose last token is under way keeps its slot.
 
     Args:
         run: the run.
@@ -207,28 +220,27 @@ def maximality(run: Result | Ledger, scheduler: Scheduler | None = None) -> list
     batches, engine = result.batches, result.engine
     budget, seats, active = limits_of(ledger, _own_limits(scheduler))
     room = batches.prefill_tokens + batches.decode_tokens < budget
-    seat = batches.num_seqs < seats
     limited = engine.kv_blocks is not None
     free = engine.kv_blocks - batches.kv_blocks_used if limited else np.full(len(batches), np.iinfo(np.int64).max)
     found = []
 
     usable = np.where(ledger.is_prefill, ledger.target - ledger.computed, 1)
-    slack = (ledger.computed + ledger.tokens) % engine.block_size != 0
+    slack = ledger.done % engine.block_size != 0
     more = (ledger.tokens < usable) & room[ledger.batch] & (slack | (free[ledger.batch] > 0))
     for e in np.flatnonzero(more).tolist():
         message = f"got {ledger.tokens[e]} of {usable[e]} tokens though the batch has room for more"
         found.append(Violation("maximality", message, int(ledger.batch[e]), int(ledger.request[e])))
 
-    running = batches.num_in_system - batches.num_waiting
-    left_out = room & seat & (running > batches.num_seqs)
-    startable = room & seat & (batches.num_waiting > 0) & (batches.preemptions == 0) & (running < active)
+    done = _last_token_under_way(ledger)
+    left_out = room & (batches.num_seqs < seats) & (batches.num_running - done > batches.num_seqs)
+    startable = room & (batches.num_seqs + done < seats) & (batches.num_waiting > 0) & (batches.preemptions == 0)
+    startable &= batches.num_running < active
     if limited:
         found += _left_out(ledger, free, left_out & ~ledger.uncertain, startable & ~ledger.uncertain)
     else:
         for b in np.flatnonzero(left_out | startable).tolist():
-            message = (
-                f"{batches.num_in_system[b] - batches.num_seqs[b]} present requests got nothing though there is room"
-            )
+            idle = batches.num_running[b] - done[b] + batches.num_waiting[b] - batches.num_seqs[b]
+            message = f"{idle} present requests got nothing though there is room"
             found.append(Violation("maximality", message, b))
     return found + list(_idle(ledger) if not limited and active == math.inf else ())
 
@@ -267,13 +279,15 @@ def _requests_add_up(ledger: Ledger) -> Iterator[Violation]:
     rows = ledger.result.requests
     given = np.bincount(ledger.request, weights=ledger.tokens, minlength=len(rows)).astype(np.int64)
     generated = np.bincount(ledger.request, weights=ledger.yields, minlength=len(rows)).astype(np.int64)
-    yield from _unequal("tokens", "computed and recomputed", rows.computed + rows.recomputed, "by entries", given)
+    told = rows.computed + rows.recomputed - rows.prefix_hit
+    yield from _unequal("tokens", "computed and recomputed less prefix hits", told, "by entries", given)
     yield from _unequal("tokens", "generated", rows.generated, "by entries", generated)
     finished = rows.status == "finished"
     yield from _unequal("requests", "finished", finished, "all generated", generated == rows.output_tokens)
     yield from _unequal("requests", "finished", finished, "has a finish time", ~np.isnan(rows.finish))
     yield from _unequal("requests", "active", rows.status == "active", "has not left", np.isnan(rows.left))
-    own = finished & (rows.computed != ledger.work)
+    # Who was preempted with the last token under way finishes with nothing.
+    own = finished & (rows.computed != ledger.work) & ~((rows.computed == 0) & (rows.preemptions > 0))
     for i in np.flatnonzero(own).tolist():
         message = f"finished with {rows.computed[i]} tokens computed, its work is {ledger.work[i]}"
         yield Violation("tokens", message, request=i)
@@ -282,21 +296,46 @@ def _requests_add_up(ledger: Ledger) -> Iterator[Violation]:
 def _batches_add_up(ledger: Ledger) -> Iterator[Violation]:
     result = ledger.result
     batches, rows = result.batches, result.requests
-    columns: Iterable[tuple[str, np.ndarray]] = (
-        ("prefill_tokens", ledger.per_batch(ledger.tokens, ledger.is_prefill)),
-        ("decode_tokens", ledger.per_batch(ledger.tokens, ~ledger.is_prefill)),
-        ("num_seqs", ledger.per_batch(1)),
-        ("num_in_system", metrics.number_in_system(rows, batches.start)),
-        ("backlog", metrics.backlog(result, batches.start)),
+    columns = (
+        ("prefill_tokens", batches.prefill_tokens, ledger.per_batch(ledger.tokens, ledger.is_prefill)),
+        ("decode_tokens", batches.decode_tokens, ledger.per_batch(ledger.tokens, ~ledger.is_prefill)),
+        ("num_seqs", batches.num_seqs, ledger.per_batch(1)),
     )
-    for name, told in columns:
-        for b in np.flatnonzero(batches[name] != told).tolist():
-            yield Violation("batch rows", f"{name} is {batches[name][b]} by its row, {told[b]:g} by the others", b)
+    for name, own, told in columns:
+        for b in np.flatnonzero(own != told).tolist():
+            yield Violation("batch rows", f"{name} is {own[b]} by its row, {told[b]:g} by the others", b)
+    rest = ledger.work - rows.computed
+    present = batches.num_running + batches.num_waiting
+    for name, own, at, told, amount in (
+        ("num_running and num_waiting", present, batches.decided, result.number_in_system, np.ones_like(rest)),
+        ("num_in_system", batches.num_in_system, batches.start, result.number_in_system, np.ones_like(rest)),
+        ("backlog", batches.backlog, batches.start, result.backlog, rest),
+    ):
+        told = told(at)
+        for b in np.flatnonzero((own < told) | (own > told + _turned_away_later(result, at, amount))).tolist():
+            yield Violation("batch rows", f"{name} is {own[b]} by its row, {told[b]:g} by the others", b)
+    hits = ledger.per_batch(ledger.prefix_hits)
+    most = hits + ledger.per_batch(ledger.computed, ~ledger.first & ledger.hidden[ledger.request])
+    for b in np.flatnonzero((batches.prefix_hit < hits) | (batches.prefix_hit > most)).tolist():
+        yield Violation(
+            "batch rows", f"prefix_hit is {batches.prefix_hit[b]} by its row, {hits[b]:g} by its entries", b
+        )
     active = rows.status == "active"
     left, told = int((ledger.work - rows.computed)[active].sum()), int(metrics.backlog(result, result.end))
-    # What was preempted for a batch that the end of the run cut off has no row.
-    if left != told and batches.recomputed.sum() == rows.recomputed.sum():
+    if left != told:
         yield Violation("tokens", f"{left} tokens of work are left at the end by requests, {told} by batches")
+
+
+def _turned_away_later(result: Result, times: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+    """Sums of the amounts of requests turned away at these very times, perhaps after the row was written.
+
+    A batch is decided ahead as another one starts, at the same time.
+    """
+    rows = result.requests
+    own = np.flatnonzero((rows.status == "rejected") & (result.engine.schedule_ahead == 1))
+    total = np.append(0, np.cumsum(amounts[own][np.argsort(rows.left[own], kind="stable")]))
+    left = np.sort(rows.left[own])
+    return total[np.searchsorted(left, times, "right")] - total[np.searchsorted(left, times)]
 
 
 def _unequal(rule: str, name: str, values: np.ndarray, other: str, told: np.ndarray) -> Iterator[Violation]:
@@ -305,15 +344,26 @@ def _unequal(rule: str, name: str, values: np.ndarray, other: str, told: np.ndar
 
 
 def _kv_blocks_held(ledger: Ledger) -> np.ndarray:
-    """KV blocks in use in each batch, those given for it included."""
+    """KV blocks in use as each batch has been decided, those given for it included and shared ones counted anew."""
     size, num = ledger.result.engine.block_size, len(ledger.result.batches)
-    after = blocks(ledger.computed + ledger.tokens, size)
-    change = np.bincount(ledger.batch, weights=after - blocks(ledger.computed, size), minlength=num + 1)
-    gone = ledger.finishes
-    change -= np.bincount(ledger.batch[gone] + 1, weights=after[gone], minlength=num + 1)
+    after = blocks(ledger.done, size)
+    given = after - np.where(ledger.first, 0, blocks(ledger.computed, size))
+    change = np.bincount(ledger.batch, weights=given, minlength=num + 1)
     lost = ledger.lost_in >= 0
     change -= np.bincount(ledger.lost_in[lost], weights=after[lost], minlength=num + 1)
+    gone = ledger.last & ~lost
+    left = ledger.decided_from(ledger.result.requests.left[ledger.request[gone]])
+    change -= np.bincount(left, weights=after[gone], minlength=num + 1)
     return np.cumsum(change)[:num].astype(np.int64)
+
+
+def _last_token_under_way(ledger: Ledger) -> np.ndarray:
+    """Requests of which nothing is left to schedule as each batch is decided, i8[b]."""
+    num = len(ledger.result.batches)
+    last = ledger.completes & (ledger.lost_in < 0)
+    change = np.bincount(ledger.batch[last] + 1, minlength=num + 1)
+    change -= np.bincount(ledger.decided_from(ledger.result.requests.left[ledger.request[last]]), minlength=num + 1)
+    return np.cumsum(change)[:num]
 
 
 def _batch_seconds(ledger: Ledger) -> np.ndarray:
@@ -325,7 +375,8 @@ def _batch_seconds(ledger: Ledger) -> np.ndarray:
         ledger.per_batch(n * before + n * (n + 1) // 2, prefill),
         ledger.per_batch(before, prefill),
     )
-    return seconds + engine.host_overhead[0] + engine.host_overhead[1] * ledger.per_batch(1)
+    seconds = seconds + engine.host_overhead[0] + engine.host_overhead[1] * ledger.per_batch(1)
+    return seconds + engine.swap_block_time * ledger.result.batches.swapped
 
 
 def _demand(ledger: Ledger) -> np.ndarray:
@@ -338,19 +389,21 @@ def _demand(ledger: Ledger) -> np.ndarray:
     def add(values: np.ndarray, place: np.ndarray) -> None:
         change[:] += np.bincount(place, weights=values, minlength=num + 1)
 
-    on_time = np.searchsorted(batches.start, rows.arrival)  # the first batch that starts at or after
-    add(rows.prompt_tokens, on_time)
-    done = ledger.computed + ledger.tokens
+    add(rows.prompt_tokens, ledger.decided_from(rows.arrival))
+    done = ledger.done
+    add(-1.0 * ledger.prefix_hits, ledger.batch)
     add(-(ledger.tokens * ledger.is_prefill), ledger.batch + 1)
     decoding = done >= ledger.target
     add(1.0 * (decoding & ledger.is_prefill), ledger.batch + 1)
-    add(-1.0 * ledger.finishes, ledger.batch + 1)
+    add(-1.0 * ledger.completes, ledger.batch + 1)
     lost = ledger.lost_in >= 0
-    again = (rows.prompt_tokens[ledger.request] + ledger.generated + ledger.yields)[lost]
-    had = np.where(decoding, 1, ledger.target - done)[lost]
-    add(again - had, ledger.lost_in[lost])
-    turned_away = np.flatnonzero(rows.status == "rejected")
-    add(-(rows.prompt_tokens + rows.generated)[turned_away], np.searchsorted(batches.start, rows.left[turned_away]))
+    again = rows.prompt_tokens[ledger.request] + ledger.generated + ledger.produces
+    left = np.where(decoding, 1.0 - ledger.completes, ledger.target - done)
+    add((again - left)[lost], ledger.lost_in[lost])
+    gone = np.flatnonzero(rows.status != "active")  # with what could still have been taken
+    rest = rows.prompt_tokens.astype(float)
+    rest[ledger.request[ledger.last]] = np.where(lost, again, left)[ledger.last]
+    add(-rest[gone], ledger.decided_from(rows.left[gone]))
     return np.cumsum(change)[:num].astype(np.int64)
 
 
@@ -360,7 +413,7 @@ def _idle(ledger: Ledger) -> Iterator[Violation]:
     batches, arrival = result.batches, result.requests.arrival
     slack = _SECONDS * max(1.0, abs(result.end))
     free = np.append(0.0, ledger.ends[:-1])[: len(batches)]  # when the engine could have gone on
-    present = metrics.number_in_system(result.requests, free) > 0
+    present = metrics.number_in_system(result.requests, free + slack) > 0
     following = np.searchsorted(arrival, free, "right")
     due = np.where(present, free, np.append(arrival, math.inf)[following])
     for b in np.flatnonzero(batches.start > due + slack).tolist():
@@ -375,21 +428,22 @@ def _left_out(ledger: Ledger, free: np.ndarray, running: np.ndarray, waiting: np
     `running` and `waiting` say in which batches such requests were left out at all.
     """
     result = ledger.result
-    size, start = result.engine.block_size, result.batches.start
+    size, decided = result.engine.block_size, result.batches.decided
     arrival, left, prompt = (result.requests[name].copy() for name in ("arrival", "left", "prompt_tokens"))
-    arrived = np.searchsorted(arrival, start, "right")
+    completes = ledger.completes
+    arrived = np.searchsorted(arrival, decided, "right")
     for b in np.flatnonzero(running | waiting).tolist():
-        here = np.flatnonzero(~(left[: arrived[b]] <= start[b]))
+        here = np.flatnonzero(~(left[: arrived[b]] <= decided[b]))
         before = ledger.last_entries(b, here)
         begun = before >= 0
         alive = begun & ~((ledger.lost_in[before] >= 0) & (ledger.lost_in[before] <= b))
         if running[b]:
-            idle = alive & (ledger.batch[before] < b)
-            held = ledger.computed[before] + ledger.tokens[before]
+            idle = alive & (ledger.batch[before] < b) & ~completes[before]
+            held = ledger.done[before]
             for i in here[idle & ((held % size != 0) | (free[b] > 0))].tolist():
                 yield Violation("maximality", "runs and got nothing though there is room and memory", b, i)
         if waiting[b]:
-            done = np.where(begun, ledger.generated[before] + ledger.yields[before], 0)
+            done = np.where(begun, ledger.generated[before] + ledger.produces[before], 0)
             need = blocks(prompt[here] + done, size)[~alive]
             if len(need) and need.max() <= free[b]:
                 message = (

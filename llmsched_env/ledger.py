@@ -16,61 +16,88 @@ class Ledger:
     """The state of requests before each entry of a run, worked out from the entries and nothing else.
 
     A preempted request starts a new life: its KV tokens are gone, and it must prefill its prompt and what it has
-    generated. Rows do not say which request was preempted when, only how often, and in which batches somebody was. A
-    life is taken to end in the first of these batches after its last entry.
+    generated, from what it then finds in the prefix cache on. One that was swapped out lives on. Where the context of
+    an entry is not what the entries before it add up to, a life begins. Rows do not say which request was preempted
+    when, only how often, and in which batches somebody was: a life is taken to end in the first of these batches after
+    its last entry.
+
+    "Before" is before the decision, which with `schedule_ahead` comes before the batch that runs then has ended; its
+    tokens count all the same, as they do in the engine.
 
     Attributes:
         result: the run.
         work: i8[n], tokens that each request brings.
         batch, request, tokens, is_prefill: columns of the entries, here and below sorted by request, then batch.
+        computed: i8[e], KV tokens of the request before.
         first: bool[e], whether it begins a life.
         last: bool[e], whether it is the last one of its request.
-        computed: i8[e], KV tokens of the request before.
         target: i8[e], tokens it has to prefill in this life.
         generated: i8[e], output tokens before.
-        yields: bool[e], whether an output token comes of it.
+        produces: bool[e], whether an output token comes of it, wanted or not.
         lost_in: i8[e], the batch in whose composition the life that ends with this entry was preempted; -1: none.
-        inconsistent: numbers of preempted requests of whose entries no sequence of lives makes sense.
-        uncertain: bool[b], batches at which it is open who of the preempted had gone already.
+        hidden: bool[n], requests with preemptions that no entry shows: they were swapped out, found all of their
+            tokens cached, or were preempted again before another entry was written.
+        inconsistent: numbers of requests whose entries are not explained by their preemptions and prefix hits.
+        uncertain: bool[b], batches at which it is open who of the preempted had gone already, or was away.
 
     Raises:
         ValueError: if the run was recorded without entries.
     """
 
     def __init__(self, result: Result) -> None:
-        if result.batch_entries is None:
+        if result.batch_entries is None or result.entry_contexts is None:
             raise ValueError('checks need the entries of the batches; simulate with record="entries"')
         self.result = result
-        rows, entries, separate = result.requests, result.batch_entries, result.engine.separate
-        self.work = rows.prompt_tokens + rows.output_tokens - 1 + separate
+        rows, entries = result.requests, result.batch_entries
+        self.work = rows.prompt_tokens + rows.output_tokens - 1 + result.engine.separate
         order = np.argsort(entries.request, kind="stable")  # batches are in order already
         self.batch, self.request, self.tokens, self.is_prefill = (
             np.ascontiguousarray(entries[name][order]) for name in ("batch", "request", "tokens", "is_prefill")
         )
+        self.computed = result.entry_contexts[order]
         n = len(self.batch)
         new = np.ones(n, dtype=bool)
         new[1:] = self.request[1:] != self.request[:-1]
         self.last = np.append(new[1:], True)[:n]
         self.first = new.copy()
+        self.first[1:] |= self.computed[1:] != self.computed[:-1] + self.tokens[:-1]
         self.target = rows.prompt_tokens[self.request]
-        self.inconsistent: list[int] = []
-        self._find_lives()
-        self.computed = _sum_before(self.tokens, self.first)
-        done = self.computed + self.tokens
-        self.yields = ~self.is_prefill | ((done >= self.target) & (not separate))
-        self.generated = _sum_before(self.yields, new)
+        self._follow_lives(np.append(np.flatnonzero(new), n))
+        self.produces = ~self.is_prefill | ((self.done >= self.target) & (not result.engine.separate))
+        self.generated = _sum_before(self.produces, new)
         self._date_preemptions()
+        self._compare_with_rows()
 
     @property
+    def done(self) -> np.ndarray:
+        """i8[e]: KV tokens of the request after this entry."""
+        return self.computed + self.tokens
+
+    @cached_property
     def ends(self) -> np.ndarray:
         """f8[b]: when each batch ended, s."""
         return self.result.batches.start + self.result.batches.duration
 
+    @cached_property
+    def yields(self) -> np.ndarray:
+        """bool[e]: whether an output token comes of it and its client still waits for it."""
+        rows, slack = self.result.requests, 1e-9 * max(1.0, abs(self.result.end))
+        gave_up = np.where(rows.status == "abandoned", rows.left, math.inf)
+        return self.produces & (self.ends[self.batch] < gave_up[self.request] - slack)
+
+    @property
+    def completes(self) -> np.ndarray:
+        """bool[e]: whether it computes the last token of its request."""
+        return self.produces & (self.generated + 1 == self.result.requests.output_tokens[self.request])
+
     @property
     def finishes(self) -> np.ndarray:
         """bool[e]: whether the request is done after this entry."""
-        output = self.result.requests.output_tokens[self.request]
-        return self.yields & (self.generated + 1 == output)
+        return self.yields & self.completes
+
+    def decided_from(self, time: np.ndarray) -> np.ndarray:
+        """The first batch that was decided at `time` (s) or later; the number of batches where none was, or for nan."""
+        return np.searchsorted(self.result.batches.decided, time)
 
     def last_entries(self, b: int, requests: np.ndarray) -> np.ndarray:
         """The entry that each of these requests had last up to batch `b`, -1 where it had none."""
@@ -87,64 +114,59 @@ class Ledger:
         values = np.broadcast_to(values, self.batch.shape)[where]
         return np.bincount(self.batch[where], weights=values, minlength=len(self.result.batches))
 
-    def _find_lives(self) -> None:
-        preempted = np.flatnonzero(self.result.requests.preemptions > 0)
-        bounds = np.searchsorted(self.request, [preempted, preempted + 1])
-        for i, begin, end in zip(preempted.tolist(), *bounds.tolist(), strict=True):
-            lives = self._lives(i, slice(begin, end))
-            if lives is None:
-                self.inconsistent.append(i)
+    def _follow_lives(self, bounds: np.ndarray) -> None:
+        """Find what preempted requests have to prefill in each life, and lives that continue the last one's count."""
+        preempted = self.result.requests.preemptions > 0
+        for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            i = self.request[begin]
+            if not preempted[i]:
                 continue
-            for place, target in lives:
-                self.first[begin + place] = True
-                self.target[begin + place : end] = target
-
-    def _lives(self, i: int, own: slice) -> list[tuple[int, int]] | None:
-        """Where each life of request `i` begins among its entries, and its target; None if nothing fits the rows.
-
-        All ways to cut the entries into lives are followed side by side; they differ in few states.
-        """
-        row, separate = self.result.requests[i], self.result.engine.separate
-        states = {(0, int(row.prompt_tokens), 0, 0): []}  # computed, target, generated, lives ended -> lives begun
-        for place, (tokens, is_prefill) in enumerate(zip(self.tokens[own].tolist(), self.is_prefill[own], strict=True)):
-            following: dict[tuple[int, int, int, int], list] = {}
-            for (computed, target, generated, ended), lives in states.items():
-                ways = [(computed, target, ended, lives)] if place else [(0, target, ended, [(0, target)])]
-                if place and is_prefill:
-                    again = int(row.prompt_tokens) + generated
-                    ways.append((0, again, ended + 1, [*lives, (place, again)]))
-                for before, goal, over, begun in ways:
-                    if is_prefill != (before < goal) or (is_prefill and before + tokens > goal):
-                        continue
-                    more = not is_prefill or (before + tokens == goal and not separate)
-                    following.setdefault((before + tokens, goal, generated + more, over), begun)
-            states = following
-        for (computed, _, generated, ended), lives in states.items():
-            gone = row.computed == 0 and ended + 1 == row.preemptions  # preempted after its last entry
-            kept = computed == row.computed and ended == row.preemptions
-            if generated == row.generated and (gone or kept):
-                return lives
-        return None
+            prompt, target, generated = self.target[begin], self.target[begin], 0
+            for e in range(begin, end):
+                if self.is_prefill[e] and self.computed[e] >= target:  # it has found all of its tokens cached
+                    self.first[e] = True
+                if self.first[e]:
+                    target = prompt + generated
+                self.target[e] = target
+                more = not self.is_prefill[e] or self.computed[e] + self.tokens[e] >= target
+                generated += more and not (self.is_prefill[e] and self.result.engine.separate)
 
     def _date_preemptions(self) -> None:
         rows, batches = self.result.requests, self.result.batches
         self.lost_in = np.full(len(self.batch), -1)
         self.uncertain = np.zeros(len(batches), dtype=bool)
         guilty = np.flatnonzero(batches.preemptions > 0)
+        # What a request has in the end is what its last life left, unless that was lost as well.
+        over = np.append(self.first[1:] & ~self.last[:-1], False)[: len(self.last)]
+        over |= self.last & (rows.computed[self.request] != self.done)
+        shown = np.bincount(self.request[over], minlength=len(rows))
+        self.hidden = rows.preemptions > shown
+        self.shown_preemptions = shown
         for e in np.flatnonzero(rows.preemptions[self.request] > 0).tolist():
-            if self.last[e]:
-                row = rows[self.request[e]]
-                if row.computed > 0 or row.status == "finished":
-                    continue
-                until = len(batches) - 1
-            elif self.first[e + 1]:
-                until = self.batch[e + 1]
-            else:
-                continue
+            until = len(batches) - 1 if self.last[e] else self.batch[e + 1]
             low, high = np.searchsorted(guilty, [self.batch[e], until], "right")
-            if low < high:
+            if low == high:
+                continue
+            if over[e]:
                 self.lost_in[e] = guilty[low]
                 self.uncertain[guilty[low] : guilty[high - 1] + 1] |= high - low > 1
+            elif self.hidden[self.request[e]]:
+                self.uncertain[guilty[low] : until + 1] = True
+
+    def _compare_with_rows(self) -> None:
+        """Find requests with fewer preemptions or prefix hits than their lives show."""
+        rows, hits = self.result.requests, self.prefix_hits
+        by_request = np.bincount(self.request, weights=hits, minlength=len(rows))
+        wrong = (self.shown_preemptions > rows.preemptions) | (by_request > rows.prefix_hit)
+        engine = self.result.engine
+        if not engine.prefix_caching and engine.swap_blocks == 0:  # lives then show all but what the end has cut off
+            wrong |= (rows.status == "finished") & self.hidden
+        self.inconsistent = np.flatnonzero(wrong).tolist()
+
+    @property
+    def prefix_hits(self) -> np.ndarray:
+        """i8[e]: tokens found in the prefix cache as a life begins with this entry."""
+        return np.where(self.first, self.computed, 0)
 
 
 def blocks(tokens: np.ndarray, block_size: int) -> np.ndarray:

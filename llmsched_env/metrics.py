@@ -46,8 +46,12 @@ def summary(result: Result, slo: SLO | None = None, window: tuple[float, float] 
     Returns:
         completed, duration (s), total_input_tokens, total_output_tokens, request_throughput, output_throughput,
         total_token_throughput (1/s), mean_/median_/std_/p99_ of ttft_ms, tpot_ms, itl_ms, e2el_ms, request_goodput
-        (1/s), slo_attainment; beyond vLLM's: num_requests (arrived in the window), preemptions (of these),
-        mean_num_in_system (time average). Numbers that do not exist are nan.
+        (1/s), slo_attainment; beyond vLLM's: of the requests that arrived in the window num_requests, rejected,
+        abandoned, preemptions, preemption_rate (per request) and recomputed_tokens (lost to preemptions);
+        mean_num_in_system (time average); of the batches that started in the window prefix_hit_rate (tokens found in
+        the prefix cache, over these and those prefilled), mean_kv_usage (share of KV blocks in use, by time) and
+        max_kv_usage. Numbers that do not exist are nan, as are those of batches where none were recorded, and KV usage
+        with unlimited memory.
 
     Raises:
         ValueError: if the window is empty, or reaches past the end of a run that stopped with requests unfinished.
@@ -83,7 +87,12 @@ def summary(result: Result, slo: SLO | None = None, window: tuple[float, float] 
         **_statistics("e2el", e2el[arrived & finished]),
         "request_goodput": math.nan if good is None else _ratio(np.count_nonzero(good & completed), duration),
         "slo_attainment": math.nan if good is None else _ratio(np.count_nonzero(good & arrived), arrived.sum()),
+        "rejected": np.count_nonzero(arrived & (rows.status == "rejected")),
+        "abandoned": np.count_nonzero(arrived & (rows.status == "abandoned")),
         "preemptions": rows.preemptions[arrived].sum(),
+        "preemption_rate": _ratio(rows.preemptions[arrived].sum(), arrived.sum()),
+        "recomputed_tokens": rows.recomputed[arrived].sum(),
+        **_memory_numbers(result, t0, t1),
         "mean_num_in_system": _ratio(request_seconds, duration),
     }
     if not result.drained:
@@ -124,8 +133,9 @@ def backlog(result: Result, t: float | np.ndarray) -> int | np.ndarray:
     """Tokens of work present at time(s) `t` in s.
 
     A request of s prompt and o output tokens brings s + o - 1 tokens at its arrival, or s + o if the engine's
-    `first_token` is "separate"; a rejected one takes them along when it is turned away. A batch takes its tokens away
-    when it ends. Tokens lost to a preemption come back at the start of the batch whose composition preempted.
+    `first_token` is "separate"; what is not computed of it when it leaves, turned away or given up, it takes along. A
+    batch takes its tokens away when it ends. Tokens lost to a preemption come back, and those found in the prefix cache
+    go, at the start of the batch whose composition preempted or admitted.
 
     Returns:
         An int for a scalar `t`, else i8 of the shape of `t`.
@@ -137,16 +147,16 @@ def backlog(result: Result, t: float | np.ndarray) -> int | np.ndarray:
     if batches is None:
         raise ValueError('backlog needs the rows of the batches; simulate with record="batches"')
     requests, work = result.requests, _work(result)
-    rejected = requests.status == "rejected"
     ends = batches.start + batches.duration
-    # A batch still running at the end has no row: what its composition preempted is lost since the batch before it.
-    unseen = requests.recomputed.sum() - batches.recomputed.sum()
-    lost_at, lost = np.append(batches.start, ends.max(initial=0.0)), np.append(batches.recomputed, unseen)
+    # Batches that never ended have no row: what their composition preempted and found counts from the last end on.
+    changed_at = np.append(batches.start, ends.max(initial=0.0))
+    changed = batches.recomputed - batches.prefix_hit
+    changed = np.append(changed, (requests.recomputed - requests.prefix_hit).sum() - changed.sum())
     tokens = (
         _running_total(requests.arrival, work, t)
-        - _running_total(requests.left[rejected], work[rejected], t)
+        - _running_total(requests.left, work - requests.computed, t)
         - _running_total(ends, batches.prefill_tokens + batches.decode_tokens, t)
-        + _running_total(lost_at, lost, t)
+        + _running_total(changed_at, changed, t)
     )
     return int(tokens) if np.ndim(t) == 0 else tokens
 
@@ -282,6 +292,19 @@ def _statistics(name: str, seconds: np.ndarray, counts: np.ndarray | None = None
     }
 
 
+def _memory_numbers(result: Result, t0: float, t1: float) -> dict[str, float]:
+    """What the batches that started in [t0, t1) say about the KV cache."""
+    hit_rate = mean = most = math.nan
+    if result.batches is not None:
+        batches = result.batches[(result.batches.start >= t0) & (result.batches.start < t1)]
+        hits = batches.prefix_hit.sum()
+        hit_rate = _ratio(hits, hits + batches.prefill_tokens.sum())
+        if result.engine.kv_blocks is not None and len(batches):
+            usage = batches.kv_blocks_used / result.engine.kv_blocks
+            mean, most = _ratio(usage @ batches.duration, batches.duration.sum()), usage.max()
+    return {"prefix_hit_rate": hit_rate, "mean_kv_usage": mean, "max_kv_usage": most}
+
+
 def _slope_times(name: str, start: float, stop: float) -> np.ndarray:
     if not start < stop:
         raise ValueError(f"{name}: start={start!r} must be before stop={stop!r}")
@@ -305,7 +328,7 @@ def _work(result: Result) -> np.ndarray:
 
 
 def _running_total(times: np.ndarray, amounts: np.ndarray, t: float | np.ndarray) -> np.ndarray:
-    """Sum of the amounts whose time is at or before `t`."""
+    """Sum of the amounts whose time is at or before `t`; times that are nan are never reached."""
     order = np.argsort(times, kind="stable")
     total = np.concatenate(([0], np.cumsum(amounts[order])))
     return total[np.searchsorted(times[order], t, "right")]

@@ -41,11 +41,12 @@ class BatchQueueEnv(gym.Env):
     | 2   | queue order      | fcfs, shortest_prompt, deadline (earliest TTFT deadline), slo_aware (shortest prompt |
     |     |                  | first, requests that have missed their TTFT target last)                             |
     | 3   | hold prefill     | 0 no, 1 no prefill while any request decodes                                         |
+    | (4) | watermark        | only with `watermarks`: share of KV blocks that admitting a request must leave free  |
 
     `unwrapped.knobs.encode(token_budget=512)` is the action of Sarathi-Serve with a budget of 512.
 
     ## Observation Space
-    `Box(0, 1, (32,), float32)`, described by `llmsched_env.envs.observation.FEATURES`. A feature x that is no share is
+    `Box(0, 1, (37,), float32)`, described by `llmsched_env.envs.observation.FEATURES`. A feature x that is no share is
     log(1 + x)/log(1 + scale). Nothing in it depends on output lengths that have not been generated yet.
 
     | Num   | Observation                                                                    | Min | Max |
@@ -57,7 +58,10 @@ class BatchQueueEnv(gym.Env):
     | 15    | share of KV blocks in use                                                      | 0   | 1   |
     | 16-18 | last batch time; tokens and prefill share of the batch                         | 0   | 1   |
     | 19-24 | arrival, prompt, output and finish rates (moving averages)                     | 0   | 1   |
-    | 25-31 | the knobs in force: budget, admission limit, order (one of four), hold         | 0   | 1   |
+    | 25-32 | the knobs in force: budget, admission limit, order (one of four), hold, water- | 0   | 1   |
+    |       | mark                                                                           |     |     |
+    | 33-36 | KV blocks with a reusable prefix; rates of preemptions, of tokens lost to them | 0   | 1   |
+    |       | and of tokens found in the prefix cache (moving averages)                      |     |     |
 
     ## Rewards
     `reward="latency"`: minus the integral of the number of requests in the system over the duration of the step, in
@@ -87,6 +91,7 @@ class BatchQueueEnv(gym.Env):
     | `slo`               | `None`           | `SLO` or (ttft, tpot) in s; `None`: the workload's                |
     | `token_budgets`     | see above        | levels of the token budget                                        |
     | `admission_limits`  | see above        | levels of the admission limit                                     |
+    | `watermarks`        | `None`           | levels of the watermark; `None`: no such knob, and none is kept   |
     | `record`            | `"off"`          | "requests", "batches" or "entries": keep rows for `result()`      |
     | `render_mode`       | `None`           | `"ansi"` or `"rgb_array"`                                         |
 
@@ -114,11 +119,14 @@ class BatchQueueEnv(gym.Env):
         slo: SLO | tuple[float, float] | None = None,
         token_budgets: Sequence[int] = Knobs().token_budgets,
         admission_limits: Sequence[float] = Knobs().admission_limits,
+        watermarks: Sequence[float] | None = None,
         record: str = "off",
         render_mode: str | None = None,
     ) -> None:
         self.render_mode = render_mode
-        self.knobs = Knobs(tuple(token_budgets), tuple(admission_limits))
+        self.knobs = Knobs(
+            tuple(token_budgets), tuple(admission_limits), None if watermarks is None else tuple(watermarks)
+        )
         self.episodes = Episodes(workload, engine, load, horizon, slo)
         self._runner = EpisodeRunner(self.episodes, self.knobs, 1, decision_interval, reward, record)
         self.action_space = self.knobs.space
@@ -183,9 +191,12 @@ class BatchQueueVectorEnv(VectorEnv):
         slo: SLO | tuple[float, float] | None = None,
         token_budgets: Sequence[int] = Knobs().token_budgets,
         admission_limits: Sequence[float] = Knobs().admission_limits,
+        watermarks: Sequence[float] | None = None,
     ) -> None:
         self.num_envs = check_integer("num_envs", num_envs, at_least=1)
-        self.knobs = Knobs(tuple(token_budgets), tuple(admission_limits))
+        self.knobs = Knobs(
+            tuple(token_budgets), tuple(admission_limits), None if watermarks is None else tuple(watermarks)
+        )
         self.episodes = Episodes(workload, engine, load, horizon, slo)
         self._runner = EpisodeRunner(self.episodes, self.knobs, num_envs, decision_interval, reward, "off")
         self.single_action_space = self.knobs.space

@@ -41,8 +41,8 @@ def step_episodes(
         schedulers: the tuple of schedulers.
         first: the engine to start with.
         resume: whether engine `first` has begun this step and goes on after its records have grown.
-        levels: f8[4, most levels], parameter values of the levels of each knob.
-        actions: i8[E, 4].
+        levels: f8[knobs, most levels], parameter values of the levels of each knob.
+        actions: i8[E, knobs].
         interval: s between decisions; 0: before every batch.
         horizon: s at which episodes are truncated; inf: never.
         progress: f8[E, PROGRESS].
@@ -54,7 +54,7 @@ def step_episodes(
     for g in range(first, len(actions)):
         time, done = world.time[g], progress[g]
         if not resume:
-            for knob in range(4):
+            for knob in range(actions.shape[1]):
                 world.params[g, knob] = levels[knob, actions[g, knob]]
             world.count[g, DECIDED] = 1
             done[TICK] += 1.0

@@ -1,8 +1,9 @@
-"""The four knobs an agent turns, and the one scheduler whose parameters they are.
+"""The knobs an agent turns, and the one scheduler whose parameters they are.
 
-They are what vLLM lets a `--scheduler-cls` plug-in turn: the token budget of the step, the admission limit, the order
-of the waiting queue, and holding prefill back. Every setting composes feasible batches; with the admission limit off
-and no hold it is work-conserving, so stability is the default.
+The four of them are what vLLM lets a `--scheduler-cls` plug-in turn: the token budget of the step, the admission limit,
+the order of the waiting queue, and holding prefill back. A fifth, which must be asked for, keeps KV memory free when
+requests are admitted. Every setting composes feasible batches; with the admission limit off, no hold and no watermark
+it is work-conserving, so stability is the default.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,12 @@ from gymnasium.spaces import MultiDiscrete
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
-from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes, prefill_left, tokens_left
+from llmsched_env.simulator.primitives import ALL, chunk_above, chunks, chunks_above, decodes, prefill_left, tokens_left
 from llmsched_env.simulator.scheduler import LIMIT_PARAMS, Param, Scheduler
 from llmsched_env.simulator.state import DECODE_TOKENS
 from llmsched_env.validation import check_choice, check_number
 
-TOKEN_BUDGET, MAX_ACTIVE, ORDER, HOLD = range(4)
+TOKEN_BUDGET, MAX_ACTIVE, ORDER, HOLD, WATERMARK, NUM_PARAMS = range(6)
 ORDERS = ("fcfs", "shortest_prompt", "deadline", "slo_aware")
 FCFS, SHORTEST_PROMPT, DEADLINE, SLO_AWARE = range(4)
 LATE = 1e12  # added to the key of a request that has already missed its TTFT target: behind all others
@@ -34,7 +35,7 @@ def compose(view):
         return inf
     chunks(view, view.running, ALL)
     if params[ORDER] == FCFS:
-        chunks(view, view.waiting, ALL)
+        chunks_above(view, view.waiting, ALL, params[WATERMARK])
     elif tokens_left(view) > 0:
         _chunks_by_key(view)
     return inf
@@ -49,7 +50,7 @@ def _chunks_by_key(view):
         heap[k] = view.waiting[k]
         keys[heap[k]] = _key(view, heap[k])
     heapify(heap, left, keys)
-    while left > 0 and chunk(view, pop(heap, left, keys), ALL) > 0:
+    while left > 0 and chunk_above(view, pop(heap, left, keys), ALL, view.mem.params[WATERMARK]) > 0:
         left -= 1
 
 
@@ -74,6 +75,7 @@ parametric = Scheduler(
         "max_num_active_seqs": Param(inf, 1, inf, "requests"),
         "order": Param(FCFS, 0, len(ORDERS) - 1, "index into ORDERS"),
         "hold_prefill": Param(0, 0, 1, "0 or 1"),
+        "watermark": Param(0, 0, 1, "share of KV blocks"),
     },
     memory={"request": ("key",), "heap": ("waiting",)},
     mixes_phases=True,
@@ -90,6 +92,8 @@ class Knobs:
     Args:
         token_budgets: levels of the token budget, ascending.
         admission_limits: levels of the number of admitted requests, ascending; inf for no limit.
+        watermarks: levels of the share of KV blocks that admitting a request must leave free, ascending; None leaves
+            the watermark at 0 and the knob out.
 
     Raises:
         ValueError: if levels are empty, not ascending or out of range.
@@ -97,41 +101,51 @@ class Knobs:
 
     token_budgets: tuple[int, ...] = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384)
     admission_limits: tuple[float, ...] = (16, 32, 64, 128, 256, inf)
+    watermarks: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, levels, param in (
             ("token_budgets", self.token_budgets, "token_budget"),
             ("admission_limits", self.admission_limits, "max_num_active_seqs"),
+            ("watermarks", (0.0,) if self.watermarks is None else self.watermarks, "watermark"),
         ):
             allowed = parametric.params[param]
             for level in levels:
                 check_number(name, level, at_least=allowed.low, at_most=allowed.high, unit=allowed.unit, finite=False)
             if not levels or list(levels) != sorted(set(levels)):
                 raise ValueError(f"{name} must be one or more levels in ascending order, got {tuple(levels)!r}")
-            object.__setattr__(self, name, tuple(float(level) for level in levels))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(float(level) for level in levels))
 
     @property
-    def sizes(self) -> tuple[int, int, int, int]:
+    def levels(self) -> tuple[Sequence[float], ...]:
+        """The parameter values of the levels of each knob."""
+        levels = (self.token_budgets, self.admission_limits, range(len(ORDERS)), (0, 1))
+        return levels if self.watermarks is None else (*levels, self.watermarks)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
         """Number of levels of each knob."""
-        return len(self.token_budgets), len(self.admission_limits), len(ORDERS), 2
+        return tuple(len(values) for values in self.levels)
 
     @property
     def space(self) -> MultiDiscrete:
-        """MultiDiscrete over (token budget, admission limit, queue order, hold prefill)."""
+        """MultiDiscrete over (token budget, admission limit, queue order, hold prefill[, watermark])."""
         return MultiDiscrete(np.array(self.sizes))
 
     @property
     def table(self) -> np.ndarray:
-        """f8[4, most levels]: the parameter value of each level of each knob."""
-        levels = (self.token_budgets, self.admission_limits, range(len(ORDERS)), (0, 1))
-        table = np.zeros((4, max(self.sizes)))
-        for knob, values in enumerate(levels):
+        """f8[knobs, most levels]: the parameter value of each level of each knob."""
+        table = np.zeros((len(self.sizes), max(self.sizes)))
+        for knob, values in enumerate(self.levels):
             table[knob, : len(values)] = values
         return table
 
     def params(self, action: Sequence[int] | np.ndarray) -> np.ndarray:
-        """f8[4]: the parameters of `parametric` that the action sets."""
-        return self.table[np.arange(4), np.asarray(action)]
+        """f8[5]: the parameters of `parametric` that the action sets."""
+        params = np.zeros(NUM_PARAMS)
+        params[: len(self.sizes)] = self.table[np.arange(len(self.sizes)), np.asarray(action)]
+        return params
 
     def encode(
         self,
@@ -139,8 +153,9 @@ class Knobs:
         max_num_active_seqs: float = inf,
         order: str = "fcfs",
         hold_prefill: bool = False,
+        watermark: float = 0.0,
     ) -> np.ndarray:
-        """i8[4]: the action that sets these values.
+        """i8[knobs]: the action that sets these values.
 
         Raises:
             ValueError: for a value that is not a level.
@@ -150,10 +165,13 @@ class Knobs:
         for name, value, levels in (
             ("token_budget", token_budget, self.token_budgets),
             ("max_num_active_seqs", max_num_active_seqs, self.admission_limits),
+            ("watermark", watermark, (0.0,) if self.watermarks is None else self.watermarks),
         ):
             if value not in levels:
                 raise ValueError(
                     f"{name} must be one of the levels {', '.join(f'{v:g}' for v in levels)}, got {value!r}"
                 )
             action.append(levels.index(value))
-        return np.array([*action, ORDERS.index(order), int(hold_prefill)], dtype=np.int64)
+        budget, limit, share = action
+        action = [budget, limit, ORDERS.index(order), int(hold_prefill), share]
+        return np.array(action[: len(self.sizes)], dtype=np.int64)

@@ -11,6 +11,7 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.simulator import compiled_entry
 from llmsched_env.simulator.state import (
+    KV_CACHED,
     KV_FREE,
     KV_TOTAL,
     LATEST_PREFILL,
@@ -18,7 +19,10 @@ from llmsched_env.simulator.state import (
     TOTAL_ARRIVED,
     TOTAL_FINISHED,
     TOTAL_GENERATED,
+    TOTAL_PREEMPTIONS,
+    TOTAL_PREFIX_HITS,
     TOTAL_PROMPT_TOKENS,
+    TOTAL_RECOMPUTED,
     UNLIMITED,
     VIEW_TYPE,
     View,
@@ -71,13 +75,32 @@ FEATURES = (
     Feature("order_deadline", "1 if it is earliest TTFT deadline first", None),
     Feature("order_slo_aware", "1 if it is shortest prompt first, late ones last", None),
     Feature("hold_prefill", "1 if prefill is held", None),
+    Feature("watermark", "share of KV blocks that admitting a request leaves free", None),
+    Feature("kv_reusable", "share of KV blocks that nobody holds but that keep a reusable prefix", None),
+    Feature("preemption_rate", "preemptions per second, averaged over about 2 s", 1000),
+    Feature("recompute_rate", "tokens lost to preemption per second, averaged over about 2 s", 1048576),
+    Feature("prefix_hit_rate", "tokens found in the prefix cache per second, averaged over about 20 s", 1048576),
 )
 NUM_FEATURES = len(FEATURES)
 _SCALE = np.array([0.0 if f.scale is None else 1 / log1p(f.scale) for f in FEATURES])
 
 FAST, SLOW = 2.0, 20.0  # s, time constants of the averages
-_SINCE, _ARRIVED, _PROMPTS, _GENERATED, _FINISHED, _RATES = range(6)
-MEMORY_SIZE = _RATES + 6  # clock and totals at the last call, then six rates
+# What is averaged: a running total of the view, over which time, and the feature; memory holds totals, then averages.
+_AVERAGES = np.array(
+    [
+        (TOTAL_ARRIVED, FAST, 19),
+        (TOTAL_ARRIVED, SLOW, 20),
+        (TOTAL_PROMPT_TOKENS, FAST, 21),
+        (TOTAL_PROMPT_TOKENS, SLOW, 22),
+        (TOTAL_GENERATED, FAST, 23),
+        (TOTAL_FINISHED, SLOW, 24),
+        (TOTAL_PREEMPTIONS, FAST, 34),
+        (TOTAL_RECOMPUTED, FAST, 35),
+        (TOTAL_PREFIX_HITS, SLOW, 36),
+    ]
+)
+_NUM_AVERAGES = len(_AVERAGES)
+MEMORY_SIZE = 1 + 2 * _NUM_AVERAGES  # the clock at the last call, then totals and averages
 
 
 def observation_space() -> Box:
@@ -99,6 +122,7 @@ def observe(view, memory, out):
     _observe_rates(view, memory, out)
     if view.kv[KV_TOTAL] < UNLIMITED:
         out[15] = 1.0 - view.kv[KV_FREE] / view.kv[KV_TOTAL]
+        out[33] = view.kv[KV_CACHED] / view.kv[KV_TOTAL]
     latest = view.totals[LATEST_TOKENS]
     out[16] = 1e3 * view.last.duration
     out[17] = latest
@@ -108,6 +132,7 @@ def observe(view, memory, out):
     out[26] = params[1]
     out[27 + int(params[2])] = 1.0
     out[31] = params[3]
+    out[32] = params[4]
     for k in range(NUM_FEATURES):
         value = np.float64(out[k])
         if _SCALE[k] > 0.0:
@@ -178,24 +203,17 @@ def _observe_running(view, out):
 
 @compiled
 def _observe_rates(view, memory, out):
-    totals, elapsed = view.totals, view.clock - memory[_SINCE]
-    if elapsed > 0.0:
-        fast, slow = 1.0 - np.exp(-elapsed / FAST), 1.0 - np.exp(-elapsed / SLOW)
-        arrivals = (totals[TOTAL_ARRIVED] - memory[_ARRIVED]) / elapsed
-        prompts = (totals[TOTAL_PROMPT_TOKENS] - memory[_PROMPTS]) / elapsed
-        memory[_RATES] += fast * (arrivals - memory[_RATES])
-        memory[_RATES + 1] += slow * (arrivals - memory[_RATES + 1])
-        memory[_RATES + 2] += fast * (prompts - memory[_RATES + 2])
-        memory[_RATES + 3] += slow * (prompts - memory[_RATES + 3])
-        memory[_RATES + 4] += fast * ((totals[TOTAL_GENERATED] - memory[_GENERATED]) / elapsed - memory[_RATES + 4])
-        memory[_RATES + 5] += slow * ((totals[TOTAL_FINISHED] - memory[_FINISHED]) / elapsed - memory[_RATES + 5])
-        memory[_SINCE] = view.clock
-        memory[_ARRIVED] = totals[TOTAL_ARRIVED]
-        memory[_PROMPTS] = totals[TOTAL_PROMPT_TOKENS]
-        memory[_GENERATED] = totals[TOTAL_GENERATED]
-        memory[_FINISHED] = totals[TOTAL_FINISHED]
-    for k in range(6):
-        out[19 + k] = memory[_RATES + k]
+    elapsed = view.clock - memory[0]
+    fast, slow = 1.0 - np.exp(-elapsed / FAST), 1.0 - np.exp(-elapsed / SLOW)
+    for k in range(_NUM_AVERAGES):
+        before, average = 1 + k, 1 + _NUM_AVERAGES + k
+        if elapsed > 0.0:
+            total = view.totals[int(_AVERAGES[k, 0])]
+            share = fast if _AVERAGES[k, 1] == FAST else slow
+            memory[average] += share * ((total - memory[before]) / elapsed - memory[average])
+            memory[before] = total
+        out[int(_AVERAGES[k, 2])] = memory[average]
+    memory[0] = view.clock
 
 
 class Observer:

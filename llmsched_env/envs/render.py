@@ -2,8 +2,15 @@
 
 import numpy as np
 
-from llmsched_env.simulator.primitives import is_decoding
-from llmsched_env.simulator.state import DECODE_TOKENS, KV_FREE, KV_TOTAL, PREFILL_TOKENS, TOKEN_LIMIT, UNLIMITED, View
+from llmsched_env.envs.knobs import TOKEN_BUDGET
+from llmsched_env.simulator.state import (
+    KV_FREE,
+    KV_TOTAL,
+    LATEST_PREFILL,
+    LATEST_TOKENS,
+    UNLIMITED,
+    View,
+)
 
 HEIGHT, WIDTH = 120, 320
 BACKGROUND, WAITING, PREFILL, DECODE, FRAME = (
@@ -14,27 +21,27 @@ BACKGROUND, WAITING, PREFILL, DECODE, FRAME = (
 
 def as_text(view: View) -> str:
     """Clock, queue, running requests, KV use and the composition of the batch in one line."""
-    counts = view.batch.counts
     decoding = _decoding(view)
+    tokens, prefill = view.totals[LATEST_TOKENS], view.totals[LATEST_PREFILL]
     return (
         f"t={view.clock:9.3f} s  waiting={len(view.waiting):4d}  prefilling={len(view.running) - decoding:3d}  "
         f"decoding={decoding:4d}  kv={_kv_used(view):4.0%}  "
-        f"batch: {counts[PREFILL_TOKENS]} prefill + {counts[DECODE_TOKENS]} decode tokens"
+        f"batch: {prefill} prefill + {tokens - prefill} decode tokens"
     )
 
 
 def as_image(view: View) -> np.ndarray:
     """u8[120, 320, 3]: bars of waiting, prefilling and decoding requests (log scale), the batch, KV use."""
     image = np.tile(BACKGROUND, (HEIGHT, WIDTH, 1))
-    counts = view.batch.counts
     decoding = _decoding(view)
+    tokens, prefill = view.totals[LATEST_TOKENS], view.totals[LATEST_PREFILL]
     share = lambda n: np.log1p(n) / np.log1p(4096)  # noqa: E731
-    limit = max(1, min(counts[TOKEN_LIMIT], 16384))
+    limit = max(1.0, min(view.mem.params[TOKEN_BUDGET], 16384.0))
     rows = (
         ((share(len(view.waiting)), WAITING),),
         ((share(len(view.running) - decoding), PREFILL),),
         ((share(decoding), DECODE),),
-        ((counts[PREFILL_TOKENS] / limit, PREFILL), (counts[DECODE_TOKENS] / limit, DECODE)),
+        ((prefill / limit, PREFILL), ((tokens - prefill) / limit, DECODE)),
         ((_kv_used(view), FRAME),),
     )
     for place, parts in enumerate(rows):
@@ -48,7 +55,8 @@ def as_image(view: View) -> np.ndarray:
 
 
 def _decoding(view: View) -> int:
-    return sum(bool(is_decoding.py_func(view, i)) for i in view.running)
+    computed, prompt = view.req.computed[view.running], view.req.prefill_tokens[view.running]
+    return int(np.count_nonzero(computed >= prompt))
 
 
 def _kv_used(view: View) -> float:

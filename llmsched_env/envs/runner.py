@@ -75,7 +75,7 @@ class EpisodeRunner:
         """Take one step everywhere; results are in `obs`, `terms` and `ends`.
 
         Args:
-            actions: i8[num_envs, 4].
+            actions: i8[num_envs, knobs].
         """
         first, resume = 0, False
         while True:
@@ -104,17 +104,22 @@ class EpisodeRunner:
         return self.terms[:, self.reward_term].copy()
 
     def step_info(self) -> dict[str, np.ndarray]:
-        """Arrays of shape [num_envs]: the reward terms of the last step, clock (s) and requests in the system."""
+        """Arrays of shape [num_envs]: reward terms of the last step, clock (s), requests in the system, KV usage."""
         world = self.simulator.world
         return {
             "reward_latency": self.terms[:, 0].copy(),
             "reward_goodput": self.terms[:, 1].copy(),
             "time": world.time[:, s.CLOCK].copy(),
             "num_in_system": world.count[:, s.IN_SYSTEM].copy(),
+            "kv_usage": self._kv_usage(),
         }
 
+    def _kv_usage(self) -> np.ndarray:
+        kv = self.simulator.world.kv
+        return np.where(kv[:, s.KV_TOTAL] < s.UNLIMITED, 1.0 - kv[:, s.KV_FREE] / kv[:, s.KV_TOTAL], 0.0)
+
     def episode_info(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
-        """What the episodes of `envs` came to: requests arrived, finished, within SLO; mean number in system."""
+        """What the episodes of `envs` came to: requests arrived, finished, within SLO; mean number in system; KV."""
         world = self.simulator.world
         seconds = np.maximum(world.time[envs, s.CLOCK], np.finfo(float).tiny)
         return {
@@ -122,4 +127,7 @@ class EpisodeRunner:
             "episode_finished": world.totals[envs, s.TOTAL_FINISHED].copy(),
             "episode_good": world.time[envs, s.GOOD].astype(np.int64),
             "episode_mean_in_system": world.time[envs, s.AREA] / seconds,
+            "episode_preemptions": world.totals[envs, s.TOTAL_PREEMPTIONS].copy(),
+            "episode_recomputed_tokens": world.totals[envs, s.TOTAL_RECOMPUTED].copy(),
+            "episode_prefix_hit_tokens": world.totals[envs, s.TOTAL_PREFIX_HITS].copy(),
         }

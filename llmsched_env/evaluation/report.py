@@ -69,7 +69,6 @@ def write_report(
         "report.html.j2",
         title=title,
         lead=_lead(comparison),
-        columns=table.COLUMNS,
         blocks=table.blocks(comparison, reference),
         figures=_figures(comparison),
         facts=_facts(comparison, command),
@@ -131,7 +130,10 @@ def _facts(comparison: Comparison, command: str | None) -> list[tuple[str, str]]
         (
             "Limits of the engine",
             f"{engine.token_budget} tokens and {engine.max_num_seqs or 'any number of'} requests in a batch; KV cache "
-            + (f"of {engine.kv_blocks} blocks of {engine.block_size} tokens" if engine.kv_blocks else "unlimited"),
+            + (f"of {engine.kv_blocks} blocks of {engine.block_size} tokens" if engine.kv_blocks else "unlimited")
+            + (", prefixes reused" if engine.prefix_caching else "")
+            + (f", {engine.swap_blocks} blocks on the host" if engine.swap_blocks else "")
+            + ("; batches decided ahead" if engine.schedule_ahead else ""),
         ),
         ("First token", engine.first_token),
         ("Runs", "until drained" if comparison.horizon is None else f"stopped at {comparison.horizon:g} s"),

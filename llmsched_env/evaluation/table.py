@@ -16,6 +16,10 @@ from llmsched_env.evaluation.compare import Comparison
 from llmsched_env.metrics import paired_interval
 from llmsched_env.validation import check_choice
 
+_MEMORY_CAPTION = (
+    "means over seeds; tokens found in the prefix cache count as hits whenever their request is admitted, after a "
+    "preemption too"
+)
 _WIDTH = 134  # columns of numbers and the verdict; the longest name comes on top
 
 
@@ -41,6 +45,16 @@ COLUMNS = (
     Column("slo_attainment", "SLO met", "%", 100, True),
     Column("request_goodput", "Goodput", "1/s", 1, True),
 )
+MEMORY_COLUMNS = (
+    Column("mean_kv_usage", "KV in use, mean", "%", 100, True),
+    Column("max_kv_usage", "KV in use, most", "%", 100, True),
+    Column("preemption_rate", "Preemptions", "per request", 1, False),
+    Column("recomputed_tokens", "Lost to them", "tokens", 1, False),
+    Column("prefix_hit_rate", "Prefix hits", "% of prefill", 100, True),
+    Column("rejected", "Rejected", "requests", 1, False),
+    Column("abandoned", "Abandoned", "requests", 1, False),
+)
+"""Printed where memory is limited, reused or given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +79,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One scheduler: its numbers in the order of COLUMNS, and how stable it is ("" in rows of differences)."""
+    """One scheduler: its numbers in the order of the columns, and how stable it is ("" where that is not shown)."""
 
     scheduler: str
     numbers: tuple[Number, ...]
@@ -80,7 +94,8 @@ class Block:
     title: str
     caption: str
     rows: tuple[Row, ...]
-    is_difference: bool = False
+    columns: tuple[Column, ...] = COLUMNS
+    has_stability: bool = True
 
 
 def blocks(comparison: Comparison, reference: str | None = None) -> list[Block]:
@@ -97,13 +112,16 @@ def blocks(comparison: Comparison, reference: str | None = None) -> list[Block]:
         check_choice("reference", reference, comparison.schedulers)
     tables = []
     for workload, load, cells in comparison.blocks():
-        title = f"{workload}, load {load_text(load)}"
-        tables.append(Block(title, _caption(cells[0]), tuple(_absolute(cell) for cell in cells)))
+        title_of = f"{workload}, load {load_text(load)}"
+        tables.append(Block(title_of, _caption(cells[0]), tuple(_absolute(cell) for cell in cells)))
         if reference is not None and len(cells) > 1:
             base = next(cell for cell in cells if cell.scheduler == reference)
             differences = tuple(_difference(cell, base) for cell in cells if cell is not base)
-            title += f": difference to {reference}, on the same requests"
-            tables.append(Block(title, _difference_caption(base), differences, is_difference=True))
+            title = f"{title_of}: difference to {reference}, on the same requests"
+            tables.append(Block(title, _difference_caption(base), differences, has_stability=False))
+        if comparison.engine.kv_blocks is not None or comparison.engine.prefix_caching:
+            rows = tuple(Row(cell.scheduler, _numbers(cell, MEMORY_COLUMNS)) for cell in cells)
+            tables.append(Block(f"{title_of}: KV memory", _MEMORY_CAPTION, rows, MEMORY_COLUMNS, has_stability=False))
     return tables
 
 
@@ -130,15 +148,16 @@ def format_interval(value: float, half_width: float) -> tuple[str, str]:
     return _fixed(value, decimals), _fixed(half_width, decimals)
 
 
+def _numbers(cell: Cell, columns: tuple[Column, ...]) -> tuple[Number, ...]:
+    intervals = [(column.scale, *cell.interval(column.metric)) for column in columns]
+    return tuple(Number(*format_interval(scale * mean, scale * half_width)) for scale, mean, half_width in intervals)
+
+
 def _absolute(cell: Cell) -> Row:
-    numbers = []
-    for column in COLUMNS:
-        mean, half_width = cell.interval(column.metric)
-        numbers.append(Number(*format_interval(column.scale * mean, column.scale * half_width)))
     growth, width = format_interval(100 * cell.stability.slope, 100 * cell.stability.half_width)
     growth = f"{growth} ±{width} %" if width else growth
     stalls = f", {cell.stalls} of {len(cell.seeds)} stalled" if cell.stalls else ""
-    return Row(cell.scheduler, tuple(numbers), cell.stability.verdict, growth + stalls)
+    return Row(cell.scheduler, _numbers(cell, COLUMNS), cell.stability.verdict, growth + stalls)
 
 
 def _difference(cell: Cell, reference: Cell) -> Row:
@@ -170,13 +189,13 @@ def _rich_table(block: Block) -> Table:
     table = Table(title=block.title, caption=block.caption, title_style="bold")
     table.title_justify = table.caption_justify = "left"
     table.add_column("Scheduler", no_wrap=True)
-    for column in COLUMNS:
+    for column in block.columns:
         table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
-    if not block.is_difference:
+    if block.has_stability:
         table.add_column("Stable\nbacklog growth", no_wrap=True)
     for row in block.rows:
         numbers = [_stacked(f"{n.value}{n.mark}", n.half_width and f"±{n.half_width}") for n in row.numbers]
-        stability = [] if block.is_difference else [_stacked(row.stability, row.growth)]
+        stability = [_stacked(row.stability, row.growth)] if block.has_stability else []
         table.add_row(row.scheduler, *numbers, *stability)
     return table
 

@@ -8,8 +8,8 @@ with b tokens in the batch; S context tokens read by its decodes; Q query-key pa
 tokens after c earlier ones has p*(c + (p+1)/2)); C context tokens before its prefill chunks.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -54,6 +54,12 @@ class BatchTime:
         )
         time = np.where(tokens > 0, time, 0.0)
         return float(time) if time.ndim == 0 else time
+
+    def scaled(self, factor: float) -> Self:
+        """The law whose batches take `factor` times as long."""
+        check_number("factor", factor, above=0)
+        times = {f.name: getattr(self, f.name) * factor for f in fields(self) if f.name != "b0"}  # type: ignore[arg-type]
+        return replace(self, **times)  # type: ignore[type-var]
 
     def _check(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from llmsched_env.simulator.queues import (
     leave_queue,
     rejoin_queue,
     release,
+    work_tokens,
 )
 from llmsched_env.simulator.recording import describe_decision, describe_start, record_batch, record_gap
 from llmsched_env.simulator.state import (
@@ -144,7 +145,7 @@ def _commit_entries(world, g):
         world.batch_tokens[g, build],
         world.batch_kinds[g, build],
     )
-    n = world.batch_counts[g, build, NUM_SEQS]
+    n, hits = world.batch_counts[g, build, NUM_SEQS], world.batch_counts[g, build, PREFIX_HITS]
     if world.record_use[RECORD_LEVEL] >= 3:
         for k in range(n):
             world.batch_contexts[g, build, k] = req.computed[requests[k]]
@@ -152,7 +153,10 @@ def _commit_entries(world, g):
         prefixes, size = prefixes_of(world, g), world.kv[g, KV_BLOCK_SIZE]
         for k in range(n):
             i = requests[k]
-            publish(prefixes, i, req.computed[i] // size, (req.computed[i] + req.scheduled[i]) // size)
+            filled = req.computed[i] + req.scheduled[i]
+            if filled >= (req.published[i] + 1) * size:
+                publish(prefixes, i, req.published[i], filled // size)
+                req.published[i] = filled // size
     for k in range(n):
         i = requests[k]
         if i < 0:  # never; tells the compiler that indices need no wrap-around
@@ -166,6 +170,7 @@ def _commit_entries(world, g):
             kinds[k] = PROMPT_END if computed + scheduled == known and count[SEPARATE] == 0 else CHUNK
             if req.phase[i] == WAITING:
                 _enter(world.kv[g], count, world.running[g], req.phase, req.swapped, i)
+                world.hidden.prefix_hit[i] += computed if hits > 0 else 0
     if world.batch_counts[g, build, SWAPPED] > 0:
         for k in range(n):
             if req.phase[requests[k]] == WAITING:  # back from the host to decode
@@ -275,8 +280,9 @@ def finish_batch(world, g):
             record_gap(world, g, end, end - req.last_token_time[i])
         req.last_token_time[i] = end
         if req.generated[i] == hidden.output_tokens[i]:
-            if req.phase[i] == WAITING:
+            if req.phase[i] == WAITING:  # preempted with its last token under way: nothing is computed again
                 waited = True
+                count[BACKLOG] -= work_tokens(world, g, i) - req.computed[i]
             else:
                 ran = True
             _depart(world, g, i)

@@ -87,6 +87,7 @@ def bring_in(view, i):
         if blocks > 0:
             hold_prefix(view.prefixes, i, blocks)
             req.kv_blocks[i] = blocks
+            req.published[i] = blocks
             req.computed[i] = blocks * view.kv[KV_BLOCK_SIZE]
             counts[PREFIX_HITS] += req.computed[i]
     elif req.swapped[i] > 0:
@@ -120,12 +121,10 @@ def trim_blocks(view, i):
 def free_blocks(req, prefixes, i):
     """Request `i` returns all its blocks; full ones stay in the prefix cache."""
     kv = prefixes.kv
-    if kv[KV_CACHING] == 1:
-        shared = req.computed[i] // kv[KV_BLOCK_SIZE]
-        kv[KV_FREE] += req.kv_blocks[i] - shared  # nobody can reuse these: they are taken first
-        drop_prefix(prefixes, i, shared)
-    else:
-        kv[KV_FREE] += req.kv_blocks[i]
+    kv[KV_FREE] += req.kv_blocks[i] - req.published[i]  # nobody can reuse these: they are taken first
+    if req.published[i] > 0:
+        drop_prefix(prefixes, i, req.published[i])
+        req.published[i] = 0
     req.kv_blocks[i] = 0
     req.reserved[i] = 0
 

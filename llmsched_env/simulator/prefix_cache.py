@@ -111,12 +111,12 @@ def publish(prefixes, i, first, end):
     while high > first:
         low = max(first, _own_from(prefixes, owner, high))
         for place in range(high - 1, low - 1, -1):
-            e = _find(prefixes, owner, place)
-            if e > 0:
-                _hold(prefixes, e)
+            at = _slot_of(prefixes, owner, place)
+            if prefixes.slots[at] > 0:
+                _hold(prefixes, prefixes.slots[at])
                 prefixes.kv[KV_FREE] += 1
             else:
-                _insert(prefixes, owner, place)
+                prefixes.slots[at] = _new_entry(prefixes.entries, owner, place)
         high = low
         owner = prefixes.parent[owner]
 
@@ -131,7 +131,7 @@ def allocate(prefixes, n):
             prefixes.kv[KV_CACHED] -= 1
 
 
-@compiled
+@compiled(inline=True)
 def _own_from(prefixes, owner, high):
     """The first block below `high` whose tokens stand in no ancestor of `owner`."""
     if prefixes.parent[owner] < 0:
@@ -144,17 +144,20 @@ def _first_slot(slots, owner, place):
     return (owner * 982451653 + place * 7919) & (len(slots) - 1)
 
 
-@compiled
-def _find(prefixes, owner, place):
-    """The entry of a block, 0 if it is not cached."""
+@compiled(inline=True)
+def _slot_of(prefixes, owner, place):
+    """Where a block is filed in the hash table, or else would be."""
     slots, entries = prefixes.slots, prefixes.entries
     at = _first_slot(slots, owner, place)
-    while slots[at] > 0:
-        e = slots[at]
-        if entries[e, OWNER] == owner and entries[e, PLACE] == place:
-            return e
+    while slots[at] > 0 and not (entries[slots[at], OWNER] == owner and entries[slots[at], PLACE] == place):
         at = (at + 1) & (len(slots) - 1)
-    return 0
+    return at
+
+
+@compiled(inline=True)
+def _find(prefixes, owner, place):
+    """The entry of a block, 0 if it is not cached."""
+    return prefixes.slots[_slot_of(prefixes, owner, place)]
 
 
 @compiled
@@ -163,7 +166,7 @@ def _cached(prefixes, owner, place, least_refs):
     return e > 0 and prefixes.entries[e, REFS] >= least_refs
 
 
-@compiled
+@compiled(inline=True)
 def _hold(prefixes, e):
     entries = prefixes.entries
     if entries[e, REFS] == 0:
@@ -173,15 +176,15 @@ def _hold(prefixes, e):
     entries[e, REFS] += 1
 
 
-@compiled
-def _insert(prefixes, owner, place):
-    slots, entries = prefixes.slots, prefixes.entries
+@compiled(inline=True)
+def _new_entry(entries, owner, place):
+    """An entry for a block that one request holds; the caller files it."""
     e = entries[0, OWNER]
     entries[0, OWNER] = entries[e, NEWER]
     entries[e, OWNER] = owner
     entries[e, PLACE] = place
     entries[e, REFS] = 1
-    _file(slots, entries, e)
+    return e
 
 
 @compiled
@@ -206,7 +209,7 @@ def _forget_oldest(prefixes):
     entries[0, OWNER] = e
 
 
-@compiled
+@compiled(inline=True)
 def _close_hole(slots, entries, hole):
     """Empty slot `hole` and move up what was displaced by it (Knuth, TAOCP 3, 6.4, Algorithm R)."""
     mask = len(slots) - 1

@@ -257,25 +257,25 @@ def reserve(view, i, tokens):
 
 @compiled(inline=True)
 def watermark_blocks(view, share):
-    """KV blocks that are kept free when requests are admitted, as a share of all."""
-    return int(share * view.kv[KV_TOTAL])
+    """KV blocks that are kept free when a request is admitted, as a share of all; none for the first to run."""
+    return int(share * view.kv[KV_TOTAL]) if len(view.running) + view.batch.counts[ADMITTED] > 0 else 0
 
 
 @compiled(inline=True)
-def memory_to_start(view, i, spare):
-    """Whether waiting request `i` may start: KV blocks for all it has to prefill, and `spare` beyond.
+def memory_to_start(view, i, watermark):
+    """Whether waiting request `i` may start: KV blocks for all it has to prefill, and the watermark (share) beyond.
 
     Never in a batch that preempts: it would take what the preempted one needs to come back.
     """
     if view.batch.counts[PREEMPTIONS] > 0:
         return False
-    return blocks_missing(view, i, usable(view, i)) + spare <= view.kv[KV_FREE]
+    return blocks_missing(view, i, usable(view, i)) + watermark_blocks(view, watermark) <= view.kv[KV_FREE]
 
 
 @compiled(inline=True)
 def memory_for_prompt(view, i):
     """`memory_to_start` without a watermark."""
-    return memory_to_start(view, i, 0)
+    return memory_to_start(view, i, 0.0)
 
 
 @compiled
@@ -289,7 +289,7 @@ def decodes(view, order):
     """One token for each decoding request of `order` while there is room; lack of KV preempts the latest admitted."""
     k = 0
     while k < len(order) and tokens_left(view) > 0 and seats_left(view) > 0:
-        k = _decode_run(view, order, k)
+        k = decode_run(view, order, k, False)
         if k < len(order) and tokens_left(view) > 0 and seats_left(view) > 0:
             i = order[k]
             if take(view, i, 1) == 0 and make_room(view, i, 1):
@@ -298,11 +298,11 @@ def decodes(view, order):
 
 
 @compiled(inline=True)
-def _decode_run(view, order, k):
+def decode_run(view, order, k, decodes_only):
     """`take` one token for each decoding request from order[k] on, up to the first that needs a new KV block.
 
     What `take` checks and counts by request is done here once for the run: this is where most of the time is spent.
-    Returns where it stopped.
+    Requests with prefill left are passed over, or with `decodes_only` end the run. Returns where it stopped.
     """
     req, batch = view.req, view.batch
     first = batch.counts[NUM_SEQS]
@@ -310,6 +310,8 @@ def _decode_run(view, order, k):
     last, context, block_size = first, 0, view.kv[KV_BLOCK_SIZE]
     while k < len(order) and last < room:
         i = order[k]
+        if decodes_only and req.computed[i] < req.prefill_tokens[i] and req.phase[i] == RUNNING:
+            break
         if i >= 0 and is_decoding(view, i) and req.scheduled[i] == 0:
             if req.computed[i] >= req.kv_blocks[i] * block_size:
                 break
@@ -331,16 +333,16 @@ def chunk(view, i, limit):
 
     A waiting request that was swapped out while it decoded comes back with a decode token.
     """
-    return chunk_above(view, i, limit, 0)
+    return chunk_above(view, i, limit, 0.0)
 
 
 @compiled(inline=True)
-def chunk_above(view, i, limit, spare):
-    """As `chunk`, where a waiting request must leave `spare` KV blocks free."""
+def chunk_above(view, i, limit, watermark):
+    """As `chunk`, where a waiting request must leave the share `watermark` of all KV blocks free."""
     n = min(_chunk_wanted(view, i), limit, tokens_left(view))
     if n <= 0 or (view.req.scheduled[i] == 0 and seats_left(view) <= 0):
         return 0
-    if view.req.phase[i] == WAITING and not memory_to_start(view, i, spare):
+    if view.req.phase[i] == WAITING and not memory_to_start(view, i, watermark):
         return 0
     if view.req.phase[i] == RUNNING and blocks_missing(view, i, n) > view.kv[KV_FREE] and not make_room(view, i, n):
         return 0
@@ -350,15 +352,15 @@ def chunk_above(view, i, limit, spare):
 @compiled(inline=True)
 def chunks(view, order, limit):
     """Prefill the prompts of `order` one after another, each by up to `limit` tokens, until one finds no room."""
-    chunks_above(view, order, limit, 0)
+    chunks_above(view, order, limit, 0.0)
 
 
 @compiled
-def chunks_above(view, order, limit, spare):
-    """As `chunks`, where waiting requests must leave `spare` KV blocks free."""
+def chunks_above(view, order, limit, watermark):
+    """As `chunks`, where waiting requests must leave the share `watermark` of all KV blocks free."""
     for k in range(len(order)):
         wanted = _chunk_wanted(view, order[k])
-        if wanted > 0 and chunk_above(view, order[k], limit, spare) == 0:
+        if wanted > 0 and chunk_above(view, order[k], limit, watermark) == 0:
             break
 
 

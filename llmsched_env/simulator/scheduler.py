@@ -65,6 +65,7 @@ class Scheduler:
         work_conserving: (8)-(9) of arXiv 2504.07347: the batch takes all demand or fills the budget.
         mixes_phases: whether prefill and decode tokens share a batch.
         chunks_prefill: whether a prompt may be split over batches.
+        reserves_kv: whether requests keep KV blocks beyond their tokens (`reserve`).
         reference: where the rule comes from.
         values: values bound to parameters; the others have their defaults.
         controller: sets the parameters while the scheduler runs, if there is one.
@@ -81,6 +82,7 @@ class Scheduler:
     work_conserving: bool = False
     mixes_phases: bool = False
     chunks_prefill: bool = False
+    reserves_kv: bool = False
     reference: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
     controller: Controller | None = None

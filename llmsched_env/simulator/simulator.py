@@ -311,7 +311,7 @@ class Simulator:
             n = world.batch_counts[g, k, s.NUM_SEQS]
             requests = world.batch_requests[g, k, :n]
             place = np.searchsorted(arrived, requests - g * self.capacity)
-            lost = (world.req.phase[requests] == s.WAITING) & (world.req.swapped[requests] == 0)
+            lost = world.req.computed[requests] == 0  # to a preemption after the decision
             rows["computed"][place] -= np.where(lost, 0, world.batch_tokens[g, k, :n])
             rows["recomputed"][place] -= np.where(lost, world.batch_tokens[g, k, :n], 0)
 

@@ -164,6 +164,7 @@ class Requests(NamedTuple):
     parent: np.ndarray  # earlier request whose tokens its prompt begins with; -1: none
     shared_tokens: np.ndarray  # how many leading tokens of the prompt those are
     kv_blocks: np.ndarray  # blocks it holds
+    published: np.ndarray  # of these, full ones that the prefix cache knows
     reserved: np.ndarray  # blocks it keeps whether or not it has tokens for them
     swapped: np.ndarray  # blocks it holds on the host
     in_flight: np.ndarray  # output tokens being computed; 0 but with schedule_ahead

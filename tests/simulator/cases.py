@@ -1,10 +1,12 @@
 """Small random workloads on small engines: ties, limits and coincidences enough to reach every branch."""
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 from hypothesis import strategies as st
 
 import llmsched_env as ls
@@ -66,13 +68,48 @@ def small_case(integer: Callable[[int, int], int], limited: bool = True) -> Case
     return Case(workload, engine, integer(1, 28))
 
 
+def memory_case(integer: Callable[[int, int], int]) -> Case:
+    """A `small_case` with little memory, and perhaps shared prefixes and caching, swapping, timeouts, batches ahead."""
+    case = small_case(integer, limited=False)
+    table = case.workload.sample(0)
+    n, total = len(table), table.prompt_tokens + table.output_tokens
+    parent = np.array([integer(-1, k - 1) if k else -1 for k in range(n)])
+    most = np.where(parent < 0, 0, np.minimum(table.prompt_tokens, total[parent]))
+    caching = integer(0, 1) == 1
+    engine = dataclasses.replace(
+        case.engine,
+        max_num_seqs=integer(1, 5) if integer(0, 1) else None,
+        kv_blocks=integer(3, 16),
+        schedule_ahead=integer(0, 1),
+        prefix_caching=caching,
+        swap_blocks=0 if caching else integer(0, 1) * integer(1, 12),
+        swap_block_time=2.0**-6,
+    )
+    timeout = np.array([2.0**-3 * integer(1, 60) for _ in range(n)]) if integer(0, 1) else np.full(n, math.inf)
+    table = dataclasses.replace(
+        table, parent=parent, shared_tokens=np.array([integer(0, int(m)) for m in most]), timeout=timeout
+    )
+    return case._replace(workload=ls.Workload.from_table(table, "memory case"), engine=engine)
+
+
 @st.composite
 def small_cases(draw: st.DrawFn, limited: bool = True) -> Case:
     return small_case(lambda low, high: draw(st.integers(low, high)), limited)
 
 
+@st.composite
+def memory_cases(draw: st.DrawFn) -> Case:
+    return memory_case(lambda low, high: draw(st.integers(low, high)))
+
+
+def modest(scheduler: ls.Scheduler, tokens: int = 8) -> ls.Scheduler:
+    """The scheduler expecting outputs of at most `tokens`, where it reserves memory for them."""
+    return scheduler(**{name: tokens for name in ("max_output_tokens", "max_new_tokens") if name in scheduler.params})
+
+
 def bound(scheduler: ls.Scheduler, case: Case) -> ls.Scheduler:
-    """The scheduler with the case's token budget, if it has one."""
+    """The scheduler with the case's token budget, if it has one, expecting outputs as short as the case's."""
+    scheduler = modest(scheduler)
     return scheduler(token_budget=case.budget) if "token_budget" in scheduler.params else scheduler
 
 
