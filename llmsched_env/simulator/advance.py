@@ -15,8 +15,10 @@ from llmsched_env.simulator.state import (
     DECIDE,
     DECIDED,
     IN_SYSTEM,
+    INCLUSIVE,
     N_ARRIVED,
     N_FINISHED,
+    NEXT_EVENT,
     PENDING,
     PHASE,
     PREEMPTIONS,
@@ -41,6 +43,8 @@ def advance(world, schedulers, g, until):
     A batch that ends by `until` is applied, an arrival by `until` is let in, and no batch starts at or after `until`.
     Calling again goes on where it stopped. Batches are not preempted: arrivals wait for the batch boundary
     (arXiv 2504.07347, section 3), and an arrival at a batch's start time is in it.
+
+    (In a network a batch may also start at `until` itself, once all that happens then has happened.)
 
     With `schedule_ahead` two batches are under way: as one ends, the next starts, and the one after that is decided.
     """
@@ -71,7 +75,7 @@ def advance(world, schedulers, g, until):
                 return HORIZON
             clock_to(world, g, event)
             continue
-        if time[CLOCK] >= until:
+        if time[CLOCK] >= until and (count[INCLUSIVE] == 0 or time[CLOCK] > until):
             return HORIZON
         if count[DECIDE] == 1 and count[DECIDED] == 0:
             return BOUNDARY
@@ -99,6 +103,7 @@ def advance(world, schedulers, g, until):
         if np.isnan(time[STALLED_SINCE]):
             time[STALLED_SINCE] = time[CLOCK]
         wake = min(wake, next_event(world, g))
+        time[NEXT_EVENT] = wake
         if wake > until:
             clock_to(world, g, until)
             return STALLED if wake == np.inf else HORIZON

@@ -51,6 +51,7 @@ from llmsched_env.simulator.state import (
     MAX_TOKENS,
     N_LAST,
     N_RUNNING,
+    NETWORKED,
     NUM_SEQS,
     PARAM_ACTIVE,
     PARAM_SEQS,
@@ -70,6 +71,7 @@ from llmsched_env.simulator.state import (
     SEPARATE,
     SEQ_LIMIT,
     SWAPPED,
+    TASK_SERVED,
     TOKEN_LIMIT,
     TOKENS,
     TOTAL_FINISHED,
@@ -180,7 +182,7 @@ def _commit_entries(world, g):
             i = requests[k]
             if kinds[k] != CHUNK:
                 req.in_flight[i] += 1
-                if req.generated[i] + req.in_flight[i] >= world.hidden.output_tokens[i]:
+                if req.generated[i] + req.in_flight[i] >= world.hidden.leave_after[i]:
                     req.phase[i] = LAST_TOKEN
 
 
@@ -279,7 +281,7 @@ def finish_batch(world, g):
         elif recording:
             record_gap(world, g, end, end - req.last_token_time[i])
         req.last_token_time[i] = end
-        if req.generated[i] == hidden.output_tokens[i]:
+        if req.generated[i] == hidden.leave_after[i]:
             if req.phase[i] == WAITING:  # preempted with its last token under way: nothing is computed again
                 waited = True
                 count[BACKLOG] -= work_tokens(world, g, i) - req.computed[i]
@@ -289,6 +291,9 @@ def finish_batch(world, g):
         tokens += 1
     world.totals[g, TOTAL_GENERATED] += tokens
     count[BACKLOG] -= world.batch_counts[g, run, TOKENS]
+    if count[NETWORKED] == 1:
+        for k in range(n):
+            world.tasks[req.task[requests[k]], TASK_SERVED] += world.batch_tokens[g, run, k]
     if ran:
         close_gaps_in_running(count, world.running[g], req.phase)
     if waited:
@@ -313,6 +318,10 @@ def _token_arrives(req, i, kind):
 @compiled(inline=True)
 def _depart(world, g, i):
     req, end = world.req, world.time[g, CLOCK]
+    if req.generated[i] < world.hidden.output_tokens[i]:  # it goes on at another engine
+        world.count[g, BACKLOG] -= work_tokens(world, g, i) - req.computed[i]
+        release(world, g, i, ACTIVE)
+        return
     world.hidden.finish[i] = end
     release(world, g, i, FINISHED)
     world.totals[g, TOTAL_FINISHED] += 1

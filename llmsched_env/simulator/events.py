@@ -10,6 +10,7 @@ from llmsched_env.simulator.heap import pop, push
 from llmsched_env.simulator.queues import close_gaps_in_running, join_queue, leave_queue, release, work_tokens
 from llmsched_env.simulator.state import (
     ABANDONED,
+    ABSENT,
     ACTIVE,
     AREA,
     BACKLOG,
@@ -17,9 +18,12 @@ from llmsched_env.simulator.state import (
     GAVE_UP,
     IN_SYSTEM,
     KV_BLOCK_SIZE,
+    KV_SWAP_FREE,
     KV_TOTAL,
     N_ARRIVED,
+    N_DEPARTED,
     N_EVENTS,
+    NETWORKED,
     SEPARATE,
     STATUS_REJECTED,
     TOTAL_ARRIVED,
@@ -62,7 +66,7 @@ def _events_until(world, g, time):
         count[N_EVENTS] -= 1
         now[AREA] += count[IN_SYSTEM] * (at - now[CLOCK])
         now[CLOCK] = at
-        if np.isnan(world.req.arrival[i]):
+        if world.req.phase[i] == ABSENT:
             _arrive(world, g, i)
         else:
             _give_up(world, g, i)
@@ -72,22 +76,28 @@ def _events_until(world, g, time):
 def _arrive(world, g, i):
     req, hidden, count = world.req, world.hidden, world.count[g]
     clock = world.time[g, CLOCK]
-    req.arrival[i] = clock
+    if np.isnan(req.arrival[i]):
+        req.arrival[i] = clock
+    hidden.engine[i] = g
     world.totals[g, TOTAL_ARRIVED] += 1
     world.totals[g, TOTAL_PROMPT_TOKENS] += req.prompt_tokens[i]
     most_kv = req.prompt_tokens[i] + hidden.output_tokens[i] - 1 + count[SEPARATE]
     if most_kv > world.kv[g, KV_TOTAL] * world.kv[g, KV_BLOCK_SIZE]:  # could never finish on this engine
         hidden.status[i] = STATUS_REJECTED
         hidden.left[i] = clock
+        if count[NETWORKED] == 1:
+            world.departed[g, count[N_DEPARTED]] = i
+            count[N_DEPARTED] += 1
         return
     req.phase[i] = WAITING
+    world.kv[g, KV_SWAP_FREE] -= req.swapped[i]  # KV that came along from another engine takes room on this host
     count[IN_SYSTEM] += 1
-    count[BACKLOG] += work_tokens(world, g, i)
+    count[BACKLOG] += work_tokens(world, g, i) - req.computed[i]
     world.arrived[g, count[N_ARRIVED]] = i
     count[N_ARRIVED] += 1
     join_queue(count, world.waiting[g], i)
     if hidden.timeout[i] < np.inf:
-        hidden.ready[i] = clock + hidden.timeout[i]
+        hidden.ready[i] = max(clock, req.arrival[i] + hidden.timeout[i])
         push(world.events[g], count[N_EVENTS], i, hidden.ready)
         count[N_EVENTS] += 1
 

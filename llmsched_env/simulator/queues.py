@@ -4,15 +4,18 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import free_blocks
 from llmsched_env.simulator.state import (
     ABSENT,
+    ACTIVE,
     ADMITTED,
     BACKLOG,
     CLOCK,
     IN_SYSTEM,
     KV_SWAP_FREE,
     LAST_TOKEN,
+    N_DEPARTED,
     N_FINISHED,
     N_RUNNING,
     N_WAITING,
+    NETWORKED,
     REJECTED,
     REJECTIONS,
     RUNNING,
@@ -32,13 +35,20 @@ def work_tokens(world, g, i):
 
 @compiled(inline=True)
 def release(world, g, i, status):
-    """Request `i` leaves the system for good and holds nothing any more; the caller takes it from its list."""
+    """Request `i` leaves engine `g` and holds nothing any more; the caller takes it from its list.
+
+    With status ACTIVE it goes on at another engine.
+    """
     world.req.phase[i] = ABSENT
     world.kv[g, KV_SWAP_FREE] += world.req.swapped[i]
     world.req.swapped[i] = 0
     free_blocks(world.req, prefixes_of(world, g), i)
     world.hidden.status[i] = status
-    world.hidden.left[i] = world.time[g, CLOCK]
+    if status != ACTIVE:
+        world.hidden.left[i] = world.time[g, CLOCK]
+    if world.count[g, NETWORKED] == 1:
+        world.departed[g, world.count[g, N_DEPARTED]] = i
+        world.count[g, N_DEPARTED] += 1
     world.finished[g, world.count[g, N_FINISHED]] = i
     world.count[g, N_FINISHED] += 1
     world.count[g, IN_SYSTEM] -= 1

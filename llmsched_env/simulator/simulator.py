@@ -121,7 +121,7 @@ class Simulator:
         req.parent[rows] = np.where(table.parent < 0, -1, table.parent + first)
         req.known_output[rows] = self._known_output(table)
         hidden.ready[rows] = table.arrival
-        hidden.output_tokens[rows] = table.output_tokens
+        hidden.output_tokens[rows] = hidden.leave_after[rows] = table.output_tokens
         self._reset_engine(g, seed)
         if self.engine.prefix_caching:
             self._call(empty_cache, (_I1, _I2), world.cache_slots[g], world.cache_entries[g])

@@ -69,6 +69,21 @@ ACTIVE, FINISHED, STATUS_REJECTED, ABANDONED = range(4)
     ENTRY_FIELDS,
 ) = range(6)
 
+# `View.tasks`: columns by task, a graph of calls.
+(
+    TASK_ARRIVAL,  # s
+    TASK_SERVED,  # tokens computed for its calls so far
+    TASK_LONGEST,  # tokens of the calls on its longest path that has finished
+    TASK_COST,  # known KV token-time of all its calls: sum of s o + o^2/2
+    TASK_TAG,  # virtual time at which it would finish if all tasks shared the memory; inf before it arrives
+    TASK_CALLS_LEFT,  # calls that have not finished
+    TASK_FIELDS,
+) = range(7)
+
+# `View.classes`: columns by class of calls, over all engines of a network. From CLASS_ONWARD on: the mean number of calls
+# of each class that the end of one call of this class releases.
+CLASS_PRESENT, CLASS_WORK, CLASS_ONWARD = range(3)  # calls at an engine now; tokens of a call, mean
+
 # `View.totals`: running totals that an engine can count itself, and the batch that started last.
 (
     TOTAL_ARRIVED,
@@ -116,8 +131,11 @@ ACTIVE, FINISHED, STATUS_REJECTED, ABANDONED = range(4)
     PARAM_SEQS,
     PARAM_ACTIVE,
     GAVE_UP,  # 1: a client has hung up, so batches may hold requests that have left
+    INCLUSIVE,  # 1: batches may start at the very time that `advance` runs to
+    NETWORKED,  # 1: one of a network of engines over shared requests
+    N_DEPARTED,  # requests that have left this engine and that the network has not seen off yet
     COUNTS,
-) = range(31)
+) = range(34)
 BOUNDARY_PHASE, BUSY_PHASE = range(2)
 
 # `World.time`: floats of an engine.
@@ -129,8 +147,9 @@ BOUNDARY_PHASE, BUSY_PHASE = range(2)
     STALLED_SINCE,  # s, nan while batches run
     GOOD,  # requests finished within their SLO
     LAST_DURATION,  # s, of the batch that ended last
+    NEXT_EVENT,  # s, when this engine does something next by itself; inf: never
     TIMES,
-) = range(8)
+) = range(9)
 
 # `World.record_use`: rows written; and the level of recording.
 USED_BATCHES, USED_ENTRIES, USED_GAPS, RECORD_LEVEL, RECORD_USES = range(5)
@@ -160,6 +179,9 @@ class Requests(NamedTuple):
     tpot_slo: np.ndarray
     priority: np.ndarray  # smaller is more urgent, as in vLLM
     session: np.ndarray
+    task: np.ndarray  # to which the call belongs
+    hop: np.ndarray  # calls before it on the longest path of its task
+    path_left: np.ndarray  # known tokens of work on the longest path from here to the end of its task, itself included
     preemptions: np.ndarray
     parent: np.ndarray  # earlier request whose tokens its prompt begins with; -1: none
     shared_tokens: np.ndarray  # how many leading tokens of the prompt those are
@@ -177,6 +199,8 @@ class Hidden(NamedTuple):
     ready: np.ndarray  # s, when it will arrive, or else its client gives up
     timeout: np.ndarray  # s after arrival at which its client gives up
     output_tokens: np.ndarray  # the true length
+    leave_after: np.ndarray  # output tokens after which it leaves its engine: all, or fewer if it goes on elsewhere
+    engine: np.ndarray  # where it is or was last; -1 before it is routed
     first_scheduled: np.ndarray  # s
     finish: np.ndarray  # s
     left: np.ndarray  # s, when it left the system, finished or not
@@ -237,20 +261,26 @@ class View(NamedTuple):
     batch: Batch
     kv: np.ndarray
     prefixes: Prefixes
+    tasks: np.ndarray  # f8[tasks, TASK_FIELDS]
+    classes: np.ndarray  # f8[classes, CLASS_ONWARD + classes]
+    engine: int  # its number
     totals: np.ndarray
     clock: float  # s
     mem: Memory
 
 
 class World(NamedTuple):
-    """G engines and their requests. Shapes: [G, ...] by engine, [n] by request; `cap` = most requests of one engine."""
+    """G engines and their requests. Shapes: [G, ...] by engine, [n] by request; `cap` = most requests at one engine."""
 
     req: Requests
     hidden: Hidden
+    tasks: np.ndarray  # f8[tasks, TASK_FIELDS]
+    classes: np.ndarray  # f8[classes, CLASS_ONWARD + classes]
     waiting: np.ndarray  # i8[G, cap]
     running: np.ndarray
     arrived: np.ndarray
     finished: np.ndarray
+    departed: np.ndarray  # i8[G, cap]: see N_DEPARTED
     batch_requests: np.ndarray  # i8[G, 3, cap]: the batches under construction, running, and before
     batch_tokens: np.ndarray
     batch_kinds: np.ndarray  # CHUNK, PROMPT_END or DECODE
@@ -279,9 +309,9 @@ class World(NamedTuple):
 
 def new_requests(n: int) -> tuple[Requests, Hidden]:
     """Blank columns for `n` requests."""
-    floats = {"arrival", "known_output", "first_token", "last_token_time", "ttft_slo", "tpot_slo"}
+    floats = {"arrival", "known_output", "first_token", "last_token_time", "ttft_slo", "tpot_slo", "path_left"}
     visible = Requests(**{f: np.zeros(n, np.float64 if f in floats else np.int64) for f in Requests._fields})
-    integers = {"output_tokens", "recomputed", "prefix_hit", "status"}
+    integers = {"output_tokens", "leave_after", "engine", "recomputed", "prefix_hit", "status"}
     hidden = Hidden(**{f: np.zeros(n, np.int64 if f in integers else np.float64) for f in Hidden._fields})
     return visible, hidden
 
@@ -297,24 +327,44 @@ def new_world(
     heap: bool = False,
     cached_blocks: int = 0,
     record: str = "off",
+    requests: int | None = None,
+    tasks: int = 1,
+    classes: int = 1,
 ) -> World:
     """A world of `engines` idle engines with room for `capacity` requests each.
 
-    `cached_blocks`: most blocks that each prefix cache may hold, 0 without prefix caching.
+    Args:
+        engines: how many.
+        capacity: most requests at one engine.
+        num_params: parameters of the scheduler.
+        request_columns: memory it keeps by request,
+        client_columns: by client,
+        clients: of whom there are so many,
+        engine_columns: and by engine.
+        heap: whether it has a heap of requests.
+        cached_blocks: most blocks that each prefix cache may hold, 0 without prefix caching.
+        record: level of recording.
+        requests: rows of the table of requests; None: `capacity` for each engine, which then has a block of its own.
+        tasks: rows of the table of tasks.
+        classes: of calls.
     """
     ints = lambda *shape: np.zeros(shape, np.int64)  # noqa: E731
     floats = lambda *shape: np.zeros(shape, np.float64)  # noqa: E731
-    visible, hidden = new_requests(engines * capacity)
+    rows = engines * capacity if requests is None else requests
+    visible, hidden = new_requests(rows)
     level = RECORD_LEVELS[record]
     record_use = ints(RECORD_USES)
     record_use[RECORD_LEVEL] = level
     return World(
         req=visible,
         hidden=hidden,
+        tasks=floats(tasks, TASK_FIELDS),
+        classes=floats(classes, CLASS_ONWARD + classes),
         waiting=ints(engines, capacity),
         running=ints(engines, capacity),
         arrived=ints(engines, capacity),
         finished=ints(engines, capacity),
+        departed=ints(engines, capacity if requests is not None else 0),
         batch_requests=ints(engines, 3, capacity),
         batch_tokens=ints(engines, 3, capacity),
         batch_kinds=ints(engines, 3, capacity),
@@ -330,7 +380,7 @@ def new_world(
         law=floats(engines, LAW_SIZE),
         batch_row=floats(engines, 3, BATCH_COLUMNS),
         params=floats(engines, num_params),
-        request_memory=floats(engines * capacity, request_columns),
+        request_memory=floats(rows, request_columns),
         client_memory=floats(engines, clients, client_columns),
         engine_memory=floats(engines, engine_columns),
         heap=ints(engines, capacity if heap else 0),
@@ -370,6 +420,9 @@ def view_of(world, g):
         Batch(world.batch_requests[g, build], world.batch_tokens[g, build], world.batch_counts[g, build]),
         world.kv[g],
         prefixes_of(world, g),
+        world.tasks,
+        world.classes,
+        g,
         world.totals[g],
         world.time[g, CLOCK],
         Memory(

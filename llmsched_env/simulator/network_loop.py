@@ -1,0 +1,265 @@
+"""The one loop that runs a network of engines, in order of events.
+
+At one moment, first all batches that end then are applied and all calls that become ready then are routed; only then
+do batches start. So an arrival at the start of a batch is in it, wherever it comes from.
+"""
+
+import numpy as np
+
+from llmsched_env.simulator.advance import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED, advance
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.events import next_event
+from llmsched_env.simulator.heap import pop, push
+from llmsched_env.simulator.network_state import (
+    ASK,
+    AT_ENGINE,
+    BINDING,
+    CHOICE,
+    DECODE_ONLY,
+    N_CALLS,
+    OUT_CALLS,
+    OUT_KNOWN,
+    OUT_PROMPT,
+    PREFILL_ONLY,
+    TRANSFER_CALL,
+    TRANSFER_TOKEN,
+    Fleet,
+)
+from llmsched_env.simulator.state import (
+    ACTIVE,
+    BATCH_END,
+    BUSY_PHASE,
+    CLASS_PRESENT,
+    FINISHED,
+    IN_SYSTEM,
+    INCLUSIVE,
+    KV_BLOCK_SIZE,
+    N_ARRIVED,
+    N_DEPARTED,
+    N_EVENTS,
+    N_FINISHED,
+    NEXT_EVENT,
+    PHASE,
+    TASK_CALLS_LEFT,
+    TASK_LONGEST,
+)
+
+LISTS_FULL = 6  # the lists of an engine must grow before the next call arrives
+ROUTE = 7  # a routing decision is due
+_GO_ON = -1
+
+
+@compiled
+def advance_network(world, network, schedulers, route, until):
+    """Run all engines until `until` (s) or until something is due; returns why it stopped.
+
+    With HORIZON, all that happens up to `until` has happened, and no batch has started at it. Calling again goes on
+    where it stopped; `network.size[AT_ENGINE]` is the engine at which a decision is due or whose scheduler is to blame.
+    """
+    while True:
+        now = _next_time(world, network)
+        if now > until or now == np.inf:
+            if until < np.inf:
+                _rest_until(world, network, schedulers, until)
+                return HORIZON
+            return STALLED if _anybody(world) else DRAINED
+        network.time[0] = now
+        reason = _let_calls_in(world, network, route, now)
+        if reason != _GO_ON:
+            return reason
+        _finish_batches(world, network, schedulers, now)
+        reason = _let_calls_in(world, network, route, now)  # those that the ends of others released
+        if reason != _GO_ON:
+            return reason
+        if now >= until:
+            return HORIZON
+        reason = _start_batches(world, network, schedulers, now)
+        if reason != _GO_ON:
+            return reason
+
+
+@compiled
+def _next_time(world, network):
+    now = np.inf
+    for g in range(len(world.count)):
+        now = min(now, world.time[g, NEXT_EVENT])
+    if network.size[N_CALLS] > 0:
+        now = min(now, world.hidden.ready[network.calls[0]])
+    return now
+
+
+@compiled(inline=True)
+def _anybody(world):
+    for g in range(len(world.count)):
+        if world.count[g, IN_SYSTEM] > 0:
+            return True
+    return False
+
+
+@compiled
+def _rest_until(world, network, schedulers, until):
+    network.time[0] = until
+    for g in range(len(world.count)):
+        world.count[g, INCLUSIVE] = 0
+        advance(world, schedulers, g, until)
+        _see_off(world, network, g)
+
+
+@compiled(inline=True)
+def _finish_batches(world, network, schedulers, now):
+    for g in range(len(world.count)):
+        if world.time[g, NEXT_EVENT] <= now:
+            network.touched[g] = 1
+        if network.touched[g] == 1:
+            world.count[g, INCLUSIVE] = 0
+            advance(world, schedulers, g, now)
+            _see_off(world, network, g)
+            world.time[g, NEXT_EVENT] = now  # it is still to be asked for a batch
+
+
+@compiled(inline=True)
+def _start_batches(world, network, schedulers, now):
+    for g in range(len(world.count)):
+        if network.touched[g] == 1:
+            world.count[g, INCLUSIVE] = 1
+            reason = advance(world, schedulers, g, now)
+            if reason in (BOUNDARY, RECORD_FULL, BAD_WAKE):
+                network.size[AT_ENGINE] = g
+                return reason
+            _see_off(world, network, g)
+            network.touched[g] = 0
+            _note_next_event(world, g, reason)
+    return _GO_ON
+
+
+@compiled(inline=True)
+def _note_next_event(world, g, reason):
+    time = world.time[g]
+    if world.count[g, PHASE] == BUSY_PHASE:
+        time[NEXT_EVENT] = time[BATCH_END]
+    elif reason in (DRAINED, STALLED) or world.count[g, IN_SYSTEM] == 0:
+        time[NEXT_EVENT] = next_event(world, g)
+    # else it has composed nothing, and `advance` has noted when it is to be asked again
+
+
+@compiled
+def _let_calls_in(world, network, route, now):
+    """Bind the calls that are ready by `now` to engines; a reason to stop, or _GO_ON."""
+    size = network.size
+    while size[N_CALLS] > 0 and world.hidden.ready[network.calls[0]] <= now:
+        i = network.calls[0]
+        g = network.pinned[i]
+        if g < 0:
+            g = _choose(world, network, route, i, now)
+            if g < 0:
+                return ROUTE
+        count = world.count[g]
+        if max(count[IN_SYSTEM] + count[N_EVENTS], count[N_ARRIVED], count[N_FINISHED]) + 1 >= len(world.waiting[g]):
+            size[AT_ENGINE] = g
+            return LISTS_FULL
+        pop(network.calls, size[N_CALLS], world.hidden.ready)
+        size[N_CALLS] -= 1
+        size[CHOICE] = 0
+        size[BINDING] = 0
+        _bind(world, network, i, g, now)
+    return _GO_ON
+
+
+@compiled(inline=True)
+def _choose(world, network, route, i, now):
+    """The engine that a router sends call `i` to, -1 if one outside has to be asked first."""
+    size = network.size
+    if size[CHOICE] == 0:
+        fleet = fleet_of(world, network, i, now)
+        if size[ASK] == 1:
+            size[BINDING] = i + 1
+            return -1
+        size[CHOICE] = route(fleet, i) + 1  # kept, so that it is not asked again if the lists have to grow first
+    return size[CHOICE] - 1
+
+
+@compiled(inline=True)
+def fleet_of(world, network, i, now):
+    """What a router sees as call `i` is to be bound."""
+    moving = world.req.swapped[i] > 0
+    for g in range(len(network.role)):
+        network.allowed[g] = network.role[g] != (PREFILL_ONLY if moving else DECODE_ONLY)
+    return Fleet(
+        world.req,
+        world.count,
+        world.kv,
+        world.totals,
+        world.cache_slots,
+        world.cache_entries,
+        network.outstanding,
+        network.allowed,
+        now,
+        network.params,
+        network.memory,
+        network.rng,
+    )
+
+
+@compiled(inline=True)
+def _bind(world, network, i, g, now):
+    hidden = world.hidden
+    hidden.ready[i] = now
+    hidden.leave_after[i] = 1 if network.role[g] == PREFILL_ONLY else hidden.output_tokens[i]
+    push(world.events[g], world.count[g, N_EVENTS], i, hidden.ready)
+    world.count[g, N_EVENTS] += 1
+    hidden.engine[i] = g
+    _count_outstanding(world, network, i, 1.0)
+    network.touched[g] = 1
+
+
+@compiled(inline=True)
+def _count_outstanding(world, network, i, sign):
+    load, req = network.outstanding[world.hidden.engine[i]], world.req
+    known = req.known_output[i]
+    load[OUT_CALLS] += sign
+    load[OUT_PROMPT] += sign * req.prompt_tokens[i]
+    load[OUT_KNOWN] += sign * (req.prompt_tokens[i] + (0.0 if np.isnan(known) else known))
+    world.classes[req.klass[i], CLASS_PRESENT] += sign
+
+
+@compiled
+def _see_off(world, network, g):
+    """Calls that have left engine `g` release those that wait for them, or go on at another engine."""
+    count = world.count[g]
+    for k in range(count[N_DEPARTED]):
+        i = world.departed[g, k]
+        _count_outstanding(world, network, i, -1.0)
+        if world.hidden.status[i] == ACTIVE:
+            _hand_over(world, network, g, i)
+        elif world.hidden.status[i] == FINISHED:
+            _release_next(world, network, i)
+    count[N_DEPARTED] = 0
+
+
+@compiled(inline=True)
+def _hand_over(world, network, g, i):
+    """The KV of call `i` moves to an engine that decodes."""
+    req, size = world.req, world.kv[g, KV_BLOCK_SIZE]
+    req.swapped[i] = (req.computed[i] + size - 1) // size
+    seconds = network.transfer[TRANSFER_CALL] + network.transfer[TRANSFER_TOKEN] * req.computed[i]
+    world.hidden.ready[i] = network.time[0] + seconds
+    push(network.calls, network.size[N_CALLS], i, world.hidden.ready)
+    network.size[N_CALLS] += 1
+
+
+@compiled(inline=True)
+def _release_next(world, network, i):
+    req, hidden, task = world.req, world.hidden, world.req.task[i]
+    path = network.done_before[i] + req.computed[i]
+    world.tasks[task, TASK_LONGEST] = max(world.tasks[task, TASK_LONGEST], path)
+    world.tasks[task, TASK_CALLS_LEFT] -= 1.0
+    if world.tasks[task, TASK_CALLS_LEFT] == 0.0:
+        network.task_finish[task] = hidden.finish[i]
+    for k in range(network.first_next[i], network.first_next[i + 1]):
+        j = network.next[k]
+        network.done_before[j] = max(network.done_before[j], path)
+        network.waits_for[j] -= 1
+        if network.waits_for[j] == 0:
+            hidden.ready[j] = max(hidden.ready[j], hidden.finish[i] + network.delay[j])
+            push(network.calls, network.size[N_CALLS], j, hidden.ready)
+            network.size[N_CALLS] += 1

@@ -1,0 +1,111 @@
+"""The state of a network of engines: calls to come, what they wait for, and what a router sees."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import typeof, types
+
+from llmsched_env.simulator.state import Requests, new_world
+
+# `Network.size`: integers.
+(
+    N_CALLS,  # calls in the heap of those to come
+    BINDING,  # the call that a router outside is asked for, plus 1; 0: none
+    CHOICE,  # its answer, plus 1; 0: none yet
+    ASK,  # 1: routing decisions are taken outside
+    AT_ENGINE,  # the engine that `advance_network` stopped at
+    SIZES,
+) = range(6)
+
+# `Network.outstanding`: what each engine has been given and has not finished.
+OUT_CALLS, OUT_PROMPT, OUT_KNOWN, OUTSTANDING = range(4)  # calls, prompt tokens, known tokens of work
+
+BOTH, PREFILL_ONLY, DECODE_ONLY = range(3)  # `Network.role` of an engine
+
+# `Network.transfer`: seconds of handing a call from prefill to decode.
+TRANSFER_CALL, TRANSFER_TOKEN, TRANSFERS = range(3)  # for each call, for each token of KV
+
+
+class Network(NamedTuple):
+    """Engines over one table of calls. Shapes: [n] by call, [G] by engine, [T] by task."""
+
+    waits_for: np.ndarray  # i8[n]: calls before it that have not finished
+    first_next: np.ndarray  # i8[n + 1]: the calls after call i are next[first_next[i] : first_next[i + 1]]
+    next: np.ndarray
+    delay: np.ndarray  # f8[n]: s between the end of the last call before it and its own arrival
+    pinned: np.ndarray  # i8[n]: the engine it must go to; -1: the router's choice
+    done_before: np.ndarray  # f8[n]: tokens on the longest path that leads to it
+    calls: np.ndarray  # i8[n]: heap of calls to come, by `hidden.ready`
+    task_finish: np.ndarray  # f8[T]: s
+    outstanding: np.ndarray  # f8[G, OUTSTANDING]
+    role: np.ndarray  # i8[G]
+    transfer: np.ndarray  # f8[TRANSFERS]
+    touched: np.ndarray  # i8[G]: 1: something happens there now
+    allowed: np.ndarray  # i8[G]: 1: the call being routed may go there
+    size: np.ndarray  # i8[SIZES]
+    time: np.ndarray  # f8[1]: clock, s
+    params: np.ndarray  # f8[p] of the router
+    memory: np.ndarray  # f8[k] of the router
+    rng: np.ndarray  # u8[2] of the router
+
+
+class Fleet(NamedTuple):
+    """What `route(fleet, i)` sees: all engines as call `i` becomes ready; it returns the number of one."""
+
+    req: Requests
+    count: np.ndarray  # i8[G, COUNTS], see `simulator.state`
+    kv: np.ndarray  # i8[G, KV_SIZES]
+    totals: np.ndarray  # i8[G, TOTALS]
+    cache_slots: np.ndarray
+    cache_entries: np.ndarray
+    outstanding: np.ndarray  # f8[G, OUTSTANDING]
+    allowed: np.ndarray  # i8[G]: 1: the call may go there
+    clock: float  # s
+    params: np.ndarray  # f8[p]
+    memory: np.ndarray  # f8[k]
+    rng: np.ndarray  # u8[2]
+
+
+def new_network(calls: int, edges: int, engines: int, tasks: int, params: int = 0, memory: int = 0) -> Network:
+    """A network without anything in it."""
+    return Network(
+        waits_for=np.zeros(calls, np.int64),
+        first_next=np.zeros(calls + 1, np.int64),
+        next=np.zeros(edges, np.int64),
+        delay=np.zeros(calls),
+        pinned=np.full(calls, -1),
+        done_before=np.zeros(calls),
+        calls=np.zeros(calls, np.int64),
+        task_finish=np.full(tasks, np.nan),
+        outstanding=np.zeros((engines, OUTSTANDING)),
+        role=np.zeros(engines, np.int64),
+        transfer=np.zeros(TRANSFERS),
+        touched=np.zeros(engines, np.int64),
+        allowed=np.zeros(engines, np.int64),
+        size=np.zeros(SIZES, np.int64),
+        time=np.zeros(1),
+        params=np.zeros(params),
+        memory=np.zeros(memory),
+        rng=np.zeros(2, np.uint64),
+    )
+
+
+_world, _network = new_world(1, 1), new_network(1, 0, 1, 1)
+NETWORK_TYPE = typeof(_network)
+FLEET_TYPE = typeof(
+    Fleet(
+        _world.req,
+        _world.count,
+        _world.kv,
+        _world.totals,
+        _world.cache_slots,
+        _world.cache_entries,
+        _network.outstanding,
+        _network.allowed,
+        0.0,
+        _network.params,
+        _network.memory,
+        _network.rng,
+    )
+)
+ROUTE_TYPE = types.FunctionType(types.int64(FLEET_TYPE, types.int64))
