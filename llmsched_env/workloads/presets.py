@@ -9,8 +9,8 @@ from typing import Any
 
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_choice
-from llmsched_env.workloads.arrivals import MMPP
 from llmsched_env.workloads.dist import Quantiles
+from llmsched_env.workloads.mmpp import MMPP
 from llmsched_env.workloads.workload import Workload
 
 

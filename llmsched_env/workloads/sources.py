@@ -13,7 +13,7 @@ import numpy as np
 from llmsched_env.slo import SLO
 from llmsched_env.workloads.arrivals import ArrivalProcess
 from llmsched_env.workloads.dist import Distribution, normal_cdf, normal_quantile
-from llmsched_env.workloads.table import RequestTable
+from llmsched_env.workloads.table import RequestTable, constant
 
 Predictor = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
 """(rng, prompt_tokens i8[n], output_tokens i8[n]) -> predicted output tokens f8[n] > 0, nan for none."""
@@ -139,8 +139,8 @@ class RandomRequests:
             prompt,
             output,
             predicted_output=self.predictor and self.predictor(streams[2], prompt, output),
-            ttft_slo=np.full(len(arrival), slo.ttft),
-            tpot_slo=np.full(len(arrival), slo.tpot),
+            ttft_slo=constant(len(arrival), slo.ttft),
+            tpot_slo=constant(len(arrival), slo.tpot),
             horizon=self.horizon,
         )
 

@@ -1,0 +1,157 @@
+"""ServeGen's clients (Y. Xiang et al., arXiv 2505.09999, https://github.com/alibaba/ServeGen): a folder, or one client.
+
+A client is a pair of files. `chunk-N-trace.csv`, without a header: window start (s), rate (requests/s), coefficient of
+variation of gaps, "Gamma" or "Weibull" (empty where it is idle), shape, scale (s). `chunk-N-dataset.json`: window start
+(s) to histograms of tokens, each a string with a Python dict {tokens: probability}. Requests are drawn from these laws.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from llmsched_env.workloads.arrivals import Gamma, Poisson, Renewal, Weibull
+from llmsched_env.workloads.clients import Client, Lengths, ManyClients
+from llmsched_env.workloads.dist import Histogram
+from llmsched_env.workloads.formats.format import TraceFormat
+from llmsched_env.workloads.formats.head import Head
+from llmsched_env.workloads.formats.rows import CellError, RowLog
+from llmsched_env.workloads.modulation import Windows
+
+_TRACE, _DATASET = "-trace.csv", "-dataset.json"
+_WINDOW = 600.0  # seconds, where a file has a single window and so does not say
+_GAPS = {"Gamma", "Weibull", ""}
+
+
+def _read(head: Head, log: RowLog) -> ManyClients:
+    traces = sorted(head.path.glob(f"*{_TRACE}"), key=_number) if head.path.is_dir() else [_trace_of(head.path)]
+    clients, ends = [], []
+    for trace in traces:
+        starts, rates, gaps = _windows(trace, log)
+        width = starts[1] - starts[0] if len(starts) > 1 else _WINDOW
+        ends.append(starts[-1] + width)
+        laws, epoch = _lengths(trace.with_name(trace.name.replace(_TRACE, _DATASET)), starts, rates, width)
+        if any(rates) and laws:
+            arrivals = Windows(width, rates, gaps)
+            clients.append(Client(arrivals, float(np.mean(rates)), laws, epoch))
+    if not clients:
+        raise ValueError(f"{head.path} must hold at least one client that is not idle, got none")
+    return ManyClients(tuple(clients), max(ends))
+
+
+def _windows(path: Path, log: RowLog) -> tuple[list[float], list[float], list[Renewal]]:
+    """Starts, rates and processes of the windows of a client; starts are evenly spaced."""
+    starts, rates, gaps = [], [], []
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            try:
+                start, rate, process = _window([cell.strip() for cell in text.split(",")])
+                if starts and not math.isclose(start, starts[-1] + (starts[1] - starts[0] if len(starts) > 1 else start - starts[-1])):
+                    raise CellError("1", f"must continue windows of {starts[1] - starts[0]:g} s, got {start:g}")
+                if starts and start <= starts[-1]:
+                    raise CellError("1", f"must be > the window start before it ({starts[-1]:g} s), got {start:g}")
+            except CellError as error:
+                log.bad(path, line, error.column, error.problem)
+                continue
+            starts.append(start)
+            rates.append(rate)
+            gaps.append(process)
+    if not starts:
+        raise ValueError(f"{path} must hold at least one window, got none")
+    return starts, rates, gaps
+
+
+def _window(cells: list[str]) -> tuple[float, float, Renewal]:
+    if len(cells) != 6:
+        raise CellError("", f"must have 6 cells (start, rate, cv, distribution, shape, scale), got {','.join(cells)!r}")
+    start, rate, shape = (_non_negative(cells, c) for c in (0, 1, 4))
+    if cells[3] not in _GAPS:
+        raise CellError("4", f"must be Gamma, Weibull or empty, got {cells[3]!r}")
+    if not rate or not cells[3]:
+        return start, 0.0, Poisson()
+    try:
+        return start, rate, Gamma(shape**-0.5) if cells[3] == "Gamma" else Weibull(shape)
+    except (ValueError, ZeroDivisionError):
+        raise CellError("5", f"must be a shape > 0 of moderate size, got {cells[4]!r}") from None
+
+
+def _non_negative(cells: list[str], c: int) -> float:
+    try:
+        value = float(cells[c])
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise CellError(str(c + 1), f"must be a finite number >= 0, got {cells[c]!r}")
+    return value
+
+
+def _lengths(path: Path, starts: list[float], rates: list[float], width: float) -> tuple[list[Lengths], float]:
+    """Laws of lengths in windows of equal width, and that width; a window without a histogram has the one before it."""
+    try:
+        windows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}, column {error.colno} must be JSON: {error.msg}") from None
+    if not isinstance(windows, dict) or not windows:
+        raise ValueError(f"{path} must be a JSON object of window starts (s) to histograms, got {str(windows)[:80]!r}")
+    pairs = []
+    for start, row in windows.items():
+        try:
+            pairs.append((float(start), _histogram(row, "input_tokens"), _histogram(row, "output_tokens")))
+        except CellError as error:
+            raise ValueError(f"{path}, window {start}, {error.column} {error.problem}") from None
+        except (TypeError, ValueError):
+            raise ValueError(f"{path}, window {start!r} must be a start in seconds with an object") from None
+    pairs.sort(key=lambda pair: pair[0])
+    epoch = pairs[1][0] - pairs[0][0] if len(pairs) > 1 else math.inf
+    filled = [pair for pair in pairs if pair[1] and pair[2]]
+    laws = []
+    for start, prompt, output in pairs:
+        weight = sum(rate for at, rate in zip(starts, rates, strict=True) if start <= at < start + epoch)
+        if filled and not (prompt and output):  # idle: requests at the very edge of the window take the nearest law
+            _, prompt, output = min(filled, key=lambda pair: abs(pair[0] - start))
+        if prompt and output:
+            laws.append(Lengths(prompt, output, weight))
+    return (laws, epoch) if any(law.weight for law in laws) else ([], epoch)
+
+
+def _histogram(row: dict, key: str) -> Histogram | None:
+    try:
+        counts = ast.literal_eval(row[key]) if isinstance(row[key], str) else row[key]
+        items = [(int(tokens), float(share)) for tokens, share in counts.items() if int(tokens) >= 1]
+        return Histogram(*zip(*items, strict=True)) if items else None
+    except (KeyError, ValueError, SyntaxError, AttributeError, TypeError):
+        got = str(row.get(key))[:80] if isinstance(row, dict) else row
+        raise CellError(key, f"must be a dict of tokens to probabilities, got {got!r}") from None
+
+
+def _trace_of(path: Path) -> Path:
+    trace = path.with_name(path.name.replace(_DATASET, _TRACE))
+    dataset = trace.with_name(trace.name.replace(_TRACE, _DATASET))
+    for needed in (trace, dataset):
+        if not needed.is_file() or trace == dataset:
+            raise ValueError(f"{path}: a client of ServeGen is a pair NAME{_TRACE} and NAME{_DATASET}; one is missing")
+    return trace
+
+
+def _number(path: Path) -> tuple[int, str]:
+    digits = "".join(c for c in path.name if c.isdigit())
+    return int(digits or 0), path.name
+
+
+def _matches(head: Head) -> bool:
+    if head.path.is_dir():
+        return next(head.path.glob(f"*{_TRACE}"), None) is not None
+    if head.document is not None:
+        return bool(head.document) and all(
+            isinstance(window, dict) and "input_tokens" in window for window in head.document.values()
+        )
+    return len(head.titles) == 6 and head.titles[3] in _GAPS and head.titles[0].replace(".", "", 1).isdigit()
+
+
+SERVEGEN = TraceFormat("ServeGen", f"a folder of NAME{_TRACE} and NAME{_DATASET}, or one of these files", _read, _matches)
