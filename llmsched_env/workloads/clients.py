@@ -93,9 +93,7 @@ class ManyClients:
     def sample(self, seed: int) -> RequestTable:
         """Draw the requests of a seed; each client has streams of its own."""
         seeds = np.random.SeedSequence(seed).spawn(len(self.clients))
-        drawn = [
-            client.draw(own, self.factor, self.horizon) for client, own in zip(self.clients, seeds, strict=True)
-        ]
+        drawn = [client.draw(own, self.factor, self.horizon) for client, own in zip(self.clients, seeds, strict=True)]
         times, prompt, output = (np.concatenate(column) for column in zip(*drawn, strict=True))
         order = np.argsort(times, kind="stable")
         who = np.repeat(np.arange(len(drawn)), [len(own[0]) for own in drawn])[order]

@@ -37,7 +37,11 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
     if (arrival[1:] < arrival[:-1]).any():
         order = np.argsort(arrival, kind="stable")
         columns = {title: values[order] for title, values in columns.items()}
-    labels = {column: numbered(columns[title]) for title, column in zip(_LABELS, ("klass", "session"), strict=True) if title in columns}
+    labels = {
+        column: numbered(columns[title])
+        for title, column in zip(_LABELS, ("klass", "session"), strict=True)
+        if title in columns
+    }
     return FixedRequests(RequestTable.from_columns(*(columns[title] for title in _CELLS), **labels))
 
 

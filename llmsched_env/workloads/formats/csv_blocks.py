@@ -57,6 +57,7 @@ def read_csv(
         reader.check_bounds(columns)
         if time is not None and len(columns[time]):
             latest = reader.check_order(columns, time, latest)
+        reader.report()
         for title, parts in kept.items():
             parts.append(columns[title])
     if not any(len(part) for parts in kept.values() for part in parts):
@@ -79,6 +80,7 @@ class _Reader:
         self.first_stamp: dict[str, int] = {}
         self.text = b""
         self.rows = np.empty((0, 4), np.int64)
+        self.problems: list[tuple[int, str, str]] = []
         self.line = 1  # lines before those of the block: the header
 
     def blocks(self) -> Iterator[Columns]:
@@ -180,7 +182,13 @@ class _Reader:
         self._bad(i, title, f"{problem}; the cell is {cell!r}")
 
     def _bad(self, i: int, title: str, problem: str) -> None:
-        self.log.bad(self.path, self.line + int(self.rows[i, 3]) + 1, title, problem)
+        self.problems.append((self.line + int(self.rows[i, 3]) + 1, title, problem))
+
+    def report(self) -> None:
+        """Tell the log of the block's bad rows, the first in the file first."""
+        for problem in sorted(self.problems):
+            self.log.bad(self.path, *problem)
+        self.problems.clear()
 
 
 @compiled

@@ -21,9 +21,8 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
             return None
         request = nested(event, "request", dict)
         replay = request.get("replay") or {}
-        arrival = seconds(request, "request_received_ms", per_second=1000)
         call = Call(
-            arrival,
+            seconds(request, "request_received_ms"),
             tokens(request, "input_tokens"),
             tokens(request, "output_tokens"),
             (event.get("agent_context") or {}).get("session_id"),
@@ -37,7 +36,7 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
 
     calls = read_lines(head.path, log, parse)
     first = min(call.arrival for call in calls)
-    shifted = [call._replace(arrival=call.arrival - first) for call in calls]
+    shifted = [call._replace(arrival=(call.arrival - first) / 1000) for call in calls]
     return FixedRequests(table_of(shifted, *block_tokens))
 
 

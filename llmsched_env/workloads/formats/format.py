@@ -40,7 +40,9 @@ class CsvHeader:
             if self.strict and title not in self.known:
                 raise ValueError(f"{path}, line 1 has unknown column {title!r}; {did_you_mean(title, self.known)}")
             if titles.count(title) > 1:
-                raise ValueError(f"{path}, line 1 must name each column once, got {title!r} {titles.count(title)} times")
+                raise ValueError(
+                    f"{path}, line 1 must name each column once, got {title!r} {titles.count(title)} times"
+                )
 
 
 @dataclass(frozen=True, slots=True)

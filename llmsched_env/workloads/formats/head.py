@@ -39,7 +39,7 @@ def head_of(path: Path) -> Head:
         return Head(path)
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         first = file.readline(_FIRST).strip()
-        more = bool(file.readline(_FIRST).strip())
+        more = any(line.strip() for line in file) if first.startswith(("{", "[")) else True
     if first.startswith(("{", "[")):
         return _json_head(path, first, more)
     try:

@@ -96,7 +96,7 @@ def block_ids(row: Row, key: str) -> tuple[int, ...]:
     if ids is None:
         return ()
     if not isinstance(ids, list | tuple) or not all(type(one) is int for one in ids):
-        raise CellError(key, f"must be a list of integers, got {str(ids)[:80]!r}")
+        raise CellError(key, f"must be a list of integers, got {repr(ids)[:80]}")
     return tuple(ids)
 
 
@@ -105,7 +105,7 @@ def nested(row: Row, key: str, kind: type) -> Any:
     value = row.get(key)
     if not isinstance(value, kind):
         what = "a list" if kind is list else "an object"
-        raise CellError(key, f"must be {what}, got {str(value)[:80]!r}")
+        raise CellError(key, f"must be {what}, got {repr(value)[:80]}")
     return value
 
 

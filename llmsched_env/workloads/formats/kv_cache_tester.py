@@ -45,11 +45,9 @@ def _session(path: Path, document: Row | None) -> Row:
         try:
             document = json.loads(path.read_text(encoding="utf-8-sig", errors="replace"))
         except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}, line {error.lineno}, column {error.colno} must be JSON: {error.msg}"
-            ) from None
+            raise ValueError(f"{path}, line {error.lineno}, column {error.colno} must be JSON: {error.msg}") from None
     if not isinstance(document, dict):
-        raise ValueError(f"{path} must be a JSON object with requests, got {str(document)[:80]!r}")
+        raise ValueError(f"{path} must be a JSON object with requests, got {repr(document)[:80]}")
     return document
 
 
@@ -61,7 +59,7 @@ def _calls(
         place = f"{where}[{i}]"
         try:
             if not isinstance(row, dict):
-                raise CellError("", f"must be a JSON object, got {str(row)[:80]!r}")
+                raise CellError("", f"must be a JSON object, got {repr(row)[:80]}")
             start = begin + seconds(row, "t")
             if row.get("type") == "subagent":
                 nested(row, "requests", list)
@@ -71,7 +69,7 @@ def _calls(
             lengths = tokens(row, "in"), tokens(row, "out", low=0)
             blocks = block_ids(row, "hash_ids")
         except CellError as error:
-            log.bad(path, 1, f"{place}.{error.column}".rstrip("."), error.problem)
+            log.bad(path, None, f"{place}.{error.column}".rstrip("."), error.problem)
             continue
         if lengths[1]:
             yield Call(start, *lengths, name, blocks=blocks, scope=scope)

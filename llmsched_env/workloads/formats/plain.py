@@ -45,7 +45,10 @@ def _read_jsonl(head: Head, log: RowLog) -> FixedRequests:
         return values
 
     rows = read_lines(head.path, log, parse)
-    arrays = {name: np.array(column, COLUMNS[name].dtype) for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
+    arrays = {
+        name: np.array(column, COLUMNS[name].dtype)
+        for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=True)
+    }
     return _requests(head, arrays)
 
 

@@ -27,13 +27,16 @@ class RowLog:
         self._failed = self._bad = 0
         self._problems: list[str] = []
 
-    def bad(self, path: Path, line: int, column: str, problem: str) -> None:
-        """Report a bad row.
+    def bad(self, path: Path, line: int | None, column: str, problem: str) -> None:
+        """Report a bad row by its line, or in a file that is one JSON object by its key alone (in `column`).
 
         Raises:
             ValueError: bad rows are not to be skipped.
         """
-        message = f"{path}, line {line}{', column ' + column if column else ''} {problem}"
+        place = [str(path)] + ([] if line is None else [f"line {line}"])
+        if column:
+            place.append(column if line is None else f"column {column}")
+        message = f"{', '.join(place)} {problem}"
         if not self._skip:
             raise ValueError(message)
         self._bad += 1

@@ -52,7 +52,9 @@ def _windows(path: Path, log: RowLog) -> tuple[list[float], list[float], list[Re
                 continue
             try:
                 start, rate, process = _window([cell.strip() for cell in text.split(",")])
-                if starts and not math.isclose(start, starts[-1] + (starts[1] - starts[0] if len(starts) > 1 else start - starts[-1])):
+                if starts and not math.isclose(
+                    start, starts[-1] + (starts[1] - starts[0] if len(starts) > 1 else start - starts[-1])
+                ):
                     raise CellError("1", f"must continue windows of {starts[1] - starts[0]:g} s, got {start:g}")
                 if starts and start <= starts[-1]:
                     raise CellError("1", f"must be > the window start before it ({starts[-1]:g} s), got {start:g}")
@@ -98,7 +100,7 @@ def _lengths(path: Path, starts: list[float], rates: list[float], width: float) 
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}, column {error.colno} must be JSON: {error.msg}") from None
     if not isinstance(windows, dict) or not windows:
-        raise ValueError(f"{path} must be a JSON object of window starts (s) to histograms, got {str(windows)[:80]!r}")
+        raise ValueError(f"{path} must be a JSON object of window starts (s) to histograms, got {repr(windows)[:80]}")
     pairs = []
     for start, row in windows.items():
         try:
@@ -154,4 +156,6 @@ def _matches(head: Head) -> bool:
     return len(head.titles) == 6 and head.titles[3] in _GAPS and head.titles[0].replace(".", "", 1).isdigit()
 
 
-SERVEGEN = TraceFormat("ServeGen", f"a folder of NAME{_TRACE} and NAME{_DATASET}, or one of these files", _read, _matches)
+SERVEGEN = TraceFormat(
+    "ServeGen", f"a folder of NAME{_TRACE} and NAME{_DATASET}, or one of these files", _read, _matches
+)

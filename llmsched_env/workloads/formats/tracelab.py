@@ -19,7 +19,7 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
     def parse(row: Row) -> Call | None:
         events = nested(row, "timing_events", list)
         if not events or not all(isinstance(event, dict) for event in events):
-            raise CellError("timing_events", f"must be a list of events, got {str(events)[:80]!r}")
+            raise CellError("timing_events", f"must be a list of events, got {repr(events)[:80]}")
         inputs = [event for event in events if event.get("event_type") in _INPUTS]
         issued = max(stamp(event, "timestamp") for event in inputs) if inputs else stamp(events[0], "timestamp")
         lengths = tokens(row, "input_tokens_total"), tokens(row, "output_tokens", low=0)
@@ -31,7 +31,8 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
 
     calls = read_lines(head.path, log, parse)
     first = min(call.arrival for call in calls)
-    return FixedRequests(table_of([call._replace(arrival=call.arrival - first) for call in calls]))
+    # Stamps have milliseconds; the difference of two floats since 1970 has noise below a microsecond.
+    return FixedRequests(table_of([call._replace(arrival=round(call.arrival - first, 6)) for call in calls]))
 
 
 TRACELAB = TraceFormat(

@@ -41,7 +41,7 @@ def _read(head: Head, log: RowLog) -> Source:
             start = number(row, "start_times", COLUMNS["arrival"]) if "start_times" in row else 0.0
             kept.append((start, tokens(row, "input_lens"), tokens(row, "output_lens")))
         except CellError as error:
-            log.bad(head.path, 1, f"{error.column}[{i}]", error.problem)
+            log.bad(head.path, None, f"{error.column}[{i}]", error.problem)
     if not kept:
         raise ValueError(f"{head.path} must hold at least one request that succeeded, got none")
     if lists["start_times"] is not None:
@@ -66,7 +66,7 @@ def _list(head: Head, name: str) -> list[Any] | None:
         return None
     if not isinstance(values, list):
         hint = "; was the result saved with --save-detailed?" if values is None else ""
-        raise ValueError(f"{head.path}: {name} must be a list, got {str(values)[:80]!r}{hint}")
+        raise ValueError(f"{head.path}: {name} must be a list, got {repr(values)[:80]}{hint}")
     return values
 
 
