@@ -7,9 +7,11 @@ they are known, sizes of memory in bytes.
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from llmsched_env.simulator.batch_time import BatchTime
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 FORMS = {
@@ -49,6 +51,11 @@ def read_profile(place: str) -> tuple[str, Numbers]:
 def write_profile(path: Path, numbers: Numbers) -> None:
     """Write a profile as `read_profile` reads it."""
     path.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+
+
+def law_in_ms(law: BatchTime) -> dict[str, float]:
+    """A law as profile files hold it."""
+    return {field.name: getattr(law, field.name) * (1 if field.name == "b0" else 1e3) for field in fields(law)}
 
 
 def _flat(numbers: Numbers) -> Numbers:

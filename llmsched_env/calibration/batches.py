@@ -57,8 +57,10 @@ class Batches:
 
 
 def read_batches(path: str | Path, skip_bad_rows: bool = False) -> dict[str, Batches]:
-    """Read a CSV of batches: `total_tokens`, `decode_kv_tokens`, `prefill_attn_pairs`, `prefill_context_tokens`,
-    `iter_ms`, and maybe `profile`; other columns are passed over.
+    """Read a CSV of batches, times in ms.
+
+    Columns `total_tokens`, `decode_kv_tokens`, `prefill_attn_pairs`, `prefill_context_tokens`, `iter_ms`, and maybe
+    `profile`; others are passed over.
 
     Args:
         path: the file.

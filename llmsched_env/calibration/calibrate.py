@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from llmsched_env.calibration.batches import Batches, read_batches
 from llmsched_env.calibration.fit import FORMS, Fit, fit
-from llmsched_env.profile_files import write_profile
+from llmsched_env.profile_files import law_in_ms, write_profile
 from llmsched_env.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.validation import check_choice, check_integer
 
@@ -48,7 +48,7 @@ class Calibration:
 
     def save(self, path: str | Path) -> Path:
         """Write the profile as JSON; `EngineConfig.for_gpu` and `gpu_profile` take the path for a name."""
-        laws = {form: _in_ms(own) for form, own in self.fits.items()}
+        laws = {form: law_in_ms(own.law) for form, own in self.fits.items()}
         quality = {"mape_pct": round(self.chosen.mape_pct, 3), "p95_ape_pct": round(self.chosen.p95_pct, 3)}
         own = {"form": self.chosen.form, **laws, **quality, "batches": len(self.chosen.batches), **self.memory}
         write_profile(Path(path), {**self.about, **own})
@@ -154,8 +154,3 @@ def _known(memory_of: str | GPUProfile | None) -> tuple[dict[str, Any], dict[str
     sizes = ("gpu_memory_bytes", "weight_bytes_per_gpu", "kv_bytes_per_token", "reserve_bytes_per_gpu", "kv_tokens")
     memory = {size: getattr(own, size) for size in sizes if getattr(own, size) is not None}
     return {"model": own.model, "gpu": own.gpu, "tensor_parallel": own.tensor_parallel}, memory
-
-
-def _in_ms(own: Fit) -> dict[str, float]:
-    values = {field.name: getattr(own.law, field.name) for field in fields(own.law)}
-    return {name: value if name == "b0" else value * 1e3 for name, value in values.items()}

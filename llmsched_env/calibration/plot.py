@@ -28,6 +28,7 @@ def plot_residuals(fit: Fit, path: str | Path, title: str = "") -> Path:
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
     except ImportError as error:
         raise ImportError("plot_residuals needs matplotlib: pip install 'llmsched_env[report]'") from error
     figure = Figure(figsize=(10, 7.5), layout="constrained")
@@ -38,6 +39,10 @@ def plot_residuals(fit: Fit, path: str | Path, title: str = "") -> Path:
     axes[0].loglog(ends, ends, color="0.6", linewidth=1)
     axes[0].loglog(measured, predicted, ".", markersize=4)
     axes[0].set(xlabel="measured (ms)", ylabel="predicted (ms)")
+    for axis in (axes[0].xaxis, axes[0].yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_formatter(NullFormatter())
     for ax, (column, label) in zip(axes[1:], _AXES.items(), strict=True):
         values = getattr(fit.batches, column)
         ax.axhline(0, color="0.6", linewidth=1)

@@ -125,7 +125,7 @@ def test_files_with_several_profiles(shared):
     ("change", "message"),
     [
         ({"form": "cubic"}, "form must be one of the known names, got 'cubic'"),
-        ({"roofline": {"c": 1}}, "roofline must be an object with a_tok"),
+        ({"roofline": {"c": 1}}, "roofline must be an object with c, a_tok"),
         ({"hinge": {"c": 1, "a": "x", "b0": 8}}, "hinge.a must be a finite number, got 'x'"),
         ({"mape_pct": None}, "mape_pct must be a finite number >= 0, got None"),
         ({"gpu_memory_bytes": 5}, "must state all of gpu_memory_bytes, .* or none, got gpu_memory_bytes"),
