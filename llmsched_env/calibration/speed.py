@@ -16,7 +16,7 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate
 
-_RANGE = math.log(20.0)  # slowest and fastest factor that is tried
+_SLOWEST = 20.0  # largest factor that is tried, and the inverse of the smallest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +45,7 @@ class SpeedCalibration:
         return {name: 100 * (self.after[name] / value - 1) for name, value in self.measured.items() if value}
 
     def save(self, path: str | Path) -> Path:
-        """Write the faster or slower profile as JSON; `EngineConfig.for_gpu` and `gpu_profile` take the path for a name."""
+        """Write the profile at that speed as JSON; `EngineConfig.for_gpu` and `gpu_profile` take the path for a name."""
         form = next(name for name, kind in LAWS.items() if isinstance(self.base.roofline, kind))
         own = {name: getattr(self.base, name) for name in LAWS} | {form: self.base.roofline}
         laws = {name: law_in_ms(scaled(law, self.factor)) for name, law in own.items()}
@@ -84,8 +84,6 @@ def calibrate_speed(
     Raises:
         ValueError: bad settings, or a run that the engine does not finish.
     """
-    from scipy.optimize import minimize_scalar
-
     settings = {"kv_blocks": base.kv_blocks(block_size=(settings or {}).get("block_size", 16)), **(settings or {})}
     engine = EngineConfig(batch_time=base.roofline, name=base.name, **settings)
     measured, workload = run.summary(), run.workload
@@ -104,14 +102,13 @@ def calibrate_speed(
         return sum(math.log(own[name] / value) ** 2 for name, value in measured.items() if value and own[name])
 
     before = simulated(1.0)
-    # A coarse search first: queueing makes the disagreement flat far from the best factor.
-    grid = np.linspace(-_RANGE, _RANGE, 25)
-    start = grid[np.argmin([disagreement(point) for point in grid])]
-    step = grid[1] - grid[0]
-    found = minimize_scalar(
-        disagreement, bounds=(start - step, start + step), method="bounded", options={"xatol": 1e-4}
-    )
-    factor = math.exp(found.x)
+    # Grids, each ten times finer: a batch more or less makes the disagreement jump, which misleads a descent.
+    best, step = 0.0, math.log(_SLOWEST) / 12
+    for half_width in (12, 10, 10, 10):
+        grid = best + step * np.arange(-half_width, half_width + 1)
+        best = float(grid[np.argmin([disagreement(point) for point in grid])])
+        step /= 10
+    factor = math.exp(best)
     return SpeedCalibration(base, factor, _at(engine, base, factor), measured, before, simulated(factor))
 
 

@@ -35,8 +35,8 @@ def simulated_run(factor):
 @pytest.mark.parametrize("factor", [0.3, 1.0, 2.5])
 def test_the_factor_is_found_again(factor):
     found = calibrate_speed(simulated_run(factor), ls.gpu_profile(BASE), SCHEDULER)
-    assert found.factor == pytest.approx(factor, rel=2e-3)
-    assert all(abs(error) < 0.5 for error in found.errors_pct.values())
+    assert found.factor == pytest.approx(factor, rel=5e-3)
+    assert all(abs(error) < 1 for error in found.errors_pct.values())
 
 
 def test_a_real_run_is_met_within_3_percent(run_files, tmp_path):
