@@ -42,8 +42,8 @@ def main() -> None:
         workload = ls.load_trace(path)
         seconds = time.perf_counter() - start
     print(
-        f"load: {arguments.rows / seconds:,.0f} rows/s ({seconds:.2f} s for {arguments.rows:,} rows, {megabytes:,.0f} MB "
-        f"of {arguments.format} CSV), peak memory {peak_mib():,.0f} MiB"
+        f"load: {arguments.rows / seconds:,.0f} rows/s ({seconds:.2f} s for {arguments.rows:,} rows, "
+        f"{megabytes:,.0f} MB of {arguments.format} CSV), peak memory {peak_mib():,.0f} MiB"
     )
     start = time.perf_counter()
     requests, ttft = simulate_in_windows(workload, arguments.window)
@@ -59,9 +59,7 @@ def write(path: Path, kind: str, rows: int) -> None:
     rate = ls.Workload.poisson(1.0, *LAWS, horizon=1.0).at_load(LOAD, ENGINE).rate
     rng, clock = np.random.default_rng(0), 0.0
     with path.open("w") as file:
-        file.write(
-            "TIMESTAMP,ContextTokens,GeneratedTokens\n" if kind == "azure" else "arrival,prompt_tokens,output_tokens\n"
-        )
+        file.write(HEADERS[kind] + "\n")
         for first in range(0, rows, BLOCK):
             n = min(BLOCK, rows - first)
             times = clock + np.cumsum(rng.exponential(1 / rate, n))

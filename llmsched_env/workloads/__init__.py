@@ -2,6 +2,7 @@
 
 from llmsched_env.workloads import dist
 from llmsched_env.workloads.arrivals import Gamma, Poisson, Weibull
+from llmsched_env.workloads.clients import Client, Lengths
 from llmsched_env.workloads.mmpp import MMPP
 from llmsched_env.workloads.modulation import Diurnal, Ticks, Windows
 from llmsched_env.workloads.presets import preset
@@ -11,8 +12,10 @@ from llmsched_env.workloads.workload import Workload
 
 __all__ = [
     "MMPP",
+    "Client",
     "Diurnal",
     "Gamma",
+    "Lengths",
     "Poisson",
     "RequestTable",
     "Ticks",

@@ -13,6 +13,7 @@ from llmsched_env.slo import SLO
 from llmsched_env.theory.capacity import capacity
 from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
+from llmsched_env.workloads.clients import Client, ManyClients
 from llmsched_env.workloads.dist import Distribution, as_distribution
 from llmsched_env.workloads.skipped import Skipped
 from llmsched_env.workloads.sources import FixedRequests, Predictor, RandomRequests, Source
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Workload:
-    """Requests arriving over time; immutable. Build one with `poisson`, `generated`, `from_arrays` or `load_trace`.
+    """Requests arriving over time; immutable.
+
+    Build one with `poisson`, `generated`, `of_clients`, `from_arrays`, `preset` or `load_trace`.
 
     Everything random in it flows from one seed, and nothing in it depends on the scheduler or the engine.
 
@@ -153,6 +156,15 @@ class Workload:
             tpot_slo=tpot if shared is None else constant(n, shared.tpot),
         )
         return cls.from_table(table, "arrays", shared)
+
+    @classmethod
+    def of_clients(cls, clients: Sequence[Client], horizon: float, name: str = "clients") -> Workload:
+        """Requests of several clients on [0, horizon) seconds, each with its own arrivals, lengths, class and targets.
+
+        Raises:
+            ValueError: no clients, or a horizon that is not above zero.
+        """
+        return cls(ManyClients(tuple(clients), check_number("horizon", horizon, above=0, unit="s")), name)
 
     @classmethod
     def from_table(cls, table: RequestTable, name: str, slo: SLO | None = None) -> Workload:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from llmsched_env.slo import SLO
-from llmsched_env.workloads import Gamma, Poisson, dist
-from llmsched_env.workloads.clients import Client, Lengths, ManyClients
+from llmsched_env.workloads import Client, Gamma, Lengths, Poisson, Workload, dist
+from llmsched_env.workloads.clients import ManyClients
 
 CHAT = Client(Poisson(), 4.0, (Lengths(dist.Constant(10), dist.Constant(2)),), slo=SLO(1.0))
 BATCH = Client(
@@ -41,6 +41,8 @@ def test_rates_scale_together_and_lengths_have_the_clients_shares():
     assert BOTH.at_rate(10.0).at_rate(2.5).sample(0).client.mean() == pytest.approx(0.2, abs=0.1)
     prompt, _ = BOTH.lengths()
     assert [np.mean(prompt == tokens) for tokens in (10, 100, 200)] == pytest.approx([0.8, 0.15, 0.05], abs=1e-3)
+    workload = Workload.of_clients([CHAT, BATCH], horizon=200.0)
+    assert workload.scaled(2.0).rate == 2.0 and np.array_equal(workload.sample(1).client, BOTH.sample(1).client)
     assert set(BOTH.with_slo(SLO(2.0)).sample(0).ttft_slo) == {2.0}
 
 

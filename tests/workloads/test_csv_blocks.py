@@ -41,6 +41,11 @@ def test_time_stamps_are_pythons_in_every_month(tmp_path):
         read = column(tmp_path, TIME_STAMP, [cell + zone for cell in cells])
         exact = np.array([nanoseconds(cell + zone) for cell in cells])
         assert np.array_equal(read, (exact - exact[0]) / 1e9)
+    for day in ("2023-02-29", "2024-02-30", "1900-02-29", "2024-04-31", "2024-00-10", "2024-13-01", "2024-01-00"):
+        with pytest.raises(
+            ValueError, match=f"line 3, column x must be an existing date and time, got '{day} 00:00:00'"
+        ):
+            column(tmp_path, TIME_STAMP, ["2000-02-29 00:00:00", f"{day} 00:00:00"])
     leap = ["2024-02-28 00:00:00", "2024-02-29 00:00:00.5", "2024-03-01T00:00:00"]
     assert column(tmp_path, TIME_STAMP, leap).tolist() == [0.0, 86400.5, 172800.0]
 

@@ -119,6 +119,12 @@ def test_length_files_keep_their_rows_at_any_rate(shared, kind):
     assert episode.horizon == 500.0 and 400 < len(episode) < 600
 
 
+def test_length_files_may_have_times(trace_file):
+    text = "arrived_at,num_prefill_tokens,num_decode_tokens\n0.5,10,2\n0.75,20,3\n"
+    table = load_trace(trace_file(text)).sample(0)
+    assert table.arrival.tolist() == [0.5, 0.75] and table.prompt_tokens.tolist() == [10, 20]
+
+
 def test_agent_sessions_have_sessions_subagents_and_prefixes(shared):
     path = shared / "traces/agents/kv_cache_tester/trace_0277.json"
     session = json.loads(path.read_text())
@@ -321,6 +327,16 @@ def test_servegen_errors(tmp_path):
         load_trace(trace)
     trace.write_text("0,0.5,1.0,Gamma,1.0,2.0\n")
     assert set(load_trace(tmp_path).sample(0).output_tokens.tolist()) == {7}
+    trace.write_text("0,0.5,1.0,Gamma,1.0,2.0\n600,0,0,,0,0\n1800,0.5,1.0,Weibull,1.0,2.0\n")  # 1200 left out: idle
+    windows = set((load_trace(trace).sample(0).arrival // 600).astype(int).tolist())
+    assert windows == {0, 3}
+    trace.write_text("0,0.5,1.0,Gamma,1.0,2.0\n600,0.5,1.0,Gamma,1.0,2.0\n1500,0.5,1.0,Gamma,1.0,2.0\n")
+    with pytest.raises(ValueError, match=r"column 1 must hold multiples of the windows' width \(600 s\), got 1500"):
+        load_trace(trace)
+    trace.write_text("600,0.5,1.0,Gamma,1.0,2.0\n0,0.5,1.0,Gamma,1.0,2.0\n")
+    with pytest.raises(ValueError, match=r"line 2, column 1 must be > the window start before it \(600 s\), got 0"):
+        load_trace(trace)
+    trace.write_text("0,0.5,1.0,Gamma,1.0,2.0\n")
     dataset.write_text('{"0": {"input_tokens": "oops", "output_tokens": "{7: 1.0}"}}')
     with pytest.raises(ValueError, match="a-dataset.json, window 0, input_tokens must be a dict .*got 'oops'"):
         load_trace(tmp_path)

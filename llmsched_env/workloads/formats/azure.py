@@ -1,6 +1,7 @@
 """Azure's LLM inference traces of 2023 and 2024; arrivals are counted from the first row.
 
-https://github.com/Azure/AzurePublicDataset. Time stamps have seven decimals in 2023; in 2024 six, or none, and an offset.
+https://github.com/Azure/AzurePublicDataset. Time stamps have seven decimals in 2023; in 2024 six or none, and an
+offset.
 """
 
 from llmsched_env.workloads.formats.cells import TIME_STAMP, cell_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_FIRST = 1 << 20  # characters of the first line that are looked at
+_FIRST = 1 << 26  # characters of the first line that are looked at
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ def _cell(text, p, end, kind, optional, n, c, ints, floats, default):
         p += 1
     while end > p and text[end - 1] == _SPACE:
         end -= 1
-    if kind == SKIP or kind == LABEL:
+    if kind in (SKIP, LABEL):
         digest = FNV_BASIS
         for k in range(p, end):
             if text[k] == _QUOTE:
@@ -175,22 +175,25 @@ def _two(text, p):
 
 
 @compiled
+def _month_days(year, month):
+    if month == 2:
+        return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
+    return 30 if month in (4, 6, 9, 11) else 31
+
+
+@compiled
 def _stamp(text, p, end, n, c, ints):
     """YYYY-MM-DD hh:mm:ss with up to nine decimals and an offset from UTC."""
     if end - p < 19 or not (text[p + 4] == text[p + 7] == _MINUS and text[p + 13] == text[p + 16] == _COLON):
         return False
     if text[p + 10] != _SPACE and text[p + 10] != _T:
         return False
-    century, year, month, day = _two(text, p), _two(text, p + 2), _two(text, p + 5), _two(text, p + 8)
+    century, of_century, month, day = _two(text, p), _two(text, p + 2), _two(text, p + 5), _two(text, p + 8)
     hour, minute, second = _two(text, p + 11), _two(text, p + 14), _two(text, p + 17)
-    year += century * 100
-    if min(century, year, hour, minute, second) < 0 or not (1 <= month <= 12 and 1 <= day <= 28):
-        # Whether days 29 to 31 exist is left to the slow path, unless the month has them in every year.
-        if not (29 <= day <= 31 and (month != 2 and 1 <= month <= 12)):
-            return False
-        if day == 31 and (month == 4 or month == 6 or month == 9 or month == 11):
-            return False
-    if min(century, year, hour, minute, second) < 0 or hour > 23 or minute > 59 or second > 59 or year < 1:
+    if min(century, of_century, hour, minute, second) < 0 or hour > 23 or minute > 59 or second > 59:
+        return False
+    year = century * 100 + of_century
+    if year < 1 or not 1 <= month <= 12 or not 1 <= day <= _month_days(year, month):
         return False
     p += 19
     nanoseconds = 0

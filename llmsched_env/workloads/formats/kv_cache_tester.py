@@ -17,7 +17,7 @@ from llmsched_env.workloads.formats.json_rows import Row, block_ids, nested, sec
 from llmsched_env.workloads.formats.rows import CellError, RowLog
 from llmsched_env.workloads.sources import FixedRequests
 
-_PATTERN = "trace_*.json"
+_PATTERN = "*.json"
 
 
 def _read(head: Head, log: RowLog) -> FixedRequests:

@@ -29,8 +29,8 @@ FORMATS: tuple[TraceFormat, ...] = (
     TRACELAB,
     VLLM_RUN,
     VLLM_BENCH,
+    SERVEGEN,  # before sessions: its folders hold JSON files too
     KV_CACHE_TESTER,
-    SERVEGEN,
 )
 
 

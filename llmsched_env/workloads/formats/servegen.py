@@ -31,42 +31,40 @@ def _read(head: Head, log: RowLog) -> ManyClients:
     traces = sorted(head.path.glob(f"*{_TRACE}"), key=_number) if head.path.is_dir() else [_trace_of(head.path)]
     clients, ends = [], []
     for trace in traces:
-        starts, rates, gaps = _windows(trace, log)
-        width = starts[1] - starts[0] if len(starts) > 1 else _WINDOW
-        ends.append(starts[-1] + width)
-        laws, epoch = _lengths(trace.with_name(trace.name.replace(_TRACE, _DATASET)), starts, rates, width)
+        width, rates, gaps = _windows(trace, log)
+        ends.append(width * len(rates))
+        laws, epoch = _lengths(trace.with_name(trace.name.replace(_TRACE, _DATASET)), rates, width)
         if any(rates) and laws:
-            arrivals = Windows(width, rates, gaps)
-            clients.append(Client(arrivals, float(np.mean(rates)), laws, epoch))
+            clients.append(Client(Windows(width, rates, gaps), float(np.mean(rates)), laws, epoch))
     if not clients:
         raise ValueError(f"{head.path} must hold at least one client that is not idle, got none")
     return ManyClients(tuple(clients), max(ends))
 
 
-def _windows(path: Path, log: RowLog) -> tuple[list[float], list[float], list[Renewal]]:
-    """Starts, rates and processes of the windows of a client; starts are evenly spaced."""
-    starts, rates, gaps = [], [], []
+def _windows(path: Path, log: RowLog) -> tuple[float, list[float], list[Renewal]]:
+    """Width of a client's windows, and rate and process in each from time 0 on; windows that are left out are idle."""
+    found: dict[float, tuple[float, Renewal]] = {}
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for line, text in enumerate(file, 1):
             if not text.strip():
                 continue
             try:
                 start, rate, process = _window([cell.strip() for cell in text.split(",")])
-                if starts and not math.isclose(
-                    start, starts[-1] + (starts[1] - starts[0] if len(starts) > 1 else start - starts[-1])
-                ):
-                    raise CellError("1", f"must continue windows of {starts[1] - starts[0]:g} s, got {start:g}")
-                if starts and start <= starts[-1]:
-                    raise CellError("1", f"must be > the window start before it ({starts[-1]:g} s), got {start:g}")
+                if found and start <= max(found):
+                    raise CellError("1", f"must be > the window start before it ({max(found):g} s), got {start:g}")
             except CellError as error:
                 log.bad(path, line, error.column, error.problem)
                 continue
-            starts.append(start)
-            rates.append(rate)
-            gaps.append(process)
-    if not starts:
+            found[start] = rate, process
+    if not found:
         raise ValueError(f"{path} must hold at least one window, got none")
-    return starts, rates, gaps
+    width = float(np.min(np.diff([*found]))) if len(found) > 1 else _WINDOW
+    places = {round(start / width): own for start, own in found.items()}
+    uneven = [start for start in found if not math.isclose(start / width, round(start / width), abs_tol=1e-6)]
+    if uneven:
+        raise ValueError(f"{path}, column 1 must hold multiples of the windows' width ({width:g} s), got {uneven[0]:g}")
+    rows = [places.get(k, (0.0, Poisson())) for k in range(max(places) + 1)]
+    return width, [rate for rate, _ in rows], [process for _, process in rows]
 
 
 def _window(cells: list[str]) -> tuple[float, float, Renewal]:
@@ -93,33 +91,39 @@ def _non_negative(cells: list[str], c: int) -> float:
     return value
 
 
-def _lengths(path: Path, starts: list[float], rates: list[float], width: float) -> tuple[list[Lengths], float]:
-    """Laws of lengths in windows of equal width, and that width; a window without a histogram has the one before it."""
+def _lengths(path: Path, rates: list[float], width: float) -> tuple[list[Lengths], float]:
+    """Laws of lengths in windows of equal width from time 0 on, and that width.
+
+    A window without histograms takes those of the nearest one: requests at its very edge need some.
+    """
     try:
         windows = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}, column {error.colno} must be JSON: {error.msg}") from None
     if not isinstance(windows, dict) or not windows:
         raise ValueError(f"{path} must be a JSON object of window starts (s) to histograms, got {repr(windows)[:80]}")
-    pairs = []
-    for start, row in windows.items():
+    starts, filled = [], {}
+    for key, row in windows.items():
         try:
-            pairs.append((float(start), _histogram(row, "input_tokens"), _histogram(row, "output_tokens")))
+            start = float(key)
+            laws = _histogram(row, "input_tokens"), _histogram(row, "output_tokens")
         except CellError as error:
-            raise ValueError(f"{path}, window {start}, {error.column} {error.problem}") from None
-        except (TypeError, ValueError):
-            raise ValueError(f"{path}, window {start!r} must be a start in seconds with an object") from None
-    pairs.sort(key=lambda pair: pair[0])
-    epoch = pairs[1][0] - pairs[0][0] if len(pairs) > 1 else math.inf
-    filled = [pair for pair in pairs if pair[1] and pair[2]]
+            raise ValueError(f"{path}, window {key}, {error.column} {error.problem}") from None
+        except ValueError:
+            raise ValueError(f"{path}, window {key!r} must be a start in seconds") from None
+        starts.append(start)
+        if all(laws):
+            filled[start] = laws
+    if not filled:
+        return [], math.inf
+    epoch = float(np.min(np.diff(sorted(starts)))) if len(starts) > 1 else math.inf
+    edges = np.arange(len(rates)) * width
+    epochs = np.floor(edges / epoch).astype(int)
     laws = []
-    for start, prompt, output in pairs:
-        weight = sum(rate for at, rate in zip(starts, rates, strict=True) if start <= at < start + epoch)
-        if filled and not (prompt and output):  # idle: requests at the very edge of the window take the nearest law
-            _, prompt, output = min(filled, key=lambda pair: abs(pair[0] - start))
-        if prompt and output:
-            laws.append(Lengths(prompt, output, weight))
-    return (laws, epoch) if any(law.weight for law in laws) else ([], epoch)
+    for k in range(int(epochs[-1]) + 1):
+        nearest = min(filled, key=lambda start: abs(start - k * epoch) if math.isfinite(epoch) else 0.0)
+        laws.append(Lengths(*filled[nearest], float(np.sum(np.array(rates)[epochs == k]))))
+    return laws, epoch
 
 
 def _histogram(row: dict, key: str) -> Histogram | None:
