@@ -38,18 +38,18 @@ class SessionLaw(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GrowingContext:
-    """Sessions whose prompt is the former prompt and new tokens, until the context is reset.
+    """Sessions whose prompt is the former prompt and new tokens, until the context is compacted.
 
     Attributes:
         calls: calls of a session.
-        first_prompt: prompt tokens of the first call, and after a reset.
+        first_prompt: prompt tokens of the first call, and after the context was compacted.
         new_after_tool: tokens added for a call after a tool's result, former output included.
         new_after_human: the same after a person's message.
         output_tokens: output of a call.
         tool_wait: seconds from an answer to the call with the tool's result.
         human_wait: seconds from an answer to the call with the person's message.
         human_probability: share of calls that follow a person's message.
-        reset_probability: share of calls that begin a new context.
+        reset_probability: share of calls whose prompt has changed after the system prompt, though not in length.
         system_tokens: tokens of system prompt and tools, which stay the same after a reset.
         context_window: tokens beyond which a context is compacted, that is begun anew.
     """
@@ -71,7 +71,7 @@ class GrowingContext:
         session, number = _numbers(self.calls.sample(rng, sessions))
         n = len(session)
         human = rng.random(n) < self.human_probability
-        fresh = (number == 0) | (rng.random(n) < self.reset_probability)
+        reset = rng.random(n) < self.reset_probability
         u, v = rng.random((2, n))
         new = np.where(human, self.new_after_human.quantile(u), self.new_after_tool.quantile(u))
         wait = np.where(human, self.human_wait.quantile(v), self.tool_wait.quantile(v))
@@ -80,9 +80,10 @@ class GrowingContext:
         order = np.argsort(number, kind="stable")  # all first calls, all second ones, ...
         for calls in np.split(order, np.cumsum(np.bincount(number)))[1:-1]:
             former = prompt[calls - 1]
-            anew = fresh[calls] | (former + new[calls] > window[calls])
-            prompt[calls] = np.where(anew, restart[calls], former + new[calls])
-            shared[calls] = np.minimum(np.where(anew, self.system_tokens, former), np.minimum(former, prompt[calls]))
+            compacted = former + new[calls] > window[calls]
+            prompt[calls] = np.where(compacted, restart[calls], former + new[calls])
+            kept = np.where(compacted | reset[calls], self.system_tokens, former)
+            shared[calls] = np.minimum(kept, np.minimum(former, prompt[calls]))
         return Calls(session, number, prompt, shared, self.output_tokens.sample(rng, n), wait)
 
     def _windows(

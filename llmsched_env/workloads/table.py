@@ -205,7 +205,7 @@ def _is_frozen(values: np.ndarray) -> bool:
         if values.base is None:
             return True
         values = values.base
-    return False
+    return isinstance(values, bytes)
 
 
 def _checked(name: str, values: ArrayLike) -> np.ndarray:

@@ -1,5 +1,8 @@
 """The fast reader of CSV files: the same numbers as Python's own parsers, whatever the block size."""
 
+import json
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -98,3 +101,30 @@ def test_the_first_bad_line_is_the_one_reported(tmp_path):
     path.write_text(PLAIN + "\n0,1,1\n1,0,1\n2,x,1\n")  # a value that is not allowed, then one that is no number
     with pytest.raises(ValueError, match="line 3, column prompt_tokens must be .* got 0"):
         load_trace(path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_memory_grows_with_the_numbers_and_not_with_the_text(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(csv_blocks, "_BLOCK", 1 << 16)
+    monkeypatch.setattr(csv_blocks, "_ROWS", 1 << 12)
+    names, padding = PLAIN.split(","), " " * 60
+
+    def most_bytes(rows):
+        path = tmp_path / f"trace{rows}"
+        with path.open("w") as file:
+            if kind == "csv":
+                file.write(PLAIN + "\n")
+                file.writelines(f"{i}.5,{padding}{i + 1},{i + 1}\n" for i in range(rows))
+            else:
+                file.writelines(
+                    json.dumps(dict(zip(names, (i, i + 1, i + 1), strict=True))) + padding + "\n" for i in range(rows)
+                )
+        tracemalloc.start()
+        assert len(load_trace(path).sample(0)) == rows
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    most_bytes(10)  # imports and compiles
+    per_row = (most_bytes(40_000) - most_bytes(10_000)) / 30_000
+    assert per_row < 60  # three columns of 8 bytes, one of them twice while it is put together, and room to spare

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,18 @@ Parsed = TypeVar("Parsed")
 
 
 def read_lines(path: Path, log: RowLog, parse: Callable[[Row], Parsed | None]) -> list[Parsed]:
+    """All that `parsed_lines` yields.
+
+    Raises:
+        ValueError: a bad row, unless `log` skips them, or no request at all.
+    """
+    parsed = list(parsed_lines(path, log, parse))
+    if not parsed:
+        raise ValueError(f"{path} must hold at least one request, got none")
+    return parsed
+
+
+def parsed_lines(path: Path, log: RowLog, parse: Callable[[Row], Parsed | None]) -> Iterator[Parsed]:
     """Read a file of JSON objects, one a line.
 
     Args:
@@ -26,20 +39,19 @@ def read_lines(path: Path, log: RowLog, parse: Callable[[Row], Parsed | None]) -
         parse: function of one object; None for what is not a request. `CellError` makes it a bad row.
 
     Raises:
-        ValueError: a bad row, unless `log` skips them, or no request at all.
+        ValueError: a bad row, unless `log` skips them.
     """
-    parsed = []
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
+                problem = None if isinstance(row, dict) else "must be a JSON object"
             except ValueError as error:
-                log.bad(path, number, "", f"must be a JSON object: {error}; got {line.strip()[:80]!r}")
-                continue
-            if not isinstance(row, dict):
-                log.bad(path, number, "", f"must be a JSON object, got {line.strip()[:80]!r}")
+                problem = f"must be a JSON object ({error})"
+            if problem:
+                log.bad(path, number, "", f"{problem}, got {line.strip()[:80]!r}")
                 continue
             try:
                 result = parse(row)
@@ -47,10 +59,7 @@ def read_lines(path: Path, log: RowLog, parse: Callable[[Row], Parsed | None]) -
                 log.bad(path, number, error.column, error.problem)
                 continue
             if result is not None:
-                parsed.append(result)
-    if not parsed:
-        raise ValueError(f"{path} must hold at least one request, got none")
-    return parsed
+                yield result
 
 
 def number(row: Row, key: str, column: Column) -> float:
@@ -62,11 +71,11 @@ def number(row: Row, key: str, column: Column) -> float:
     if key not in row:
         raise CellError(key, f"must be {column.allowed}, got nothing")
     value = row[key]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise CellError(key, f"must be {column.allowed}, got {value!r}")
-    if not -(2**63) <= value < 2**63 and value == value and abs(value) != np.inf or column.bad(np.array([value]))[0]:
-        raise CellError(key, f"must be {column.allowed}, got {value!r}")
-    return value
+    if type(value) is int or type(value) is float:
+        whole = column.dtype is not np.int64 or value == value // 1
+        if (column.low <= value <= column.high and whole) or (math.isnan(column.default) and value != value):
+            return value
+    raise CellError(key, f"must be {column.allowed}, got {value!r}")
 
 
 def tokens(row: Row, key: str, low: int = 1) -> int:

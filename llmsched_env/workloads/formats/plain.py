@@ -6,6 +6,8 @@ means the default. Arrivals are taken as written and must not decrease.
 
 from __future__ import annotations
 
+import math
+from array import array
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,13 @@ from llmsched_env.workloads.formats.cells import cell_of
 from llmsched_env.workloads.formats.csv_blocks import read_csv
 from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
 from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.json_rows import Row, number, read_lines
+from llmsched_env.workloads.formats.json_rows import Row, number, parsed_lines
 from llmsched_env.workloads.formats.rows import CellError, RowLog
 from llmsched_env.workloads.sources import FixedRequests
 from llmsched_env.workloads.table import COLUMNS, ColumnError, RequestTable
 
 _REQUIRED = ("arrival", "prompt_tokens", "output_tokens")
+_CODES, _CONVERTERS = {np.int64: "q", np.float64: "d"}, {np.int64: int, np.float64: float}
 _CELLS = {name: cell_of(name, optional=name not in _REQUIRED) for name in COLUMNS}
 
 
@@ -31,25 +34,32 @@ def _read_csv(head: Head, log: RowLog) -> FixedRequests:
 
 
 def _read_jsonl(head: Head, log: RowLog) -> FixedRequests:
-    latest = -np.inf
+    latest = -math.inf
 
-    def parse(row: Row) -> list[float]:
+    def parse(row: Row) -> dict[str, float]:
         nonlocal latest
-        values = [_value(row, name) for name in COLUMNS]
-        unknown = next((name for name in row if name not in COLUMNS), None)
-        if unknown is not None:
-            raise CellError(unknown, f"is unknown; {did_you_mean(unknown, COLUMNS)}")
-        if values[0] < latest:
-            raise CellError("arrival", f"must be >= the arrival before it ({latest} s), got {values[0]}")
-        latest = values[0]
+        given = {name: value for name, value in row.items() if value is not None}
+        values = {name: number(given, name, COLUMNS[name]) for name in _REQUIRED}
+        for name in given:
+            if name not in COLUMNS:
+                raise CellError(name, f"is unknown; {did_you_mean(name, COLUMNS)}")
+            values[name] = number(given, name, COLUMNS[name])
+        if values["arrival"] < latest:
+            raise CellError("arrival", f"must be >= the arrival before it ({latest} s), got {values['arrival']}")
+        latest = values["arrival"]
         return values
 
-    rows = read_lines(head.path, log, parse)
-    arrays = {
-        name: np.array(column, COLUMNS[name].dtype)
-        for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=True)
-    }
-    return _requests(head, arrays)
+    rows, columns = 0, {}
+    for values in parsed_lines(head.path, log, parse):
+        for name in values:
+            if name not in columns:  # rows before had the default
+                columns[name] = array(_CODES[COLUMNS[name].dtype], [COLUMNS[name].default]) * rows
+        for name, column in columns.items():
+            column.append(_CONVERTERS[COLUMNS[name].dtype](values.get(name, COLUMNS[name].default)))
+        rows += 1
+    if not rows:
+        raise ValueError(f"{head.path} must hold at least one request, got none")
+    return _requests(head, {name: np.frombuffer(column.tobytes(), column.typecode) for name, column in columns.items()})
 
 
 def _requests(head: Head, columns: dict[str, Any]) -> FixedRequests:
@@ -58,13 +68,6 @@ def _requests(head: Head, columns: dict[str, Any]) -> FixedRequests:
     except ColumnError as error:  # of columns that refer to other rows
         where = "" if error.index is None else f", request {error.index} counted from 0"
         raise ValueError(f"{head.path}{where}, column {error.column} {error.problem}") from None
-
-
-def _value(row: Row, name: str) -> float:
-    column = COLUMNS[name]
-    if row.get(name) is None and name not in _REQUIRED:
-        return column.default
-    return number(row, name, column)
 
 
 PLAIN_CSV = TraceFormat(
