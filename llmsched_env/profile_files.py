@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from llmsched_env.json_files import read_object
 from llmsched_env.simulator.batch_time import BatchTime
 from llmsched_env.validation import check_choice, check_integer, check_number
 
@@ -32,13 +33,7 @@ def read_profile(place: str) -> tuple[str, Numbers]:
         ValueError: the file is not a profile; naming the key, the value and what is allowed.
     """
     path, _, name = place.partition("#")
-    text = Path(path).read_text(encoding="utf-8")
-    try:
-        numbers = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}, column {error.colno} must be JSON: {error.msg}") from None
-    if not isinstance(numbers, dict):
-        raise ValueError(f"{path} must be a JSON object, got {repr(numbers)[:80]}")
+    numbers = read_object(path)
     if "profiles" in numbers:
         profiles = numbers["profiles"]
         if not name and len(profiles) > 1:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from llmsched_env.json_files import read_object
 from llmsched_env.validation import check_integer
 from llmsched_env.workloads.formats.head import Head, head_of
 from llmsched_env.workloads.formats.json_rows import Row, number, read_lines, seconds, tokens
@@ -88,14 +88,14 @@ def engine_settings(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         ValueError: a number is not an integer >= 1; naming file and key.
     """
-    settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    settings = read_object(path)
     names = {
         "token_budget": ("engine_kwargs", "max_num_batched_tokens"),
         "max_num_seqs": ("engine_kwargs", "max_num_seqs"),
         "kv_blocks": ("kv_cache", "num_gpu_blocks"),
         "block_size": ("kv_cache", "block_size"),
     }
-    found = {name: settings.get(group, {}).get(key) for name, (group, key) in names.items()}
+    found = {name: (settings.get(group) or {}).get(key) for name, (group, key) in names.items()}
     return {
         name: check_integer(f"{path}: {'.'.join(names[name])}", value, at_least=1)
         for name, value in found.items()

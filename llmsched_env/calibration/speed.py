@@ -45,7 +45,7 @@ class SpeedCalibration:
         return {name: 100 * (self.after[name] / value - 1) for name, value in self.measured.items() if value}
 
     def save(self, path: str | Path) -> Path:
-        """Write the profile at that speed as JSON; `EngineConfig.for_gpu` and `gpu_profile` take the path for a name."""
+        """Write the profile at that speed as JSON, which `EngineConfig.for_gpu` and `gpu_profile` take by its path."""
         form = next(name for name, kind in LAWS.items() if isinstance(self.base.roofline, kind))
         own = {name: getattr(self.base, name) for name in LAWS} | {form: self.base.roofline}
         laws = {name: law_in_ms(scaled(law, self.factor)) for name, law in own.items()}

@@ -185,7 +185,9 @@ class Histogram(Distribution):
     weights: Iterable[float] = field(repr=False)
 
     def __post_init__(self) -> None:
-        tokens = np.array([check_integer("Histogram tokens", x, at_least=1) for x in self.tokens], np.int64)
+        tokens = np.array(
+            [check_integer("Histogram tokens", x, at_least=1, at_most=10**9) for x in self.tokens], np.int64
+        )
         weights = np.array([check_number("Histogram weights", x, at_least=0) for x in self.weights])
         if len(tokens) != len(weights) or not weights.any():
             counts = f"{len(tokens)} and {len(weights)}"

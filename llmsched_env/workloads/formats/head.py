@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmsched_env.json_files import read_object
+
 _FIRST = 1 << 26  # characters of the first line that are looked at
 
 
@@ -39,39 +41,27 @@ def head_of(path: Path) -> Head:
         return Head(path)
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         first = file.readline(_FIRST).strip()
-        more = any(line.strip() for line in file) if first.startswith(("{", "[")) else True
-    if first.startswith(("{", "[")):
-        return _json_head(path, first, more)
+        if first.startswith(("{", "[")):
+            return _json_head(path, first, next((line for line in file if line.strip()), ""))
     try:
         return Head(path, [title.strip() for title in next(csv.reader([first]), [])])
     except csv.Error as error:
         raise ValueError(f"{path}, line 1 must be CSV text: {error}") from None
 
 
-def _json_head(path: Path, first: str, more: bool) -> Head:
+def _json_head(path: Path, first: str, second: str) -> Head:
+    row, following = _object(first), _object(second)
+    if row is not None and second:
+        return Head(path, row=row)
+    if following is not None:  # JSON lines of which the first is malformed, as reading them will say
+        return Head(path, row=following)
+    return Head(path, row=row, document=read_object(path))
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object in a line, or None if there is none."""
     try:
-        row = json.loads(first)
+        value = json.loads(text)
     except ValueError:
-        row = None
-    if row is None or not more:
-        try:
-            document = json.loads(path.read_text(encoding="utf-8-sig", errors="replace"))
-        except json.JSONDecodeError as error:
-            if row is None and more and _second_line_is_json(path):
-                raise ValueError(f"{path}, line 1 must be a JSON object, got {first[:80]!r}") from None
-            where = f"{path}, line {error.lineno}, column {error.colno}"
-            raise ValueError(f"{where} must be JSON: {error.msg}") from None
-    else:
-        document = None
-    if not isinstance(row if document is None else document, dict):
-        raise ValueError(f"{path}, line 1 must begin a JSON object, got {first[:80]!r}")
-    return Head(path, row=row if isinstance(row, dict) else None, document=document)
-
-
-def _second_line_is_json(path: Path) -> bool:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        file.readline()
-        try:
-            return isinstance(json.loads(file.readline()), dict)
-        except ValueError:
-            return False
+        return None
+    return value if isinstance(value, dict) else None

@@ -6,10 +6,10 @@ own start, and it is a session of its own. `hash_ids` mean something within one 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmsched_env.json_files import read_object
 from llmsched_env.workloads.formats.calls import Call, table_of
 from llmsched_env.workloads.formats.format import TraceFormat
 from llmsched_env.workloads.formats.head import Head
@@ -25,7 +25,7 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
     calls: list[Call] = []
     block_tokens = set()
     for path in files:
-        session = _session(path, head.document)
+        session = read_object(path) if head.document is None else head.document
         try:
             block_tokens.add(tokens(session, "block_size"))
             nested(session, "requests", list)
@@ -38,17 +38,6 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
     if not calls:
         raise ValueError(f"{head.path} must hold at least one request, got none")
     return FixedRequests(table_of(calls, *block_tokens))
-
-
-def _session(path: Path, document: Row | None) -> Row:
-    if document is None:
-        try:
-            document = json.loads(path.read_text(encoding="utf-8-sig", errors="replace"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {error.lineno}, column {error.colno} must be JSON: {error.msg}") from None
-    if not isinstance(document, dict):
-        raise ValueError(f"{path} must be a JSON object with requests, got {repr(document)[:80]}")
-    return document
 
 
 def _calls(

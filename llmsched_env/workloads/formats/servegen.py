@@ -8,12 +8,12 @@ variation of gaps, "Gamma" or "Weibull" (empty where it is idle), shape, scale (
 from __future__ import annotations
 
 import ast
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 
+from llmsched_env.json_files import read_object
 from llmsched_env.workloads.arrivals import Gamma, Poisson, Renewal, Weibull
 from llmsched_env.workloads.clients import Client, Lengths, ManyClients
 from llmsched_env.workloads.dist import Histogram
@@ -25,6 +25,7 @@ from llmsched_env.workloads.modulation import Windows
 _TRACE, _DATASET = "-trace.csv", "-dataset.json"
 _WINDOW = 600.0  # seconds, where a file has a single window and so does not say
 _GAPS = {"Gamma", "Weibull", ""}
+_MOST = 100_000  # windows of a client
 
 
 def _read(head: Head, log: RowLog) -> ManyClients:
@@ -59,6 +60,8 @@ def _windows(path: Path, log: RowLog) -> tuple[float, list[float], list[Renewal]
     if not found:
         raise ValueError(f"{path} must hold at least one window, got none")
     width = float(np.min(np.diff([*found]))) if len(found) > 1 else _WINDOW
+    if max(found) / width > _MOST:
+        raise ValueError(f"{path}, column 1 must hold at most {_MOST} windows of {width:g} s, got {max(found):g}")
     places = {round(start / width): own for start, own in found.items()}
     uneven = [start for start in found if not math.isclose(start / width, round(start / width), abs_tol=1e-6)]
     if uneven:
@@ -96,12 +99,7 @@ def _lengths(path: Path, rates: list[float], width: float) -> tuple[list[Lengths
 
     A window without histograms takes those of the nearest one: requests at its very edge need some.
     """
-    try:
-        windows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}, column {error.colno} must be JSON: {error.msg}") from None
-    if not isinstance(windows, dict) or not windows:
-        raise ValueError(f"{path} must be a JSON object of window starts (s) to histograms, got {repr(windows)[:80]}")
+    windows = read_object(path)
     starts, filled = [], {}
     for key, row in windows.items():
         try:
@@ -117,6 +115,8 @@ def _lengths(path: Path, rates: list[float], width: float) -> tuple[list[Lengths
     if not filled:
         return [], math.inf
     epoch = float(np.min(np.diff(sorted(starts)))) if len(starts) > 1 else math.inf
+    if len(rates) * width / epoch > _MOST:
+        raise ValueError(f"{path} must hold windows of a width such as 21600 s, got {epoch:g} s")
     edges = np.arange(len(rates)) * width
     epochs = np.floor(edges / epoch).astype(int)
     laws = []
@@ -131,7 +131,7 @@ def _histogram(row: dict, key: str) -> Histogram | None:
         counts = ast.literal_eval(row[key]) if isinstance(row[key], str) else row[key]
         items = [(int(tokens), float(share)) for tokens, share in counts.items() if int(tokens) >= 1]
         return Histogram(*zip(*items, strict=True)) if items else None
-    except (KeyError, ValueError, SyntaxError, AttributeError, TypeError):
+    except (KeyError, ValueError, SyntaxError, AttributeError, TypeError, OverflowError):
         got = str(row.get(key))[:80] if isinstance(row, dict) else row
         raise CellError(key, f"must be a dict of tokens to probabilities, got {got!r}") from None
 
