@@ -66,12 +66,13 @@ def test_burstgpt_version_3_is_read_by_name_and_ordered_by_time(trace_file):
         "7.5,a,,ChatGPT,20,3,23,API log\n"
         "5.25,b,0.5,ChatGPT,30,0,30,API log\n"
         "6.25,b,0.5,ChatGPT,40,4,44,API log\n"
+        "8,,,ChatGPT,50,5,55,API log\n"
     )
     workload = load_trace(trace_file(text))
     table = workload.sample(0)
     assert workload.skipped.failed == 1
-    assert table.arrival.tolist() == [6.25, 7.5, 7.5] and table.prompt_tokens.tolist() == [40, 10, 20]
-    assert table.session.tolist() == [0, 0, 1] and table.klass.tolist() == [0, 1, 0]
+    assert table.arrival.tolist() == [6.25, 7.5, 7.5, 8.0] and table.prompt_tokens.tolist() == [40, 10, 20, 50]
+    assert table.session.tolist() == [0, 0, 1, -1] and table.klass.tolist() == [0, 1, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["conversation", "synthetic", "mooncake_trace_arxiv"])

@@ -6,7 +6,7 @@ sessions, both numbered in order of appearance.
 
 import numpy as np
 
-from llmsched_env.workloads.formats.cells import LABEL, cell_of
+from llmsched_env.workloads.formats.cells import LABEL, cell_of, label
 from llmsched_env.workloads.formats.csv_blocks import Columns, read_csv
 from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
 from llmsched_env.workloads.formats.head import Head
@@ -37,12 +37,19 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
     if (arrival[1:] < arrival[:-1]).any():
         order = np.argsort(arrival, kind="stable")
         columns = {title: values[order] for title, values in columns.items()}
-    labels = {
-        column: numbered(columns[title])
-        for title, column in zip(_LABELS, ("klass", "session"), strict=True)
-        if title in columns
-    }
+    labels = {}
+    if "Model" in columns:
+        labels["klass"] = numbered(columns["Model"])
+    if "Session ID" in columns:
+        labels["session"] = _sessions(columns["Session ID"])
     return FixedRequests(RequestTable.from_columns(*(columns[title] for title in _CELLS), **labels))
+
+
+def _sessions(labels: np.ndarray) -> np.ndarray:
+    """Numbers of sessions, -1 where the cell is empty, as it is for calls of the API."""
+    session, known = np.full(len(labels), -1, np.int64), labels != label("")
+    session[known] = numbered(labels[known])
+    return session
 
 
 BURSTGPT = TraceFormat(
