@@ -98,8 +98,7 @@ class _Reader:
                 self.text = text[used:] if used else text
                 arguments = (kinds, optional, ints, floats, defaults, rows, hard)
                 n, m, lines, bytes_used = kernel.parse_rows(data[used:], *arguments)
-                for row, column, begin, end in hard[:m].tolist():
-                    floats[row, column] = float(self.text[begin:end])
+                floats[hard[:m, 0], hard[:m, 1]] = [float(self.text[a:b]) for a, b in hard[:m, 2:].tolist()]
                 self.rows = rows[:n]
                 keep = np.ones(n, bool)
                 for i in np.flatnonzero(rows[:n, 0] == kernel.ODD).tolist():
