@@ -13,7 +13,7 @@ import numpy as np
 
 from llmsched_env.validation import check_integer, check_number
 
-__all__ = ["Constant", "Distribution", "Empirical", "Geometric", "LogNormal", "Quantiles", "Uniform"]
+__all__ = ["Constant", "Distribution", "Empirical", "Geometric", "Histogram", "LogNormal", "Quantiles", "Uniform"]
 
 _NORMAL = NormalDist()
 _LARGEST_BELOW_ONE = math.nextafter(1.0, 0.0)
@@ -170,6 +170,39 @@ class Empirical(Distribution):
     @property
     def mean(self) -> float:
         return float(self.tokens.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram(Distribution):
+    """Draws from token counts with given weights; equal counts are allowed.
+
+    Attributes:
+        tokens: token counts.
+        weights: weight of each, >= 0; they need not sum to 1.
+    """
+
+    tokens: Iterable[int] = field(repr=False)
+    weights: Iterable[float] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        tokens = np.array(
+            [check_integer("Histogram tokens", x, at_least=1, at_most=10**9) for x in self.tokens], np.int64
+        )
+        weights = np.array([check_number("Histogram weights", x, at_least=0) for x in self.weights])
+        if len(tokens) != len(weights) or not weights.any():
+            counts = f"{len(tokens)} and {len(weights)}"
+            raise ValueError(f"Histogram needs as many tokens as weights and one weight > 0, got {counts}")
+        order = np.argsort(tokens, kind="stable")
+        object.__setattr__(self, "tokens", tokens[order])
+        object.__setattr__(self, "weights", weights[order] / weights.sum())
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        levels = np.cumsum(self.weights)[:-1]
+        return self.tokens[np.searchsorted(levels, np.asarray(u), side="right")]
+
+    @property
+    def mean(self) -> float:
+        return float(self.tokens @ self.weights)
 
 
 def as_distribution(name: str, tokens: Distribution | int) -> Distribution:

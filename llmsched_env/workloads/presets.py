@@ -8,47 +8,164 @@ from importlib import resources
 from typing import Any
 
 from llmsched_env.slo import SLO
-from llmsched_env.validation import check_choice
-from llmsched_env.workloads.arrivals import MMPP
-from llmsched_env.workloads.dist import Quantiles
+from llmsched_env.validation import check_choice, check_number
+from llmsched_env.workloads.arrivals import ArrivalProcess, Gamma, Poisson
+from llmsched_env.workloads.clients import Client, Lengths, ManyClients
+from llmsched_env.workloads.mmpp import MMPP
+from llmsched_env.workloads.modulation import Diurnal, Ticks
+from llmsched_env.workloads.sessions import AgentSessions, GrowingContext, SessionLaw, SortedPrompts
+from llmsched_env.workloads.sources import RandomRequests, Source
+from llmsched_env.workloads.system_prompts import SystemPrompt
+from llmsched_env.workloads.tables import SecondsTable, token_table
 from llmsched_env.workloads.workload import Workload
 
+Numbers = dict[str, Any]
 
-def preset(name: str, rate: float | None = None, horizon: float = 600.0, slo: str | SLO | None = "default") -> Workload:
+_RATE = 1.0  # requests/s of presets whose trace has no times
+
+
+def preset(
+    name: str,
+    rate: float | None = None,
+    horizon: float = 600.0,
+    slo: str | SLO | None = "default",
+    diurnal: bool = False,
+) -> Workload:
     """Return a random workload with the lengths, burstiness and targets of a public trace.
 
-    Lengths follow the quantile table of the trace, with its rank correlation; arrivals a Markov-modulated Poisson
-    process fitted to the trace's dispersion of counts.
+    Lengths follow the quantile tables of the trace, with its rank correlation; the data file names the sources of all
+    numbers. `workload.at_load(0.9, engine)` sets the rate by the capacity of an engine.
+
+    - azure-chat, azure-code: Azure LLM inference trace 2023 (P. Patel et al., ISCA 2024; CC BY 4.0); arrivals are a
+      Markov-modulated Poisson process fitted to the trace's dispersion of counts.
+    - sharegpt-chat, arxiv-summarize: lengths of ShareGPT and of arXiv summaries; Poisson.
+    - mooncake-longctx-chat, mooncake-tool-agent: Mooncake (R. Qin et al., FAST 2025); Poisson in ticks of 3 s. Requests
+      of tool-agent are of three classes, each with a system prompt in common.
+    - reasoning-r1: ServeGen's deepseek-r1 clients together (Y. Xiang et al., arXiv 2505.09999); gamma gaps.
+    - multi-tenant: four of these clients, each with its own rate, burstiness and lengths, in two classes of targets.
+    - coding-agent, swe-agent: calls of agents' sessions with growing prompts, in an open loop; the rate is of calls.
+    - bursty-api: stylised after summaries of BurstGPT, not fitted.
 
     Args:
-        name: "azure-chat" or "azure-code", the Azure LLM inference trace 2023 (P. Patel et al., ISCA 2024; CC BY 4.0).
-        rate: requests/s; None for the trace's own.
+        name: one of the above.
+        rate: requests/s; None for the trace's own, or 1 where it has no times.
         horizon: seconds after which nothing arrives.
         slo: targets by name ("default", "strict", ...), an SLO, or None for no targets.
+        diurnal: let the rate follow the hours of the day, from midnight on; for reasoning-r1.
 
     Raises:
-        ValueError: unknown preset or name of targets (the message lists what exists), bad rate or horizon.
+        ValueError: unknown preset or name of targets (the message lists what exists), bad rate or horizon, or `diurnal`
+            for a trace without hours.
     """
-    table = _presets()
-    numbers = table["presets"][check_choice("preset name", name, table["presets"])]
+    numbers = _presets()["presets"][check_choice("preset name", name, _presets()["presets"])]
+    targets = slo
     if isinstance(slo, str):
-        targets = numbers["slo"][check_choice(f"slo of preset {name}", slo, numbers["slo"])]
-        slo = SLO(ttft=targets["ttft_s"], tpot=targets["tpot_s"])
-    arrival = numbers["arrival"]
-    transition = arrival.get("transition_per_s_step")
-    return Workload.generated(
-        MMPP(arrival["rates_relative"], None if transition else arrival["mean_dwell_s"], transition),
-        arrival["native_rate_per_s"] if rate is None else rate,
-        Quantiles(table["quantile_levels"], numbers["prompt_tokens_quantiles"]),
-        Quantiles(table["quantile_levels"], numbers["output_tokens_quantiles"]),
+        targets = _targets(numbers["slo"][check_choice(f"slo of preset {name}", slo, numbers["slo"])])
+    shared = targets if isinstance(targets, SLO) else None
+    if not isinstance(targets, SLO | list | None):
+        raise ValueError(f"slo must be a name, an SLO or None, got {slo!r}")
+    if diurnal and "hourly_multipliers" not in numbers.get("arrival", {}):
+        raise ValueError(f"diurnal must be False for {name}: its numbers have no hours")
+    check_number("horizon", horizon, above=0, unit="s")
+    if rate is not None:
+        check_number("rate", rate, above=0, unit="requests/s")
+    if numbers["kind"] == "clients":
+        source: Source = _clients(numbers, horizon, targets)
+        source = source if rate is None else source.at_rate(rate)
+    else:
+        own = numbers["arrival"].get("native_rate_per_s", _RATE)
+        build = _sessions if numbers["kind"] == "sessions" else _requests
+        source = build(numbers, own if rate is None else rate, horizon, shared, diurnal)
+    return Workload(source, name, shared)
+
+
+def _requests(numbers: Numbers, rate: float, horizon: float, slo: SLO | None, diurnal: bool) -> RandomRequests:
+    return RandomRequests(
+        _arrivals(numbers["arrival"], diurnal),
+        rate,
+        _tokens(numbers, "prompt_tokens_quantiles"),
+        _tokens(numbers, "output_tokens_quantiles"),
         horizon,
-        slo=slo,
-        rank_correlation=numbers["rank_correlation"],
-        name=name,
+        slo,
+        numbers.get("rank_correlation", 0.0),
+        None,
+        numbers.get("total_tokens_cap"),
+        tuple(
+            SystemPrompt(own["prompt_min"], own["prompt_max"], own["shared_prefix_tokens"])
+            for own in numbers.get("classes", ())
+        ),
     )
 
 
+def _arrivals(arrival: Numbers, diurnal: bool) -> ArrivalProcess:
+    if arrival["process"] == "mmpp":
+        transition = arrival.get("transition_per_s_step")
+        return MMPP(arrival["rates_relative"], None if transition else arrival["mean_dwell_s"], transition)
+    if arrival["process"] == "batched_poisson":
+        return Ticks(arrival["tick_s"])
+    base = Gamma(arrival["interarrival_cv"]) if arrival["process"] == "gamma" else Poisson()
+    return Diurnal(arrival["hourly_multipliers"], base) if diurnal else base
+
+
+def _sessions(numbers: Numbers, rate: float, horizon: float, slo: SLO | None, diurnal: bool) -> AgentSessions:
+    pace = _targets(numbers["slo"]["default"])
+    return AgentSessions(_session_law(numbers), rate, horizon, pace, slo)
+
+
+def _session_law(numbers: Numbers) -> SessionLaw:
+    calls, output = (_tokens(numbers, f"{name}_quantiles") for name in ("calls_per_session", "output_tokens"))
+    if "prompt_tokens_quantiles" in numbers:
+        prompt = _tokens(numbers, "prompt_tokens_quantiles")
+        return SortedPrompts(calls, prompt, output, _seconds(numbers, "tool_time_s_quantiles"))
+    return GrowingContext(
+        calls,
+        _tokens(numbers, "first_prompt_tokens_quantiles"),
+        _tokens(numbers, "new_tokens_after_tool_quantiles"),
+        _tokens(numbers, "new_tokens_after_human_quantiles"),
+        output,
+        _seconds(numbers, "tool_wait_s_quantiles"),
+        _seconds(numbers, "human_wait_s_quantiles"),
+        numbers["human_turn_probability"],
+        numbers["context_reset_probability"],
+        numbers["shared_system_and_tool_tokens_median"],
+        numbers["context_window_tokens"],
+    )
+
+
+def _clients(numbers: Numbers, horizon: float, targets: SLO | list[SLO] | None) -> ManyClients:
+    clients = [
+        Client(
+            Gamma(own["interarrival_cv"]),
+            own["rate_per_s"],
+            (Lengths(_tokens(own, "prompt_tokens_quantiles"), _tokens(own, "output_tokens_quantiles")),),
+            klass=own["klass"],
+            slo=targets[own["klass"]] if isinstance(targets, list) else targets,
+        )
+        for own in numbers["clients"]
+    ]
+    return ManyClients(tuple(clients), horizon)
+
+
+def _tokens(numbers: Numbers, table: str) -> Any:
+    return token_table(_levels(numbers), numbers[table])
+
+
+def _seconds(numbers: Numbers, table: str) -> SecondsTable:
+    return SecondsTable.of(_levels(numbers), numbers[table])
+
+
+def _levels(numbers: Numbers) -> list[float]:
+    return numbers.get("quantile_levels", _presets()["quantile_levels"])
+
+
+def _targets(numbers: Numbers | list[Numbers]) -> SLO | list[SLO]:
+    """One SLO, or one per class."""
+    if isinstance(numbers, list):
+        return [_targets(own) for own in numbers]
+    return SLO(ttft=numbers["ttft_s"], tpot=numbers["tpot_s"])
+
+
 @cache
-def _presets() -> dict[str, Any]:
+def _presets() -> Numbers:
     text = resources.files("llmsched_env").joinpath("data/workload_presets.json").read_text(encoding="utf-8")
     return json.loads(text)

@@ -13,7 +13,8 @@ import numpy as np
 from llmsched_env.slo import SLO
 from llmsched_env.workloads.arrivals import ArrivalProcess
 from llmsched_env.workloads.dist import Distribution, normal_cdf, normal_quantile
-from llmsched_env.workloads.table import RequestTable
+from llmsched_env.workloads.system_prompts import SystemPrompt, assign
+from llmsched_env.workloads.table import RequestTable, constant
 
 Predictor = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
 """(rng, prompt_tokens i8[n], output_tokens i8[n]) -> predicted output tokens f8[n] > 0, nan for none."""
@@ -123,6 +124,8 @@ class RandomRequests:
     slo: SLO | None
     rank_correlation: float
     predictor: Predictor | None
+    total_tokens_cap: int | None = None  # outputs end there
+    system_prompts: tuple[SystemPrompt, ...] = ()
 
     def __repr__(self) -> str:
         lengths = f"{self.prompt_tokens.mean:g} + {self.output_tokens.mean:g} tokens"
@@ -139,9 +142,10 @@ class RandomRequests:
             prompt,
             output,
             predicted_output=self.predictor and self.predictor(streams[2], prompt, output),
-            ttft_slo=np.full(len(arrival), slo.ttft),
-            tpot_slo=np.full(len(arrival), slo.tpot),
+            ttft_slo=constant(len(arrival), slo.ttft),
+            tpot_slo=constant(len(arrival), slo.tpot),
             horizon=self.horizon,
+            **(assign(prompt, self.system_prompts) if self.system_prompts else {}),
         )
 
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
@@ -159,9 +163,9 @@ class RandomRequests:
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
         """Prompt and output tokens on a Fibonacci lattice: no noise, both marginals evenly covered."""
         if self.rank_correlation:
-            return self._correlated(_lattice_normals())
+            return self._capped(*self._correlated(_lattice_normals()))
         u = _lattice()
-        return self.prompt_tokens.quantile(u[:, 0]), self.output_tokens.quantile(u[:, 1])
+        return self._capped(self.prompt_tokens.quantile(u[:, 0]), self.output_tokens.quantile(u[:, 1]))
 
     def split(self, fractions: tuple[float, ...]) -> tuple[RandomRequests, ...]:
         """The generator itself for every part: seeds tell the parts apart."""
@@ -170,9 +174,14 @@ class RandomRequests:
     def _draw_lengths(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
         # One row a request, so that request i has the same lengths at every rate and horizon.
         if self.rank_correlation:
-            return self._correlated(rng.standard_normal((n, 2)))
+            return self._capped(*self._correlated(rng.standard_normal((n, 2))))
         u = rng.random((n, 2))
-        return self.prompt_tokens.quantile(u[:, 0]), self.output_tokens.quantile(u[:, 1])
+        return self._capped(self.prompt_tokens.quantile(u[:, 0]), self.output_tokens.quantile(u[:, 1]))
+
+    def _capped(self, prompt: np.ndarray, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.total_tokens_cap is not None:
+            output = np.minimum(output, np.maximum(self.total_tokens_cap - prompt, 1))
+        return prompt, output
 
     def _correlated(self, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gaussian copula: Spearman's rank correlation r of normals with Pearson's 2 sin(pi r / 6) (Kruskal 1958)."""

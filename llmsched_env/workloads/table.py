@@ -29,6 +29,15 @@ class Column(NamedTuple):
     default: float
     allowed: str
 
+    def bad(self, values: np.ndarray) -> np.ndarray:
+        """bool[n]: which of the numbers `values` the column may not hold."""
+        bad = ~((values >= self.low) & (values <= self.high))
+        if math.isnan(self.default):
+            bad &= ~np.isnan(values)
+        elif self.dtype is np.int64 and values.dtype.kind == "f":
+            bad |= values != np.floor(values)
+        return bad
+
 
 _INT64 = np.iinfo(np.int64)
 _LARGEST = float(np.finfo(np.float64).max)
@@ -107,7 +116,7 @@ class RequestTable:
         """Build a table; optional columns that are absent or None take their default."""
         size = np.shape(arrival)
         given = {name: values for name, values in optional.items() if values is not None}
-        defaults = {name: np.full(size, column.default, column.dtype) for name, column in COLUMNS.items()}
+        defaults = {name: constant(size, column.default, column.dtype) for name, column in COLUMNS.items()}
         required = {"arrival": arrival, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
         return cls(**{**defaults, **required, **given}, horizon=horizon)
 
@@ -118,7 +127,7 @@ class RequestTable:
             if len(getattr(self, name)) != len(self):
                 problem = f"must have one value per arrival, that is {len(self)}, got {len(getattr(self, name))}"
                 raise ColumnError(name, None, problem)
-        backwards = np.flatnonzero(np.diff(self.arrival) < 0)
+        backwards = np.flatnonzero(self.arrival[1:] < self.arrival[:-1])
         if backwards.size:
             i = int(backwards[0]) + 1
             problem = f"must be >= the arrival before it ({self.arrival[i - 1]} s), got {self.arrival[i]}"
@@ -126,6 +135,8 @@ class RequestTable:
         self._check_parents()
 
     def _check_parents(self) -> None:
+        if _one(self.parent) == [-1] and _one(self.shared_tokens) == [0]:
+            return
         late = np.flatnonzero(self.parent >= np.arange(len(self)))
         if late.size:
             i = int(late[0])
@@ -153,34 +164,64 @@ class RequestTable:
         first, last = np.searchsorted(self.arrival, [begin, end], side="left")
         return self._replaced(self.arrival[first:last] - begin, slice(first, last), horizon)
 
+    def rows(self, first: int, last: int) -> RequestTable:
+        """Return the requests first, ..., last - 1 at their times."""
+        return self._replaced(self.arrival[first:last], slice(first, last), None)
+
+    def at(self, arrival: np.ndarray) -> RequestTable:
+        """Return the same requests at other times, f8[n] seconds."""
+        return replace(self, arrival=arrival)
+
     def with_slo(self, slo: SLO) -> RequestTable:
         """Return the same requests with these targets for all."""
-        return replace(self, ttft_slo=np.full(len(self), slo.ttft), tpot_slo=np.full(len(self), slo.tpot))
+        return replace(self, ttft_slo=constant(len(self), slo.ttft), tpot_slo=constant(len(self), slo.tpot))
 
     def _replaced(self, arrival: np.ndarray, rows: slice, horizon: float | None) -> RequestTable:
         columns = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name in COLUMNS}
         first = rows.start or 0
-        columns["parent"] = np.where(columns["parent"] < first, -1, columns["parent"] - first)
-        columns["shared_tokens"] = np.where(columns["parent"] < 0, 0, columns["shared_tokens"])
+        if first and _one(self.parent) != [-1]:
+            columns["parent"] = np.where(columns["parent"] < first, -1, columns["parent"] - first)
+            columns["shared_tokens"] = np.where(columns["parent"] < 0, 0, columns["shared_tokens"])
         return RequestTable(**{**columns, "arrival": arrival}, horizon=horizon)
 
 
+def constant(size: int | tuple[int, ...], value: float, dtype: type = np.float64) -> np.ndarray:
+    """Return a read-only array that holds `value` everywhere and takes the memory of one."""
+    one = np.array(value, dtype)
+    one.flags.writeable = False
+    return np.broadcast_to(one, size)
+
+
+def _one(values: np.ndarray) -> list[float]:
+    """The value of an array made by `constant`, in a list; an empty list for any other array."""
+    return values[:1].tolist() if values.strides == (0,) else []
+
+
+def _is_frozen(values: np.ndarray) -> bool:
+    """Whether nobody can write to the array any more, not through the arrays that it is a view of either."""
+    while isinstance(values, np.ndarray):
+        if values.flags.writeable:
+            return False
+        if values.base is None:
+            return True
+        values = values.base
+    return isinstance(values, bytes)
+
+
 def _checked(name: str, values: ArrayLike) -> np.ndarray:
-    """Return a read-only copy of `values` in the column's type."""
+    """Return `values` read-only in the column's type: a copy, unless they are so already."""
     column = COLUMNS[name]
     raw = np.asarray(values)
     if raw.ndim != 1:
         raise ColumnError(name, None, f"must be a one-dimensional array, got shape {raw.shape}")
     if raw.dtype.kind not in "iuf":
         raise ColumnError(name, None, f"must hold numbers, each {column.allowed}, got an array of {raw.dtype}")
-    bad = ~((raw >= column.low) & (raw <= column.high))
-    if math.isnan(column.default):
-        bad &= ~np.isnan(raw)
-    elif column.dtype is np.int64 and raw.dtype.kind == "f":
-        bad |= raw != np.floor(raw)
+    bad = column.bad(raw[:1] if raw.strides == (0,) else raw)
     if bad.any():
         i = int(np.argmax(bad))
         raise ColumnError(name, i, f"must be {column.allowed}, got {raw[i]}")
+    if raw.dtype == column.dtype and _is_frozen(raw):
+        return raw
     checked = raw.astype(column.dtype)
     checked.flags.writeable = False
     return checked

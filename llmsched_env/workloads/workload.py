@@ -13,9 +13,11 @@ from llmsched_env.slo import SLO
 from llmsched_env.theory.capacity import capacity
 from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
+from llmsched_env.workloads.clients import Client, ManyClients
 from llmsched_env.workloads.dist import Distribution, as_distribution
+from llmsched_env.workloads.skipped import Skipped
 from llmsched_env.workloads.sources import FixedRequests, Predictor, RandomRequests, Source
-from llmsched_env.workloads.table import RequestTable
+from llmsched_env.workloads.table import RequestTable, constant
 
 if TYPE_CHECKING:
     from llmsched_env.simulator.config import EngineConfig
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Workload:
-    """Requests arriving over time; immutable. Build one with `poisson`, `generated`, `from_arrays` or `load_trace`.
+    """Requests arriving over time; immutable.
+
+    Build one with `poisson`, `generated`, `of_clients`, `from_arrays`, `preset` or `load_trace`.
 
     Everything random in it flows from one seed, and nothing in it depends on the scheduler or the engine.
 
@@ -32,12 +36,14 @@ class Workload:
         name: what reports call it.
         slo: the targets that all requests share, or None where they have none or differ.
         load: share of the reference capacity that `at_load` set; None before, and after `scaled`.
+        skipped: rows of its file that are not in it.
     """
 
     source: Source
     name: str
     slo: SLO | None = None
     load: float | None = None
+    skipped: Skipped = Skipped()
 
     @classmethod
     def poisson(
@@ -72,7 +78,7 @@ class Workload:
         """Random arrivals and lengths, drawn from separate streams of the seed.
 
         Args:
-            arrivals: the arrival process, `Poisson()` or `MMPP(...)`.
+            arrivals: the arrival process, such as `Poisson()`, `Gamma(cv=2.0)` or `MMPP(...)`.
             rate: requests/s in the long run.
             prompt_tokens: law of prompt lengths, or an int.
             output_tokens: law of output lengths, or an int.
@@ -146,10 +152,19 @@ class Workload:
             parent=parent,
             shared_tokens=shared_tokens,
             timeout=timeout,
-            ttft_slo=ttft if shared is None else np.full(n, shared.ttft),
-            tpot_slo=tpot if shared is None else np.full(n, shared.tpot),
+            ttft_slo=ttft if shared is None else constant(n, shared.ttft),
+            tpot_slo=tpot if shared is None else constant(n, shared.tpot),
         )
         return cls.from_table(table, "arrays", shared)
+
+    @classmethod
+    def of_clients(cls, clients: Sequence[Client], horizon: float, name: str = "clients") -> Workload:
+        """Requests of several clients on [0, horizon) seconds, each with its own arrivals, lengths, class and targets.
+
+        Raises:
+            ValueError: no clients, or a horizon that is not above zero.
+        """
+        return cls(ManyClients(tuple(clients), check_number("horizon", horizon, above=0, unit="s")), name)
 
     @classmethod
     def from_table(cls, table: RequestTable, name: str, slo: SLO | None = None) -> Workload:

@@ -5,11 +5,23 @@ import math
 import numpy as np
 import pytest
 
-from llmsched_env.workloads import MMPP, Poisson
+from llmsched_env.workloads import MMPP, Diurnal, Gamma, Poisson, Ticks, Weibull, Windows
 
 CHAT = MMPP([0.835, 1.267], mean_dwell=[121.8, 75.3])
 CODE = MMPP([0.0012, 2.656, 8.751], transition=[[0.954, 0.044, 0.002], [0.144, 0.783, 0.073], [0.051, 0.303, 0.646]])
-PROCESSES = [Poisson(), CHAT, CODE, MMPP([0, 1, 3], mean_dwell=[1.0, 2.0, 0.5])]
+DAY = Diurnal([1, 0, 4, 2], Gamma(2.0), period=100.0, start=30.0)
+PROCESSES = [
+    Poisson(),
+    Gamma(0.5),
+    Gamma(3.0),
+    Weibull(0.6),
+    CHAT,
+    CODE,
+    MMPP([0, 1, 3], mean_dwell=[1.0, 2.0, 0.5]),
+    DAY,
+    Windows(25.0, [1.0, 0.0, 3.0, 2.0], [Poisson(), Poisson(), Gamma(2.0), Weibull(1.5)]),
+    Ticks(0.5, Gamma(2.0)),
+]
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
@@ -33,6 +45,44 @@ def test_poisson_gaps_are_exponential():
     assert abs(gaps.mean() - 0.5) <= 4 * 0.5 / math.sqrt(n)
     # Of an exponential law the variance over the squared mean is 1, its estimate has a standard error of sqrt(8/n).
     assert abs(gaps.var() / gaps.mean() ** 2 - 1) <= 4 * math.sqrt(8 / n)
+
+
+@pytest.mark.parametrize("process", [Gamma(0.5), Gamma(2.0), Weibull(0.7), Weibull.of_cv(0.6)], ids=repr)
+def test_gaps_have_the_variation_asked_for(process):
+    gaps = np.diff(process.times(np.random.default_rng(2), 4.0, 30_000.0))
+    assert gaps.mean() == pytest.approx(0.25, rel=0.03)
+    assert gaps.std() / gaps.mean() == pytest.approx(process.cv, rel=0.05)
+
+
+def test_weibull_of_cv_inverts_the_variation():
+    assert Weibull.of_cv(1.0).shape == pytest.approx(1.0) and Weibull.of_cv(2.0).cv == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("process", [Gamma(3.0), Weibull(0.5)], ids=repr)
+def test_bursty_arrivals_are_stationary_from_the_start(process):
+    counts = np.array([len(process.times(np.random.default_rng(seed), 1.0, 2.0)) for seed in range(6000)])
+    assert abs(counts.mean() - 2.0) <= 4 * counts.std() / math.sqrt(len(counts))
+
+
+def test_the_rate_follows_the_parts_of_the_period():
+    times = DAY.times(np.random.default_rng(0), 200.0, 1000.0)
+    part = np.bincount((((times + 30.0) % 100) // 25).astype(int), minlength=4)
+    assert part[1] == 0
+    assert part[[0, 2, 3]] / part.sum() == pytest.approx(np.array([1, 4, 2]) / 7, abs=0.02)
+
+
+def test_windows_repeat_with_their_own_rate():
+    process = Windows(10.0, [1.0, 0.0, 3.0], [Poisson(), Poisson(), Gamma(0.1)])
+    times = process.times(np.random.default_rng(0), 50.0, 600.0)
+    part = np.bincount((times % 30 // 10).astype(int), minlength=3)
+    assert part[1] == 0 and part[2] / part.sum() == pytest.approx(0.75, abs=0.01)
+
+
+def test_ticks_move_arrivals_back():
+    base = Poisson().times(np.random.default_rng(4), 3.0, 100.0)
+    times = Ticks(3.0).times(np.random.default_rng(4), 3.0, 100.0)
+    assert len(times) == len(base) and (base - times >= 0).all() and (base - times < 3.0).all()
+    assert set(times % 3.0) == {0.0}
 
 
 def test_poisson_pattern_stretches_with_the_rate():
@@ -72,6 +122,13 @@ def test_chain_in_steps_stays_as_long_as_its_matrix_says():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Gamma(0.0), "Gamma cv must be a finite number >= 0.01"),
+        (lambda: Weibull(-1.0), "Weibull shape must be a finite number >= 0.1"),
+        (lambda: Weibull.of_cv(0.0), "Weibull cv must be"),
+        (lambda: Diurnal([0.0, 0.0]), "one of them > 0"),
+        (lambda: Diurnal([1.0], start=-1.0), "Diurnal start must be"),
+        (lambda: Windows(1.0, [1.0], []), "as many rates as processes and one rate > 0, got 1 and 0"),
+        (lambda: Ticks(0.0), r"Ticks tick must be a finite number > 0 \(s\), got 0"),
         (lambda: MMPP([1.0], mean_dwell=[1.0]), "two states or more"),
         (lambda: MMPP([0, 0], mean_dwell=[1.0, 1.0]), "one rate > 0"),
         (lambda: MMPP([-1, 1], mean_dwell=[1.0, 1.0]), "rates_relative must be .* >= 0, got -1"),

@@ -88,3 +88,13 @@ def test_quantile_table_is_met_at_its_knots_and_log_linear_between():
 def test_bad_parameters_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_histogram_draws_by_weight_in_order_of_tokens():
+    law = dist.Histogram([7, 3, 5], [1.0, 2.0, 1.0])
+    assert law.quantile(np.array([0.0, 0.49, 0.5, 0.74, 0.75, 0.999])).tolist() == [3, 3, 5, 5, 7, 7]
+    assert law.mean == 4.5
+    with pytest.raises(ValueError, match="as many tokens as weights and one weight > 0, got 1 and 2"):
+        dist.Histogram([1], [1.0, 2.0])
+    with pytest.raises(ValueError, match="Histogram tokens must be an integer >= 1 and .*, got 0"):
+        dist.Histogram([0], [1.0])

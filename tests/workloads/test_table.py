@@ -95,3 +95,20 @@ def test_a_window_drops_parents_before_it():
     part = cut.window(1.0, 3.0, 2.0)
     assert part.parent.tolist() == [-1, 0] and part.shared_tokens.tolist() == [0, 3]
     assert table.window(0.0, 9.0, 9.0).parent.tolist() == [-1, 0, 1]
+
+
+def test_columns_that_nobody_can_write_to_are_not_copied():
+    arrival = np.array([0.0, 1.0, 2.0])
+    arrival.flags.writeable = False
+    table = RequestTable.from_columns(**{**GOOD, "arrival": arrival})
+    assert np.shares_memory(table.arrival, arrival)
+    assert np.shares_memory(table.window(0.0, 9.0, 9.0).prompt_tokens, table.prompt_tokens)
+    view = np.array([0.0, 1.0, 2.0])[:]
+    view.flags.writeable = False  # its base can still be written to
+    assert not np.shares_memory(RequestTable.from_columns(**{**GOOD, "arrival": view}).arrival, view)
+
+
+def test_absent_columns_take_no_memory():
+    table = RequestTable.from_columns(np.zeros(1000), np.ones(1000), np.ones(1000))
+    assert table.timeout.strides == (0,) and len(table.timeout) == 1000
+    assert table.window(0.0, 1.0, 1.0).parent.tolist() == [-1] * 1000

@@ -1,0 +1,23 @@
+"""Calibration: from measurements to batch-time laws and profile files."""
+
+from llmsched_env.calibration.batches import Batches, read_batches
+from llmsched_env.calibration.calibrate import Calibration, calibrate
+from llmsched_env.calibration.fit import Fit, fit
+from llmsched_env.calibration.measured_run import MeasuredRun, engine_settings, read_run
+from llmsched_env.calibration.plot import plot_residuals
+from llmsched_env.calibration.speed import SpeedCalibration, calibrate_speed
+
+__all__ = [
+    "Batches",
+    "Calibration",
+    "Fit",
+    "MeasuredRun",
+    "SpeedCalibration",
+    "calibrate",
+    "calibrate_speed",
+    "engine_settings",
+    "fit",
+    "plot_residuals",
+    "read_batches",
+    "read_run",
+]

@@ -1,0 +1,133 @@
+"""Per-request measurements of a serving run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmsched_env.json_files import read_object
+from llmsched_env.validation import check_integer
+from llmsched_env.workloads.formats.head import Head, head_of
+from llmsched_env.workloads.formats.json_rows import Row, number, read_lines, seconds, tokens
+from llmsched_env.workloads.formats.rows import CellError, RowLog
+from llmsched_env.workloads.table import COLUMNS
+from llmsched_env.workloads.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredRun:
+    """Requests in order of arrival, arrays of one length.
+
+    Attributes:
+        arrival: f8[n], seconds since the first.
+        prompt_tokens: i8[n].
+        output_tokens: i8[n].
+        ttft: f8[n], seconds from arrival to the first token.
+        e2el: f8[n], seconds from arrival to the last token.
+    """
+
+    arrival: np.ndarray
+    prompt_tokens: np.ndarray
+    output_tokens: np.ndarray
+    ttft: np.ndarray
+    e2el: np.ndarray
+
+    @property
+    def workload(self) -> Workload:
+        """The requests, to be simulated."""
+        return Workload.from_arrays(self.arrival, self.prompt_tokens, self.output_tokens)
+
+    def summary(self) -> dict[str, float]:
+        """Mean TTFT, TPOT and E2E latency, and the time from the first arrival to the last token; in seconds."""
+        decodes = self.output_tokens > 1
+        tpot = (self.e2el - self.ttft)[decodes] / (self.output_tokens[decodes] - 1)
+        return {
+            "mean_ttft": float(self.ttft.mean()),
+            "mean_tpot": float(tpot.mean()) if decodes.any() else 0.0,
+            "mean_e2el": float(self.e2el.mean()),
+            "duration": float(np.max(self.arrival + self.e2el)),
+        }
+
+
+def read_run(path: str | Path, skip_bad_rows: bool = False) -> MeasuredRun:
+    """Read a serving run.
+
+    JSON lines with `input_toks`, `output_toks`, `queued_ts`, `first_token_ts` and `last_token_ts` (s, one clock), or
+    the result of `vllm bench serve --save-detailed` with `start_times`, `ttfts` and `itls`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is neither, or malformed; naming file, line, key, value and what is expected.
+    """
+    head, log = head_of(Path(path)), RowLog(skip_bad_rows)
+    if head.document is not None and "ttfts" in head.document:
+        rows = _bench(head, log)
+    elif head.row is not None and "first_token_ts" in head.row:
+        rows = read_lines(head.path, log, _timed)
+    else:
+        expected = (
+            "JSON lines with queued_ts, first_token_ts, last_token_ts, or a result of vllm bench serve with ttfts"
+        )
+        raise ValueError(f"{head.path} must be {expected}")
+    log.skipped()
+    arrival, prompt, output, ttft, e2el = np.array(sorted(rows, key=lambda row: row[0])).T
+    return MeasuredRun(arrival - arrival[0], prompt.astype(int), output.astype(int), ttft, e2el)
+
+
+def engine_settings(path: str | Path) -> dict[str, Any]:
+    """Arguments of `EngineConfig` from the settings of a vLLM run: batch limits and KV blocks.
+
+    Args:
+        path: JSON object with `engine_kwargs` (`max_num_batched_tokens`, `max_num_seqs`) and `kv_cache`
+            (`num_gpu_blocks`, `block_size`).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a number is not an integer >= 1; naming file and key.
+    """
+    settings = read_object(path)
+    names = {
+        "token_budget": ("engine_kwargs", "max_num_batched_tokens"),
+        "max_num_seqs": ("engine_kwargs", "max_num_seqs"),
+        "kv_blocks": ("kv_cache", "num_gpu_blocks"),
+        "block_size": ("kv_cache", "block_size"),
+    }
+    found = {name: (settings.get(group) or {}).get(key) for name, (group, key) in names.items()}
+    return {
+        name: check_integer(f"{path}: {'.'.join(names[name])}", value, at_least=1)
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def _timed(row: Row) -> tuple[float, ...]:
+    queued, first, last = (seconds(row, key) for key in ("queued_ts", "first_token_ts", "last_token_ts"))
+    if not queued < first <= last:
+        raise CellError("first_token_ts", f"must be > queued_ts ({queued}) and <= last_token_ts ({last}), got {first}")
+    return queued, tokens(row, "input_toks"), tokens(row, "output_toks"), first - queued, last - queued
+
+
+def _bench(head: Head, log: RowLog) -> list[tuple[float, ...]]:
+    result, rows = head.document, []
+    names = ("start_times", "input_lens", "output_lens", "ttfts", "itls")
+    for name in names:
+        if not isinstance(result.get(name), list) or len(result[name]) != len(result["ttfts"]):
+            raise ValueError(f"{head.path}: {name} must be a list with one value per request, as in ttfts")
+    for i, values in enumerate(zip(*(result[name] for name in names), strict=True)):
+        row = dict(zip(names, values, strict=True))
+        try:
+            if row["output_lens"] == 0:
+                log.failed()
+                continue
+            ttft = number(row, "ttfts", COLUMNS["timeout"])
+            gaps = sum(number({"itls": gap}, "itls", COLUMNS["arrival"]) for gap in row["itls"])
+            lengths = tokens(row, "input_lens"), tokens(row, "output_lens")
+            rows.append((seconds(row, "start_times"), *lengths, ttft, ttft + gaps))
+        except CellError as error:
+            log.bad(head.path, None, f"{error.column}[{i}]", error.problem)
+    if not rows:
+        raise ValueError(f"{head.path} must hold at least one request that succeeded, got none")
+    return rows

@@ -1,0 +1,29 @@
+"""Azure's LLM inference traces of 2023 and 2024; arrivals are counted from the first row.
+
+https://github.com/Azure/AzurePublicDataset. Time stamps have seven decimals in 2023; in 2024 six or none, and an
+offset.
+"""
+
+from llmsched_env.workloads.formats.cells import TIME_STAMP, cell_of
+from llmsched_env.workloads.formats.csv_blocks import read_csv
+from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
+from llmsched_env.workloads.formats.head import Head
+from llmsched_env.workloads.formats.rows import RowLog
+from llmsched_env.workloads.sources import FixedRequests
+from llmsched_env.workloads.table import RequestTable
+
+_CELLS = {
+    "TIMESTAMP": TIME_STAMP,
+    "ContextTokens": cell_of("prompt_tokens"),
+    "GeneratedTokens": cell_of("output_tokens"),
+}
+
+
+def _read(head: Head, log: RowLog) -> FixedRequests:
+    columns = read_csv(head.path, head.titles, _CELLS, log, time="TIMESTAMP")
+    return FixedRequests(RequestTable.from_columns(*(columns[title] for title in _CELLS)))
+
+
+AZURE = TraceFormat(
+    "Azure", "TIMESTAMP,ContextTokens,GeneratedTokens", _read, header=CsvHeader(tuple(_CELLS), tuple(_CELLS), True)
+)

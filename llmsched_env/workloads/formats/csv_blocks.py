@@ -1,0 +1,218 @@
+"""CSV files block by block: memory for the numbers, not for the text."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.workloads.formats import kernel
+from llmsched_env.workloads.formats.cells import Cell
+from llmsched_env.workloads.formats.rows import RowLog
+
+_BLOCK = 1 << 22  # bytes
+_LONGEST_ROW = 1 << 28  # bytes
+_ROWS = 1 << 17
+
+Columns = dict[str, np.ndarray]
+
+
+def read_csv(
+    path: Path,
+    header: list[str],
+    cells: dict[str, Cell],
+    log: RowLog,
+    *,
+    time: str | None = None,
+    failed: Callable[[Columns], np.ndarray] | None = None,
+) -> Columns:
+    """Read the rows below the header of a CSV file.
+
+    Args:
+        path: the file.
+        header: titles of its columns.
+        cells: how to read the columns that are wanted, by title.
+        log: told of the rows that are left out.
+        time: title of the column that must not decrease; None if rows may be in any order.
+        failed: function of the columns of a block -> bool[n], rows to leave out because the request failed.
+
+    Returns:
+        Read-only arrays by title: i8 for integers and labels (hashes), f8 for numbers, and for time stamps f8 seconds
+        since the first row.
+
+    Raises:
+        ValueError: a bad row, unless `log` skips them; naming file, line, column, value and what is expected.
+    """
+    reader = _Reader(path, header, cells, log)
+    kept: dict[str, list[np.ndarray]] = {title: [] for title, cell in cells.items() if cell.kind != kernel.SKIP}
+    latest = -np.inf
+    for columns in reader.blocks():
+        if failed is not None:
+            out = failed(columns)
+            log.failed(int(np.count_nonzero(out)))
+            reader.drop(columns, out)
+        reader.check_bounds(columns)
+        if time is not None and len(columns[time]):
+            latest = reader.check_order(columns, time, latest)
+        reader.report()
+        for title, parts in kept.items():
+            parts.append(columns[title])
+    if not any(len(part) for parts in kept.values() for part in parts):
+        raise ValueError(f"{path} must hold at least one request after its header, got none")
+    joined = {}
+    for title, parts in kept.items():
+        joined[title] = np.concatenate(parts)
+        joined[title].flags.writeable = False
+        parts.clear()  # so that only one column is in memory twice
+    return joined
+
+
+class _Reader:
+    """The blocks of one file; `self.rows` points at the lines of the block that is being looked at."""
+
+    def __init__(self, path: Path, header: list[str], cells: dict[str, Cell], log: RowLog) -> None:
+        self.path, self.titles, self.log = path, header, log
+        self.cells = [cells.get(title, Cell(kernel.SKIP)) for title in header]
+        self.parsers = [cell.parse for cell in self.cells]
+        self.first_stamp: dict[str, int] = {}
+        self.text = b""
+        self.rows = np.empty((0, 4), np.int64)
+        self.problems: list[tuple[int, str, str]] = []
+        self.line = 1  # lines before those of the block: the header
+
+    def blocks(self) -> Iterator[Columns]:
+        """The columns of each block, in order."""
+        kinds = np.array([cell.kind for cell in self.cells])
+        optional = np.array([cell.optional for cell in self.cells], np.uint8)
+        defaults = np.array([cell.column.default if cell.column else 0.0 for cell in self.cells], np.float64)
+        ints = np.empty((_ROWS, len(kinds)), np.int64)
+        floats = np.empty((_ROWS, len(kinds)))
+        rows = np.empty((_ROWS, 4), np.int64)
+        hard = np.empty((_ROWS, 4), np.int64)
+        for text in _whole_lines(self.path):
+            data, used = np.frombuffer(text, np.uint8), 0
+            while used < len(data):
+                self.text = text[used:] if used else text
+                arguments = (kinds, optional, ints, floats, defaults, rows, hard)
+                n, m, lines, bytes_used = kernel.parse_rows(data[used:], *arguments)
+                floats[hard[:m, 0], hard[:m, 1]] = [float(self.text[a:b]) for a, b in hard[:m, 2:].tolist()]
+                self.rows = rows[:n]
+                keep = np.ones(n, bool)
+                for i in np.flatnonzero(rows[:n, 0] == kernel.ODD).tolist():
+                    keep[i] = self._parse_odd(i, ints, floats)
+                yield self._columns(ints[:n], floats[:n], keep)
+                self.line += lines
+                used += bytes_used
+
+    def _parse_odd(self, i: int, ints: np.ndarray, floats: np.ndarray) -> bool:
+        """Read row `i` in Python; False if it is bad."""
+        _, begin, end, _ = self.rows[i]
+        line = self.text[begin:end].decode("utf-8", "replace")
+        try:
+            row = next(csv.reader([line]))
+        except csv.Error as error:
+            self._bad(i, "", f"must be CSV text: {error}")
+            return False
+        if len(row) != len(self.titles):
+            self._bad(i, "", f"must have {len(self.titles)} cells like the header, got {len(row)}: {','.join(row)}")
+            return False
+        for c, (cell, parse) in enumerate(zip(row, self.parsers, strict=True)):
+            try:
+                value = parse(cell.strip())
+            except ValueError as error:
+                self._bad(i, self.titles[c], f"must be {error}, got {cell!r}")
+                return False
+            if self.cells[c].kind == kernel.NUMBER:
+                floats[i, c] = value
+            else:
+                ints[i, c] = value
+        return True
+
+    def _columns(self, ints: np.ndarray, floats: np.ndarray, keep: np.ndarray) -> Columns:
+        columns = {}
+        self.rows = self.rows[keep]
+        for c, (title, cell) in enumerate(zip(self.titles, self.cells, strict=True)):
+            if cell.kind == kernel.STAMP:
+                stamps = ints[keep, c]
+                if len(stamps):
+                    first = self.first_stamp.setdefault(title, int(stamps[0]))
+                    columns[title] = (stamps - first) / 1e9
+                else:
+                    columns[title] = np.empty(0)
+            elif cell.kind != kernel.SKIP:
+                columns[title] = (floats if cell.kind == kernel.NUMBER else ints)[keep, c]
+        return columns
+
+    def drop(self, columns: Columns, out: np.ndarray) -> None:
+        """Take rows out of the block."""
+        if out.any():
+            self.rows = self.rows[~out]
+            for title in columns:
+                columns[title] = columns[title][~out]
+
+    def check_bounds(self, columns: Columns) -> None:
+        """Report and drop rows with values outside the bounds of their column."""
+        for title, cell in zip(self.titles, self.cells, strict=True):
+            if cell.column is None:
+                continue
+            values = columns[title]
+            bad = cell.column.bad(values)
+            for i in np.flatnonzero(bad).tolist():
+                self._bad_value(i, title, f"must be {cell.column.allowed}, got {values[i]}")
+            self.drop(columns, bad)
+
+    def check_order(self, columns: Columns, time: str, latest: float) -> float:
+        """Report and drop rows that are earlier than one before them; return the latest time."""
+        times = columns[time]
+        bad = np.zeros(len(times), bool)
+        first_backward(times, latest, bad)
+        for i in np.flatnonzero(bad).tolist():
+            before = max(latest, float(np.max(times[:i][~bad[:i]], initial=-np.inf)))
+            self._bad_value(i, time, f"must be >= the arrival before it ({before} s), got {times[i]}")
+        self.drop(columns, bad)
+        return float(columns[time][-1]) if len(columns[time]) else latest
+
+    def _bad_value(self, i: int, title: str, problem: str) -> None:
+        _, begin, end, _ = self.rows[i]
+        cell = next(csv.reader([self.text[begin:end].decode("utf-8", "replace")]))[self.titles.index(title)]
+        self._bad(i, title, f"{problem}; the cell is {cell!r}")
+
+    def _bad(self, i: int, title: str, problem: str) -> None:
+        self.problems.append((self.line + int(self.rows[i, 3]) + 1, title, problem))
+
+    def report(self) -> None:
+        """Tell the log of the block's bad rows, the first in the file first."""
+        for problem in sorted(self.problems):
+            self.log.bad(self.path, *problem)
+        self.problems.clear()
+
+
+@compiled
+def first_backward(times, latest, bad):
+    """Mark the times that are below an unmarked one before them, `latest` included."""
+    for i in range(len(times)):
+        if times[i] < latest:
+            bad[i] = True
+        else:
+            latest = times[i]
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """The file below its header in pieces that end with a line feed."""
+    with path.open("rb") as file:
+        file.readline()
+        rest = b""
+        while block := file.read(_BLOCK):
+            end = block.rfind(b"\n") + 1
+            if not end:
+                rest += block
+                if len(rest) > _LONGEST_ROW:
+                    raise ValueError(f"{path} must be lines of text, got a line of more than {_LONGEST_ROW} bytes")
+                continue
+            yield rest + block[:end]
+            rest = block[end:]
+        if rest:
+            yield rest + b"\n"

@@ -1,0 +1,48 @@
+"""Request traces of NVIDIA Dynamo (https://github.com/ai-dynamo/dynamo), JSON lines of events of agents' sessions.
+
+Requests are in the events of type `request_end`, written when they end; all other events are passed over. Arrivals are
+counted from the earliest. Sub-agents have sessions of their own.
+"""
+
+from llmsched_env.workloads.formats.calls import Call, table_of
+from llmsched_env.workloads.formats.format import TraceFormat
+from llmsched_env.workloads.formats.head import Head
+from llmsched_env.workloads.formats.json_rows import Row, block_ids, nested, read_lines, seconds, tokens
+from llmsched_env.workloads.formats.rows import CellError, RowLog
+from llmsched_env.workloads.sources import FixedRequests
+
+
+def _read(head: Head, log: RowLog) -> FixedRequests:
+    block_tokens = set()
+
+    def parse(row: Row) -> Call | None:
+        event = nested(row, "event", dict)
+        if event.get("event_type") != "request_end":
+            return None
+        request = nested(event, "request", dict)
+        replay = request.get("replay") or {}
+        call = Call(
+            seconds(request, "request_received_ms"),
+            tokens(request, "input_tokens"),
+            tokens(request, "output_tokens"),
+            (event.get("agent_context") or {}).get("session_id"),
+            blocks=block_ids(replay, "input_sequence_hashes"),
+        )
+        if call.blocks:
+            block_tokens.add(tokens(replay, "trace_block_size"))
+            if len(block_tokens) > 1:
+                raise CellError("trace_block_size", f"must be the same for all requests, got {sorted(block_tokens)}")
+        return call
+
+    calls = read_lines(head.path, log, parse)
+    first = min(call.arrival for call in calls)
+    shifted = [call._replace(arrival=(call.arrival - first) / 1000) for call in calls]
+    return FixedRequests(table_of(shifted, *block_tokens))
+
+
+DYNAMO = TraceFormat(
+    "Dynamo",
+    "JSON lines with an event of schema dynamo.request.trace",
+    _read,
+    lambda head: head.row is not None and isinstance(head.row.get("event"), dict),
+)

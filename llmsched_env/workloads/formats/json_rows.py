@@ -1,0 +1,122 @@
+"""JSON text to rows and values, with errors that point at the line and the key."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from llmsched_env.workloads.formats.rows import CellError, RowLog
+from llmsched_env.workloads.table import COLUMNS, Column
+
+Row = dict[str, Any]
+Parsed = TypeVar("Parsed")
+
+
+def read_lines(path: Path, log: RowLog, parse: Callable[[Row], Parsed | None]) -> list[Parsed]:
+    """All that `parsed_lines` yields.
+
+    Raises:
+        ValueError: a bad row, unless `log` skips them, or no request at all.
+    """
+    parsed = list(parsed_lines(path, log, parse))
+    if not parsed:
+        raise ValueError(f"{path} must hold at least one request, got none")
+    return parsed
+
+
+def parsed_lines(path: Path, log: RowLog, parse: Callable[[Row], Parsed | None]) -> Iterator[Parsed]:
+    """Read a file of JSON objects, one a line.
+
+    Args:
+        path: the file.
+        log: told of the rows that are left out.
+        parse: function of one object; None for what is not a request. `CellError` makes it a bad row.
+
+    Raises:
+        ValueError: a bad row, unless `log` skips them.
+    """
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                problem = None if isinstance(row, dict) else "must be a JSON object"
+            except ValueError as error:
+                problem = f"must be a JSON object ({error})"
+            if problem:
+                log.bad(path, number, "", f"{problem}, got {line.strip()[:80]!r}")
+                continue
+            try:
+                result = parse(row)
+            except CellError as error:
+                log.bad(path, number, error.column, error.problem)
+                continue
+            if result is not None:
+                yield result
+
+
+def number(row: Row, key: str, column: Column) -> float:
+    """The number under `key`, within the bounds of `column`.
+
+    Raises:
+        CellError: it is absent or not allowed.
+    """
+    if key not in row:
+        raise CellError(key, f"must be {column.allowed}, got nothing")
+    value = row[key]
+    if type(value) is int or type(value) is float:
+        whole = column.dtype is not np.int64 or value == value // 1
+        if (column.low <= value <= column.high and whole) or (math.isnan(column.default) and value != value):
+            return value
+    raise CellError(key, f"must be {column.allowed}, got {value!r}")
+
+
+def tokens(row: Row, key: str, low: int = 1) -> int:
+    """The token count under `key`."""
+    value = row.get(key)
+    if type(value) is int and low <= value <= 10**9:  # the common case, without the cost of the general one
+        return value
+    return int(number(row, key, _tokens_from(low)))
+
+
+def seconds(row: Row, key: str, per_second: float = 1.0) -> float:
+    """The time under `key`, given in units of which `per_second` make a second."""
+    return number(row, key, COLUMNS["arrival"]._replace(allowed="a finite number >= 0 (time)")) / per_second
+
+
+def stamp(row: Row, key: str) -> float:
+    """The ISO 8601 time under `key`, seconds since 1970."""
+    try:
+        return datetime.fromisoformat(row[key]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        raise CellError(key, f"must be an ISO 8601 time, got {row.get(key)!r}") from None
+
+
+def block_ids(row: Row, key: str) -> tuple[int, ...]:
+    """The list of whole numbers under `key`; empty if it is absent."""
+    ids = row.get(key, ())
+    if ids is None:
+        return ()
+    if not isinstance(ids, list | tuple) or not all(type(one) is int for one in ids):
+        raise CellError(key, f"must be a list of integers, got {repr(ids)[:80]}")
+    return tuple(ids)
+
+
+def nested(row: Row, key: str, kind: type) -> Any:
+    """The object or list under `key`."""
+    value = row.get(key)
+    if not isinstance(value, kind):
+        what = "a list" if kind is list else "an object"
+        raise CellError(key, f"must be {what}, got {repr(value)[:80]}")
+    return value
+
+
+def _tokens_from(low: int) -> Column:
+    return COLUMNS["prompt_tokens"]._replace(low=low, allowed=f"an integer >= {low} and <= 1e9 (tokens)")

@@ -1,0 +1,43 @@
+"""TraceLab's rounds of coding agents (https://tracelab.cs.washington.edu), JSON lines.
+
+A round is one call: it is issued at the last event of its input (a person's message or a tool's result). What its
+provider found in the cache (`prefix_tokens`) counts as shared with the session's round before. Arrivals are counted
+from the earliest.
+"""
+
+from llmsched_env.workloads.formats.calls import Call, table_of
+from llmsched_env.workloads.formats.format import TraceFormat
+from llmsched_env.workloads.formats.head import Head
+from llmsched_env.workloads.formats.json_rows import Row, nested, read_lines, stamp, tokens
+from llmsched_env.workloads.formats.rows import CellError, RowLog
+from llmsched_env.workloads.sources import FixedRequests
+
+_INPUTS = ("user_message", "tool_result")
+
+
+def _read(head: Head, log: RowLog) -> FixedRequests:
+    def parse(row: Row) -> Call | None:
+        events = nested(row, "timing_events", list)
+        if not events or not all(isinstance(event, dict) for event in events):
+            raise CellError("timing_events", f"must be a list of events, got {repr(events)[:80]}")
+        inputs = [event for event in events if event.get("event_type") in _INPUTS]
+        issued = max(stamp(event, "timestamp") for event in inputs) if inputs else stamp(events[0], "timestamp")
+        lengths = tokens(row, "input_tokens_total"), tokens(row, "output_tokens", low=0)
+        if not lengths[1]:
+            log.failed()
+            return None
+        hit = 0 if row.get("prefix_tokens") is None else tokens(row, "prefix_tokens", low=0)
+        return Call(issued, *lengths, row.get("session_id"), row.get("project"), hit_tokens=hit)
+
+    calls = read_lines(head.path, log, parse)
+    first = min(call.arrival for call in calls)
+    # Stamps have milliseconds; the difference of two floats since 1970 has noise below a microsecond.
+    return FixedRequests(table_of([call._replace(arrival=round(call.arrival - first, 6)) for call in calls]))
+
+
+TRACELAB = TraceFormat(
+    "TraceLab",
+    "JSON lines with session_id, input_tokens_total and timing_events",
+    _read,
+    lambda head: head.row is not None and "input_tokens_total" in head.row,
+)

@@ -1,0 +1,248 @@
+"""Agents' sessions as open-loop requests: calls whose prompts grow, each beginning with the prompt before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from llmsched_env.slo import SLO
+from llmsched_env.workloads.dist import Quantiles
+from llmsched_env.workloads.table import RequestTable, constant
+from llmsched_env.workloads.tables import SecondsTable
+
+_LEAD = 86400.0  # sessions may have begun that long (s) before time 0
+_SESSIONS_AT_ONCE = 1024
+_REPRESENTATIVE = 2048  # sessions that stand for all of them
+
+
+class Calls(NamedTuple):
+    """Calls of some sessions, session after session: arrays of one length."""
+
+    session: np.ndarray
+    number: np.ndarray  # within the session, from 0
+    prompt_tokens: np.ndarray
+    shared_tokens: np.ndarray  # with the call before
+    output_tokens: np.ndarray
+    wait: np.ndarray  # s from the former answer
+
+
+class SessionLaw(Protocol):
+    """What draws sessions."""
+
+    def draw(self, rng: np.random.Generator, sessions: int) -> Calls:
+        """Draw that many sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrowingContext:
+    """Sessions whose prompt is the former prompt and new tokens, until the context is compacted.
+
+    Attributes:
+        calls: calls of a session.
+        first_prompt: prompt tokens of the first call, and after the context was compacted.
+        new_after_tool: tokens added for a call after a tool's result, former output included.
+        new_after_human: the same after a person's message.
+        output_tokens: output of a call.
+        tool_wait: seconds from an answer to the call with the tool's result.
+        human_wait: seconds from an answer to the call with the person's message.
+        human_probability: share of calls that follow a person's message.
+        reset_probability: share of calls whose prompt has changed after the system prompt, though not in length.
+        system_tokens: tokens of system prompt and tools, which stay the same after a reset.
+        context_window: tokens beyond which a context is compacted, that is begun anew.
+    """
+
+    calls: Quantiles
+    first_prompt: Quantiles
+    new_after_tool: Quantiles
+    new_after_human: Quantiles
+    output_tokens: Quantiles
+    tool_wait: SecondsTable
+    human_wait: SecondsTable
+    human_probability: float
+    reset_probability: float
+    system_tokens: int
+    context_window: int
+
+    def draw(self, rng: np.random.Generator, sessions: int) -> Calls:
+        """Draw sessions; a context that would outgrow its window is begun anew."""
+        session, number = _numbers(self.calls.sample(rng, sessions))
+        n = len(session)
+        human = rng.random(n) < self.human_probability
+        reset = rng.random(n) < self.reset_probability
+        u, v = rng.random((2, n))
+        new = np.where(human, self.new_after_human.quantile(u), self.new_after_tool.quantile(u))
+        wait = np.where(human, self.human_wait.quantile(v), self.tool_wait.quantile(v))
+        window, restart = self._windows(rng, session, number)
+        prompt, shared = restart.copy(), np.zeros(n, np.int64)
+        order = np.argsort(number, kind="stable")  # all first calls, all second ones, ...
+        for calls in np.split(order, np.cumsum(np.bincount(number)))[1:-1]:
+            former = prompt[calls - 1]
+            compacted = former + new[calls] > window[calls]
+            prompt[calls] = np.where(compacted, restart[calls], former + new[calls])
+            kept = np.where(compacted | reset[calls], self.system_tokens, former)
+            shared[calls] = np.minimum(kept, np.minimum(former, prompt[calls]))
+        return Calls(session, number, prompt, shared, self.output_tokens.sample(rng, n), wait)
+
+    def _windows(
+        self, rng: np.random.Generator, session: np.ndarray, number: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Window of each call's session, and the prompt with which a context would begin there.
+
+        Sessions whose first prompt is longer than the window have a window as long as the longest prompt of all.
+        """
+        u = rng.random(len(session))
+        first = self.first_prompt.quantile(u)
+        wide = (first[number == 0] > self.context_window)[session]
+        longest = self.first_prompt.tokens[-1]
+        fitting = np.mean(self.first_prompt.quantile((np.arange(1000) + 0.5) / 1000) <= self.context_window)
+        inside = np.minimum(self.first_prompt.quantile(u * fitting), self.context_window)
+        return np.where(wide, longest, self.context_window), np.where(wide | (number == 0), first, inside)
+
+
+@dataclass(frozen=True, slots=True)
+class SortedPrompts:
+    """Sessions of which only the law of prompts over all calls is known: draws from it, in increasing order.
+
+    Attributes:
+        calls: calls of a session.
+        prompt_tokens: prompt of a call.
+        output_tokens: output of a call.
+        tool_wait: seconds from an answer to the next call.
+    """
+
+    calls: Quantiles
+    prompt_tokens: Quantiles
+    output_tokens: Quantiles
+    tool_wait: SecondsTable
+
+    def draw(self, rng: np.random.Generator, sessions: int) -> Calls:
+        """Draw sessions; each prompt begins with the whole prompt before it."""
+        session, number = _numbers(self.calls.sample(rng, sessions))
+        n = len(session)
+        prompt = self.prompt_tokens.sample(rng, n)
+        prompt = prompt[np.lexsort((prompt, session))]
+        shared = np.where(number > 0, np.append(0, prompt[:-1]), 0)
+        wait = self.tool_wait.quantile(rng.random(n))
+        return Calls(session, number, prompt, shared, self.output_tokens.sample(rng, n), wait)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSessions:
+    """Sessions that begin as a Poisson process, in equilibrium from time 0 on: some are under way by then.
+
+    In an open loop a call does not wait for the simulated answer before it. Its time is that of a service which meets
+    its targets exactly: ttft and tpot of `pace`, then the wait.
+
+    Attributes:
+        law: what draws sessions.
+        rate: calls per second.
+        horizon: seconds after which nothing arrives.
+        pace: targets of the service in whose time sessions go on.
+        slo: targets of all calls, or None.
+    """
+
+    law: SessionLaw
+    rate: float
+    horizon: float
+    pace: SLO
+    slo: SLO | None
+
+    def __repr__(self) -> str:
+        prompt, output = self.lengths()
+        lengths = f"{prompt.mean():g} + {output.mean():g} tokens"
+        return f"{self.rate:g} calls/s of agents, {lengths} on average, for {self.horizon:g} s"
+
+    def sample(self, seed: int) -> RequestTable:
+        """Draw the calls of a seed; a call whose session began before time 0 may have no parent."""
+        rng = np.random.default_rng(seed)
+        begins = rng.poisson(self.rate / _calls_in_lead(self.law, self.pace) * (_LEAD + self.horizon))
+        parts = [
+            self._within(rng, min(_SESSIONS_AT_ONCE, begins - first), first)
+            for first in range(0, begins, _SESSIONS_AT_ONCE)
+        ]
+        empty = np.empty((6, 0))
+        times, session, number, prompt, shared, output = np.concatenate([empty, *parts], axis=1)
+        order = np.argsort(times, kind="stable")
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        follows = np.append(False, (session[1:] == session[:-1]) & (number[1:] == number[:-1] + 1))
+        parent = np.where(follows, np.append(-1, place[:-1]), -1)[order]
+        slo = self.slo or SLO()
+        return RequestTable.from_columns(
+            times[order],
+            prompt[order],
+            output[order],
+            session=np.unique(session, return_inverse=True)[1][order],
+            parent=parent,
+            shared_tokens=np.where(parent < 0, 0, shared[order]),
+            ttft_slo=constant(len(order), slo.ttft),
+            tpot_slo=constant(len(order), slo.tpot),
+            horizon=self.horizon,
+        )
+
+    def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
+        """Draw calls over [0, horizon) from a seed that `rng` draws."""
+        return replace(self, horizon=horizon).sample(int(rng.integers(2**63)))
+
+    def at_rate(self, rate: float) -> AgentSessions:
+        """The same sessions, more or fewer of them."""
+        return replace(self, rate=rate)
+
+    def with_slo(self, slo: SLO) -> AgentSessions:
+        """The same sessions with these targets; they go on in the time they went before."""
+        return replace(self, slo=slo)
+
+    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Prompt and output tokens of the calls of some sessions, always the same ones."""
+        calls, _ = _representative(self.law, self.pace)
+        return calls.prompt_tokens, calls.output_tokens
+
+    def split(self, fractions: tuple[float, ...]) -> tuple[AgentSessions, ...]:
+        """The sessions themselves for every part: seeds tell the parts apart."""
+        return (self,) * len(fractions)
+
+    def _within(self, rng: np.random.Generator, sessions: int, first: int) -> np.ndarray:
+        """Calls of that many sessions, numbered from `first`, as f8[6, n] rows: those on [0, horizon)."""
+        begins = rng.random(sessions) * (_LEAD + self.horizon) - _LEAD
+        calls = self.law.draw(rng, sessions)
+        age = _ages(calls, self.pace)
+        times = begins[calls.session] + age
+        kept = (times >= 0) & (times < self.horizon) & (age < _LEAD)
+        columns = (
+            times,
+            calls.session + first,
+            calls.number,
+            calls.prompt_tokens,
+            calls.shared_tokens,
+            calls.output_tokens,
+        )
+        return np.array([column[kept] for column in columns])
+
+
+def _numbers(calls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Session and number within the session of every call."""
+    session = np.repeat(np.arange(len(calls)), calls)
+    return session, np.arange(len(session)) - np.repeat(np.cumsum(calls) - calls, calls)
+
+
+def _ages(calls: Calls, pace: SLO) -> np.ndarray:
+    """Seconds from the beginning of its session to each call."""
+    served = pace.ttft + pace.tpot * (calls.output_tokens - 1)
+    gap = np.where(calls.number > 0, calls.wait + np.append(0.0, served[:-1]), 0.0)
+    elapsed = np.cumsum(gap)
+    return elapsed - elapsed[np.arange(len(gap)) - calls.number]
+
+
+@lru_cache(maxsize=8)
+def _representative(law: SessionLaw, pace: SLO) -> tuple[Calls, np.ndarray]:
+    calls = law.draw(np.random.default_rng(0), _REPRESENTATIVE)
+    kept = _ages(calls, pace) < _LEAD
+    return Calls(*(column[kept] for column in calls)), kept
+
+
+def _calls_in_lead(law: SessionLaw, pace: SLO) -> float:
+    """Mean number of a session's calls before it is too old to be drawn."""
+    return float(np.count_nonzero(_representative(law, pace)[1])) / _REPRESENTATIVE

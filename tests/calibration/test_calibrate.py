@@ -1,0 +1,197 @@
+"""Calibration: laws are found again, published errors are reached, inadequate forms are called so."""
+
+import csv
+import io
+import json
+import runpy
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmsched_env.calibration import Batches, calibrate, fit, read_batches
+from llmsched_env.profiles import gpu_profile, gpu_profiles
+from llmsched_env.simulator.batch_time import Hinge, Roofline, Staircase
+from llmsched_env.simulator.config import EngineConfig
+
+ROOFLINE = Roofline(c=0.006, a_tok=1e-5, a_tok_over=2e-5, b0=256, a_kv=4e-8, a_attn=5e-10, a_ctx=3e-8)
+HEADER = "total_tokens,decode_kv_tokens,prefill_attn_pairs,prefill_context_tokens,iter_ms"
+
+
+def batches_of(law, n=400, noise=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    decodes = rng.integers(1, 200, n)
+    prefill = np.where(rng.random(n) < 0.5, rng.integers(1, 2000, n), 0)
+    context = np.where(prefill > 0, rng.integers(0, 4000, n), 0)
+    composition = (
+        (decodes + prefill).astype(float),
+        decodes * rng.integers(10, 3000, n).astype(float),
+        prefill * (context + (prefill + 1) / 2),
+        context.astype(float),
+    )
+    return Batches(*composition, law.seconds(*composition) * np.exp(noise * rng.standard_normal(n)))
+
+
+@pytest.fixture(scope="module")
+def rows(shared):
+    return read_batches(shared / "profiles/batch_times.csv")
+
+
+def csv_of(batches, path):
+    columns = (*batches.composition, 1e3 * batches.seconds)
+    lines = [",".join(map(repr, row)) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    path.write_text("\n".join([HEADER, *lines]))
+    return path
+
+
+def test_all_profiles_reach_their_published_error(shared, rows):
+    reference = json.loads((shared / "profiles/gpu_profiles.json").read_text())["profiles"]
+    assert set(rows) == set(reference) and len(rows) == 42
+    assert sum(map(len, rows.values())) == 9634
+    for name, batches in rows.items():
+        expected = reference[name]["forms"]["roofline"]["fit"]
+        own = fit(batches, "roofline")
+        assert own.mape_pct == pytest.approx(expected["mape_pct"], abs=0.5), name
+        assert own.p95_pct == pytest.approx(expected["p95_ape_pct"], abs=2.5), name
+        assert min(own.law.coefficients()) >= 0
+
+
+@pytest.mark.parametrize(
+    ("form", "law"),
+    [("roofline", ROOFLINE), ("staircase", Staircase(0.01, 0.03, 128)), ("hinge", Hinge(0.02, 1e-4, 96))],
+)
+def test_an_exact_law_is_found_again(form, law):
+    own = calibrate(batches_of(law), form="auto")
+    assert own.chosen.form == form and own.chosen.mape_pct < 1e-6
+    assert own.chosen.law.coefficients() == pytest.approx(law.coefficients(), rel=1e-6)
+    assert own.shortcomings() == []
+
+
+def test_noise_of_5_percent_leaves_an_error_of_5_percent():
+    own = fit(batches_of(ROOFLINE, n=2000, noise=0.05), "roofline")
+    assert own.mape_pct == pytest.approx(100 * 0.05 * np.sqrt(2 / np.pi), rel=0.1)
+    assert own.law.a_kv == pytest.approx(ROOFLINE.a_kv, rel=0.05)
+
+
+def test_an_inadequate_form_warns_and_says_why(rows):
+    name = "llama-3.1-8b_h100-80gb_tp1_aic"
+    with pytest.warns(
+        UserWarning, match="staircase form is inadequate: .*roofline form has 2.* context tokens .*too fast"
+    ):
+        own = calibrate(rows[name], form="staircase")
+    assert own.chosen.mape_pct > 10
+    assert calibrate(rows[name]).chosen.form == "roofline"
+
+
+def test_the_profile_file_is_a_profile(shared, tmp_path):
+    name = "llama-3.1-8b_h100-80gb_tp1_aic"
+    result = calibrate(shared / "profiles/batch_times.csv", profile=name)
+    path = result.save(tmp_path / "mine.json")
+    profile, shipped = gpu_profile(path), gpu_profile(name)
+    assert profile.roofline.coefficients() == pytest.approx(result.chosen.law.coefficients())
+    assert profile.name == "mine" and profile.kv_blocks() == shipped.kv_blocks()
+    assert (profile.model, profile.gpu) == (shipped.model, shipped.gpu)
+    engine = EngineConfig.for_gpu(str(path))
+    assert engine.batch_time == profile.roofline and engine.kv_blocks == shipped.kv_blocks()
+
+
+def test_a_staircase_profile_runs_as_a_staircase(tmp_path):
+    law = Staircase(0.01, 0.03, 128)
+    result = calibrate(csv_of(batches_of(law), tmp_path / "rows.csv"), kv_tokens=1600)
+    engine = EngineConfig.for_gpu(str(result.save(tmp_path / "stairs.json")))
+    assert isinstance(engine.batch_time, Staircase) and engine.kv_blocks == 100
+    unknown = calibrate(batches_of(law)).save(tmp_path / "unknown.json")
+    assert EngineConfig.for_gpu(str(unknown)).kv_blocks is None
+
+
+def test_files_with_several_profiles(shared):
+    path = shared / "profiles/gpu_profiles.json"
+    for name in gpu_profiles():
+        read, shipped = gpu_profile(f"{path}#{name}"), gpu_profile(name)
+        for form in ("roofline", "staircase", "hinge"):
+            assert getattr(read, form).coefficients() == pytest.approx(getattr(shipped, form).coefficients()), name
+        assert read.kv_blocks() == shipped.kv_blocks()
+    with pytest.raises(ValueError, match="holds 42 profiles: name one, as in .*#llama-2-7b"):
+        gpu_profile(path)
+    with pytest.raises(ValueError, match="holds batches of 42 profiles: choose one of"):
+        calibrate(shared / "profiles/batch_times.csv")
+    with pytest.raises(ValueError, match="profile of .* must be one of the known names, got 'x'"):
+        calibrate(shared / "profiles/batch_times.csv", profile="x")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"form": "cubic"}, "form must be one of the known names, got 'cubic'"),
+        ({"roofline": {"c": 1}}, "roofline must be an object with c, a_tok"),
+        ({"hinge": {"c": 1, "a": "x", "b0": 8}}, "hinge.a must be a finite number, got 'x'"),
+        ({"mape_pct": None}, "mape_pct must be a finite number >= 0, got None"),
+        ({"gpu_memory_bytes": 5}, "must state all of gpu_memory_bytes, .* or none, got gpu_memory_bytes"),
+        ({"kv_tokens": 0}, "kv_tokens must be an integer >= 1, got 0"),
+    ],
+)
+def test_malformed_profile_files(tmp_path, change, message):
+    path = calibrate(batches_of(ROOFLINE)).save(tmp_path / "mine.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=message) as error:
+        gpu_profile(path)
+    assert str(path) in str(error.value)
+
+
+def test_missing_and_unreadable_profile_files(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        EngineConfig.for_gpu(str(tmp_path / "none.json"))
+    path = tmp_path / "bad.json"
+    path.write_text("{\n oops")
+    with pytest.raises(ValueError, match="bad.json, line 2, column 2 must be JSON"):
+        gpu_profile(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEADER.replace(",iter_ms", "") + "\n1,2,3,4\n", "line 1 lacks column iter_ms"),
+        (
+            HEADER + "\n1,2,3,4,5\n1,2,x,4,5\n",
+            "line 3, column prefill_attn_pairs must be a finite number >= 0, got 'x'",
+        ),
+        (HEADER + "\n1,2,3,4,0\n", r"line 2, column iter_ms must be a finite number > 0 \(ms\), got 0.0"),
+        (HEADER + "\n1,2,3,4,5\n", "fit of the roofline form needs 7 batches or more, got 1"),
+    ],
+)
+def test_malformed_batches(tmp_path, text, message):
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        calibrate(path)
+
+
+def test_skipping_bad_batches(tmp_path):
+    path = csv_of(batches_of(ROOFLINE), tmp_path / "rows.csv")
+    path.write_text(path.read_text() + "\n1,2,3,4,oops\n")
+    with pytest.warns(UserWarning, match="skipped 1 bad row:\n.*line 402, column iter_ms"):
+        assert calibrate(path, skip_bad_rows=True).chosen.mape_pct < 1e-6
+
+
+def test_the_script(shared, tmp_path, monkeypatch, capsys):
+    script = str(Path(__file__).resolve().parents[2] / "calibrate.py")
+    rows = csv.DictReader(io.StringIO((shared / "profiles/batch_times.csv").read_text()))
+    one = [row for row in rows if row["profile"] == "llama-3.1-8b_l40s-48gb_tp1_aic"]
+    path, out, plot = tmp_path / "rows.csv", tmp_path / "mine.json", tmp_path / "residuals.png"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, one[0].keys())
+        writer.writeheader()
+        writer.writerows(one)
+    monkeypatch.setattr(sys, "argv", ["calibrate.py", str(path), "--out", str(out), "--plot", str(plot)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="matplotlib|pyparsing", category=DeprecationWarning)
+        runpy.run_path(script, run_name="__main__")
+    assert "<- chosen" in capsys.readouterr().out
+    assert gpu_profile(out).mape_pct == pytest.approx(2.55, abs=0.5)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(sys, "argv", ["calibrate.py", str(tmp_path / "none.csv")])
+    with pytest.raises(SystemExit):
+        runpy.run_path(script, run_name="__main__")
+    assert "none.csv" in capsys.readouterr().err
