@@ -90,10 +90,10 @@ def _next_time(world, network):
 
 @compiled(inline=True)
 def _anybody(world):
+    present = 0
     for g in range(len(world.count)):
-        if world.count[g, IN_SYSTEM] > 0:
-            return True
-    return False
+        present += world.count[g, IN_SYSTEM]
+    return present > 0
 
 
 @compiled

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from llmsched_env import metrics
+from llmsched_env import metrics, network_metrics
 
 if TYPE_CHECKING:
     import pandas
@@ -71,6 +71,20 @@ BATCH_DTYPE = np.dtype(
 
 ENTRY_DTYPE = np.dtype([("batch", "i8"), ("request", "i8"), ("tokens", "i8"), ("is_prefill", "?")])
 """A row for each request of each batch, in scheduling order; `batch` and `request` are row numbers."""
+
+
+TASK_DTYPE = np.dtype(
+    [
+        ("arrival", "f8"),  # s
+        ("finish", "f8"),  # s, when its last call finished; nan: not reached
+        ("calls", "i8"),
+        ("finished", "i8"),  # calls that have finished
+        ("tokens", "i8"),  # of work, in all its calls
+        ("critical_path", "f8"),  # s that it would take alone: see `network.isolated_seconds`
+        ("klass", "i8"),  # of its first call
+    ]
+)
+"""A row for each task, in order of arrival."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -157,4 +171,57 @@ class Result:
         return (
             f"Result({self.scheduler} on {self.workload}{load}, seed {self.seed}: {finished} of "
             f"{len(self.requests)} requests finished{batches}, {self.end:.6g} s{stalled})"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class NetworkResult:
+    """The rows of one run of a network.
+
+    Attributes:
+        requests: `REQUEST_DTYPE` records, a row for each call that became ready; `engine` is where it was last.
+        tasks: `TASK_DTYPE` records.
+        batches: `BATCH_DTYPE` records of all engines in the order in which they ended, or None if not recorded.
+        batch_entries: `ENTRY_DTYPE` records, or None.
+        token_gaps: as in `Result`.
+        end: clock in s at which the run stopped.
+        stalled: whether it stopped with calls present that no scheduler would serve any more.
+        schedulers: name of each engine's scheduler.
+        router: name of the router.
+        workload: name of the workload.
+        seed: seed from which the tasks were sampled.
+        engines: the machines.
+    """
+
+    requests: np.recarray
+    tasks: np.recarray
+    batches: np.recarray | None
+    batch_entries: np.recarray | None
+    token_gaps: np.ndarray
+    end: float
+    stalled: bool
+    schedulers: tuple[str, ...]
+    router: str
+    workload: str
+    seed: int
+    engines: tuple[EngineConfig, ...]
+
+    @property
+    def drained(self) -> bool:
+        """Whether every task that arrived has finished."""
+        return not np.any(np.isnan(self.tasks.finish))
+
+    def backlog(self, t: float | np.ndarray, engine: int | None = None) -> int | np.ndarray:
+        """Tokens of work present at time(s) `t` in s, of all engines or of one; see `network_metrics.backlog`."""
+        return network_metrics.backlog(self, t, engine)
+
+    def summary(self, slo: SLO | None = None) -> dict[str, float]:
+        """Task latency, slowdown, utilisation and imbalance, and the numbers of `Result.summary` over all calls."""
+        return network_metrics.summary(self, slo)
+
+    def __repr__(self) -> str:
+        done = int(np.count_nonzero(~np.isnan(self.tasks.finish)))
+        return (
+            f"NetworkResult({len(self.engines)} engines, router {self.router}, {self.workload}, seed {self.seed}: "
+            f"{done} of {len(self.tasks)} tasks finished, {self.end:.6g} s{', STALLED' if self.stalled else ''})"
         )

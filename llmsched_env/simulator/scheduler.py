@@ -137,9 +137,9 @@ class FunctionPointer:
 
     __class__ = Dispatcher  # type: ignore[assignment]
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, signature: tuple = (VIEW_TYPE,)) -> None:
         self.dispatcher = dispatcher  # keeps the machine code alive
-        result = dispatcher.overloads[(VIEW_TYPE,)]
+        result = dispatcher.overloads[signature]
         self.fndesc, self.library = result.fndesc, self
         address = result.library.get_pointer_to_function
         self._native, self._c = address(self.fndesc.llvm_func_name), address(self.fndesc.llvm_cfunc_wrapper_name)

@@ -12,9 +12,10 @@ from llmsched_env.simulator.advance import BAD_WAKE, RECORD_FULL, STALLED, advan
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.events import clock_to
+from llmsched_env.simulator.loading import blocks_to_cache, fill_requests, reset_engine
 from llmsched_env.simulator.prefix_cache import empty_cache, move_cache
-from llmsched_env.simulator.random import seeded
-from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES, Result
+from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.rows import batch_rows, entry_contexts, entry_rows, gap_rows, request_rows
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
 from llmsched_env.simulator.state import View, World, new_world, view_of
 
@@ -94,80 +95,21 @@ class Simulator:
     def load(self, g: int, table: "RequestTable", seed: int = 0) -> None:
         """Put engine `g` back to time 0 with the requests of `table` to come."""
         clients = int(table.client.max(initial=0)) + 1
-        cached = self._blocks_to_cache(table)
+        cached = blocks_to_cache(self.engine, table)
         grows = len(table) > self.capacity or clients > self.world.client_memory.shape[1]
         if grows or cached > self._cached_blocks:
             self._cached_blocks = max(cached, self._cached_blocks)
             self._grow(len(table), clients)
         world, n = self.world, len(table)
         first = g * self.capacity
-        rows = slice(first, first + n)
-        for column in (*world.req, *world.hidden, world.request_memory):
-            column[first : first + self.capacity] = 0
-        req, hidden = world.req, world.hidden
-        for column in (
-            req.arrival,
-            req.first_token,
-            req.last_token_time,
-            hidden.first_scheduled,
-            hidden.finish,
-            hidden.left,
-        ):
-            column[rows] = np.nan
-        for name in ("prompt_tokens", "client", "klass", "priority", "session", "shared_tokens"):
-            getattr(req, name)[rows] = getattr(table, name)
-        req.ttft_slo[rows], req.tpot_slo[rows], hidden.timeout[rows] = table.ttft_slo, table.tpot_slo, table.timeout
-        req.prefill_tokens[rows] = table.prompt_tokens
-        req.parent[rows] = np.where(table.parent < 0, -1, table.parent + first)
-        req.known_output[rows] = self._known_output(table)
-        hidden.ready[rows] = table.arrival
-        hidden.output_tokens[rows] = hidden.leave_after[rows] = table.output_tokens
-        self._reset_engine(g, seed)
+        fill_requests(world, slice(first, first + self.capacity), table, self.scheduler)
+        reset_engine(world, g, self.engine, self.scheduler, seed)
+        if g == 0:
+            world.record_use[: s.RECORD_LEVEL] = 0
         if self.engine.prefix_caching:
             self._call(empty_cache, (_I1, _I2), world.cache_slots[g], world.cache_entries[g])
         world.events[g, :n] = np.arange(first, first + n)  # sorted by arrival: already a heap
         world.count[g, s.N_EVENTS] = n
-
-    def _blocks_to_cache(self, table: "RequestTable") -> int:
-        """Most blocks that a prefix cache may come to hold; with unlimited memory, all that there will be."""
-        if not self.engine.prefix_caching:
-            return 0
-        if self.engine.kv_blocks is not None:
-            return self.engine.kv_blocks
-        return int(np.sum((table.prompt_tokens + table.output_tokens) // self.engine.block_size))
-
-    def _known_output(self, table: "RequestTable") -> np.ndarray | float:
-        if self.scheduler.needs_lengths == "predicted":
-            return table.predicted_output
-        return table.output_tokens if self.scheduler.needs_lengths == "true" else np.nan
-
-    def _reset_engine(self, g: int, seed: int) -> None:
-        world, engine = self.world, self.engine
-        for block in (
-            world.batch_counts,
-            world.totals,
-            world.count,
-            world.time,
-            world.client_memory,
-            world.engine_memory,
-            world.heap,
-        ):
-            block[g] = 0
-        world.rng[g] = seeded(seed)
-        world.law[g] = engine.law()
-        world.params[g] = self.scheduler.param_values()
-        blocks = s.UNLIMITED if engine.kv_blocks is None else engine.kv_blocks
-        world.kv[g] = (blocks, blocks, engine.block_size, 0, engine.prefix_caching, engine.swap_blocks)
-        world.time[g, s.STALLED_SINCE] = np.nan
-        count = world.count[g]
-        count[s.MAX_TOKENS] = engine.token_budget
-        count[s.MAX_SEQS] = s.UNLIMITED if engine.max_num_seqs is None else engine.max_num_seqs
-        count[s.SEPARATE] = engine.separate
-        count[s.AHEAD] = engine.schedule_ahead
-        count[s.LAST] = 2  # any but the one that is built first
-        count[[s.PARAM_TOKENS, s.PARAM_SEQS, s.PARAM_ACTIVE]] = self.scheduler.limit_places()
-        if g == 0:
-            world.record_use[: s.RECORD_LEVEL] = 0
 
     def _grow(self, capacity: int, clients: int) -> None:
         """Room for more requests; what other engines hold moves along."""
@@ -271,60 +213,16 @@ class Simulator:
             about: `capacity` and `load`, if known.
         """
         return Result(
-            requests=self._request_rows(g, table),
-            batches=self._rows("record_batches", s.USED_BATCHES, 2, BATCH_DTYPE),
-            batch_entries=self._rows("record_entries", s.USED_ENTRIES, 3, ENTRY_DTYPE),
-            token_gaps=self.world.record_gaps[: self.world.record_use[s.USED_GAPS], :3].copy(),
+            requests=request_rows(self.world, table, g * self.capacity, (g,)),
+            batches=batch_rows(self.world),
+            batch_entries=entry_rows(self.world),
+            token_gaps=gap_rows(self.world),
             end=self.clock(g),
             stalled_since=float(self.world.time[g, s.STALLED_SINCE]) if reason == STALLED else float("nan"),
             scheduler=self.scheduler.name,
             workload=workload,
             seed=seed,
             engine=self.engine,
-            entry_contexts=self._contexts(),
+            entry_contexts=entry_contexts(self.world),
             **about,
         )
-
-    def _request_rows(self, g: int, table: "RequestTable") -> np.recarray:
-        """The request rows of engine `g`: a row for each request of `table` that has arrived."""
-        world, first = self.world, g * self.capacity
-        arrived = np.flatnonzero(~np.isnan(world.req.arrival[first : first + len(table)]))
-        rows = np.zeros(len(arrived), REQUEST_DTYPE)
-        for name in REQUEST_DTYPE.names:
-            source = world.req if hasattr(world.req, name) else world.hidden
-            if hasattr(source, name):
-                column = getattr(source, name)[first + arrived]
-                rows[name] = np.array(STATUSES)[column] if name == "status" else column
-            elif hasattr(table, name):
-                rows[name] = getattr(table, name)[arrived]
-        self._leave_out_running(g, arrived, rows)
-        rows["task"] = -1
-        return rows.view(np.recarray)
-
-    def _leave_out_running(self, g: int, arrived: np.ndarray, rows: np.ndarray) -> None:
-        """Take the tokens of batches under way, which count as computed in the world, out of the rows."""
-        world, count = self.world, self.world.count[g]
-        under_way = [count[s.RUN]] if count[s.PHASE] == s.BUSY_PHASE else []
-        if count[s.PENDING] == 1:
-            under_way.append((count[s.BUILD] + 2) % 3)
-        for k in under_way:
-            n = world.batch_counts[g, k, s.NUM_SEQS]
-            requests = world.batch_requests[g, k, :n]
-            place = np.searchsorted(arrived, requests - g * self.capacity)
-            lost = world.req.computed[requests] == 0  # to a preemption after the decision
-            rows["computed"][place] -= np.where(lost, 0, world.batch_tokens[g, k, :n])
-            rows["recomputed"][place] -= np.where(lost, world.batch_tokens[g, k, :n], 0)
-
-    def _contexts(self) -> np.ndarray | None:
-        if self.record != "entries":
-            return None
-        return self.world.record_entries[: self.world.record_use[s.USED_ENTRIES], 4].copy()
-
-    def _rows(self, name: str, place: int, level: int, dtype: np.dtype) -> np.recarray | None:
-        if self.world.record_use[s.RECORD_LEVEL] < level:
-            return None
-        written = getattr(self.world, name)[: self.world.record_use[place]]
-        rows = np.zeros(len(written), dtype)
-        for k, field in enumerate(dtype.names):
-            rows[field] = written[:, k]
-        return rows.view(np.recarray)

@@ -80,8 +80,8 @@ ACTIVE, FINISHED, STATUS_REJECTED, ABANDONED = range(4)
     TASK_FIELDS,
 ) = range(7)
 
-# `View.classes`: columns by class of calls, over all engines of a network. From CLASS_ONWARD on: the mean number of calls
-# of each class that the end of one call of this class releases.
+# `View.classes`: columns by class of calls, over all engines of a network. From CLASS_ONWARD on: the mean number of
+# calls of each class that the end of one call of this class releases.
 CLASS_PRESENT, CLASS_WORK, CLASS_ONWARD = range(3)  # calls at an engine now; tokens of a call, mean
 
 # `View.totals`: running totals that an engine can count itself, and the batch that started last.

@@ -1,0 +1,32 @@
+"""Routers by how much each engine has to do."""
+
+from baselines.routers.fleet import least_loaded, random_engine
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.network_state import OUT_CALLS, OUT_KNOWN
+from llmsched_env.simulator.router import Router
+
+
+@compiled
+def _fewest_calls(fleet, i):
+    """The engine with the fewest unfinished calls."""
+    return least_loaded(fleet, OUT_CALLS)
+
+
+@compiled
+def _fewest_tokens(fleet, i):
+    """The engine with the fewest tokens of prompts and predicted outputs in unfinished calls."""
+    return least_loaded(fleet, OUT_KNOWN)
+
+
+@compiled
+def _better_of_two(fleet, i):
+    """Of two engines drawn at random (with replacement), the one with fewer unfinished calls."""
+    a, b = random_engine(fleet), random_engine(fleet)
+    return b if fleet.outstanding[b, OUT_CALLS] < fleet.outstanding[a, OUT_CALLS] else a
+
+
+join_shortest_queue = Router("join_shortest_queue", _fewest_calls, reference="Vidur's least outstanding requests")
+least_outstanding_tokens = Router(
+    "least_outstanding_tokens", _fewest_tokens, needs_lengths="predicted", reference="least outstanding work"
+)
+power_of_two = Router("power_of_two", _better_of_two, reference="Mitzenmacher 2001; Vvedenskaya et al. 1996")

@@ -1,0 +1,360 @@
+"""A network of engines that serves tasks: loading, running, and reading the rows out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import types
+
+from llmsched_env.simulator import network_state as ns
+from llmsched_env.simulator import state as s
+from llmsched_env.simulator.advance import BAD_WAKE, HORIZON, RECORD_FULL, STALLED
+from llmsched_env.simulator.compiled import interpreted as as_python
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.loading import blocks_to_cache, fill_requests, known_output, reset_engine
+from llmsched_env.simulator.network_loop import LISTS_FULL, advance_network
+from llmsched_env.simulator.network_state import NETWORK_TYPE, ROUTE_TYPE, new_network
+from llmsched_env.simulator.prefix_cache import empty_cache
+from llmsched_env.simulator.random import seeded
+from llmsched_env.simulator.records import TASK_DTYPE, NetworkResult
+from llmsched_env.simulator.router import Router, compiled_route
+from llmsched_env.simulator.rows import batch_rows, entry_rows, gap_rows, request_rows
+from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
+from llmsched_env.simulator.simulator import compiled_entry
+from llmsched_env.simulator.state import new_world
+from llmsched_env.validation import check_choice, check_integer, check_number
+
+if TYPE_CHECKING:
+    from llmsched_env.workloads import Workload
+    from llmsched_env.workloads.tasks import TaskSource, TaskTable
+
+_I1, _I2 = types.int64[::1], types.int64[:, ::1]
+ROLES = ("both", "prefill", "decode")
+_FIRST_CAPACITY = 64  # requests that the lists of an engine have room for at first
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """Disaggregated engines: some only prefill, others only decode, and the KV cache moves between them.
+
+    Attributes:
+        roles: of each engine, one of "both", "prefill" and "decode".
+        transfer_per_call: s that every move takes.
+        transfer_per_token: s for each token of KV: bytes per token over the bandwidth of the link.
+    """
+
+    roles: tuple[str, ...]
+    transfer_per_call: float = 0.0
+    transfer_per_token: float = 0.0
+
+
+class NetworkSimulator:
+    """Engines over one table of calls.
+
+    Args:
+        engines: each with its own batch times, memory and limits.
+        schedulers: one for all engines, or one for each; at most 8 distinct ones.
+        router: binds calls that are not pinned to an engine.
+        record: "off", "requests", "batches" or "entries".
+        pools: roles of the engines; None: all do both.
+        interpreted: run everything as plain Python, for debugging; the rows are the same.
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[EngineConfig],
+        schedulers: Scheduler | Sequence[Scheduler],
+        router: Router,
+        record: str = "batches",
+        pools: Pools | None = None,
+        interpreted: bool = False,
+    ) -> None:
+        self.engines = tuple(engines)
+        if not self.engines:
+            raise ValueError("engines must hold at least one EngineConfig, got none")
+        self.scheduler_of = (
+            (schedulers,) * len(self.engines) if isinstance(schedulers, Scheduler) else tuple(schedulers)
+        )
+        if len(self.scheduler_of) != len(self.engines):
+            raise ValueError(
+                f"schedulers must be one or one for each of {len(self.engines)} engines, got {len(self.scheduler_of)}"
+            )
+        self.router, self.record = router, record
+        self.pools = Pools(("both",) * len(self.engines)) if pools is None else pools
+        self._check_pools()
+        distinct = list(dict.fromkeys(scheduler.compose for scheduler in self.scheduler_of))
+        if len(distinct) > s.NUM_SLOTS:
+            raise ValueError(f"schedulers must be at most {s.NUM_SLOTS} distinct ones, got {len(distinct)}")
+        self._slots = [distinct.index(scheduler.compose) for scheduler in self.scheduler_of]
+        composes = [None if interpreted else compiled_compose(compose) for compose in distinct]
+        route = None if interpreted else compiled_route(router.route)
+        self.interpreted = route is None or None in composes
+        if self.interpreted:
+            composes, route = [interpreted_compose(compose) for compose in distinct], as_python(router.route)
+        self.composes = tuple((composes * s.NUM_SLOTS)[: s.NUM_SLOTS])
+        self.route = route
+        self._advance = self.kernel(advance_network, types.float64)
+
+    def _check_pools(self) -> None:
+        roles = self.pools.roles
+        if len(roles) != len(self.engines) or not set(roles) <= set(ROLES):
+            raise ValueError(f"pools.roles must be one of {ROLES} for each of {len(self.engines)} engines, got {roles}")
+        if "prefill" in roles and not {"decode", "both"} & set(roles):
+            raise ValueError(f"pools.roles must have an engine that decodes, got {roles}")
+        if "decode" in roles and not {"prefill", "both"} & set(roles):
+            raise ValueError(f"pools.roles must have an engine that prefills, got {roles}")
+        if set(roles) != {"both"} and any(engine.separate for engine in self.engines):
+            raise ValueError('first_token must be "with_prefill" where prefill and decode have engines of their own')
+
+    def kernel(self, function: Any, *argument_types: Any) -> Any:
+        """`function(world, network, schedulers, route, ...)` in the mode of this simulator."""
+        if self.interpreted:
+            return as_python(function)
+        signature = (s.WORLD_TYPE, NETWORK_TYPE, s.SCHEDULERS_TYPE, ROUTE_TYPE, *argument_types)
+        return compiled_entry(function, signature)
+
+    def load(self, tasks: TaskTable, seed: int = 0) -> None:
+        """Go back to time 0 with these tasks to come.
+
+        Raises:
+            ValueError: if a call is pinned to an engine that there is not, or has a timeout with separate pools.
+        """
+        calls = tasks.calls
+        wrong = np.flatnonzero(tasks.engine >= len(self.engines))
+        if wrong.size:
+            raise ValueError(f"engine[{wrong[0]}] must be below {len(self.engines)}, got {tasks.engine[wrong[0]]}")
+        if "decode" in self.pools.roles and np.isfinite(calls.timeout).any():
+            raise ValueError("timeout must be inf where prefill and decode have engines of their own")
+        self.tasks = tasks
+        columns = lambda kind: max(scheduler.memory_columns(kind) for scheduler in self.scheduler_of)  # noqa: E731
+        self.world = new_world(
+            len(self.engines),
+            _FIRST_CAPACITY,
+            num_params=max(len(scheduler.params) for scheduler in self.scheduler_of),
+            request_columns=columns("request"),
+            client_columns=columns("client"),
+            clients=int(calls.client.max(initial=0)) + 1,
+            engine_columns=columns("engine"),
+            heap=any("heap" in scheduler.memory for scheduler in self.scheduler_of),
+            cached_blocks=max(blocks_to_cache(engine, calls) for engine in self.engines),
+            record=self.record,
+            requests=len(calls),
+            tasks=max(1, tasks.num_tasks),
+            classes=int(calls.klass.max(initial=0)) + 1,
+        )
+        self.network = new_network(
+            len(calls),
+            len(tasks.edges),
+            len(self.engines),
+            max(1, tasks.num_tasks),
+            len(self.router.params),
+            len(self.router.memory),
+        )
+        fill_requests(self.world, slice(0, len(calls)), calls, self._most_informed())
+        self._fill_graph(tasks)
+        self._fill_classes(tasks)
+        for g, (engine, scheduler) in enumerate(zip(self.engines, self.scheduler_of, strict=True)):
+            reset_engine(self.world, g, engine, scheduler, seed * len(self.engines) + g)
+            self.world.count[g, [s.SLOT, s.NETWORKED]] = self._slots[g], 1
+            self.world.time[g, s.NEXT_EVENT] = np.inf
+            if engine.prefix_caching:
+                empty = as_python(empty_cache) if self.interpreted else compiled_entry(empty_cache, (_I1, _I2))
+                empty(self.world.cache_slots[g], self.world.cache_entries[g])
+        self.network.rng[:] = seeded(seed)
+
+    def _most_informed(self) -> Scheduler:
+        """The one of the schedulers (and the router) that is told most of output lengths."""
+        order = ("no", "distribution", "predicted", "true")
+        most = max((*self.scheduler_of, self.router), key=lambda each: order.index(each.needs_lengths))
+        return Scheduler("informed", lambda view: math.inf, needs_lengths=most.needs_lengths)
+
+    def _fill_graph(self, tasks: TaskTable) -> None:
+        req, network = self.world.req, self.network
+        before, after = tasks.edges[:, 0], tasks.edges[:, 1]
+        network.waits_for[:] = np.bincount(after, minlength=len(tasks))
+        network.first_next[1:] = np.cumsum(np.bincount(before, minlength=len(tasks)))
+        network.next[:] = after[np.argsort(before, kind="stable")]
+        network.delay[:] = tasks.delay
+        network.pinned[:] = tasks.engine
+        network.role[:] = [ROLES.index(role) for role in self.pools.roles]
+        network.transfer[:] = self.pools.transfer_per_call, self.pools.transfer_per_token
+        network.params[:] = self.router.param_values()
+        req.task[:] = tasks.task
+        req.hop[:] = tasks.hops()
+        known = np.nan_to_num(known_output(tasks.calls, self._most_informed()), nan=tasks.calls.output_tokens.mean())
+        work = tasks.calls.prompt_tokens + known
+        req.path_left[:] = tasks.path_left(work)
+        rows = self.world.tasks
+        rows[: tasks.num_tasks, s.TASK_ARRIVAL] = tasks.arrival
+        rows[:, s.TASK_TAG] = np.inf
+        np.add.at(rows[:, s.TASK_COST], tasks.task, tasks.calls.prompt_tokens * known + known**2 / 2)
+        np.add.at(rows[:, s.TASK_CALLS_LEFT], tasks.task, 1)
+        roots = np.flatnonzero(network.waits_for == 0)
+        self.world.hidden.ready[roots] += tasks.delay[roots]
+        order = roots[np.argsort(self.world.hidden.ready[roots], kind="stable")]  # sorted: already a heap
+        network.calls[: len(order)] = order
+        network.size[ns.N_CALLS] = len(order)
+
+    def _fill_classes(self, tasks: TaskTable) -> None:
+        rows, klass = self.world.classes, tasks.calls.klass
+        calls = np.bincount(klass, minlength=len(rows))
+        work = np.bincount(klass, weights=tasks.calls.prompt_tokens + tasks.calls.output_tokens, minlength=len(rows))
+        rows[:, s.CLASS_WORK] = work / np.maximum(1, calls)
+        np.add.at(rows[:, s.CLASS_ONWARD :], (klass[tasks.edges[:, 0]], klass[tasks.edges[:, 1]]), 1.0)
+        rows[:, s.CLASS_ONWARD :] /= np.maximum(1, calls)[:, None]
+
+    def advance(self, until: float) -> int:
+        """Run all engines; see `network_loop.advance_network`. Grows lists and records as needed.
+
+        Raises:
+            ValueError: if a scheduler left a batch empty and asked to be woken at a time that is not ahead.
+        """
+        while True:
+            reason = self._advance(self.world, self.network, self.composes, self.route, until)
+            if reason == RECORD_FULL:
+                self._grow_records()
+            elif reason == LISTS_FULL:
+                self._grow_lists()
+            elif reason == BAD_WAKE:
+                name = self.scheduler_of[int(self.network.size[ns.AT_ENGINE])].name
+                raise ValueError(
+                    f"scheduler {name!r} composed an empty batch at {self.clock:g} s and asked to be woken at a time "
+                    "that is not later; return a later time (s) or inf for the next arrival"
+                )
+            else:
+                return reason
+
+    @property
+    def clock(self) -> float:
+        """Time of the network, s."""
+        return float(self.network.time[0])
+
+    def _grow_lists(self) -> None:
+        old = self.world
+        capacity = old.waiting.shape[1]
+        grown = {}
+        for name in _LISTS:
+            a = getattr(old, name)
+            if a.shape[-1] == capacity:
+                grown[name] = np.concatenate([a, np.zeros_like(a)], axis=-1)
+        self.world = old._replace(**grown)
+
+    def _grow_records(self) -> None:
+        grown = {
+            name: np.concatenate([rows, np.zeros_like(rows)])
+            for name in ("record_batches", "record_entries", "record_gaps")
+            if len(rows := getattr(self.world, name)) > 0
+        }
+        self.world = self.world._replace(**grown)
+
+    def result(self, name: str = "tasks", seed: int = 0, reason: int = HORIZON) -> NetworkResult:
+        """The rows so far, of all engines."""
+        return NetworkResult(
+            requests=request_rows(self.world, self.tasks.calls, 0, range(len(self.engines)), self.tasks.task),
+            tasks=self._task_rows(),
+            batches=batch_rows(self.world),
+            batch_entries=entry_rows(self.world),
+            token_gaps=gap_rows(self.world),
+            end=self.clock,
+            stalled=reason == STALLED,
+            schedulers=tuple(scheduler.name for scheduler in self.scheduler_of),
+            router=self.router.name,
+            workload=name,
+            seed=seed,
+            engines=self.engines,
+        )
+
+    def _task_rows(self) -> np.recarray:
+        tasks, calls = self.tasks, self.tasks.calls
+        arrived = np.flatnonzero(tasks.arrival <= self.clock)
+        first = np.searchsorted(tasks.task, np.arange(tasks.num_tasks))
+        seconds = isolated_seconds(self.engines[0], calls.prompt_tokens, calls.output_tokens)
+        rows = np.zeros(len(arrived), TASK_DTYPE)
+        rows["arrival"] = tasks.arrival[arrived]
+        rows["finish"] = self.network.task_finish[arrived]
+        rows["calls"] = np.bincount(tasks.task, minlength=tasks.num_tasks)[arrived]
+        rows["finished"] = rows["calls"] - self.world.tasks[arrived, s.TASK_CALLS_LEFT].astype(np.int64)
+        work = calls.prompt_tokens + calls.output_tokens - 1 + self.engines[0].separate
+        rows["tokens"] = np.bincount(tasks.task, weights=work, minlength=tasks.num_tasks)[arrived]
+        rows["critical_path"] = tasks.critical_path(seconds)[arrived]
+        rows["klass"] = calls.klass[first[arrived]]
+        return rows.view(np.recarray)
+
+
+def isolated_seconds(engine: EngineConfig, prompt: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """f8[n]: time of calls alone on an idle engine: prefill in the fewest batches, then a token a batch.
+
+    Contexts are taken at their mean, and nothing is found in a prefix cache.
+    """
+    law, budget = engine.batch_time, engine.token_budget
+    chunks = np.ceil(prompt / budget)
+    chunk = prompt / chunks
+    mean_context = (prompt - chunk) / 2
+    prefill = chunks * law.seconds(chunk, 0, chunk * (mean_context + (chunk + 1) / 2), mean_context)
+    decodes = output - 1 + engine.separate
+    seconds = prefill + decodes * law.seconds(1, prompt + output / 2)
+    return seconds + (chunks + decodes) * sum(engine.host_overhead)
+
+
+def simulate_network(
+    schedulers: Scheduler | Sequence[Scheduler],
+    tasks: TaskSource | TaskTable | Workload,
+    engines: Sequence[EngineConfig],
+    router: Router,
+    seed: int = 0,
+    horizon: float | None = None,
+    record: str = "batches",
+    pools: Pools | None = None,
+    interpreted: bool = False,
+) -> NetworkResult:
+    """Run a network of engines on one sample of tasks.
+
+    Args:
+        schedulers: one for all engines, or one for each.
+        tasks: where tasks come from, or a table of them; the requests of a `Workload` are tasks of one call.
+        engines: the machines.
+        router: binds calls that are not pinned to an engine.
+        seed: seed of the sample; it does not depend on schedulers or router.
+        horizon: the clock stops there (s); None runs until every task has finished.
+        record: "requests", "batches" or "entries": how much to keep.
+        pools: engines that only prefill or only decode; None: all do both.
+        interpreted: run as plain Python, for debugging; the rows are the same.
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+    from llmsched_env.workloads.tasks import TaskTable
+
+    if horizon is not None:
+        check_number("horizon", horizon, above=0, unit="s")
+    check_choice("record", record, ("requests", "batches", "entries"))
+    check_integer("seed", seed, at_least=0)
+    table = tasks if isinstance(tasks, TaskTable) else tasks.sample(seed)
+    if not isinstance(table, TaskTable):
+        table = TaskTable.from_columns(table)
+    simulator = NetworkSimulator(engines, schedulers, router, record, pools, interpreted)
+    simulator.load(table, seed)
+    reason = simulator.advance(math.inf if horizon is None else float(horizon))
+    return simulator.result(getattr(tasks, "name", "tasks"), seed, reason)
+
+
+_LISTS = (
+    "waiting",
+    "running",
+    "arrived",
+    "finished",
+    "departed",
+    "batch_requests",
+    "batch_tokens",
+    "batch_kinds",
+    "batch_contexts",
+    "events",
+    "heap",
+)
