@@ -153,3 +153,18 @@ def test_plain_functions_are_their_own_twins():
     twin = interpreted(baselines.sarathi.compose)
     assert twin is not baselines.sarathi.compose and type(twin) is type(plain)
     assert twin.__globals__["decodes"] is not baselines.sarathi.compose.py_func.__globals__["decodes"]
+
+
+def test_an_object_that_can_be_called_is_a_scheduler_too():
+    class Shy:
+        def __call__(self, view):
+            ls.decodes(view, view.running)
+            ls.chunks(view, view.waiting, 1)
+            return math.inf
+
+    workload = ls.Workload.from_arrays([0, 1], [2, 2], [2, 2])
+    engine = ls.EngineConfig(ls.Staircase(c=0.5, a=0.5, b0=100))
+    result = ls.simulate(
+        ls.Scheduler("shy", Shy(), mixes_phases=True, chunks_prefill=True), workload, engine, horizon=9
+    )
+    assert result.batches.prefill_tokens.max() == 1
