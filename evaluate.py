@@ -102,6 +102,13 @@ def load_agents(paths: Sequence[str]) -> dict[str, Scheduler]:
     return {"/".join(Path(path).with_suffix("").parts[-2:]): load_agent(path) for path in paths}
 
 
+def _engine(args: argparse.Namespace) -> EngineConfig:
+    memory = {} if args.kv_blocks is None else {"kv_blocks": args.kv_blocks}
+    return EngineConfig.for_gpu(
+        args.engine, prefix_caching=args.prefix_caching, schedule_ahead=int(args.schedule_ahead), **memory
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(description="Compare schedulers and trained agents on shared workloads.")
@@ -125,6 +132,13 @@ def parser() -> argparse.ArgumentParser:
         "--seeds", type=int, default=10, metavar="N", help="seeds of random workloads (default: %(default)s)"
     )
     p.add_argument("--engine", default=DEFAULT_ENGINE, metavar="PROFILE", help="GPU profile (default: %(default)s)")
+    p.add_argument("--kv-blocks", type=int, metavar="N", help="KV blocks (default: what the GPU's memory leaves)")
+    p.add_argument("--prefix-caching", action="store_true", help="reuse the KV blocks of prompts that begin alike")
+    p.add_argument(
+        "--schedule-ahead",
+        action="store_true",
+        help="decide a batch while the one before runs, as vLLM does by default",
+    )
     p.add_argument(
         "--horizon",
         type=float,
@@ -164,7 +178,7 @@ def evaluate(args: argparse.Namespace, command: str) -> Path:
         parse_workloads(args.workloads, args.horizon),
         parse_loads(args.loads),
         seed_range(TEST_SEEDS, args.seeds),
-        EngineConfig.for_gpu(args.engine),
+        _engine(args),
         slo=None if args.slo is None else parse_slo(args.slo),
         folder=args.out,
     )

@@ -7,7 +7,7 @@ from llmsched_env.simulator.heap import heapify, pop
 from llmsched_env.simulator.memory import blocks_missing, cached_tokens
 from llmsched_env.simulator.primitives import decodes, evict, is_decoding, prefill_left, take, tokens_left, usable
 from llmsched_env.simulator.scheduler import Param, Scheduler
-from llmsched_env.simulator.state import ADMITTED, KV_BLOCK_SIZE, KV_FREE, NUM_SEQS, RUNNING, SEQ_LIMIT
+from llmsched_env.simulator.state import ADMITTED, KV_BLOCK_SIZE, KV_FREE, NUM_SEQS, PREFILL_TOKENS, RUNNING, SEQ_LIMIT
 
 _BUDGET, _SEQS, CONSERVATIVENESS, MAX_NEW, LPM = range(5)
 RATIO, STARTED = range(2)  # engine memory: expected share of the longest output; whether it has its first value
@@ -68,6 +68,8 @@ def _admit(view, i, room):
     longest = max(1.0, view.mem.params[MAX_NEW] - view.req.generated[i])
     if running >= counts[SEQ_LIMIT] or tokens_left(view) == 0:
         return 0.0
+    if counts[NUM_SEQS] > 0 and (counts[PREFILL_TOKENS] == 0) != (view.req.computed[i] >= view.req.prefill_tokens[i]):
+        return 0.0  # what comes back from the host to decode does so in a batch without prompts
     if n + longest >= room and running > 0:  # alone it may try: it can only grow into the memory there is
         return 0.0
     if blocks_missing(view, i, n) > view.kv[KV_FREE]:

@@ -1,13 +1,14 @@
 """Recordings of vLLM's own scheduler on a virtual clock, and the same runs decided by ours.
 
 A recording is a pair of files. NAME.input.json holds `config` (vLLM's settings under their own names), `batch_time`
-(c_us + a_us * ceil(tokens / b0) microseconds) and `requests`; NAME.trace.jsonl holds a line for each step. Times are
-whole microseconds; they are simulated as such, so that floats are exact.
+(c_us + a_us * ceil(tokens / b0) microseconds) and `requests`; NAME.trace.jsonl, perhaps with .gz, holds a line for each
+step. Times are whole microseconds; they are simulated as such, so that floats are exact.
 
     python -m baselines.vllm_replay NAME.input.json NAME.trace.jsonl
 """
 
 import argparse
+import gzip
 import json
 import math
 from collections.abc import Iterator
@@ -123,7 +124,8 @@ def _steps(result: Any, ids: np.ndarray, free_end: list[int]) -> Iterator[dict[s
 def recorded_steps(trace: Path) -> Iterator[dict[str, Any]]:
     """The steps of a recording under the keys of `replay`; preemptions of steps without a token go to the next one."""
     carried = 0
-    for line in trace.read_text(encoding="utf-8").splitlines():
+    text = gzip.decompress(trace.read_bytes()) if trace.suffix == ".gz" else trace.read_bytes()
+    for line in text.splitlines():
         step = json.loads(line)
         if step["kind"] != "step":
             continue
@@ -155,7 +157,7 @@ def main() -> None:
     """Compare a recording with our run of its input."""
     parser = argparse.ArgumentParser(description="Compare a recording of vLLM's scheduler with ours, step by step.")
     parser.add_argument("input", type=Path, help="NAME.input.json")
-    parser.add_argument("trace", type=Path, help="NAME.trace.jsonl")
+    parser.add_argument("trace", type=Path, help="NAME.trace.jsonl or NAME.trace.jsonl.gz")
     arguments = parser.parse_args()
     difference = first_difference(arguments.input, arguments.trace)
     print("every step is the same" if difference is None else difference)

@@ -36,6 +36,8 @@ def _admit(view):
     spare = _spare_blocks(view)
     for k in range(len(view.waiting)):
         i = view.waiting[k]
+        if view.req.swapped[i] > 0:  # comes back to decode, in a batch without prompts
+            break
         n = usable(view, i)
         if n > counts[TOKEN_LIMIT] or blocks_of(view, n) + spare > view.kv[KV_TOTAL]:
             reject(view, i)

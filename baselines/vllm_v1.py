@@ -45,7 +45,7 @@ def compose(view):
 
     A decode is a request of whose known tokens one is left to compute. Since at most one prompt is cut where no cap on
     long prompts is set, decodes always find room. The maximum of requests counts those that run, with tokens in this
-    batch or without.
+    batch or without. With a watermark, a cap on prompts, priorities or without chunking it may leave room unused.
     """
     cap = _prompt_cap(view)
     _serve_running(view, cap)

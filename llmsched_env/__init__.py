@@ -9,6 +9,7 @@ from llmsched_env.simulator.primitives import (
     chunk,
     chunks,
     decodes,
+    evict,
     is_decoding,
     lower_token_limit,
     memory_for_prompt,
@@ -16,10 +17,12 @@ from llmsched_env.simulator.primitives import (
     prefill_left,
     prompt_pending,
     reject,
+    reserve,
     seats_left,
     take,
     tokens_left,
     untake,
+    usable,
     whole_prompts,
 )
 from llmsched_env.simulator.random import uniform
@@ -52,6 +55,7 @@ __all__ = [
     "decodes",
     "dist",
     "envs",
+    "evict",
     "gpu_profile",
     "gpu_profiles",
     "is_decoding",
@@ -63,6 +67,7 @@ __all__ = [
     "preset",
     "prompt_pending",
     "reject",
+    "reserve",
     "seats_left",
     "simulate",
     "simulate_many",
@@ -71,5 +76,6 @@ __all__ = [
     "tokens_left",
     "uniform",
     "untake",
+    "usable",
     "whole_prompts",
 ]

@@ -222,6 +222,9 @@ def maximality(run: Result | Ledger, scheduler: Scheduler | None = None) -> list
     room = batches.prefill_tokens + batches.decode_tokens < budget
     limited = engine.kv_blocks is not None
     free = engine.kv_blocks - batches.kv_blocks_used if limited else np.full(len(batches), np.iinfo(np.int64).max)
+    if engine.prefix_caching:  # a block that turns out to be cached already is freed only as the batch is decided
+        filled = ledger.done // engine.block_size - ledger.computed // engine.block_size
+        free = free - ledger.per_batch(filled).astype(np.int64)
     found = []
 
     usable = np.where(ledger.is_prefill, ledger.target - ledger.computed, 1)

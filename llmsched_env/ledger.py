@@ -136,6 +136,7 @@ class Ledger:
         self.lost_in = np.full(len(self.batch), -1)
         self.uncertain = np.zeros(len(batches), dtype=bool)
         guilty = np.flatnonzero(batches.preemptions > 0)
+        cut_off = rows.preemptions.sum() > batches.preemptions.sum()  # some belong to batches that never ended
         # What a request has in the end is what its last life left, unless that was lost as well.
         over = np.append(self.first[1:] & ~self.last[:-1], False)[: len(self.last)]
         over |= self.last & (rows.computed[self.request] != self.done)
@@ -149,6 +150,8 @@ class Ledger:
                 continue
             if over[e]:
                 self.lost_in[e] = guilty[low]
+                if self.last[e] and cut_off:
+                    self.uncertain[guilty[low] :] = True
                 self.uncertain[guilty[low] : guilty[high - 1] + 1] |= high - low > 1
             elif self.hidden[self.request[e]]:
                 self.uncertain[guilty[low] : until + 1] = True

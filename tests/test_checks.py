@@ -27,12 +27,27 @@ def rules(violations):
     return {violation.rule for violation in violations}
 
 
+def without_seats(scheduler):
+    """The scheduler with no limit on requests."""
+    return scheduler(max_num_seqs=inf) if "max_num_seqs" in scheduler.params else scheduler
+
+
 @st.composite
 def workloads(draw):
     n = draw(st.integers(1, 10))
     gaps = draw(st.lists(st.integers(0, 12), min_size=n, max_size=n))
     tokens = st.lists(st.integers(1, 12), min_size=n, max_size=n)
-    return ls.Workload.from_arrays(np.cumsum(gaps) * 0.125, draw(tokens), draw(tokens))
+    prompt, output = draw(tokens), draw(tokens)
+    parent = [draw(st.integers(-1, k - 1)) for k in range(n)]
+    most = [min(prompt[k], prompt[p] + output[p]) if p >= 0 else 0 for k, p in enumerate(parent)]
+    return ls.Workload.from_arrays(
+        np.cumsum(gaps) * 0.125,
+        prompt,
+        output,
+        parent=parent,
+        shared_tokens=[draw(st.integers(0, m)) for m in most],
+        timeout=draw(st.lists(st.integers(1, 60).map(lambda t: 0.125 * t), min_size=n, max_size=n) | st.none()),
+    )
 
 
 @st.composite
@@ -44,6 +59,8 @@ def engines(draw, limited=True):
         kv_blocks=draw(st.none() | st.integers(4, 12)) if limited else None,
         block_size=draw(st.integers(1, 4)),
         first_token=draw(st.sampled_from(["with_prefill", "separate"])),
+        schedule_ahead=draw(st.integers(0, 1)),
+        prefix_caching=draw(st.booleans()),
         host_overhead=draw(st.sampled_from([(0.0, 0.0), (0.03, 0.003)])),
     )
 
@@ -60,6 +77,7 @@ def test_no_scheduler_breaks_a_rule_or_its_claims(scheduler, workload, engine, h
 @settings(max_examples=40, deadline=None)
 @given(workload=workloads(), engine=engines(limited=False))
 def test_registry_declares_work_conservation_truly_if_it_declares_it(scheduler, workload, engine):
+    scheduler = without_seats(scheduler)
     result = run(scheduler, workload, engine, 400.0)
     if scheduler.work_conserving:
         assert checks.work_conservation(result, scheduler) == []
@@ -68,16 +86,24 @@ def test_registry_declares_work_conservation_truly_if_it_declares_it(scheduler, 
 
 @SCHEDULERS
 def test_registry_does_not_deny_work_conservation_without_reason(scheduler):
-    """A busy run in which any scheduler that is not work-conserving leaves tokens out of a batch."""
-    engine = ls.EngineConfig(LAW, token_budget=64)
+    """Busy runs in which any scheduler that is not work-conserving leaves tokens out of a batch.
+
+    One with a watermark holds back only where memory is short.
+    """
+    scheduler = without_seats(scheduler)
+    if "watermark" in scheduler.params and not scheduler.work_conserving:
+        scheduler = scheduler(watermark=0.4)
     workload = ls.Workload.poisson(2.0, ls.dist.Geometric(10), ls.dist.Geometric(8), 60.0)
-    result = run(scheduler, workload, engine)
-    found = checks.work_conservation(run(scheduler, workload, engine), scheduler)
+    claimed = dataclasses.replace(scheduler, work_conserving=True)
+    found = []
+    for kv_blocks in (None, 100):
+        engine = ls.EngineConfig(LAW, token_budget=64, kv_blocks=kv_blocks, block_size=1)
+        result = run(scheduler, workload, engine)
+        assert checks.check_all(result, scheduler) == []
+        own = (checks.maximality if kv_blocks else checks.work_conservation)(result, scheduler)
+        assert checks.claims(result, claimed) == own
+        found += own
     assert bool(found) == (not scheduler.work_conserving)
-    assert checks.check_all(result, scheduler) == []
-    if found:
-        claimed = dataclasses.replace(scheduler, work_conserving=True)
-        assert checks.claims(result, claimed) == found
 
 
 # A: prompt of 3, B: prompt of 2, budget 4: A3 B1 | A B1 | A B | B, in batches of 0.375 s.
@@ -126,6 +152,11 @@ def altered(result, table, row, **values):
         ("requests", 0, {"computed": 4}, "tokens"),
         ("requests", 1, {"generated": 2}, "tokens"),
         ("requests", 1, {"recomputed": 2}, "tokens"),
+        ("requests", 1, {"prefix_hit": 2}, "tokens"),
+        ("batches", 2, {"prefix_hit": 2}, "batch rows"),
+        ("batches", 1, {"num_running": 1}, "batch rows"),
+        ("batches", 1, {"num_waiting": 1}, "batch rows"),
+        ("batches", 2, {"decided": 0.5}, "decision time"),
         ("requests", 1, {"status": "active"}, "requests"),
         ("batches", 2, {"duration": 0.25}, "batch time"),
         ("batches", 3, {"start": 1.0}, "overlap"),
@@ -140,9 +171,45 @@ def test_an_error_in_a_row_is_found(table, row, values, rule):
     assert all(str(violation).startswith(f"[{violation.rule}]") for violation in violations)
 
 
+def test_a_life_that_nothing_explains_is_found():
+    result = exact_run()
+    contexts = result.entry_contexts.copy()
+    contexts[4] = 0  # as if request 0 had lost its memory
+    violations = checks.check_all(dataclasses.replace(result, entry_contexts=contexts))
+    assert [v.request for v in violations if v.rule == "6b" and v.batch is None] == [0]
+    contexts = result.entry_contexts.copy()
+    contexts[1] = 1  # as if request 1 had found a token cached
+    violations = checks.check_all(dataclasses.replace(result, entry_contexts=contexts))
+    assert 1 in [v.request for v in violations if v.rule == "6b" and v.batch is None]
+
+
+def test_swapped_blocks_take_time():
+    engine = dataclasses.replace(ENGINE, swap_block_time=0.5)
+    moved = altered(exact_run(), "batches", 3, swapped=2, duration=1.375)
+    assert "batch time" not in rules(checks.timing(dataclasses.replace(moved, engine=engine)))
+
+
+def test_only_some_schedulers_keep_blocks_beyond_their_tokens():
+    more = altered(exact_run(), "batches", 1, kv_blocks_used=6)
+    assert checks.limits(more) == []
+    assert rules(checks.limits(more, baselines.sarathi)) == {"KV memory"}
+    assert checks.limits(more, baselines.sarathi_paged(token_budget=512)) == []
+    shared = dataclasses.replace(exact_run(), engine=dataclasses.replace(ENGINE, prefix_caching=True))
+    assert checks.limits(altered(shared, "batches", 1, kv_blocks_used=2), baselines.sarathi) == []
+    assert rules(checks.limits(altered(shared, "batches", 1, kv_blocks_used=4), baselines.sarathi)) == {"KV memory"}
+
+
+def test_a_batch_is_not_decided_before_the_one_before_it_starts():
+    result = run(baselines.sarathi, EXACT, dataclasses.replace(ENGINE, schedule_ahead=1))
+    assert checks.check_all(result, baselines.sarathi) == []
+    early = altered(result, "batches", 2, decided=result.batches.start[0])
+    assert rules(checks.timing(early)) == {"decision time"}
+
+
 def test_a_missing_batch_is_found():
     result = exact_run()
-    short = dataclasses.replace(result, batches=result.batches[:3], batch_entries=result.batch_entries[:6])
+    rows = {"batch_entries": result.batch_entries[:6], "entry_contexts": result.entry_contexts[:6]}
+    short = dataclasses.replace(result, batches=result.batches[:3], **rows)
     assert {"tokens", "times"} <= rules(checks.check_all(short))
 
 

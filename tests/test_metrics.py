@@ -23,7 +23,8 @@ STATISTICS = ("mean", "median", "std", "p99")
 NAMES = {
     *("completed", "duration", "total_input_tokens", "total_output_tokens"),
     *("request_throughput", "output_throughput", "total_token_throughput", "request_goodput", "slo_attainment"),
-    *("num_requests", "preemptions", "mean_num_in_system"),
+    *("num_requests", "rejected", "abandoned", "preemptions", "preemption_rate", "recomputed_tokens"),
+    *("mean_num_in_system", "prefix_hit_rate", "mean_kv_usage", "max_kv_usage"),
     *(f"{statistic}_{name}_ms" for statistic in STATISTICS for name in ("ttft", "tpot", "itl", "e2el")),
 }
 
@@ -56,7 +57,9 @@ def batch_rows(*rows: dict) -> np.recarray:
     return table.view(np.recarray)
 
 
-def run(requests, batches=None, gaps=(), end=10.0, stalled_since=NAN, first_token="with_prefill") -> Result:
+def run(
+    requests, batches=None, gaps=(), end=10.0, stalled_since=NAN, first_token="with_prefill", kv_blocks=None
+) -> Result:
     return Result(
         requests=requests,
         batches=batches,
@@ -67,7 +70,7 @@ def run(requests, batches=None, gaps=(), end=10.0, stalled_since=NAN, first_toke
         scheduler="by hand",
         workload="rows",
         seed=0,
-        engine=SimpleNamespace(first_token=first_token),
+        engine=SimpleNamespace(first_token=first_token, kv_blocks=kv_blocks),
     )
 
 
@@ -79,6 +82,7 @@ def finished(arrival, first_token, finish, prompt=1, output=1, **more) -> dict:
         "finish": finish,
         "prompt_tokens": prompt,
         "output_tokens": output,
+        "computed": prompt + output - 1,
         "generated": output,
         "status": "finished",
     } | more
@@ -89,7 +93,7 @@ def three() -> Result:
     rows = request_rows(
         finished(0.0, 1.0, 3.0, prompt=10, output=5),  # ttft 1, tpot 0.5, e2el 3
         finished(1.0, 3.0, 3.0, prompt=20, output=1),  # ttft 2, e2el 2
-        finished(4.0, 7.0, 10.0, prompt=30, output=4, preemptions=2),  # ttft 3, tpot 1, e2el 6
+        finished(4.0, 7.0, 10.0, prompt=30, output=4, preemptions=2, recomputed=9),  # ttft 3, tpot 1, e2el 6
     )
     return run(rows, gaps=[(1.5, 0.5, 1), (2.0, 0.5, 1), (2.5, 0.5, 2), (10.0, 1.0, 3)])
 
@@ -124,13 +128,20 @@ def test_every_metric_of_a_run_by_hand():
         "p99_e2el_ms": 5940,
         "request_goodput": 0.2,
         "slo_attainment": 2 / 3,
+        "rejected": 0,
+        "abandoned": 0,
         "preemptions": 2,
+        "preemption_rate": 2 / 3,
+        "recomputed_tokens": 9,
         "mean_num_in_system": 1.1,
+        "prefix_hit_rate": NAN,
+        "mean_kv_usage": NAN,
+        "max_kv_usage": NAN,
     }
     assert set(expected) == NAMES
     assert set(numbers) == NAMES
     assert all(type(value) is float for value in numbers.values())
-    assert numbers == pytest.approx(expected)
+    assert numbers == pytest.approx(expected, nan_ok=True)
 
 
 def test_window_takes_latencies_by_arrival_and_throughput_by_completion():
@@ -312,7 +323,7 @@ def test_backlog_by_hand_with_a_preemption():
 
 
 def test_backlog_counts_one_token_more_when_the_first_token_is_separate():
-    requests = request_rows(finished(0.0, 2.0, 3.0, prompt=4, output=2))
+    requests = request_rows(finished(0.0, 2.0, 3.0, prompt=4, output=2, computed=6))
     batches = batch_rows(
         {"start": 0.0, "duration": 1.0, "prefill_tokens": 4},
         {"start": 1.0, "duration": 1.0, "decode_tokens": 1},
@@ -325,6 +336,51 @@ def test_backlog_counts_one_token_more_when_the_first_token_is_separate():
 def test_backlog_ignores_the_rejected():
     rows = request_rows({"arrival": 0.0, "prompt_tokens": 9, "output_tokens": 9, "status": "rejected"})
     assert run(rows, batch_rows()).backlog(1.0) == 0
+
+
+def test_backlog_of_who_gave_up_hits_the_cache_or_finished_while_it_waited():
+    requests = request_rows(
+        # 5 + 4 tokens of work: the prompt in the first batch; gone at 1.5 s with 4 left, of which one is under way
+        {"arrival": 0.0, "left": 1.5, "status": "abandoned", "prompt_tokens": 5, "output_tokens": 5, "computed": 6},
+        # 8 + 0 tokens of work, 6 of them cached as the second batch admits it
+        finished(0.5, 2.0, 2.0, prompt=8, output=1, prefix_hit=6),
+        # 3 + 1 tokens of work, all lost to the decision about the fourth batch while the third computed the last one
+        finished(0.5, 2.0, 3.0, prompt=3, output=2, preemptions=1, recomputed=4, computed=0),
+    )
+    batches = batch_rows(
+        {"start": 0.0, "duration": 1.0, "prefill_tokens": 5},
+        {"start": 1.0, "duration": 1.0, "prefill_tokens": 5, "decode_tokens": 1, "prefix_hit": 6},
+        {"start": 2.0, "duration": 1.0, "decode_tokens": 1},
+        {"start": 3.0, "duration": 1.0, "recomputed": 4},
+    )
+    result = run(requests, batches, end=5.0)
+    times = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.9, 3.0, 5.0])
+    np.testing.assert_array_equal(result.backlog(times), [9, 21, 21 - 5 - 6, 10 - 3, 7 - 6, 1, 0, 0])
+
+
+def test_numbers_of_the_kv_cache_by_hand():
+    rows = request_rows(
+        finished(0.0, 1.0, 3.0, preemptions=3, recomputed=7),
+        {"arrival": 1.0, "status": "abandoned", "left": 2.0, "recomputed": 5},
+        {"arrival": 1.0, "status": "rejected"},
+        {"arrival": 3.0, "status": "rejected"},
+    )
+    batches = batch_rows(
+        {"start": 0.0, "duration": 1.0, "prefill_tokens": 30, "kv_blocks_used": 4},
+        {"start": 1.0, "duration": 3.0, "prefill_tokens": 10, "prefix_hit": 60, "kv_blocks_used": 8},
+        {"start": 4.0, "duration": 1.0, "decode_tokens": 9, "kv_blocks_used": 10},
+    )
+    names = ("rejected", "abandoned", "preemption_rate", "recomputed_tokens")
+    names += ("prefix_hit_rate", "mean_kv_usage", "max_kv_usage")
+
+    def numbers(window=None, kv_blocks=16):
+        summary = run(rows, batches, kv_blocks=kv_blocks).summary(window=window)
+        return [summary[name] for name in names]
+
+    assert numbers() == [2, 1, 0.75, 12, 0.6, (4 + 24 + 10) / (5 * 16), 10 / 16]
+    assert numbers((1.0, 4.0)) == [2, 1, 0, 5, 60 / 70, 0.5, 0.5]
+    assert numbers((5.0, 6.0))[:2] == [0, 0] and np.isnan(numbers((5.0, 6.0))[4:]).all()
+    assert numbers(kv_blocks=None)[:5] == numbers()[:5] and np.isnan(numbers(kv_blocks=None)[5:]).all()
 
 
 def test_backlog_needs_batches():
@@ -428,7 +484,8 @@ def test_columns_are_those_promised():
     )
     assert BATCH_DTYPE.names == (
         *("start", "duration", "prefill_tokens", "decode_tokens", "num_seqs", "num_waiting", "kv_blocks_used"),
-        *("preemptions", "backlog", "num_in_system", "engine", "recomputed"),
+        *("preemptions", "backlog", "num_in_system", "engine", "recomputed", "prefix_hit", "swapped", "num_running"),
+        "decided",
     )
     assert ENTRY_DTYPE.names == ("batch", "request", "tokens", "is_prefill")
 

@@ -245,7 +245,9 @@ def make_room(view, i, n):
 
 @compiled
 def reserve(view, i, tokens):
-    """Set memory for `tokens` tokens aside for request `i`, which is in the batch; False if there is not so much."""
+    """Set memory for `tokens` tokens aside for request `i` of the batch; whether it is in it and there is so much."""
+    if view.req.scheduled[i] == 0:
+        return False
     missing = blocks_of(view, tokens) - view.req.kv_blocks[i]
     if missing > view.kv[KV_FREE]:
         return False
@@ -371,12 +373,19 @@ def _chunk_wanted(view, i):
 
 @compiled
 def whole_prompts(view):
-    """Prefill waiting prompts whole, oldest first, until one does not fit; returns how many did."""
-    admitted = 0
+    """Prefill waiting prompts whole, oldest first, until one does not fit; returns how many did.
+
+    What comes back from the host to decode does so in a batch without them.
+    """
+    admitted, first_decodes = 0, False
     for k in range(len(view.waiting)):
         i = view.waiting[k]
-        n = usable(view, i)
-        if n > tokens_left(view) or not memory_for_prompt(view, i) or take(view, i, n) == 0:
+        n, swapped_decode = usable(view, i), view.req.computed[i] >= view.req.prefill_tokens[i]
+        if admitted == 0:
+            first_decodes = swapped_decode
+        if swapped_decode != first_decodes or n > tokens_left(view) or not memory_for_prompt(view, i):
+            break
+        if take(view, i, n) == 0:
             break
         admitted += 1
     return admitted

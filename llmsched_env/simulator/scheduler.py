@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import FunctionType
 from typing import Any, Protocol
 
 import numba
@@ -159,6 +160,8 @@ _COMPILED: dict[Any, FunctionPointer | None] = {}
 
 def compiled_compose(compose: Callable[[View], float]) -> FunctionPointer | None:
     """`compose` compiled for the one view type, or None if numba cannot compile it."""
+    if not isinstance(compose, Dispatcher | FunctionType):
+        return None  # an object with __call__, or a bound method
     if compose not in _COMPILED:
         dispatcher = compose if isinstance(compose, Dispatcher) else numba.njit(nogil=True)(compose)
         try:

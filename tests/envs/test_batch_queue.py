@@ -223,3 +223,16 @@ def test_result_needs_a_record(small):
     env.reset(seed=0)
     with pytest.raises(ValueError, match="record"):
         env.result()
+
+
+def test_the_watermark_is_an_optional_knob(small):
+    engine = ls.EngineConfig(ls.Staircase(c=0.01, a=0.02, b0=64), token_budget=2048, kv_blocks=60)
+    env = BatchQueueEnv(**{**small, "engine": engine}, watermarks=(0.0, 0.3), record="batches")
+    assert env.action_space.nvec.tolist() == [12, 6, 4, 2, 2]
+    env.reset(seed=1)
+    done = False
+    while not done:
+        obs, _, terminated, truncated, info = env.step(env.unwrapped.knobs.encode(watermark=0.3))
+        done = terminated or truncated
+        assert obs[32] == np.float32(0.3) and 0 <= info["kv_usage"] <= 1
+    assert info["episode_preemptions"] == env.result().requests.preemptions.sum()

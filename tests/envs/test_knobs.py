@@ -47,11 +47,36 @@ def test_levels_and_actions_agree():
     knobs = Knobs(token_budgets=(128, 512), admission_limits=(8, math.inf))
     action = knobs.encode(token_budget=512, max_num_active_seqs=8, order="deadline", hold_prefill=True)
     assert action.tolist() == [1, 0, 2, 1]
-    assert knobs.params(action).tolist() == [512, 8, 2, 1]
+    assert knobs.params(action).tolist() == [512, 8, 2, 1, 0]
     assert knobs.space.nvec.tolist() == [2, 2, 4, 2]
-    assert list(parametric.params) == ["token_budget", "max_num_active_seqs", "order", "hold_prefill"]
+    assert list(parametric.params) == ["token_budget", "max_num_active_seqs", "order", "hold_prefill", "watermark"]
     with pytest.raises(ValueError, match="token_budget must be one of the levels 128, 512, got 256"):
         knobs.encode(token_budget=256)
+
+
+def test_a_watermark_is_a_fifth_knob_only_if_asked_for():
+    knobs = Knobs((128, 512), (8, math.inf), watermarks=(0.0, 0.25))
+    assert knobs.space.nvec.tolist() == [2, 2, 4, 2, 2]
+    action = knobs.encode(token_budget=128, watermark=0.25)
+    assert action.tolist() == [0, 1, 0, 0, 1]
+    assert knobs.params(action).tolist() == [128, math.inf, 0, 0, 0.25]
+    with pytest.raises(ValueError, match="watermark must be one of the levels 0, got 0.25"):
+        Knobs().encode(watermark=0.25)
+    with pytest.raises(ValueError, match="watermarks must be .* <= 1 .*got 1.5"):
+        Knobs(watermarks=(0.0, 1.5))
+
+
+@pytest.mark.parametrize("order", ["fcfs", "shortest_prompt"])
+def test_a_watermark_keeps_blocks_free_for_all_but_the_first(order):
+    # 8 blocks of 1 token, prompts of 3: two fit. A quarter of them free: 3 + 3 + 2 is just enough, 3 + 3 + 3 is not.
+    workload = ls.Workload.from_arrays([0, 0], [3, 3], [2, 2])
+    engine = ls.EngineConfig(ls.Staircase(c=0.5, a=0.5, b0=1000), kv_blocks=8, block_size=1)
+    served = {
+        watermark: ls.simulate(parametric(watermark=watermark, order=ORDERS.index(order)), workload, engine)
+        for watermark in (0.0, 0.25, 0.375, 1.0)
+    }
+    assert {w: r.batches.num_seqs[0] for w, r in served.items()} == {0.0: 2, 0.25: 2, 0.375: 1, 1.0: 1}
+    assert all(result.drained for result in served.values())
 
 
 def test_every_setting_of_the_knobs_is_feasible_and_drains():

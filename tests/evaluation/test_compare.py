@@ -196,7 +196,7 @@ def test_text_table_has_capacity_intervals_and_paired_differences(comparison):
         assert words in text
     assert max(map(len, text.splitlines())) <= 150
 
-    difference = next(table for table in blocks(comparison, "sarathi") if table.is_difference)
+    difference = next(table for table in blocks(comparison, "sarathi") if "difference to" in table.title)
     column = [column.metric for column in COLUMNS].index("mean_ttft_ms")
     other = comparison.cells["orca", "random", 0.5]
     mean, half_width = mean_interval(np.subtract(other.metrics["mean_ttft_ms"], cell.metrics["mean_ttft_ms"]))
@@ -309,3 +309,19 @@ def test_command_line_names_what_is_wrong(arguments, message, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         evaluate.main([*arguments, "--out", str(tmp_path)])
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_limited_memory_has_a_table_of_its_own():
+    tight = dataclasses.replace(ENGINE, kv_blocks=40, prefix_caching=True)
+    one = compare_function(SCHEDULERS, {"random": RANDOM}, (0.9,), SEEDS, tight, slo=LIMITS, progress=False)
+    memory = [table for table in blocks(one) if "KV memory" in table.title]
+    titles = [column.metric for column in memory[0].columns]
+    assert len(memory) == 1 and [row.scheduler for row in memory[0].rows] == list(SCHEDULERS)
+    for row in memory[0].rows:
+        cell = one.cells[row.scheduler, "random", 0.9]
+        for name in ("mean_kv_usage", "max_kv_usage", "preemption_rate", "recomputed_tokens", "prefix_hit_rate"):
+            assert row.numbers[titles.index(name)].value != "–"
+            assert np.isfinite(cell.metrics[name]).all()
+        assert max(cell.metrics["max_kv_usage"]) <= 1
+    assert "KV memory" in text_table(one)
+    assert not any("KV memory" in table.title for table in blocks(compare()))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import llmsched_env as ls
 from llmsched_env.simulator.scheduler import interpreted_compose
-from llmsched_env.simulator.state import PREEMPTED, REJECTED
+from llmsched_env.simulator.state import EVICTED, PREEMPTED, REJECTED
 
 
 class Case(NamedTuple):
@@ -102,7 +102,7 @@ def memory_cases(draw: st.DrawFn) -> Case:
     return memory_case(lambda low, high: draw(st.integers(low, high)))
 
 
-def modest(scheduler: ls.Scheduler, tokens: int = 8) -> ls.Scheduler:
+def modest(scheduler: ls.Scheduler, tokens: int = 4) -> ls.Scheduler:
     """The scheduler expecting outputs of at most `tokens`, where it reserves memory for them."""
     return scheduler(**{name: tokens for name in ("max_output_tokens", "max_new_tokens") if name in scheduler.params})
 
@@ -132,7 +132,7 @@ def logged(scheduler: ls.Scheduler) -> tuple[ls.Scheduler, list[Call]]:
     def compose(view):
         wake = inner(view)
         batch = view.batch.requests[: view.batch.counts[0]].tolist()
-        preempted = [i for i in view.running.tolist() if view.req.phase[i] == PREEMPTED]
+        preempted = [i for i in view.running.tolist() if view.req.phase[i] in (PREEMPTED, EVICTED)]
         rejected = [i for i in view.waiting.tolist() if view.req.phase[i] == REJECTED]
         calls.append(Call(float(view.clock), batch, preempted, rejected))
         return wake

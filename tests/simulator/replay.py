@@ -78,11 +78,12 @@ class Book:
         self.calls = deque(calls)
         self.requests = [Request(row, self.engine.separate) for row in result.requests]
         turned_away = {i for call in calls for i in call.rejected}
+        self.never_fit = []  # those that could never finish, or whose prompt no batch can take
         for i, request in enumerate(self.requests):
-            if request.row.status == "rejected" and i not in turned_away:  # at arrival: it could never finish
-                request.gone, request.left = True, request.row.arrival
-                most = request.row.prompt_tokens + request.row.output_tokens - 1 + self.engine.separate
-                assert most > (self.engine.kv_blocks or math.inf) * self.engine.block_size
+            if request.row.status == "rejected" and i not in turned_away:
+                self.never_fit.append(request)
+                most = (self.engine.kv_blocks or math.inf) * self.engine.block_size
+                assert request.work > most or (not calls and request.row.prompt_tokens > self.budget)
         self.ends = 0.0  # of the batch before
         self.gaps: dict[tuple[float, float], int] = {}
         self.preempted = self.lost = 0
@@ -93,6 +94,9 @@ class Book:
     def hear(self, clock: float) -> None:
         """Carry out the preemptions and rejections of all calls up to `clock`."""
         self.preempted = self.lost = 0
+        for request in self.never_fit:
+            if request.row.left <= clock:
+                request.gone, request.left = True, request.row.left
         while self.calls and self.calls[0].clock <= clock:
             call = self.calls.popleft()
             for i in call.preempted:
@@ -132,7 +136,11 @@ class Book:
         for request, tokens, _ in taken:
             held[id(request)] += tokens
         blocks = sum(math.ceil(tokens / engine.block_size) for tokens in held.values())
-        assert blocks <= (engine.kv_blocks or math.inf)
+        if self.scheduler.reserves_kv:
+            assert blocks <= batch.kv_blocks_used
+        else:
+            assert blocks == batch.kv_blocks_used
+        assert batch.kv_blocks_used <= (engine.kv_blocks or math.inf)
 
         assert batch.prefill_tokens == sum(tokens for _, tokens, is_prefill in taken if is_prefill)
         assert batch.decode_tokens == sum(tokens for _, tokens, is_prefill in taken if not is_prefill)
@@ -140,7 +148,6 @@ class Book:
         assert batch.num_in_system == len(present)
         assert batch.num_waiting == sum(not r.running for r in present)
         assert batch.backlog == backlog
-        assert batch.kv_blocks_used == blocks
         assert (batch.preemptions, batch.recomputed) == (self.preempted, self.lost)
         seconds = engine.batch_time.seconds(total, decode_kv, pairs, context)
         seconds += engine.host_overhead[0] + engine.host_overhead[1] * len(taken)

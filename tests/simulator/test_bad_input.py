@@ -34,12 +34,17 @@ ENGINE_FIELDS = [
     ({"block_size": 0}, ["block_size", "0", ">= 1", "tokens"]),
     ({"first_token": "with_prompt"}, ["first_token", "'with_prompt'", "did you mean 'with_prefill'"]),
     ({"first_token": None}, ["first_token", "None", "'with_prefill', 'separate'"]),
-    ({"schedule_ahead": 2}, ["schedule_ahead", "2", "<= 0"]),
+    ({"schedule_ahead": 2}, ["schedule_ahead", "2", "<= 1"]),
     ({"schedule_ahead": -1}, ["schedule_ahead", "-1", ">= 0"]),
     ({"host_overhead": (0.1,)}, ["host_overhead", "(0.1,)", "(s per batch, s per request)"]),
     ({"host_overhead": (-0.1, 0.0)}, ["host_overhead per batch", "-0.1", ">= 0"]),
     ({"host_overhead": (0.0, math.nan)}, ["host_overhead per request", "nan", ">= 0"]),
     ({"host_overhead": 0.1}, ["host_overhead", "0.1", "(s per batch, s per request)"]),
+    ({"prefix_caching": 1}, ["prefix_caching", "1", "True or False"]),
+    ({"swap_blocks": -1}, ["swap_blocks", "-1", ">= 0", "blocks"]),
+    ({"swap_blocks": 0.5}, ["swap_blocks", "0.5", "an integer"]),
+    ({"swap_block_time": -0.1}, ["swap_block_time", "-0.1", ">= 0"]),
+    ({"swap_blocks": 3, "prefix_caching": True}, ["swap_blocks", "0 with prefix_caching=True", "3"]),
 ]
 
 

@@ -24,7 +24,7 @@ from llmsched_env.simulator.compiled import cache_folder
 from llmsched_env.simulator.state import TOKEN_LIMIT, VIEW_TYPE, new_world, view_of
 
 world = new_world(1, 1)
-world.batch_counts[0, TOKEN_LIMIT] = 40
+world.batch_counts[0, :, TOKEN_LIMIT] = 40
 compose.compile((VIEW_TYPE,))
 print(compose(view_of.py_func(world, 0)), len(compose.stats.cache_hits), cache_folder())
 """

@@ -8,6 +8,7 @@ import pytest
 import baselines
 import llmsched_env as ls
 from llmsched_env.simulator.simulator import Simulator
+from tests.simulator.cases import modest
 
 ENGINE = ls.EngineConfig(
     ls.Staircase(c=0.01128, a=0.03547, b0=16), token_budget=128, kv_blocks=18, block_size=8, first_token="separate"
@@ -54,7 +55,7 @@ def test_records_grow_without_a_gap(name):
 @pytest.mark.parametrize("name", baselines.REGISTRY)
 def test_engines_do_not_notice_that_the_world_grows(name):
     """Engine 1 is loaded anew with ever more requests while 0 and 2 are under way."""
-    scheduler = baselines.get(name)
+    scheduler = modest(baselines.get(name))
     simulator = Simulator(ENGINE, scheduler, engines=3, record="off")
     first, third = table(1), table(2)
     simulator.load(0, first)

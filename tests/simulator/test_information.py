@@ -9,7 +9,7 @@ import pytest
 import baselines
 import llmsched_env as ls
 from llmsched_env.simulator.simulator import Simulator
-from tests.simulator.cases import run, small_case
+from tests.simulator.cases import modest, run, small_case
 
 
 def with_lengths(case, output_tokens):
@@ -76,7 +76,7 @@ def test_the_same_holds_under_memory_pressure(name):
         cut = None
         for _ in range(2):
             result = ls.simulate(
-                baselines.get(name), ls.Workload.from_arrays(arrival, prompt, output), engine, record="entries"
+                modest(baselines.get(name)), ls.Workload.from_arrays(arrival, prompt, output), engine, record="entries"
             )
             rows.append(result)
             if cut is None:

@@ -11,7 +11,8 @@ import llmsched_env as ls
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.primitives import whole_prompts
 from llmsched_env.simulator.simulator import Simulator
-from tests.simulator.cases import assert_same_rows, run, small_case
+from tests.simulator.anything import ANYTHING
+from tests.simulator.cases import assert_same_rows, memory_case, run, small_case
 
 
 def seeded_case(seed: int):
@@ -29,6 +30,25 @@ def test_rows_of_200_small_workloads(name):
         preemptions += compiled.requests.preemptions.sum()
         rejected += np.count_nonzero(compiled.requests.status == "rejected")
     assert preemptions > 0 and rejected > 0  # the cases reach what they should
+
+
+@pytest.mark.parametrize("scheduler", [*baselines.REGISTRY.values(), ANYTHING], ids=lambda scheduler: scheduler.name)
+def test_rows_of_60_workloads_with_little_memory(scheduler):
+    """Prefix caching, swapping, timeouts and batches decided ahead."""
+    seen = dict.fromkeys(("prefix_hit", "swapped", "preemptions", "abandoned"), 0)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        case = memory_case(lambda low, high, rng=rng: int(rng.integers(low, high + 1)))
+        compiled = run(scheduler, case, horizon=60.0)
+        assert_same_rows(compiled, run(scheduler, case, horizon=60.0, interpreted=True))
+        rows, batches = compiled.requests, compiled.batches
+        for name, found in zip(
+            seen,
+            (rows.prefix_hit, batches.swapped, rows.preemptions, rows.status == "abandoned"),
+            strict=True,
+        ):
+            seen[name] += found.sum()
+    assert all(seen.values()) or (scheduler.reserves_kv and seen["prefix_hit"] and seen["abandoned"]), seen
 
 
 @pytest.mark.parametrize("name", baselines.REGISTRY)
@@ -133,3 +153,18 @@ def test_plain_functions_are_their_own_twins():
     twin = interpreted(baselines.sarathi.compose)
     assert twin is not baselines.sarathi.compose and type(twin) is type(plain)
     assert twin.__globals__["decodes"] is not baselines.sarathi.compose.py_func.__globals__["decodes"]
+
+
+def test_an_object_that_can_be_called_is_a_scheduler_too():
+    class Shy:
+        def __call__(self, view):
+            ls.decodes(view, view.running)
+            ls.chunks(view, view.waiting, 1)
+            return math.inf
+
+    workload = ls.Workload.from_arrays([0, 1], [2, 2], [2, 2])
+    engine = ls.EngineConfig(ls.Staircase(c=0.5, a=0.5, b0=100))
+    result = ls.simulate(
+        ls.Scheduler("shy", Shy(), mixes_phases=True, chunks_prefill=True), workload, engine, horizon=9
+    )
+    assert result.batches.prefill_tokens.max() == 1

@@ -1,16 +1,13 @@
 """Conservation laws and feasibility of every run, against a second book-keeper that reads nothing but rows."""
 
-from math import inf
-
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import baselines
-import llmsched_env as ls
 from llmsched_env.simulator.simulator import Simulator
+from tests.simulator.anything import ANYTHING
 from tests.simulator.cases import LONG, assert_same_rows, bound, logged, run, small_cases
 from tests.simulator.replay import check_run
 
@@ -63,54 +60,6 @@ def test_results_agree_with_the_engines_own_counts(scheduler, case, horizon):
 def check_series(result):
     assert np.array_equal(result.number_in_system(result.batches.start), result.batches.num_in_system)
     assert np.array_equal(result.backlog(result.batches.start), result.batches.backlog)
-
-
-def random_actions(view):
-    """Takes, takes back, preempts and rejects at random; now and then sleeps for a while, or to the next arrival."""
-    dice, req = view.mem.engine, view.req
-    for i in view.running:
-        roll = _roll(dice)
-        if roll % 16 == 0:
-            ls.preempt(view, i)
-        else:
-            ls.take(view, i, roll % 5)
-        if _roll(dice) % 8 == 0:
-            ls.untake(view, i)
-    for i in view.waiting:
-        roll = _roll(dice)
-        ls.take(view, i, 1 + roll % 7)
-        if roll % 11 == 0:
-            ls.take(view, i, roll % 3)
-        if roll % 13 == 0:
-            ls.untake(view, i)
-        if _roll(dice) % 32 == 0:
-            ls.reject(view, i)
-            ls.take(view, i, 1)
-    if len(view.running) > 0 and _roll(dice) % 8 == 0:  # what was taken may be preempted, and then not taken again
-        i = view.running[_roll(dice) % len(view.running)]
-        if ls.preempt(view, i):
-            ls.preempt(view, i)
-            ls.take(view, i, 1)
-    for i in range(len(req.phase)):
-        if req.phase[i] == 0:  # not here: nothing may happen
-            ls.take(view, i, 1)
-            ls.untake(view, i)
-            ls.preempt(view, i)
-            ls.reject(view, i)
-    if view.batch.counts[0] == 0 and len(view.waiting) + len(view.running) > 0:
-        return view.clock + 0.125 * (1 + _roll(dice) % 3)
-    return inf
-
-
-@numba.njit
-def _roll(dice):
-    dice[0] = (16807 * (dice[0] + 1)) % 2147483647  # Park and Miller's generator, exact in float64
-    return int(dice[0])
-
-
-ANYTHING = ls.Scheduler(
-    "anything", random_actions, memory={"engine": ("state",)}, mixes_phases=True, chunks_prefill=True
-)
 
 
 @settings(max_examples=80, deadline=None)

@@ -1,0 +1,110 @@
+"""Measured serving runs: what is read, what is compared, and how near the simulation of a real one comes."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import llmsched_env as ls
+from experiments.measured_report import main
+from experiments.measured_run import MeasuredRun, engine_of, fitted_factor, result_latencies, simulated, summary
+
+RUN = "profiles/measured_runs/rtx4090_llama-3.1-8b.requests.jsonl"
+NAMES = ("input_toks", "output_toks", "queued_ts", "first_token_ts", "last_token_ts")
+META = {
+    "model": "meta-llama/Llama-3.1-8B",
+    "engine_kwargs": {"max_num_seqs": 8, "max_num_batched_tokens": 512, "tensor_parallel_size": 1},
+    "kv_cache": {"num_gpu_blocks": 101, "block_size": 16, "enable_prefix_caching": False},
+    "hardware": {"device_name": "NVIDIA GeForce RTX 4090"},
+}
+
+
+@pytest.fixture(scope="module")
+def real(shared):
+    return MeasuredRun.load(shared / RUN)
+
+
+def write(folder, *rows, meta=META):
+    path = folder / "toy.requests.jsonl"
+    lines = [row if isinstance(row, str) else json.dumps(dict(zip(NAMES, row, strict=True))) for row in rows]
+    path.write_text("\n".join(lines))
+    (folder / "toy.meta.json").write_text(json.dumps(meta))
+    return path
+
+
+def deviations(run, result):
+    measured = summary(run.latencies(), float(run.finish.max()))
+    ours = summary(result_latencies(result), float(result.requests.finish.max()))
+    return {name: abs(ours[name] / measured[name] - 1) for name in measured}
+
+
+def test_a_real_run_is_near_with_the_profile_as_shipped(real):
+    off = deviations(real, simulated(real))
+    assert max(off[name] for name in ("mean_tpot", "makespan", "mean_ttft", "p99_ttft")) <= 0.15
+
+
+def test_one_factor_fitted_on_a_third_brings_a_real_run_close(real):
+    off = deviations(real, simulated(real, factor=fitted_factor(real)))
+    assert off["mean_tpot"] <= 0.05 and off["makespan"] <= 0.05
+    assert off["mean_ttft"] <= 0.10 and off["p99_ttft"] <= 0.10
+
+
+def test_the_factor_of_a_simulated_run_is_found_again(real):
+    told = simulated(real, factor=1.3).requests
+    run = MeasuredRun(
+        "told",
+        real.arrival,
+        real.prompt_tokens,
+        real.output_tokens,
+        told.first_token,
+        told.finish,
+        real.settings,
+        None,
+    )
+    assert fitted_factor(run) == pytest.approx(1.3, rel=0.01)
+
+
+def test_rows_are_put_in_order_and_times_counted_from_the_first(tmp_path):
+    run = MeasuredRun.load(write(tmp_path, (5, 2, 101.0, 102.0, 103.5), (7, 1, 100.5, 100.75, 100.75)))
+    assert run.arrival.tolist() == [0.0, 0.5] and run.prompt_tokens.tolist() == [7, 5]
+    assert run.latencies()["ttft"].tolist() == [0.25, 1.0]
+    assert math.isnan(run.latencies()["tpot"][0]) and run.latencies()["tpot"][1] == 1.5
+    engine = engine_of(run, factor=2.0)
+    assert engine.name == run.profile == "llama-3.1-8b_rtx4090-24gb_tp1_lss"
+    assert (engine.kv_blocks, engine.schedule_ahead, engine.prefix_caching) == (100, 1, False)
+    assert engine.batch_time.c == 2 * ls.EngineConfig.for_gpu(run.profile).batch_time.c
+    assert np.isfinite(result_latencies(simulated(run))["e2el"]).all()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", "line 2 must be a JSON object with numbers input_toks"),
+        ('{"input_toks": 3}', "line 2 .* must be|line 2 must be .*'output_toks'"),
+        ((0, 2, 1.0, 2.0, 3.0), "line 2 must have input_toks >= 1"),
+        ((3, 2, 1.0, 0.5, 3.0), "line 2 must have .*queued_ts <= first_token_ts"),
+    ],
+)
+def test_malformed_rows_are_named(tmp_path, row, message):
+    with pytest.raises(ValueError, match=message):
+        MeasuredRun.load(write(tmp_path, (5, 2, 101.0, 102.0, 103.5), row))
+
+
+def test_an_unknown_machine_needs_a_profile(tmp_path):
+    meta = {**META, "hardware": {"device_name": "Abacus"}}
+    run = MeasuredRun.load(write(tmp_path, (5, 2, 101.0, 102.0, 103.5), meta=meta))
+    with pytest.raises(ValueError, match="profile must be given: none fit llama-3.1-8b on abacus"):
+        engine_of(run)
+    assert engine_of(run, "llama-3.1-8b_h100-80gb_tp1_aic").kv_blocks == 100
+
+
+def test_the_command_writes_a_report(tmp_path, capsys):
+    rows = [(200 + 30 * k, 20, 0.1 * k, 0.1 * k + 0.1, 0.1 * k + 0.6) for k in range(6)]
+    main([str(write(tmp_path, *rows)), "--out", str(tmp_path / "out")])
+    out = tmp_path / "out" / "toy"
+    numbers = json.loads((out / "comparison.json").read_text())
+    assert numbers["requests"] == 6 and 0.3 < numbers["time factor"] < 3
+    assert set(numbers["seconds"]["mean_ttft"]) == {"measured", "as shipped", "one factor fitted"}
+    assert "<svg" in (out / "distributions.svg").read_text() and "mean_ttft" in capsys.readouterr().out
+    assert "Distributions over requests" in (out / "report.html").read_text()
