@@ -103,9 +103,7 @@ class AgentTasks(TaskSource):
 
     def _table(self, times: list[np.ndarray], seed: np.random.SeedSequence) -> TaskTable:
         predictions, *seeds = seed.spawn(1 + len(self.kinds))
-        drawn = [
-            kind.law.draw(own, len(arrival)) for kind, own, arrival in zip(self.kinds, seeds, times, strict=True)
-        ]
+        drawn = [kind.law.draw(own, len(arrival)) for kind, own, arrival in zip(self.kinds, seeds, times, strict=True)]
         calls, kind = in_order(drawn, times)
         rng = np.random.default_rng(predictions)
         predicted = self.predictor and self.predictor(rng, calls.prompt_tokens, calls.output_tokens)
@@ -173,9 +171,7 @@ class ClosedLoop(TaskSource):
         ends = np.isin(np.arange(len(calls.task)), calls.edges[:, 0], invert=True)
         delay = calls.delay + np.where(begins, np.concatenate(pauses)[calls.task], 0.0)
         between = _every_end_to_every_begin(calls.task, begins, ends, user)
-        together = calls._replace(
-            task=user[calls.task], delay=delay, edges=np.concatenate([calls.edges, between])
-        )
+        together = calls._replace(task=user[calls.task], delay=delay, edges=np.concatenate([calls.edges, between]))
         columns = {"client": together.task, "session": calls.task}
         return table_of_tasks(together, np.zeros(self.users), self.horizon, self.slo, columns)
 
@@ -266,9 +262,7 @@ def _with_system_prompts(calls: TaskCalls) -> tuple[np.ndarray, np.ndarray]:
     return parent, shared
 
 
-def _every_end_to_every_begin(
-    task: np.ndarray, begins: np.ndarray, ends: np.ndarray, user: np.ndarray
-) -> np.ndarray:
+def _every_end_to_every_begin(task: np.ndarray, begins: np.ndarray, ends: np.ndarray, user: np.ndarray) -> np.ndarray:
     """Edges i8[m, 2] from all last calls of a user's task to all first calls of the user's next one."""
     first, last = np.flatnonzero(begins), np.flatnonzero(ends)
     follows = np.append(False, user[1:] == user[:-1])[task[first]]

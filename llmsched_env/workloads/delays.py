@@ -1,4 +1,4 @@
-"""Laws of times between calls, `llmsched_env.delays`: tools and people at work. A plain number of seconds will do too."""
+"""Laws of times between calls, `llmsched_env.delays`: tools and people at work. A number of seconds will do, too."""
 
 from __future__ import annotations
 

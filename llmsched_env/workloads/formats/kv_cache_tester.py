@@ -2,8 +2,10 @@
 
 Times `t` count from the start of the session, so the sessions of a folder all begin at 0. A sub-agent is a session of
 its own: its entry has the time of its end and its duration, the calls in it count from its start. `hash_ids` mean
-something within one file only. As tasks, a session goes on `think_time` after each answer, sub-agents that stand between
-two calls run side by side after the first, and the second waits for all of them.
+something within one file only.
+
+As tasks: a session goes on `think_time` after each answer; sub-agents that stand between two calls run side by side
+after the first, and the second waits for all of them.
 """
 
 from __future__ import annotations
