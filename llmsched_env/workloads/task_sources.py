@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from llmsched_env.validation import check_number
-from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
+from llmsched_env.workloads.arrivals import Poisson, Renewal
 from llmsched_env.workloads.table import RequestTable
 from llmsched_env.workloads.tasks import TaskSource, TaskTable
 from llmsched_env.workloads.workload import Workload
@@ -17,26 +17,29 @@ from llmsched_env.workloads.workload import Workload
 class ReplayedTasks(TaskSource):
     """The tasks of a table in their order, at arrivals drawn for every seed.
 
+    Gaps are rescaled so that the last task arrives at n/rate, as those of requests from files without times.
+
     Attributes:
         table: the tasks.
         rate: tasks/s.
-        arrivals: the arrival process; after n/rate seconds no more tasks arrive.
+        arrivals: the arrival process.
         name: what reports call it.
     """
 
     table: TaskTable
     rate: float
-    arrivals: ArrivalProcess = field(default_factory=Poisson)
+    arrivals: Renewal = field(default_factory=Poisson)
     name: str = "tasks"
     load: float | None = None
 
     def __post_init__(self) -> None:
         check_number("rate", self.rate, above=0, unit="tasks/s")
+        if not len(self.table):
+            raise ValueError("table must hold at least one task, got none")
 
     def _draw(self, seed: int) -> TaskTable:
-        horizon = self.table.num_tasks / self.rate
-        times = self.arrivals.times(np.random.default_rng(seed), self.rate, horizon)[: self.table.num_tasks]
-        return self.table.first(len(times)).at(times, horizon)
+        times = np.cumsum(self.arrivals.gaps(np.random.default_rng(seed), self.table.num_tasks))
+        return self.table.at(times * (len(times) / self.rate / times[-1]))
 
     def _at_rate(self, rate: float) -> ReplayedTasks:
         return replace(self, rate=rate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmsched_env.validation import check_number
-from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
+from llmsched_env.workloads.arrivals import Poisson, Renewal
 from llmsched_env.workloads.formats import recognised
 from llmsched_env.workloads.formats.head import head_of
 from llmsched_env.workloads.formats.rows import RowLog
@@ -18,7 +18,7 @@ def load_tasks(
     path: str | Path,
     *,
     rate: float | None = None,
-    arrivals: ArrivalProcess | None = None,
+    arrivals: Renewal | None = None,
     skip_bad_rows: bool = False,
 ) -> TaskSource:
     """Read a trace as tasks; its format is recognised by what is in it.

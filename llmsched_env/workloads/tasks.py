@@ -118,12 +118,6 @@ class TaskTable:
         calls = replace(self.calls, arrival=np.asarray(arrival, float)[self.task], horizon=horizon)
         return replace(self, calls=calls)
 
-    def first(self, tasks: int) -> TaskTable:
-        """The first tasks."""
-        n = int(np.searchsorted(self.task, tasks))
-        edges = self.edges[self.edges[:, 1] < n]
-        return TaskTable(self.calls.rows(0, n), self.task[:n], self.delay[:n], self.engine[:n], edges)
-
     def _longest(self, work: np.ndarray, forward: bool) -> np.ndarray:
         own = np.asarray(work, dtype=np.float64).tolist()
         total = own.copy()

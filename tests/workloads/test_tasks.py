@@ -99,18 +99,19 @@ def test_fixed_tasks_stretch_with_their_graphs():
 
 
 def test_replayed_tasks_keep_their_order_at_times_of_the_seed():
-    source = ReplayedTasks(two_tasks(), rate=4.0)
-    counts = []
-    for seed in range(40):
-        table = source.sample(seed)
-        counts.append(table.num_tasks)
-        assert (table.arrival < 0.5).all() and table.calls.horizon == 0.5
-        assert table.task.tolist() == two_tasks().task.tolist()[: len(table)]
-        assert set(map(tuple, table.edges.tolist())) <= set(map(tuple, two_tasks().edges.tolist()))
-    # Poisson counts of mean 2, at most the 2 tasks there are: E = 2 - 4/e^2, variance below 1.
-    assert abs(np.mean(counts) - (2 - 4 * math.exp(-2))) <= 4 / math.sqrt(40)
-    assert np.array_equal(source.sample(3).arrival, source.sample(3).arrival)
-    assert np.array_equal(source.scaled(8.0).sample(3).arrival, source.sample(3).arrival / 2)
+    table = TaskTable.from_columns(
+        requests([0.0] * 200), task=np.arange(200) // 2, edges=[(i, i + 1) for i in range(0, 200, 2)]
+    )
+    source = ReplayedTasks(table, rate=4.0)
+    drawn = source.sample(3)
+    assert drawn.arrival[-1] == pytest.approx(25.0) and (np.diff(drawn.arrival) > 0).all()
+    assert drawn.task is table.task and drawn.edges is table.edges
+    assert np.array_equal(source.sample(3).arrival, drawn.arrival)
+    assert not np.array_equal(source.sample(4).arrival, drawn.arrival)
+    assert source.scaled(8.0).sample(3).arrival == pytest.approx(drawn.arrival / 2)
+    # Exponential gaps of a mean that is exact: their squares have mean 2 n/(n + 1), each with a variance below 20.
+    squares = np.concatenate([np.diff(source.sample(seed).arrival, prepend=0.0) * 4 for seed in range(40)]) ** 2
+    assert abs(squares.mean() - 2 * 100 / 101) <= 4 * math.sqrt(20 / len(squares))
     with pytest.raises(ValueError, match="rate must be a finite number > 0"):
         ReplayedTasks(two_tasks(), rate=0.0)
 

@@ -19,8 +19,8 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
 
 
 def _read_tasks(head: Head, log: RowLog) -> TaskTable:
-    calls, *block_tokens = _requests(head, log)
-    return tasks_of(sorted(calls, key=lambda call: call.arrival), *block_tokens)
+    calls, block_tokens = _requests(head, log)
+    return tasks_of(sorted(calls, key=lambda call: call.arrival), block_tokens)
 
 
 def _requests(head: Head, log: RowLog) -> tuple[list[Call], int]:
@@ -53,7 +53,7 @@ def _requests(head: Head, log: RowLog) -> tuple[list[Call], int]:
     calls = read_lines(head.path, log, parse)
     first = min(call.arrival for call in calls)
     shifted = [call._replace(arrival=(call.arrival - first) / 1000) for call in calls]
-    return shifted, *(block_tokens or {1})
+    return shifted, max(block_tokens, default=1)
 
 
 DYNAMO = TraceFormat(

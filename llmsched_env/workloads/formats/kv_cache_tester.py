@@ -52,7 +52,7 @@ def _sessions(head: Head, log: RowLog) -> tuple[list[Call], int]:
         raise ValueError(f"{head.path}: block_size must be the same in all files, got {sorted(block_tokens)}")
     if not calls:
         raise ValueError(f"{head.path} must hold at least one request, got none")
-    return calls, *block_tokens
+    return calls, block_tokens.pop()
 
 
 def _calls(
