@@ -6,6 +6,7 @@ from llmsched_env.theory.kv import kv_capacity, kv_token_steps, memory_demand, v
 from llmsched_env.theory.network import Route, VirtualStation, Visit, engine_loads, virtual_stations
 from llmsched_env.theory.polygon import Region, stability_region, theorem10
 from llmsched_env.theory.rates import best_token_rate, critical_rate, token_rate
+from llmsched_env.theory.task_capacity import task_capacity
 from llmsched_env.theory.work import Work, mean_work
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "mean_work",
     "memory_demand",
     "stability_region",
+    "task_capacity",
     "theorem10",
     "token_rate",
     "virtual_stations",

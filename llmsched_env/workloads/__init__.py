@@ -1,28 +1,53 @@
-"""Workloads: arrivals, lengths, traces and presets."""
+"""Workloads: arrivals, lengths, tasks of agents, traces and presets."""
 
-from llmsched_env.workloads import dist
+from llmsched_env.workloads import delays, dist
+from llmsched_env.workloads.agent_tasks import AgentTasks, ClosedLoop, TaskKind
 from llmsched_env.workloads.arrivals import Gamma, Poisson, Weibull
 from llmsched_env.workloads.clients import Client, Lengths
 from llmsched_env.workloads.mmpp import MMPP
 from llmsched_env.workloads.modulation import Diurnal, Ticks, Windows
 from llmsched_env.workloads.presets import preset
+from llmsched_env.workloads.rybko_stolyar import rybko_stolyar
 from llmsched_env.workloads.table import RequestTable
+from llmsched_env.workloads.task_graphs import CallLaw, Chain, ForkJoin, Graph, SubAgents, route
+from llmsched_env.workloads.task_presets import task_preset
+from llmsched_env.workloads.task_sources import ReplayedTasks, SingleCalls
+from llmsched_env.workloads.task_traces import load_tasks
+from llmsched_env.workloads.tasks import FixedTasks, TaskSource, TaskTable
 from llmsched_env.workloads.traces import load_trace
 from llmsched_env.workloads.workload import Workload
 
 __all__ = [
     "MMPP",
+    "AgentTasks",
+    "CallLaw",
+    "Chain",
     "Client",
+    "ClosedLoop",
     "Diurnal",
+    "FixedTasks",
+    "ForkJoin",
     "Gamma",
+    "Graph",
     "Lengths",
     "Poisson",
+    "ReplayedTasks",
     "RequestTable",
+    "SingleCalls",
+    "SubAgents",
+    "TaskKind",
+    "TaskSource",
+    "TaskTable",
     "Ticks",
     "Weibull",
     "Windows",
     "Workload",
+    "delays",
     "dist",
+    "load_tasks",
     "load_trace",
     "preset",
+    "route",
+    "rybko_stolyar",
+    "task_preset",
 ]

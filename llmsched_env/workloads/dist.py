@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Integral
 from statistics import NormalDist
 
@@ -13,7 +14,17 @@ import numpy as np
 
 from llmsched_env.validation import check_integer, check_number
 
-__all__ = ["Constant", "Distribution", "Empirical", "Geometric", "Histogram", "LogNormal", "Quantiles", "Uniform"]
+__all__ = [
+    "Constant",
+    "Distribution",
+    "Empirical",
+    "Geometric",
+    "Histogram",
+    "LogNormal",
+    "Poisson",
+    "Quantiles",
+    "Uniform",
+]
 
 _NORMAL = NormalDist()
 _LARGEST_BELOW_ONE = math.nextafter(1.0, 0.0)
@@ -86,6 +97,30 @@ class Geometric(Distribution):
             return np.ones(np.shape(u), np.int64)
         trials = np.ceil(np.log1p(-np.asarray(u)) / math.log1p(-1 / self.mean))
         return np.maximum(trials, 1).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Poisson(Distribution):
+    """Poisson counts of parameter `rate`, of which 0 counts as 1."""
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        check_number("Poisson rate", self.rate, above=0, at_most=1e6, unit="tokens")
+
+    @cached_property
+    def _levels(self) -> np.ndarray:
+        """P(N <= k) for k = 0, 1, ... as far as it differs from 1."""
+        from scipy.stats import poisson
+
+        return poisson.cdf(np.arange(int(self.rate + 10 * math.sqrt(self.rate)) + 30), self.rate)
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        return np.maximum(np.searchsorted(self._levels, u, side="right"), 1)
+
+    @property
+    def mean(self) -> float:
+        return self.rate + math.exp(-self.rate)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def preset(
         ValueError: unknown preset or name of targets (the message lists what exists), bad rate or horizon, or `diurnal`
             for a trace without hours.
     """
-    numbers = _presets()["presets"][check_choice("preset name", name, _presets()["presets"])]
+    numbers = shipped_presets()["presets"][check_choice("preset name", name, shipped_presets()["presets"])]
     targets = slo
     if isinstance(slo, str):
         targets = _targets(numbers["slo"][check_choice(f"slo of preset {name}", slo, numbers["slo"])])
@@ -155,7 +155,7 @@ def _seconds(numbers: Numbers, table: str) -> SecondsTable:
 
 
 def _levels(numbers: Numbers) -> list[float]:
-    return numbers.get("quantile_levels", _presets()["quantile_levels"])
+    return numbers.get("quantile_levels", shipped_presets()["quantile_levels"])
 
 
 def _targets(numbers: Numbers | list[Numbers]) -> SLO | list[SLO]:
@@ -166,6 +166,7 @@ def _targets(numbers: Numbers | list[Numbers]) -> SLO | list[SLO]:
 
 
 @cache
-def _presets() -> Numbers:
+def shipped_presets() -> Numbers:
+    """The numbers of all presets, as the data file has them."""
     text = resources.files("llmsched_env").joinpath("data/workload_presets.json").read_text(encoding="utf-8")
     return json.loads(text)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, Self
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmsched_env.validation import check_integer
+from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.table import ColumnError, RequestTable
+
+if TYPE_CHECKING:
+    from llmsched_env.simulator.config import EngineConfig
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,32 +113,92 @@ class TaskTable:
         total = self._longest(seconds + self.delay, forward=True)
         return np.maximum.reduceat(total, np.searchsorted(self.task, np.arange(self.num_tasks))) if len(self) else total
 
+    def at(self, arrival: np.ndarray, horizon: float | None = None) -> TaskTable:
+        """The same tasks at other times, f8[T] seconds, sorted."""
+        calls = replace(self.calls, arrival=np.asarray(arrival, float)[self.task], horizon=horizon)
+        return replace(self, calls=calls)
+
     def _longest(self, work: np.ndarray, forward: bool) -> np.ndarray:
-        total = np.asarray(work, dtype=np.float64).copy()
-        ends = (0, 1) if forward else (1, 0)
-        order = np.argsort(self.edges[:, ends[1]], kind="stable")
-        for e in order if forward else order[::-1]:  # ends in order of calls: what leads to them is final
-            source, target = self.edges[e, ends[0]], self.edges[e, ends[1]]
-            total[target] = max(total[target], work[target] + total[source])
-        return total
+        own = np.asarray(work, dtype=np.float64).tolist()
+        total = own.copy()
+        sources, targets = self.edges.T if forward else self.edges.T[::-1]
+        order = np.argsort(targets, kind="stable")
+        order = order if forward else order[::-1]
+        # Ends in order of calls: what leads to them is final. Lists, because single entries of arrays are slow.
+        for source, target in zip(sources[order].tolist(), targets[order].tolist(), strict=True):
+            through = own[target] + total[source]
+            if through > total[target]:
+                total[target] = through
+        return np.array(total)
 
 
-class TaskSource(Protocol):
-    """Where tasks come from: a function of a seed."""
+class TaskSource(ABC):
+    """Tasks as a function of a seed, as `Workload` is of requests; immutable."""
+
+    __slots__ = ()
 
     name: str
+    rate: float  # tasks/s in the long run; nan where that is not known beforehand
+    load: float | None  # of the busiest engine, as `at_load` set it; else None
 
-    def sample(self, seed: int) -> TaskTable: ...
+    @abstractmethod
+    def _draw(self, seed: int) -> TaskTable:
+        """The tasks of a checked seed."""
+
+    @abstractmethod
+    def _at_rate(self, rate: float) -> Self:
+        """The same tasks, more or fewer of them a second."""
+
+    @abstractmethod
+    def representative(self) -> TaskTable:
+        """Tasks that stand for all, always the same ones."""
+
+    def sample(self, seed: int) -> TaskTable:
+        """Return the tasks of a seed."""
+        return self._draw(check_integer("seed", seed, at_least=0))
+
+    def scaled(self, rate: float) -> Self:
+        """Return the same source at another rate, in tasks/s.
+
+        Raises:
+            ValueError: the rate is not above zero, or it cannot be changed.
+        """
+        return replace(self._at_rate(check_number("rate", rate, above=0, unit="tasks/s")), load=None)
+
+    def at_load(self, load: float, engines: EngineConfig | Sequence[EngineConfig]) -> Self:
+        """Return the source scaled so that the busiest engine has that load, see `theory.task_capacity`."""
+        from llmsched_env.theory.task_capacity import task_capacity
+
+        load = check_number("load", load, above=0)
+        return replace(self.scaled(load * task_capacity(engines, self.representative())), load=load)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FixedTasks:
+class FixedTasks(TaskSource):
     """The same tasks for every seed."""
 
     table: TaskTable
     name: str = "tasks"
+    load: float | None = None
 
-    def sample(self, seed: int) -> TaskTable:
-        """The tasks."""
-        check_integer("seed", seed, at_least=0)
+    @property
+    def rate(self) -> float:
+        """Tasks per second between the first and the last arrival; nan or inf if that is no time."""
+        arrival = self.table.arrival
+        if len(arrival) < 2:
+            return math.nan
+        return (len(arrival) - 1) / seconds if (seconds := float(arrival[-1] - arrival[0])) > 0 else math.inf
+
+    def _draw(self, seed: int) -> TaskTable:
+        return self.table
+
+    def _at_rate(self, rate: float) -> FixedTasks:
+        if not math.isfinite(self.rate):
+            raise ValueError("the rate cannot be changed: the arrivals of tasks do not spread over time")
+        factor = self.rate / rate
+        horizon = self.table.calls.horizon
+        return replace(self, table=self.table.at(self.table.arrival * factor, horizon and horizon * factor))
+
+    def representative(self) -> TaskTable:
+        """The table."""
         return self.table

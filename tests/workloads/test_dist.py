@@ -15,6 +15,8 @@ LAWS = [
     dist.Geometric(1),
     dist.Geometric(1.3),
     dist.Geometric(112.5),
+    dist.Poisson(0.4),
+    dist.Poisson(512),
     dist.LogNormal(0.1, 0.8),
     dist.LogNormal(6.5, 1.2),
     dist.LogNormal(8, 0.001),
@@ -62,6 +64,14 @@ def test_geometric_law():
     assert stats.chisquare(observed, expected).pvalue > 1e-4
 
 
+def test_poisson_law_counts_zero_as_one():
+    tokens = dist.Poisson(1.5).sample(np.random.default_rng(3), N)
+    for k in range(1, 7):
+        share = stats.poisson.pmf(k, 1.5) + (stats.poisson.pmf(0, 1.5) if k == 1 else 0)
+        assert abs(np.mean(tokens == k) - share) <= 4.5 * math.sqrt(share / N)
+    assert dist.Poisson(1.5).mean == 1.5 + math.exp(-1.5)
+
+
 def test_quantile_table_is_met_at_its_knots_and_log_linear_between():
     law = dist.Quantiles([0, 50, 90, 100], [8, 32, 200, 3200])
     assert law.quantile(np.array([0.0, 0.25, 0.5, 0.9, 0.95])).tolist() == [8, 16, 32, 200, 800]
@@ -74,6 +84,7 @@ def test_quantile_table_is_met_at_its_knots_and_log_linear_between():
         (lambda: dist.Uniform(0, 5), "Uniform low must be an integer >= 1, got 0"),
         (lambda: dist.Uniform(5, 4), "Uniform high must be an integer >= 5, got 4"),
         (lambda: dist.Geometric(0.9), "Geometric mean must be a finite number >= 1"),
+        (lambda: dist.Poisson(0), "Poisson rate must be a finite number > 0"),
         (lambda: dist.LogNormal(5, 0), "LogNormal sigma must be a finite number > 0"),
         (lambda: dist.LogNormal(math.nan, 1), "LogNormal mu must be .* got nan"),
         (lambda: dist.Quantiles([0, 50], [1, 2]), "levels must increase from 0 to 100"),

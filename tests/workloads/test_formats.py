@@ -132,7 +132,7 @@ def test_agent_sessions_have_sessions_subagents_and_prefixes(shared):
     calls = []
     for row in session["requests"]:
         inner = (
-            [(row["t"] + call["t"], call) for call in row["requests"]]
+            [(row["t"] - row["duration_ms"] / 1000 + call["t"], call) for call in row["requests"]]
             if row["type"] == "subagent"
             else [(row["t"], row)]
         )

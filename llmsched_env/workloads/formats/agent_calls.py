@@ -1,18 +1,30 @@
 """Calls of agents' sessions as a CSV, one row a call; every session begins at time 0.
 
 `prefix_hit_tokens` are shared with the session's call before; calls without output are failed ones, left out.
+
+As tasks: a session goes on `wait_before_s` after each answer. SESSION/AGENT is a sub-agent of SESSION, whose rows stand
+between those of the call that set it to work and of the call that waited for it.
 """
 
+import csv
+import math
+
+import numpy as np
+
+from llmsched_env.workloads.formats import kernel
 from llmsched_env.workloads.formats.calls import Call, table_of
-from llmsched_env.workloads.formats.cells import LABEL, cell_of
+from llmsched_env.workloads.formats.cells import LABEL, Cell, cell_of, label
 from llmsched_env.workloads.formats.csv_blocks import Columns, read_csv
 from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
 from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.rows import RowLog
+from llmsched_env.workloads.formats.task_calls import tasks_of
 from llmsched_env.workloads.sources import FixedRequests
+from llmsched_env.workloads.table import Column
+from llmsched_env.workloads.tasks import TaskTable
 
 _REQUIRED = ("session_id", "t_s", "input_tokens", "output_tokens")
-_OTHER = ("call_index", "trigger", "new_tokens", "wait_before_s", "api_time_s", "stop_reason")
+_OTHER = ("call_index", "trigger", "new_tokens", "stop_reason")
 _CELLS = {
     "session_id": LABEL,
     "t_s": cell_of("arrival"),
@@ -20,24 +32,54 @@ _CELLS = {
     "output_tokens": cell_of("output_tokens", low=0, allowed="an integer >= 0 and <= 1e9 (tokens)"),
     "prefix_hit_tokens": cell_of("shared_tokens", optional=True),
 }
-
-
-def _failed(columns: Columns):
-    return columns["output_tokens"] == 0
+_SECONDS = Cell(kernel.NUMBER, Column(np.float64, 0.0, 1e12, math.nan, "a finite number >= 0 (s)"), optional=True)
+_TIME_CELLS = {"wait_before_s": _SECONDS, "api_time_s": _SECONDS}
 
 
 def _read(head: Head, log: RowLog) -> FixedRequests:
-    cells = {title: cell for title, cell in _CELLS.items() if title in head.titles}
-    columns = read_csv(head.path, head.titles, cells, log, failed=_failed)
+    return FixedRequests(table_of(_calls(_columns(head, log, _CELLS))))
+
+
+def _read_tasks(head: Head, log: RowLog) -> TaskTable:
+    columns = _columns(head, log, _CELLS | _TIME_CELLS)
+    callers = _callers(head)
+    n = len(columns["t_s"])
+    wait, served = (columns.get(title, np.full(n, math.nan)).tolist() for title in _TIME_CELLS)
+    calls = [
+        call._replace(
+            caller=callers.get(call.session),
+            wait=None if math.isnan(wait[i]) else wait[i],
+            served=0.0 if math.isnan(served[i]) else served[i],
+        )
+        for i, call in enumerate(_calls(columns))
+    ]
+    return tasks_of(calls)
+
+
+def _columns(head: Head, log: RowLog, cells: dict[str, Cell]) -> Columns:
+    cells = {title: cell for title, cell in cells.items() if title in head.titles}
+    return read_csv(head.path, head.titles, cells, log, failed=lambda columns: columns["output_tokens"] == 0)
+
+
+def _calls(columns: Columns) -> list[Call]:
     session, times, prompt, output = (columns[title].tolist() for title in _REQUIRED)
     hits = columns["prefix_hit_tokens"].tolist() if "prefix_hit_tokens" in columns else [0] * len(times)
     rows = zip(times, prompt, output, session, hits, strict=True)
-    return FixedRequests(table_of([Call(*call, hit_tokens=hit) for *call, hit in rows]))
+    return [Call(*call, hit_tokens=hit) for *call, hit in rows]
+
+
+def _callers(head: Head) -> dict[int, int]:
+    """The session that each sub-agent's session belongs to, both by the hashes of their names."""
+    place = head.titles.index("session_id")
+    with head.path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        names = {row[place].strip() for row in csv.reader(file) if len(row) > place}
+    return {label(name): label(name.rpartition("/")[0]) for name in names if "/" in name}
 
 
 AGENT_CALLS = TraceFormat(
     "agent calls",
     f"{','.join(_REQUIRED)},...",
     _read,
-    header=CsvHeader(_REQUIRED, (*_CELLS, *_OTHER)),
+    header=CsvHeader(_REQUIRED, (*_CELLS, *_TIME_CELLS, *_OTHER)),
+    read_tasks=_read_tasks,
 )

@@ -23,6 +23,9 @@ class Call(NamedTuple):
         blocks: ids of the blocks of its prompt.
         scope: within what the ids mean something.
         hit_tokens: leading tokens known to be those of the session's call before; where there are no ids.
+        caller: name of the session that set this one to work and waits for it, None for none.
+        wait: seconds from the end of the session's call before, None where only arrivals tell.
+        served: seconds it took, 0 where that is not known.
     """
 
     arrival: float
@@ -33,11 +36,18 @@ class Call(NamedTuple):
     blocks: Sequence[int] = ()
     scope: Hashable = None
     hit_tokens: int = 0
+    caller: Hashable = None
+    wait: float | None = None
+    served: float = 0.0
 
 
 def table_of(calls: Sequence[Call], block_tokens: int = 1) -> RequestTable:
     """The calls in order of arrival; ties keep the order given."""
-    ordered = sorted(calls, key=lambda call: call.arrival)
+    return table_in_order(sorted(calls, key=lambda call: call.arrival), block_tokens)
+
+
+def table_in_order(ordered: Sequence[Call], block_tokens: int = 1) -> RequestTable:
+    """The calls, given in order of arrival."""
     n = len(ordered)
     parent, shared = np.full(n, -1, np.int64), np.zeros(n, np.int64)
     trees: dict[Hashable, PrefixTree] = {}

@@ -1,7 +1,7 @@
 """Request traces of NVIDIA Dynamo (https://github.com/ai-dynamo/dynamo), JSON lines of events of agents' sessions.
 
 Requests are in the events of type `request_end`, written when they end; all other events are passed over. Arrivals are
-counted from the earliest. Sub-agents have sessions of their own.
+counted from the earliest. Sub-agents have sessions of their own, which name the session that waits for them.
 """
 
 from llmsched_env.workloads.formats.calls import Call, table_of
@@ -9,10 +9,22 @@ from llmsched_env.workloads.formats.format import TraceFormat
 from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.json_rows import Row, block_ids, nested, read_lines, seconds, tokens
 from llmsched_env.workloads.formats.rows import CellError, RowLog
+from llmsched_env.workloads.formats.task_calls import tasks_of
 from llmsched_env.workloads.sources import FixedRequests
+from llmsched_env.workloads.tasks import TaskTable
 
 
 def _read(head: Head, log: RowLog) -> FixedRequests:
+    return FixedRequests(table_of(*_requests(head, log)))
+
+
+def _read_tasks(head: Head, log: RowLog) -> TaskTable:
+    calls, block_tokens = _requests(head, log)
+    return tasks_of(sorted(calls, key=lambda call: call.arrival), block_tokens)
+
+
+def _requests(head: Head, log: RowLog) -> tuple[list[Call], int]:
+    """All calls, in order of their ends, and tokens of a block."""
     block_tokens = set()
 
     def parse(row: Row) -> Call | None:
@@ -21,12 +33,16 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
             return None
         request = nested(event, "request", dict)
         replay = request.get("replay") or {}
+        agent = event.get("agent_context") or {}
+        served = request.get("total_time_ms") is not None
         call = Call(
             seconds(request, "request_received_ms"),
             tokens(request, "input_tokens"),
             tokens(request, "output_tokens"),
-            (event.get("agent_context") or {}).get("session_id"),
+            agent.get("session_id"),
             blocks=block_ids(replay, "input_sequence_hashes"),
+            caller=agent.get("parent_session_id"),
+            served=seconds(request, "total_time_ms", per_second=1000) if served else 0.0,
         )
         if call.blocks:
             block_tokens.add(tokens(replay, "trace_block_size"))
@@ -37,7 +53,7 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
     calls = read_lines(head.path, log, parse)
     first = min(call.arrival for call in calls)
     shifted = [call._replace(arrival=(call.arrival - first) / 1000) for call in calls]
-    return FixedRequests(table_of(shifted, *block_tokens))
+    return shifted, max(block_tokens, default=1)
 
 
 DYNAMO = TraceFormat(
@@ -45,4 +61,5 @@ DYNAMO = TraceFormat(
     "JSON lines with an event of schema dynamo.request.trace",
     _read,
     lambda head: head.row is not None and isinstance(head.row.get("event"), dict),
+    read_tasks=_read_tasks,
 )

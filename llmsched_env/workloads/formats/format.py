@@ -10,6 +10,7 @@ from llmsched_env.validation import did_you_mean
 from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.rows import RowLog
 from llmsched_env.workloads.sources import Source
+from llmsched_env.workloads.tasks import TaskTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class TraceFormat:
         read: function (head, log) -> the requests.
         matches: function of how a file begins -> whether it has this format; None for a CSV with a header.
         header: the header of a CSV.
+        read_tasks: function (head, log) -> the tasks of its sessions; None where every request is on its own.
     """
 
     name: str
@@ -62,3 +64,4 @@ class TraceFormat:
     read: Callable[[Head, RowLog], Source]
     matches: Callable[[Head], bool] | None = None
     header: CsvHeader | None = None
+    read_tasks: Callable[[Head, RowLog], TaskTable] | None = None

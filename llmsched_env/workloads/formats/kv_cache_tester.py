@@ -1,7 +1,11 @@
 """Coding-agent sessions of kv-cache-tester (https://github.com/callanjfox/kv-cache-tester): a JSON file, or a folder.
 
-Times `t` count from the start of the session, so the sessions of a folder all begin at 0; a sub-agent's count from its
-own start, and it is a session of its own. `hash_ids` mean something within one file only.
+Times `t` count from the start of the session, so the sessions of a folder all begin at 0. A sub-agent is a session of
+its own: its entry has the time of its end and its duration, the calls in it count from its start. `hash_ids` mean
+something within one file only.
+
+As tasks: a session goes on `think_time` after each answer; sub-agents that stand between two calls run side by side
+after the first, and the second waits for all of them.
 """
 
 from __future__ import annotations
@@ -15,12 +19,23 @@ from llmsched_env.workloads.formats.format import TraceFormat
 from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.json_rows import Row, block_ids, nested, seconds, tokens
 from llmsched_env.workloads.formats.rows import CellError, RowLog
+from llmsched_env.workloads.formats.task_calls import tasks_of
 from llmsched_env.workloads.sources import FixedRequests
+from llmsched_env.workloads.tasks import TaskTable
 
 _PATTERN = "*.json"
 
 
 def _read(head: Head, log: RowLog) -> FixedRequests:
+    return FixedRequests(table_of(*_sessions(head, log)))
+
+
+def _read_tasks(head: Head, log: RowLog) -> TaskTable:
+    return tasks_of(*_sessions(head, log))
+
+
+def _sessions(head: Head, log: RowLog) -> tuple[list[Call], int]:
+    """All calls in the order of the file, and tokens of a block."""
     files = sorted(head.path.glob(_PATTERN)) if head.path.is_dir() else [head.path]
     calls: list[Call] = []
     block_tokens = set()
@@ -37,11 +52,18 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
         raise ValueError(f"{head.path}: block_size must be the same in all files, got {sorted(block_tokens)}")
     if not calls:
         raise ValueError(f"{head.path} must hold at least one request, got none")
-    return FixedRequests(table_of(calls, *block_tokens))
+    return calls, block_tokens.pop()
 
 
 def _calls(
-    session: Row, path: Path, log: RowLog, scope: str | None, name: str, begin: float, where: str
+    session: Row,
+    path: Path,
+    log: RowLog,
+    scope: str | None,
+    name: str,
+    begin: float,
+    where: str,
+    caller: str | None = None,
 ) -> Iterator[Call]:
     """The calls of a session and of its sub-agents; a bad one is reported by its place in the file's lists."""
     for i, row in enumerate(session["requests"]):
@@ -51,19 +73,35 @@ def _calls(
                 raise CellError("", f"must be a JSON object, got {repr(row)[:80]}")
             start = begin + seconds(row, "t")
             if row.get("type") == "subagent":
-                nested(row, "requests", list)
                 inner = f"{name}/{row.get('agent_id', i)}"
-                yield from _calls(row, path, log, scope, inner, start, f"{place}.requests")
+                start = max(begin, start - _duration(row))
+                yield from _calls(row, path, log, scope, inner, start, f"{place}.requests", name)
                 continue
+            wait, served = (_optional_seconds(row, key) for key in ("think_time", "api_time"))
             lengths = tokens(row, "in"), tokens(row, "out", low=0)
             blocks = block_ids(row, "hash_ids")
         except CellError as error:
             log.bad(path, None, f"{place}.{error.column}".rstrip("."), error.problem)
             continue
         if lengths[1]:
-            yield Call(start, *lengths, name, blocks=blocks, scope=scope)
+            yield Call(
+                start, *lengths, name, blocks=blocks, scope=scope, caller=caller, wait=wait, served=served or 0.0
+            )
         else:
             log.failed()
+
+
+def _duration(agent: Row) -> float:
+    """Seconds that a sub-agent was at work; where that is not told, until its last call was served."""
+    calls = nested(agent, "requests", list)
+    if agent.get("duration_ms") is not None:
+        return seconds(agent, "duration_ms", per_second=1000)
+    last = calls[-1] if calls and isinstance(calls[-1], dict) else {}
+    return sum(_optional_seconds(last, key) or 0.0 for key in ("t", "api_time"))
+
+
+def _optional_seconds(row: Row, key: str) -> float | None:
+    return None if row.get(key) is None else seconds(row, key)
 
 
 def _matches(head: Head) -> bool:
@@ -77,4 +115,5 @@ KV_CACHE_TESTER = TraceFormat(
     f"a JSON object with requests and block_size, or a folder of {_PATTERN}",
     _read,
     _matches,
+    read_tasks=_read_tasks,
 )

@@ -1,8 +1,8 @@
 """TraceLab's rounds of coding agents (https://tracelab.cs.washington.edu), JSON lines.
 
-A round is one call: it is issued at the last event of its input (a person's message or a tool's result). What its
-provider found in the cache (`prefix_tokens`) counts as shared with the session's round before. Arrivals are counted
-from the earliest.
+A round is one call: it is issued at the last event of its input (a person's message or a tool's result), and served
+by its last event. What its provider found in the cache (`prefix_tokens`) counts as shared with the session's round
+before. Arrivals are counted from the earliest.
 """
 
 from llmsched_env.workloads.formats.calls import Call, table_of
@@ -10,12 +10,22 @@ from llmsched_env.workloads.formats.format import TraceFormat
 from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.json_rows import Row, nested, read_lines, stamp, tokens
 from llmsched_env.workloads.formats.rows import CellError, RowLog
+from llmsched_env.workloads.formats.task_calls import tasks_of
 from llmsched_env.workloads.sources import FixedRequests
+from llmsched_env.workloads.tasks import TaskTable
 
 _INPUTS = ("user_message", "tool_result")
 
 
 def _read(head: Head, log: RowLog) -> FixedRequests:
+    return FixedRequests(table_of(_rounds(head, log)))
+
+
+def _read_tasks(head: Head, log: RowLog) -> TaskTable:
+    return tasks_of(sorted(_rounds(head, log), key=lambda call: call.arrival))
+
+
+def _rounds(head: Head, log: RowLog) -> list[Call]:
     def parse(row: Row) -> Call | None:
         events = nested(row, "timing_events", list)
         if not events or not all(isinstance(event, dict) for event in events):
@@ -27,12 +37,15 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
             log.failed()
             return None
         hit = 0 if row.get("prefix_tokens") is None else tokens(row, "prefix_tokens", low=0)
-        return Call(issued, *lengths, row.get("session_id"), row.get("project"), hit_tokens=hit)
+        served = max(stamp(event, "timestamp") for event in events) - issued
+        return Call(
+            issued, *lengths, row.get("session_id"), row.get("project"), hit_tokens=hit, served=round(served, 6)
+        )
 
     calls = read_lines(head.path, log, parse)
     first = min(call.arrival for call in calls)
     # Stamps have milliseconds; the difference of two floats since 1970 has noise below a microsecond.
-    return FixedRequests(table_of([call._replace(arrival=round(call.arrival - first, 6)) for call in calls]))
+    return [call._replace(arrival=round(call.arrival - first, 6)) for call in calls]
 
 
 TRACELAB = TraceFormat(
@@ -40,4 +53,5 @@ TRACELAB = TraceFormat(
     "JSON lines with session_id, input_tokens_total and timing_events",
     _read,
     lambda head: head.row is not None and "input_tokens_total" in head.row,
+    read_tasks=_read_tasks,
 )

@@ -1,0 +1,37 @@
+"""The network that is unstable below load 1 (A. N. Rybko and A. L. Stolyar, 1992), as arXiv 2504.07347, section 5.4."""
+
+from __future__ import annotations
+
+from llmsched_env.validation import check_number
+from llmsched_env.workloads.agent_tasks import AgentTasks, TaskKind
+from llmsched_env.workloads.dist import Poisson
+from llmsched_env.workloads.task_graphs import CallLaw, Graph, route
+
+BATCH_TOKENS = 768  # in a batch of one second
+TASK_TOKENS = 608  # of a task, and of the calls at each engine
+
+
+def rybko_stolyar(load: float = 0.9, horizon: float = 4500.0) -> AgentTasks:
+    """Tasks of types A and B that cross two engines in opposite directions.
+
+    Type A: (Poisson 32, Poisson 32) tokens at engine 0, then (Poisson 512, Poisson 32) at engine 1; type B the mirror.
+    Classes 0 and 1 are the first and second call of A, 2 and 3 those of B. If each engine favours the class that
+    leaves through it (engine 0 class 3, engine 1 class 1), the backlog oscillates and grows though both loads are below
+    1; if each favours the class that enters (0 and 2), it stays bounded.
+
+    Every batch takes a second and holds at most 768 tokens:
+    `EngineConfig(Staircase(c=1.0, a=0.0, b0=768), token_budget=768, first_token="separate")`, twice.
+
+    Args:
+        load: of each engine; each type arrives at load * 768/608 tasks/s.
+        horizon: seconds after which no task arrives.
+    """
+    check_number("load", load, above=0)
+    short, long = (Poisson(32), Poisson(32)), (Poisson(512), Poisson(32))
+
+    def crossing(engines: tuple[int, int], klass: int) -> Graph:
+        first, second = engines
+        return route(CallLaw(*short, klass=klass, engine=first), CallLaw(*long, klass=klass + 1, engine=second))
+
+    kinds = (TaskKind(crossing((0, 1), 0)), TaskKind(crossing((1, 0), 2)))
+    return AgentTasks(kinds, 2 * load * BATCH_TOKENS / TASK_TOKENS, horizon, "rybko-stolyar", load=load)
