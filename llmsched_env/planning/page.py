@@ -26,7 +26,7 @@ COLUMNS = (
     "SLO met (%)",
     "Goodput (1/s)",
     "Utilisation (%)",
-    "One more adds (good requests/s)",
+    "One more adds (1/s)",
 )
 
 
@@ -39,7 +39,7 @@ def _cells(sizing: Sizing) -> list[str]:
     if sizing.replicas is None:
         return [f"over {max(sizing.points)}", str(sizing.first_guess), *[""] * 6]
     n, point = sizing.replicas, sizing.points[sizing.replicas]
-    unsure = f" ({sizing.at_least} not ruled out)" if sizing.at_least != n else ""
+    unsure = f" (or {sizing.at_least})" if sizing.at_least != n else ""
     shares = [
         _interval(point.interval(name), scale)
         for name, scale in (("attainment", 100), ("goodput", 1), ("utilisation", 100))
@@ -64,10 +64,11 @@ def text_table(plan: Plan) -> str:
     output = io.StringIO()
     table = Table(title=_lead(plan), title_justify="left")
     for k, title in enumerate(COLUMNS):
-        table.add_column(title, justify="left" if k < 2 else "right")
+        table.add_column(title, justify="left" if k < 2 else "right", no_wrap=k < 2)
     for row in table_rows(plan):
         table.add_row(*row)
-    Console(file=output, width=170).print(table)
+    names = max(len(machine) + len(scheduler) for machine, scheduler in plan.sizings)
+    Console(file=output, width=120 + names).print(table)
     return output.getvalue()
 
 
