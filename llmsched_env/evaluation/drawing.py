@@ -57,7 +57,8 @@ def panel_grid(panels: int, columns: int, height: float = 2.9) -> tuple[Figure, 
 def shared_legend(figure: Figure, axes: Axes) -> None:
     """One legend above all panels, of what `axes` shows."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
+    fitting = max(1, 150 // (max(map(len, labels), default=0) + 8))  # columns that the width has room for
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6, fitting))
 
 
 def svg_text(figure: Figure) -> str:

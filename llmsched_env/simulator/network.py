@@ -12,7 +12,7 @@ from numba import types
 
 from llmsched_env.simulator import network_state as ns
 from llmsched_env.simulator import state as s
-from llmsched_env.simulator.advance import BAD_WAKE, HORIZON, RECORD_FULL, STALLED
+from llmsched_env.simulator.advance import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED
 from llmsched_env.simulator.compiled import interpreted as as_python
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.loading import blocks_to_cache, fill_requests, known_output, reset_engine
@@ -25,13 +25,14 @@ from llmsched_env.simulator.router import Router, compiled_route
 from llmsched_env.simulator.rows import batch_rows, entry_rows, gap_rows, request_rows
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
 from llmsched_env.simulator.simulator import compiled_entry
-from llmsched_env.simulator.state import new_world
+from llmsched_env.simulator.state import View, new_world, view_of
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
     from llmsched_env.workloads import Workload
     from llmsched_env.workloads.tasks import TaskSource, TaskTable
 
+_view_of = as_python(view_of)
 _I1, _I2 = types.int64[::1], types.int64[:, ::1]
 ROLES = ("both", "prefill", "decode")
 _FIRST_CAPACITY = 64  # requests that the lists of an engine have room for at first
@@ -231,6 +232,50 @@ class NetworkSimulator:
             else:
                 return reason
 
+    def run(self, until: float) -> int:
+        """`advance` with the controllers of schedulers that have one: before every batch or at ticks of each engine.
+
+        A learned scheduler decides for every engine by what it sees there.
+        """
+        controllers = {
+            g: scheduler.controller.fresh(self.engines[g])
+            for g, scheduler in enumerate(self.scheduler_of)
+            if scheduler.controller is not None
+        }
+        ticking = {g: controller for g, controller in controllers.items() if controller.interval is not None}
+        for g in controllers.keys() - ticking.keys():
+            self.world.count[g, s.DECIDE] = 1
+        due = dict.fromkeys(ticking, 0)
+        while True:
+            for g, controller in ticking.items():
+                if due[g] * controller.interval <= self.clock:
+                    self.set_params(g, controller.decide(self.view(g)))
+                    due[g] += 1
+            tick = min((due[g] * controller.interval for g, controller in ticking.items()), default=math.inf)
+            reason = self.advance(min(until, tick))
+            if reason == BOUNDARY:
+                g = int(self.network.size[ns.AT_ENGINE])
+                self.set_params(g, controllers[g].decide(self.view(g)))
+            elif reason != HORIZON or self.clock >= until:
+                return reason
+            elif self.nothing_to_come and until == math.inf:
+                return DRAINED
+
+    @property
+    def nothing_to_come(self) -> bool:
+        """Whether no call is present and none will arrive."""
+        present = self.world.count[:, s.IN_SYSTEM].sum() + self.world.count[:, s.N_EVENTS].sum()
+        return present == 0 and self.network.size[ns.N_CALLS] == 0
+
+    def set_params(self, g: int, values: np.ndarray) -> None:
+        """Give engine `g`'s scheduler these parameters from its next batch on."""
+        self.world.params[g, : len(values)] = values
+        self.world.count[g, s.DECIDED] = 1
+
+    def view(self, g: int) -> View:
+        """What the scheduler of engine `g` sees now."""
+        return _view_of(self.world, g)
+
     @property
     def clock(self) -> float:
         """Time of the network, s."""
@@ -341,7 +386,7 @@ def simulate_network(
         table = TaskTable.from_columns(table)
     simulator = NetworkSimulator(engines, schedulers, router, record, pools, interpreted)
     simulator.load(table, seed)
-    reason = simulator.advance(math.inf if horizon is None else float(horizon))
+    reason = simulator.run(math.inf if horizon is None else float(horizon))
     return simulator.result(getattr(tasks, "name", "tasks"), seed, reason)
 
 

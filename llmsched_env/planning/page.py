@@ -1,0 +1,111 @@
+"""A plan as a table on the screen and as an HTML page with its curves."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from llmsched_env.evaluation.drawing import MARKERS, line_style, panel_grid, shared_legend, styled, svg_text
+from llmsched_env.evaluation.page import svg_source, write_page
+from llmsched_env.evaluation.table import format_interval
+from llmsched_env.planning.plan import Plan
+from llmsched_env.planning.sizing import Sizing
+
+COLUMNS = (
+    "Machine",
+    "Scheduler",
+    "Replicas",
+    "Theory's guess",
+    "Cost per hour",
+    "Per million tokens",
+    "SLO met (%)",
+    "Goodput (1/s)",
+    "Utilisation (%)",
+    "One more adds (1/s)",
+)
+
+
+def table_rows(plan: Plan) -> list[list[str]]:
+    """The cells under COLUMNS of each machine and scheduler."""
+    return [[*key, *_cells(sizing)] for key, sizing in plan.sizings.items()]
+
+
+def _cells(sizing: Sizing) -> list[str]:
+    if sizing.replicas is None:
+        return [f"over {max(sizing.points)}", str(sizing.first_guess), *[""] * 6]
+    n, point = sizing.replicas, sizing.points[sizing.replicas]
+    unsure = f" (or {sizing.at_least})" if sizing.at_least != n else ""
+    shares = [
+        _interval(point.interval(name), scale)
+        for name, scale in (("attainment", 100), ("goodput", 1), ("utilisation", 100))
+    ]
+    return [
+        f"{n}{unsure}",
+        str(sizing.first_guess),
+        f"{n * sizing.option.price:.2f}",
+        f"{sizing.cost_per_million_tokens(n):.3f}",
+        *shares,
+        "" if math.isnan(sizing.marginal_goodput(n)) else f"{sizing.marginal_goodput(n):.3f}",
+    ]
+
+
+def _interval(interval: tuple[float, float], scale: float) -> str:
+    value, half = format_interval(scale * interval[0], scale * interval[1])
+    return f"{value} ± {half}" if half else value
+
+
+def text_table(plan: Plan) -> str:
+    """The plan as text."""
+    output = io.StringIO()
+    table = Table(title=_lead(plan), title_justify="left")
+    for k, title in enumerate(COLUMNS):
+        table.add_column(title, justify="left" if k < 2 else "right", no_wrap=k < 2)
+    for row in table_rows(plan):
+        table.add_row(*row)
+    names = max(len(machine) + len(scheduler) for machine, scheduler in plan.sizings)
+    Console(file=output, width=120 + names).print(table)
+    return output.getvalue()
+
+
+def curves(plan: Plan) -> str:
+    """Share of requests that met their targets and cost per million tokens against replicas, as SVG text."""
+    with styled():
+        figure, (attainment, goodput, cost) = panel_grid(3, columns=3)
+        for k, ((machine, scheduler), sizing) in enumerate(plan.sizings.items()):
+            numbers = sorted(sizing.points)
+            style = {**line_style(k), "marker": MARKERS[k % len(MARKERS)], "label": f"{machine}, {scheduler}"}
+            for axes, name, scale in ((attainment, "attainment", 100), (goodput, "goodput", 1)):
+                intervals = np.array([sizing.points[n].interval(name) for n in numbers]) * scale
+                axes.errorbar(numbers, intervals[:, 0], np.nan_to_num(intervals[:, 1]), capsize=2, **style)
+            cost.plot(numbers, [sizing.cost_per_million_tokens(n) for n in numbers], **style)
+        attainment.axhline(100 * plan.target, color="#888888", linewidth=0.8)
+        for axes, title in ((attainment, "SLO met (%)"), (goodput, "Goodput (1/s)"), (cost, "Per million tokens")):
+            axes.set(xlabel="Replicas", ylabel=title, ylim=(0, None), xlim=(0, None))
+        shared_legend(figure, attainment)
+        return svg_text(figure)
+
+
+def write_plan(plan: Plan, path: Path, command: str) -> Path:
+    """Write the page; returns `path`."""
+    best = plan.cheapest
+    return write_page(
+        path,
+        "plan.html.j2",
+        title="Capacity plan",
+        lead=_lead(plan),
+        answer=None if best is None else (*best, plan.sizings[best].replicas),
+        columns=COLUMNS,
+        rows=table_rows(plan),
+        picture=svg_source(curves(plan)),
+        router=plan.router,
+        command=command,
+    )
+
+
+def _lead(plan: Plan) -> str:
+    return f"{plan.workload} at {plan.rate:.4g} requests/s; {100 * plan.target:g} % of requests within their targets"

@@ -1,0 +1,186 @@
+"""The fewest replicas of an engine that serve a workload within its targets, found by simulation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from llmsched_env.evaluation.seeds import TEST_SEEDS
+from llmsched_env.metrics import mean_interval
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.network import simulate_network
+from llmsched_env.simulator.router import Router
+from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.theory import capacity
+from llmsched_env.validation import check_integer, check_number
+from llmsched_env.workloads import Workload
+
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A machine that can be rented.
+
+    Attributes:
+        name: what tables call it.
+        engine: one replica.
+        price: of a replica, per hour, in any currency.
+    """
+
+    name: str
+    engine: EngineConfig
+    price: float
+
+    def __post_init__(self) -> None:
+        check_number("price", self.price, above=0, unit="per hour")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a number of replicas does, a value a seed.
+
+    Attributes:
+        replicas: how many.
+        attainment: share of requests that met their targets.
+        goodput: requests/s that did.
+        tokens: prompt and output tokens/s of requests that finished.
+        utilisation: share of time in which an engine ran a batch, mean over engines.
+    """
+
+    replicas: int
+    attainment: tuple[float, ...]
+    goodput: tuple[float, ...]
+    tokens: tuple[float, ...]
+    utilisation: tuple[float, ...]
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """Mean of a column and half width of its 95 % t-interval (nan for one seed)."""
+        return mean_interval(getattr(self, name))
+
+    def verdict(self, target: float) -> bool | None:
+        """Whether the share that met its targets reaches `target`; None if its interval holds both answers."""
+        mean, half = self.interval("attainment")
+        if math.isnan(half) or half == 0.0:
+            return mean >= target
+        if mean - half >= target:
+            return True
+        return False if mean + half < target else None
+
+
+@dataclass(slots=True)
+class Sizing:
+    """The answer for one machine under one scheduler.
+
+    Attributes:
+        option: the machine.
+        scheduler: the scheduler.
+        target: share of requests that have to meet their targets.
+        first_guess: offered rate over the reference capacity of a replica, rounded up.
+        points: what was simulated, by number of replicas.
+        replicas: the fewest that reach the target for sure; None if not even the most that were allowed do.
+        at_least: the fewest that are not ruled out; below `replicas` if more seeds would be needed to decide.
+    """
+
+    option: Option
+    scheduler: Scheduler
+    target: float
+    first_guess: int
+    points: dict[int, Point] = field(default_factory=dict)
+    replicas: int | None = None
+    at_least: int | None = None
+
+    def cost_per_million_tokens(self, replicas: int) -> float:
+        """Price of a million prompt and output tokens with so many replicas."""
+        tokens = float(np.mean(self.points[replicas].tokens))
+        return math.inf if tokens == 0 else self.option.price * replicas / SECONDS_PER_HOUR / tokens * 1e6
+
+    def marginal_goodput(self, replicas: int) -> float:
+        """Good requests/s that one more replica adds; nan if it was not simulated."""
+        if replicas + 1 not in self.points:
+            return math.nan
+        more, now = (np.array(self.points[n].goodput) for n in (replicas + 1, replicas))
+        n = min(len(more), len(now))
+        return float(np.mean(more[:n] - now[:n]))
+
+
+def size(
+    option: Option,
+    scheduler: Scheduler,
+    workload: Workload,
+    router: Router,
+    target: float = 0.99,
+    seeds: int = 5,
+    most_seeds: int = 20,
+    most_replicas: int = 256,
+    beyond: int = 2,
+    report: Callable[[Point], None] | None = None,
+) -> Sizing:
+    """Find the fewest replicas with which at least `target` of all requests meet their targets.
+
+    The first guess is the rate over the reference capacity. From there numbers are doubled until one is enough, and
+    halved between the last that was not and the first that was. A number is enough if the 95 % interval over seeds
+    lies above the target; while it holds the target, seeds are added, up to `most_seeds`.
+
+    Args:
+        option: the machine.
+        scheduler: of every replica; a learned one decides for each by what it sees there.
+        workload: with its targets; fixed requests have one seed.
+        router: binds requests to replicas.
+        target: share of requests.
+        seeds: to begin with.
+        most_seeds: where adding ends.
+        most_replicas: where the search ends.
+        beyond: further numbers of replicas that are simulated above the answer, for the value of one more.
+        report: is told each point.
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+    check_number("target", target, above=0, at_most=1)
+    check_integer("seeds", seeds, at_least=1)
+    check_integer("most_seeds", most_seeds, at_least=seeds)
+    check_integer("most_replicas", most_replicas, at_least=1)
+    guess = max(1, math.ceil(workload.rate / capacity(option.engine, workload) - 1e-9))
+    sizing = Sizing(option, scheduler, target, guess)
+
+    def enough(replicas: int) -> bool | None:
+        if replicas not in sizing.points:
+            sizing.points[replicas] = _point(sizing, workload, router, replicas, seeds, most_seeds)
+            if report is not None:
+                report(sizing.points[replicas])
+        return sizing.points[replicas].verdict(target)
+
+    low, high = 0, min(guess, most_replicas)  # low is not enough, high is
+    while enough(high) is not True:
+        if high == most_replicas:
+            return sizing
+        low, high = high, min(2 * high, most_replicas)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) is True else (middle, high)
+    sizing.replicas = sizing.at_least = high
+    while sizing.at_least > 1 and enough(sizing.at_least - 1) is None:
+        sizing.at_least -= 1
+    for replicas in range(max(1, high - 1), min(high + beyond, most_replicas) + 1):
+        enough(replicas)
+    return sizing
+
+
+def _point(sizing: Sizing, workload: Workload, router: Router, replicas: int, seeds: int, most_seeds: int) -> Point:
+    fixed = workload.sample(0) is workload.sample(1)  # the same for every seed
+    rows: list[tuple[float, float, float, float]] = []
+    point = Point(replicas, (), (), (), ())
+    while len(rows) < (1 if fixed else most_seeds):
+        for seed in range(len(rows), 1 if fixed else min(most_seeds, len(rows) + seeds)):
+            engines = (sizing.option.engine,) * replicas
+            numbers = simulate_network(sizing.scheduler, workload, engines, router, TEST_SEEDS + seed).summary()
+            names = ("slo_attainment", "request_goodput", "total_token_throughput", "mean_utilisation")
+            rows.append(tuple(numbers[name] for name in names))
+        point = Point(replicas, *zip(*rows, strict=True))
+        if point.verdict(sizing.target) is not None:
+            break
+    return point
