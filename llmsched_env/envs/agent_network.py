@@ -40,9 +40,9 @@ class AgentNetworkEnv(RunnerEnv):
     on batches that start at or after the tick.
 
     ## Observation Space
-    `Box(0, 1, (4*G*K + 3*G + 2*K + 2,), float32)` for G engines and K classes, as `class_features(G, K)` describes it. A
-    feature x that is no share is log(1 + x)/log(1 + scale). Nothing in it depends on output lengths that have not been
-    generated yet, nor on the clock.
+    `Box(0, 1, (4*G*K + 3*G + 2*K + 2,), float32)` for G engines and K classes, as `class_features(G, K)` describes it.
+    A feature x that is no share is log(1 + x)/log(1 + scale). Nothing in it depends on output lengths that have not
+    been generated yet, nor on the clock.
 
     | Num        | Observation                                                              | Min | Max |
     |------------|--------------------------------------------------------------------------|-----|-----|
@@ -53,9 +53,9 @@ class AgentNetworkEnv(RunnerEnv):
     | 2          | tasks in the system, calls at engines                                    | 0   | 1   |
 
     ## Rewards
-    `reward="tasks"`: minus the integral of the number of tasks in the system over the step, in task-seconds. By Little's
-    law the sum over an episode is minus the total time that tasks spent in the system. `reward="calls"`: the same for
-    calls at engines. Both are in `info`, as `reward_tasks` and `reward_calls`, with the backlog in tokens.
+    `reward="tasks"`: minus the integral of the number of tasks in the system over the step, in task-seconds. By
+    Little's law the sum over an episode is minus the total time that tasks spent in the system. `reward="calls"`: the
+    same for calls at engines. Both are in `info`, as `reward_tasks` and `reward_calls`, with the backlog in tokens.
 
     ## Starting State
     Empty engines at time 0; the tasks of an episode are a sample of `tasks`. The first decision is due at time 0.
@@ -79,8 +79,8 @@ class AgentNetworkEnv(RunnerEnv):
     | `render_mode`       | `None`            | `"ansi"`                                                         |
 
     ## Vectorized environment
-    `gym.make_vec("llmsched/AgentNetwork-v0", num_envs=16)`, in `AutoresetMode.SAME_STEP`. Environment i of seed s is the
-    single environment of seed s + i.
+    `gym.make_vec("llmsched/AgentNetwork-v0", num_envs=16)`, in `AutoresetMode.SAME_STEP`. Environment i of seed s is
+    the single environment of seed s + i.
 
     ## Version History
     * v0: first version.

@@ -36,8 +36,8 @@ class ClusterEnv(RunnerEnv):
     `Discrete(engines)`: the engine of the call that is ready.
 
     ## Observation Space
-    `Box(0, 1, (8*G + 4,), float32)` for G engines, as `routing_features(G)` describes it. A feature x that is no share is
-    log(1 + x)/log(1 + scale). Nothing in it depends on output lengths that have not been generated yet.
+    `Box(0, 1, (8*G + 4,), float32)` for G engines, as `routing_features(G)` describes it. A feature x that is no share
+    is log(1 + x)/log(1 + scale). Nothing in it depends on output lengths that have not been generated yet.
 
     | Num    | Observation                                                                  | Min | Max |
     |--------|------------------------------------------------------------------------------|-----|-----|

@@ -58,7 +58,8 @@ def spread(episodes: Episodes, engines: tuple[EngineConfig, ...]) -> Episodes:
     """The same with the load over the capacity of all `engines` instead of that of the one in `episodes`."""
     if episodes.load is None:
         return episodes
-    whole = sum(capacity(engine, episodes.workload) for engine in engines) / capacity(episodes.engine, episodes.workload)
+    one = capacity(episodes.engine, episodes.workload)
+    whole = sum(capacity(engine, episodes.workload) for engine in engines) / one
     low, high = episodes.load
     return replace(episodes, load=(low * whole, high * whole))
 
@@ -106,5 +107,3 @@ class RybkoStolyar:
             edges=np.stack([first, first + 1], axis=1),
             engine=np.repeat(second_type, 2) ^ visit,
         )
-
-

@@ -1,4 +1,4 @@
-"""What agents see of a network: of each engine and class in `AgentNetwork`, of each engine and the call in `Cluster`."""
+"""What agents see of a network: engines and classes in `AgentNetwork`, engines and a call in `Cluster`."""
 
 from collections.abc import Sequence
 
@@ -85,7 +85,7 @@ def box(features: Sequence[Feature]) -> Box:
 
 @compiled
 def observe_classes(world, network, num_tasks, scale, progress, terms, obs):
-    """Account for the step and write `class_features` to `obs` (f4). `len(scale)` tells how many classes there are."""
+    """Account for the step and write `class_features` to `obs` (f4)."""
     account(world, network, num_tasks, progress, terms)
     for k in range(len(obs)):
         obs[k] = 0.0
@@ -101,8 +101,8 @@ def observe_classes(world, network, num_tasks, scale, progress, terms, obs):
         place += 3
     for k in range(min(classes, len(world.classes))):
         onward = 0.0
-        for l in range(len(world.classes)):
-            onward += world.classes[k, CLASS_ONWARD + l] * world.classes[l, CLASS_PRESENT]
+        for after in range(len(world.classes)):
+            onward += world.classes[k, CLASS_ONWARD + after] * world.classes[after, CLASS_PRESENT]
         obs[place + 2 * k] = world.classes[k, CLASS_PRESENT]
         obs[place + 2 * k + 1] = onward
     _observe_totals(world, progress, place + 2 * classes, obs)
