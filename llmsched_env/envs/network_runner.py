@@ -91,6 +91,8 @@ class NetworkRunner:
         self._progress[g] = 0.0
         self._begin(g)
         self._note(g)
+        self._progress[g, :TASKS_PRESENT] = 0.0  # what came before the first decision counts with the first step
+        self._progress[g, TASKS_PRESENT + 1 :] = 0.0
 
     def step(self, actions: np.ndarray) -> None:
         """Take one step everywhere; results are in `obs`, `terms` and `ends`.

@@ -56,6 +56,11 @@ def with_prefixes(seed, n=50, output_high=40):
     return TaskTable.from_columns(calls, np.repeat(np.arange(n), 3), edges, delay=rng.uniform(0, 0.5, 3 * n))
 
 
+def requests(arrival, prompt, output):
+    """Tasks of one call."""
+    return FixedTasks(TaskTable.from_columns(RequestTable.from_columns(arrival, prompt, output)))
+
+
 @pytest.mark.parametrize("horizon", [10.0, None])
 @pytest.mark.parametrize("tasks", ["requests", "agents"])
 def test_choosing_as_a_router_does_gives_its_rows_bit_for_bit(horizon, tasks):
@@ -99,31 +104,27 @@ def test_one_decision_for_each_call_in_the_order_in_which_they_become_ready():
         return chosen[-1]
 
     play(env, choose)
-    requests = env.result().requests
-    order = np.argsort(requests.arrival, kind="stable")
-    assert len(chosen) == len(requests) == 150
-    assert len(np.unique(requests.arrival)) == 150  # so that the order is the only one
-    assert requests.engine[order].tolist() == chosen
+    calls = env.result().requests
+    order = np.argsort(calls.arrival, kind="stable")
+    assert len(chosen) == len(calls) == 150
+    assert len(np.unique(calls.arrival)) == 150  # so that the order is the only one
+    assert calls.engine[order].tolist() == chosen
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_observations_do_not_depend_on_lengths_still_to_come(seed):
     rng = np.random.default_rng(seed)
     n, cut = 80, 4.0
-    arrival, prompt = np.sort(rng.uniform(0, 8, n)), rng.integers(1, 300, n)
+    arrival, prompt = np.sort(rng.uniform(0, 6, n)), rng.integers(1, 300, n)
     output = rng.integers(1, 60, n)
-    env = ClusterEnv(
-        ls.Workload.from_arrays(arrival, prompt, output), ENGINES, load=None, horizon=cut, record="entries"
-    )
+    env = ClusterEnv(requests(arrival, prompt, output), ENGINES, load=None, horizon=cut, record="entries")
     seen = play(env, random_policy(seed))[0]
     rows = env.result().requests
     longer = output + 40
     finished = np.flatnonzero(rows.finish <= cut)
     longer[: len(rows)] = np.maximum(output[: len(rows)], rows.generated + rng.integers(30, 90, len(rows)))
     longer[finished] = output[finished]
-    changed = ClusterEnv(
-        ls.Workload.from_arrays(arrival, prompt, longer), ENGINES, load=None, horizon=cut, record="entries"
-    )
+    changed = ClusterEnv(requests(arrival, prompt, longer), ENGINES, load=None, horizon=cut, record="entries")
     assert 3 < len(rows) - len(finished) < len(rows) - 3
     np.testing.assert_array_equal(seen, play(changed, random_policy(seed))[0])
     assert env.result().batch_entries.tobytes() == changed.result().batch_entries.tobytes()
@@ -191,7 +192,7 @@ def test_load_is_over_the_capacity_of_all_engines():
 
 
 def test_an_episode_without_calls_ends_at_once():
-    env = ClusterEnv(ls.Workload.from_arrays([5.0], [10], [3]), ENGINES, load=None, horizon=2.0)
+    env = ClusterEnv(requests([5.0], [10], [3]), ENGINES, load=None, horizon=2.0)
     env.reset(seed=0)
     _, reward, terminated, truncated, info = env.step(0)
     assert (reward, terminated, truncated, info["time"], info["episode_arrived"]) == (0.0, False, True, 2.0, 0)
