@@ -177,7 +177,7 @@ def test_observed_features_of_a_case_worked_by_hand():
         obs = values(env.step(np.array([1, 0, 0, 0, 0, 0]))[0])
     np.testing.assert_allclose(obs[:20], 0)
     np.testing.assert_allclose(obs[20:24], [2, 0, 10, 0])
-    np.testing.assert_allclose(obs[30:], [0, 0, 0, 0, 2, 0, 2, 2], atol=0.001)
+    np.testing.assert_allclose(obs[30:], [0, 2, 0, 2, 2, 0, 2, 2], atol=0.001)
 
 
 def test_env_i_is_the_single_env_of_its_seed():

@@ -19,7 +19,7 @@ VARIANTS = {
     "llmsched/AgentNetwork-v0": [
         {"horizon": 200.0},
         {"decision_interval": 0.5},
-        {"reward": "calls", "render_mode": "ansi"},
+        {"horizon": 90.0, "reward": "calls", "render_mode": "ansi"},
     ],
     "llmsched/Cluster-v0": [{}, {"engines": ["llama-2-7b_a100-80gb_tp1"]}, {"reward": "tasks", "render_mode": "ansi"}],
 }
