@@ -71,23 +71,32 @@ class BudgetedPPO(PPO):
         return [*super()._excluded_save_params(), "budget"]
 
 
-def make_training_env(num_envs: int, interval: float, settings: PPOSettings, **kwargs: Any) -> VecNormalize:
+def make_training_env(
+    num_envs: int,
+    interval: float,
+    settings: PPOSettings,
+    env_id: str = "llmsched/BatchQueue-v0",
+    episode_numbers: tuple[str, ...] = EPISODE_NUMBERS,
+    **kwargs: Any,
+) -> VecNormalize:
     """The vector environment as PPO sees it: episode statistics, and rewards scaled by the spread of their returns.
 
     Args:
         num_envs: engines stepped together.
         interval: seconds between decisions.
         settings: for the discount.
-        kwargs: further arguments of `BatchQueueVectorEnv`.
+        env_id: which environment.
+        episode_numbers: what its episodes report at their end.
+        kwargs: further arguments of its vector environment.
     """
     env = gym.make_vec(
-        "llmsched/BatchQueue-v0",
+        env_id,
         num_envs=num_envs,
         vectorization_mode="vector_entry_point",
         decision_interval=interval,
         **kwargs,
     )
-    monitored = VecMonitor(SB3VecEnv(env), info_keywords=EPISODE_NUMBERS)
+    monitored = VecMonitor(SB3VecEnv(env), info_keywords=episode_numbers)
     return VecNormalize(monitored, norm_obs=False, clip_reward=math.inf, gamma=discount(interval, settings))
 
 

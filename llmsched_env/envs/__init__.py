@@ -2,17 +2,19 @@
 
 import gymnasium as gym
 
-ENV_IDS = ("llmsched/BatchQueue-v0",)
+_ENTRY_POINTS = {
+    "llmsched/BatchQueue-v0": "llmsched_env.envs.batch_queue:BatchQueue",
+    "llmsched/AgentNetwork-v0": "llmsched_env.envs.agent_network:AgentNetwork",
+    "llmsched/Cluster-v0": "llmsched_env.envs.cluster:Cluster",
+}
+ENV_IDS = tuple(_ENTRY_POINTS)
 
 
 def register_envs() -> None:
     """Register every environment; calling it again changes nothing."""
-    if "llmsched/BatchQueue-v0" not in gym.registry:
-        gym.register(
-            id="llmsched/BatchQueue-v0",
-            entry_point="llmsched_env.envs.batch_queue:BatchQueueEnv",
-            vector_entry_point="llmsched_env.envs.batch_queue:BatchQueueVectorEnv",
-        )
+    for env_id, name in _ENTRY_POINTS.items():
+        if env_id not in gym.registry:
+            gym.register(id=env_id, entry_point=f"{name}Env", vector_entry_point=f"{name}VectorEnv")
 
 
 register_envs()

@@ -1,20 +1,17 @@
 """`llmsched/BatchQueue-v0`: one engine whose batches an agent steers, single and vectorised."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from llmsched_env.envs.episodes import Episodes, Load
-from llmsched_env.envs.kernel import TERMINATED, TRUNCATED
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.envs.observation import observation_space
 from llmsched_env.envs.render import as_image, as_text
 from llmsched_env.envs.runner import EpisodeRunner
+from llmsched_env.envs.runner_env import RunnerEnv, RunnerVectorEnv
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.slo import SLO
@@ -22,7 +19,7 @@ from llmsched_env.validation import check_integer
 from llmsched_env.workloads import Workload
 
 
-class BatchQueueEnv(gym.Env):
+class BatchQueueEnv(RunnerEnv):
     """One LLM inference engine whose batches the agent steers.
 
     ## Description
@@ -132,23 +129,6 @@ class BatchQueueEnv(gym.Env):
         self.action_space = self.knobs.space
         self.observation_space = observation_space()
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self._runner.start(0, self.np_random)
-        return self._runner.obs[0].copy(), self._info()
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self._runner.step(np.asarray(action, dtype=np.int64)[None])
-        end = self._runner.ends[0]
-        info = self._info()
-        if end in (TERMINATED, TRUNCATED):
-            info.update({name: values[0].item() for name, values in self._runner.episode_info([0]).items()})
-        reward = float(self._runner.rewards()[0])
-        return self._runner.obs[0].copy(), reward, bool(end == TERMINATED), bool(end == TRUNCATED), info
-
-    def _info(self) -> dict[str, Any]:
-        return {name: values[0].item() for name, values in self._runner.step_info().items()}
-
     def result(self) -> Result:
         """The rows of the episode so far; needs `record`.
 
@@ -170,14 +150,11 @@ class BatchQueueEnv(gym.Env):
         return as_text(view) if self.render_mode == "ansi" else as_image(view)
 
 
-class BatchQueueVectorEnv(VectorEnv):
+class BatchQueueVectorEnv(RunnerVectorEnv):
     """`num_envs` independent engines stepped together by one compiled call; see `BatchQueueEnv`.
 
-    `infos` holds arrays of shape [num_envs] with their masks. When an episode ends, `final_obs` and `final_info` hold
-    its last observation and info, and the observation is already that of the next one (`AutoresetMode.SAME_STEP`).
+    See `RunnerVectorEnv` for `infos`, seeds and how episodes follow each other.
     """
-
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
         self,
@@ -203,53 +180,3 @@ class BatchQueueVectorEnv(VectorEnv):
         self.single_observation_space = observation_space()
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._rngs: list[np.random.Generator] = []
-
-    def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict]:
-        if isinstance(seed, Sequence) and len(seed) != self.num_envs:
-            raise ValueError(f"seed must be an int or one for each of {self.num_envs} environments, got {len(seed)}")
-        if seed is not None or not self._rngs:
-            seeds = (
-                seed
-                if isinstance(seed, Sequence)
-                else [None if seed is None else seed + i for i in range(self.num_envs)]
-            )
-            self._rngs = [seeding.np_random(each)[0] for each in seeds]
-        for g, rng in enumerate(self._rngs):
-            self._runner.start(g, rng)
-        self._runner.terms[:] = 0.0
-        return self._runner.obs.copy(), self._masked(self._runner.step_info())
-
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        self._runner.step(np.ascontiguousarray(actions, dtype=np.int64))
-        ends = self._runner.ends
-        rewards, terminated, truncated = self._runner.rewards(), ends == TERMINATED, ends == TRUNCATED
-        infos = self._masked(self._runner.step_info())
-        done = np.flatnonzero(terminated | truncated)
-        if len(done) > 0:
-            self._begin_next(done, infos)
-        return self._runner.obs.copy(), rewards, terminated, truncated, infos
-
-    def _begin_next(self, done: np.ndarray, infos: dict) -> None:
-        """Start the next episodes of the environments `done`, and put what ended into `infos`."""
-        mask = np.zeros(self.num_envs, bool)
-        mask[done] = True
-        final_obs = np.full(self.num_envs, None, dtype=object)
-        for g in done:
-            final_obs[g] = self._runner.obs[g].copy()
-        final = {name: np.where(mask, values, 0) for name, values in infos.items() if not name.startswith("_")}
-        for name, values in self._runner.episode_info(done).items():
-            final[name] = np.zeros(self.num_envs, values.dtype)
-            final[name][done] = values
-        for g in done:
-            self._runner.start(g, self._rngs[g])
-        infos.update(final_obs=final_obs, _final_obs=mask, _final_info=mask.copy())
-        infos["final_info"] = {
-            k: v for name, value in final.items() for k, v in ((name, value), (f"_{name}", mask.copy()))
-        }
-
-    def _masked(self, info: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        everywhere = np.ones(self.num_envs, bool)
-        return info | {f"_{name}": everywhere.copy() for name in info}

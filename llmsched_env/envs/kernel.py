@@ -3,6 +3,7 @@
 import numpy as np
 
 from llmsched_env.envs.observation import observe
+from llmsched_env.envs.runner_env import GOES_ON, TERMINATED, TRUNCATED
 from llmsched_env.simulator.advance import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED, advance
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.events import clock_to
@@ -12,8 +13,6 @@ from llmsched_env.simulator.state import AREA, CLOCK, DECIDE, DECIDED, GOOD, vie
 TICK, AREA_BEFORE, GOOD_BEFORE, PROGRESS = range(4)
 # Reward terms.
 LATENCY, GOODPUT, TERMS = range(3)
-# How an episode stands.
-GOES_ON, TERMINATED, TRUNCATED = range(3)
 
 
 @compiled

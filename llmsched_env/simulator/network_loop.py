@@ -72,6 +72,7 @@ def advance_network(world, network, schedulers, route, until):
         if reason != _GO_ON:
             return reason
         if now >= until:
+            _rest_until(world, network, schedulers, until)  # lets those in that were released just now
             return HORIZON
         reason = _start_batches(world, network, schedulers, now)
         if reason != _GO_ON:
@@ -210,6 +211,7 @@ def _bind(world, network, i, g, now):
     hidden.engine[i] = g
     _count_outstanding(world, network, i, 1.0)
     network.touched[g] = 1
+    world.time[g, NEXT_EVENT] = now  # so that it is not forgotten if the loop has to stop before its batch starts
 
 
 @compiled(inline=True)
