@@ -260,7 +260,7 @@ class NetworkSimulator:
             requests=request_rows(self.world, self.tasks.calls, 0, range(len(self.engines)), self.tasks.task),
             tasks=self._task_rows(),
             batches=batch_rows(self.world),
-            batch_entries=entry_rows(self.world),
+            batch_entries=self._entry_rows(),
             token_gaps=gap_rows(self.world),
             end=self.clock,
             stalled=reason == STALLED,
@@ -270,6 +270,12 @@ class NetworkSimulator:
             seed=seed,
             engines=self.engines,
         )
+
+    def _entry_rows(self) -> np.recarray | None:
+        rows = entry_rows(self.world)
+        if rows is not None:  # calls that have not become ready have no row
+            rows.request = np.cumsum(~np.isnan(self.world.req.arrival))[rows.request] - 1
+        return rows
 
     def _task_rows(self) -> np.recarray:
         tasks, calls = self.tasks, self.tasks.calls
