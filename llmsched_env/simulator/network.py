@@ -263,13 +263,18 @@ class NetworkSimulator:
             batch_entries=self._entry_rows(),
             token_gaps=gap_rows(self.world),
             end=self.clock,
-            stalled=reason == STALLED,
+            stalled=reason == STALLED or self._nothing_to_come(),
             schedulers=tuple(scheduler.name for scheduler in self.scheduler_of),
             router=self.router.name,
             workload=name,
             seed=seed,
             engines=self.engines,
         )
+
+    def _nothing_to_come(self) -> bool:
+        """Whether calls are present and no event will ever happen."""
+        present = self.world.count[:, s.IN_SYSTEM].any()
+        return bool(present and self.network.size[ns.N_CALLS] == 0 and np.isinf(self.world.time[:, s.NEXT_EVENT]).all())
 
     def _entry_rows(self) -> np.recarray | None:
         rows = entry_rows(self.world)
