@@ -3,6 +3,11 @@
 from baselines.dong_cao_1 import dong_cao_1
 from baselines.fastertransformer import fastertransformer
 from baselines.fastertransformer_static import fastertransformer_static
+from baselines.network.autellix import atlas, plas
+from baselines.network.class_priority import class_priority, fbfs, lbfs
+from baselines.network.critical_path import critical_path
+from baselines.network.justitia import justitia
+from baselines.network.max_pressure import max_pressure
 from baselines.orca import orca
 from baselines.orca_reserved import orca_reserved
 from baselines.sarathi import sarathi
@@ -31,6 +36,15 @@ REGISTRY: dict[str, Scheduler] = {
         sglang,
         # flow control
         dong_cao_1,
+        # classes and tasks
+        class_priority,
+        fbfs,
+        lbfs,
+        max_pressure,
+        critical_path,
+        plas,
+        atlas,
+        justitia,
     )
 }
 
@@ -46,12 +60,20 @@ def get(name: str) -> Scheduler:
 
 __all__ = [
     "REGISTRY",
+    "atlas",
+    "class_priority",
+    "critical_path",
     "dong_cao_1",
     "fastertransformer",
     "fastertransformer_static",
+    "fbfs",
     "get",
+    "justitia",
+    "lbfs",
+    "max_pressure",
     "orca",
     "orca_reserved",
+    "plas",
     "sarathi",
     "sarathi_paged",
     "sglang",

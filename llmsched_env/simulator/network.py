@@ -305,16 +305,27 @@ class NetworkSimulator:
             requests=request_rows(self.world, self.tasks.calls, 0, range(len(self.engines)), self.tasks.task),
             tasks=self._task_rows(),
             batches=batch_rows(self.world),
-            batch_entries=entry_rows(self.world),
+            batch_entries=self._entry_rows(),
             token_gaps=gap_rows(self.world),
             end=self.clock,
-            stalled=reason == STALLED,
+            stalled=reason == STALLED or self._nothing_to_come(),
             schedulers=tuple(scheduler.name for scheduler in self.scheduler_of),
             router=self.router.name,
             workload=name,
             seed=seed,
             engines=self.engines,
         )
+
+    def _nothing_to_come(self) -> bool:
+        """Whether calls are present and no event will ever happen."""
+        present = self.world.count[:, s.IN_SYSTEM].any()
+        return bool(present and self.network.size[ns.N_CALLS] == 0 and np.isinf(self.world.time[:, s.NEXT_EVENT]).all())
+
+    def _entry_rows(self) -> np.recarray | None:
+        rows = entry_rows(self.world)
+        if rows is not None:  # calls that have not become ready have no row
+            rows.request = np.cumsum(~np.isnan(self.world.req.arrival))[rows.request] - 1
+        return rows
 
     def _task_rows(self) -> np.recarray:
         tasks, calls = self.tasks, self.tasks.calls

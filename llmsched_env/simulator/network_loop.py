@@ -8,7 +8,7 @@ import numpy as np
 
 from llmsched_env.simulator.advance import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED, advance
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.events import next_event
+from llmsched_env.simulator.events import clock_to, next_event
 from llmsched_env.simulator.heap import pop, push
 from llmsched_env.simulator.network_state import (
     ASK,
@@ -101,9 +101,7 @@ def _anybody(world):
 def _rest_until(world, network, schedulers, until):
     network.time[0] = until
     for g in range(len(world.count)):
-        world.count[g, INCLUSIVE] = 0
-        advance(world, schedulers, g, until)
-        _see_off(world, network, g)
+        _finish_batch(world, network, schedulers, g, until)
 
 
 @compiled(inline=True)
@@ -112,10 +110,19 @@ def _finish_batches(world, network, schedulers, now):
         if world.time[g, NEXT_EVENT] <= now:
             network.touched[g] = 1
         if network.touched[g] == 1:
-            world.count[g, INCLUSIVE] = 0
-            advance(world, schedulers, g, now)
-            _see_off(world, network, g)
+            _finish_batch(world, network, schedulers, g, now)
             world.time[g, NEXT_EVENT] = now  # it is still to be asked for a batch
+
+
+@compiled
+def _finish_batch(world, network, schedulers, g, now):
+    """Bring engine `g` up to `now`. One that runs no batch is only moved there: `advance` would ask for one earlier."""
+    world.count[g, INCLUSIVE] = 0
+    if world.count[g, PHASE] == BUSY_PHASE:
+        advance(world, schedulers, g, now)
+    else:
+        clock_to(world, g, now)
+    _see_off(world, network, g)
 
 
 @compiled(inline=True)

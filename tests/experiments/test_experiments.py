@@ -10,7 +10,6 @@ from experiments import dong_cao, fig1, stability_region, theorem2, theorem10
 from experiments.registry import EXPERIMENTS
 from llmsched_env.capacity_search import CapacityEstimate
 
-PENDING = {"rybko_stolyar"}
 SLOW = {"stability_region"}
 
 
@@ -31,15 +30,13 @@ def outcomes():
 def test_every_check_passes(outcomes, name):
     checks = outcomes(name).checks
     assert len(checks) >= 2
-    assert {check.name: check.verdict for check in checks} == {
-        check.name: "pending" if name in PENDING else "pass" for check in checks
-    }
+    assert {check.name: check.verdict for check in checks} == {check.name: "pass" for check in checks}
     assert len({check.name for check in checks}) == len(checks)
     assert all(check.note for check in checks)
     assert all(check.published is not None or check.theory is not None for check in checks)
 
 
-@pytest.mark.parametrize("name", [n for n in EXPERIMENTS if n not in SLOW | PENDING])
+@pytest.mark.parametrize("name", [n for n in EXPERIMENTS if n not in SLOW])
 def test_pictures_are_complete_and_explained(outcomes, name):
     pictures = outcomes(name).pictures
     assert pictures

@@ -10,7 +10,7 @@ from experiments.check import exactly, pending
 from experiments.experiment import Experiment, Outcome, Picture
 from experiments.registry import EXPERIMENTS
 
-QUICK = ("fig8", "batch_times", "theorem10", "rybko_stolyar")
+QUICK = ("fig8", "batch_times", "theorem10")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_report_table_and_status_of_the_quick_experiments(command, tmp_path):
     assert table in printed.out and "report.html" in printed.out
     for name in QUICK:
         for check in EXPERIMENTS[name].run().checks:
-            assert check.verdict in ("pass", "pending")
+            assert check.verdict == "pass"
             assert name in table
     assert "ABC | ABCD* | BCDE* | BE" in html and "ABC | ABCD* | BCDE*" in table
     assert "python reproduce.py --only" in html

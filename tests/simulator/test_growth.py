@@ -74,6 +74,8 @@ def test_engines_do_not_notice_that_the_world_grows(name):
         simulator.advance(g, END)
     for g, requests in enumerate((first, second, third)):
         shared, own = simulator.result(g, requests, "w"), alone(scheduler, requests)
+        assert (shared.requests.engine == g).all()
+        shared.requests.engine = 0
         assert shared.requests.tobytes() == own.requests.tobytes()
         assert simulator.clock(g) == own.end
     preempted = simulator.result(0, first, "w").requests.preemptions.sum()

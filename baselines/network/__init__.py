@@ -1,0 +1,1 @@
+"""Schedulers for engines that serve several classes of calls, or the calls of tasks."""

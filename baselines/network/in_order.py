@@ -1,0 +1,143 @@
+"""A batch in order of urgency: what all schedulers for classes and tasks have in common.
+
+Each writes a number for every request present to column `URGENCY` of `view.mem.request`, smaller being more urgent, and
+has it served here: Sarathi among equals (decodes, prompts begun, new prompts), and the less urgent get what is left, so
+that no token of the budget is lost. Where a running request finds no KV block, the least urgent is preempted; where a
+new one finds none, nobody less urgent is admitted either.
+"""
+
+from math import inf
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.heap import heapify, pop
+from llmsched_env.simulator.memory import blocks_missing
+from llmsched_env.simulator.primitives import (
+    again_if_preempted,
+    holds_seat,
+    is_decoding,
+    memory_for_prompt,
+    preempt,
+    seats_left,
+    take,
+    tokens_left,
+    usable,
+)
+from llmsched_env.simulator.scheduler import Param
+from llmsched_env.simulator.state import KV_FREE, RUNNING, WAITING
+
+URGENCY = 0
+LIMITS = {"token_budget": Param(512, 1, 16384, "tokens"), "max_num_seqs": Param(inf, 1, inf, "requests")}
+"""The first parameters of all these schedulers."""
+NUM_LIMITS = len(LIMITS)
+WORK_CONSERVING = {"work_conserving": True, "mixes_phases": True, "chunks_prefill": True}
+"""What is known of all of them."""
+
+
+@compiled
+def serve_classes(view):
+    """Serve class by class, a class being the requests of one urgency; for when there are few.
+
+    Inside a class running requests go in order of admission and waiting ones in order of the queue.
+    """
+    admitting = True
+    level = _next_level(view, -inf)
+    while level < inf and _room(view):
+        _go_on_with_class(view, level, True)
+        _go_on_with_class(view, level, False)
+        admitting = admitting and _start_class(view, level)
+        level = _next_level(view, level)
+    return again_if_preempted(view)
+
+
+@compiled
+def serve_each(view):
+    """Serve request by request, equals in order of their numbers; for urgencies that differ from each to each.
+
+    The scheduler must declare a heap.
+    """
+    heap, keys = view.mem.heap, view.mem.request[:, URGENCY]
+    size, admitting = 0, True
+    for i in view.running:
+        heap[size] = i
+        size += 1
+    for i in view.waiting:
+        heap[size] = i
+        size += 1
+    heapify(heap, size, keys)
+    while size > 0 and _room(view):
+        i = pop(heap, size, keys)
+        size -= 1
+        if view.req.phase[i] == WAITING:
+            admitting = admitting and _start(view, i)
+        else:
+            _go_on(view, i)
+    return again_if_preempted(view)
+
+
+@compiled(inline=True)
+def _room(view):
+    return tokens_left(view) > 0 and seats_left(view) > 0
+
+
+@compiled
+def _next_level(view, above):
+    """The least urgency above this one among those present, inf if there is none."""
+    keys, level = view.mem.request, inf
+    for i in view.running:
+        if above < keys[i, URGENCY] < level:
+            level = keys[i, URGENCY]
+    for i in view.waiting:
+        if above < keys[i, URGENCY] < level:
+            level = keys[i, URGENCY]
+    return level
+
+
+@compiled
+def _go_on_with_class(view, level, decoding):
+    for i in view.running:
+        if not _room(view):
+            return
+        if view.mem.request[i, URGENCY] == level and is_decoding(view, i) == decoding:
+            _go_on(view, i)
+
+
+@compiled
+def _start_class(view, level):
+    """Admit waiting requests of a class; False if one found no memory."""
+    for i in view.waiting:
+        if not _room(view):
+            return True
+        if view.mem.request[i, URGENCY] == level and view.req.phase[i] == WAITING and not _start(view, i):
+            return False
+    return True
+
+
+@compiled(inline=True)
+def _go_on(view, i):
+    """A decode token or a prefill chunk for running request `i`."""
+    if view.req.phase[i] != RUNNING or view.req.scheduled[i] > 0:
+        return
+    n = min(usable(view, i), tokens_left(view))
+    if blocks_missing(view, i, n) <= view.kv[KV_FREE] or _make_room(view, i, n):
+        take(view, i, n)
+
+
+@compiled(inline=True)
+def _start(view, i):
+    """Admit waiting request `i` with as much of its prompt as there is room for; False without memory for it."""
+    return memory_for_prompt(view, i) and take(view, i, min(usable(view, i), tokens_left(view))) > 0
+
+
+@compiled
+def _make_room(view, i, n):
+    """Preempt the least urgent, of equals the latest admitted, until `n` tokens of `i` fit; False if `i` had to go."""
+    keys = view.mem.request
+    while blocks_missing(view, i, n) > view.kv[KV_FREE]:
+        victim = i
+        for j in view.running:
+            if holds_seat(view, j) and keys[j, URGENCY] >= keys[victim, URGENCY]:
+                victim = j
+        preempt(view, victim)
+        if victim == i:
+            return False
+    return True

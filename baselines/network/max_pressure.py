@@ -1,0 +1,47 @@
+"""Maximum pressure: serve the class that relieves the network most (Dai and Lin 2005)."""
+
+from baselines.network.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.state import CLASS_ONWARD, CLASS_PRESENT, CLASS_WORK
+
+WORK_WEIGHTED = NUM_LIMITS
+
+
+@compiled
+def compose(view):
+    """Classes in order of pressure, the largest first; those with negative pressure fill the batch up."""
+    for i in view.running:
+        view.mem.request[i, URGENCY] = -_pressure(view, view.req.klass[i])
+    for i in view.waiting:
+        view.mem.request[i, URGENCY] = -_pressure(view, view.req.klass[i])
+    return serve_classes(view)
+
+
+@compiled
+def _pressure(view, k):
+    """mu_k (Z_k - sum_l P_kl Z_l), Z in calls over all engines, or in tokens of work with `work_weighted`."""
+    classes = view.classes
+    if k >= len(classes):  # an engine outside a network does not keep count of classes
+        return 0.0
+    difference = _queue(view, k)
+    for m in range(len(classes)):
+        if classes[k, CLASS_ONWARD + m] > 0.0:
+            difference -= classes[k, CLASS_ONWARD + m] * _queue(view, m)
+    return difference / max(1.0, classes[k, CLASS_WORK])  # mu_k in calls per token of service
+
+
+@compiled(inline=True)
+def _queue(view, k):
+    weight = view.classes[k, CLASS_WORK] if view.mem.params[WORK_WEIGHTED] > 0.0 else 1.0
+    return weight * view.classes[k, CLASS_PRESENT]
+
+
+max_pressure = Scheduler(
+    "max_pressure",
+    compose,
+    params={**LIMITS, "work_weighted": Param(0, 0, 1, "0: queues in calls, 1: in tokens")},
+    memory={"request": ("urgency",)},
+    reference="Dai and Lin, Operations Research 53(2), 2005; at batch granularity, back-filled",
+    **WORK_CONSERVING,
+)

@@ -1,0 +1,82 @@
+"""Routers that bring a call to where its context is, unless too many others are there."""
+
+from baselines.routers.fleet import allowed_at, least_loaded, num_allowed, overloaded
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.network_state import OUT_CALLS
+from llmsched_env.simulator.prefix_cache import IDLE_OR_HELD, prefix_blocks
+from llmsched_env.simulator.router import Router
+from llmsched_env.simulator.scheduler import Param
+from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_CACHED, KV_FREE, Prefixes
+
+MORE_CALLS, TIMES, LEAST_MATCH = range(3)
+_PRIME = 2**31 - 1
+
+
+@compiled
+def _longest_prefix(fleet, i):
+    """The engine that has most of the prompt cached if that is enough, else the one with most memory unused.
+
+    If the numbers of calls are out of balance by both thresholds, the engine with the fewest calls.
+    """
+    best, most, unbalanced = -1, -1, False
+    for g in range(len(fleet.allowed)):
+        if fleet.allowed[g] == 1:
+            unbalanced = unbalanced or overloaded(fleet, g, fleet.params[MORE_CALLS], fleet.params[TIMES])
+            cached = cached_prefix(fleet, g, i)
+            if cached > most or (cached == most and _fewer_calls(fleet, g, best)):
+                best, most = g, cached
+    if unbalanced:
+        return least_loaded(fleet, OUT_CALLS)
+    enough = max(1, fleet.params[LEAST_MATCH] * fleet.req.prompt_tokens[i])
+    return best if most >= enough else _roomiest(fleet)
+
+
+@compiled
+def _roomiest(fleet):
+    """The engine with most KV blocks that hold nothing, not even what is cached; of equals that with fewest calls."""
+    best, most = -1, -1
+    for g in range(len(fleet.allowed)):
+        if fleet.allowed[g] == 1:
+            unused = fleet.kv[g, KV_FREE] - fleet.kv[g, KV_CACHED]
+            if unused > most or (unused == most and _fewer_calls(fleet, g, best)):
+                best, most = g, unused
+    return best
+
+
+@compiled
+def cached_prefix(fleet, g, i):
+    """Leading tokens of the prompt of call `i` in the prefix cache of engine `g`."""
+    size = fleet.kv[g, KV_BLOCK_SIZE]
+    prefixes = Prefixes(
+        fleet.cache_slots[g], fleet.cache_entries[g], fleet.kv[g], fleet.req.parent, fleet.req.shared_tokens
+    )
+    return size * prefix_blocks(prefixes, i, (fleet.req.prompt_tokens[i] - 1) // size, IDLE_OR_HELD)
+
+
+@compiled(inline=True)
+def _fewer_calls(fleet, g, other):
+    return fleet.outstanding[g, OUT_CALLS] < fleet.outstanding[other, OUT_CALLS]
+
+
+@compiled
+def _home(fleet, i):
+    """The engine that the session (else the task) of the call hashes to; the least loaded one if that is overloaded."""
+    key = fleet.req.session[i] if fleet.req.session[i] >= 0 else fleet.req.task[i]
+    home = allowed_at(fleet, (key % _PRIME) * 48271 % _PRIME % num_allowed(fleet))
+    if overloaded(fleet, home, fleet.params[MORE_CALLS], fleet.params[TIMES]):
+        return least_loaded(fleet, OUT_CALLS)
+    return home
+
+
+_OVERLOADED = {
+    "more_calls": Param(64, 0, 2**40, "calls more than the least loaded engine has"),
+    "times": Param(1.5, 1, 2**40, "times as many"),
+}
+
+prefix_aware = Router(
+    "prefix_aware",
+    _longest_prefix,
+    params={**_OVERLOADED, "least_match": Param(0.3, 0, 1, "share of the prompt")},
+    reference="cache-aware policy of the SGLang router, on the true content of the caches",
+)
+session_affinity = Router("session_affinity", _home, params=_OVERLOADED, reference="sticky sessions with an escape")

@@ -1,0 +1,45 @@
+"""Routers by the KV memory that calls take or will take."""
+
+from baselines.routers.fleet import demanded_blocks
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.network_state import OUT_CALLS
+from llmsched_env.simulator.router import Router
+from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_TOTAL, N_RUNNING
+
+
+@compiled
+def _freest(fleet, i):
+    """The engine with the most free KV blocks for each request in its batch; queued prompts count as used."""
+    best, most = -1, 0.0
+    for g in range(len(fleet.allowed)):
+        if fleet.allowed[g] == 1:
+            freeness = (fleet.kv[g, KV_TOTAL] - demanded_blocks(fleet, g)) / max(1, fleet.count[g, N_RUNNING])
+            if best < 0 or freeness > most:
+                best, most = g, freeness
+    return best
+
+
+@compiled
+def _least_overflow(fleet, i):
+    """The engine that the prompt lifts least above the highest demand for memory; of equals that with fewest calls.
+
+    What fits below the highest is free, what goes above makes all others wait. Since one call is bound at a time and
+    every engine would get the same one, only the overflow of the score is left to compare.
+    """
+    highest = 0.0
+    for g in range(len(fleet.allowed)):
+        if fleet.allowed[g] == 1:
+            highest = max(highest, demanded_blocks(fleet, g))
+    best, least = -1, 0.0
+    for g in range(len(fleet.allowed)):
+        if fleet.allowed[g] == 1:
+            prompt = fleet.req.prompt_tokens[i] / fleet.kv[g, KV_BLOCK_SIZE]
+            overflow = max(0.0, demanded_blocks(fleet, g) + prompt - highest)
+            fewer = best >= 0 and fleet.outstanding[g, OUT_CALLS] < fleet.outstanding[best, OUT_CALLS]
+            if best < 0 or overflow < least or (overflow == least and fewer):
+                best, least = g, overflow
+    return best
+
+
+llumnix = Router("llumnix", _freest, reference="Llumnix, OSDI 2024 (arXiv 2406.03243): dispatch by freeness")
+br_0 = Router("br_0", _least_overflow, reference="BR-0 of BalanceRoute, arXiv 2605.06113; the tie-break is ours")
