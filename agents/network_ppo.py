@@ -9,12 +9,12 @@ from agents.budget import Budget
 from agents.ppo import BudgetedPPO, PPOSettings, make_model, make_training_env
 from llmsched_env.envs.agent_network import AgentNetworkEnv
 from llmsched_env.envs.class_weights import class_weights
-from llmsched_env.envs.network_episodes import RYBKO_STOLYAR_ENGINES, RybkoStolyar
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.network_metrics import backlog
 from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.tasks import FixedTasks, TaskTable
 
 HELD_OUT = 2**31
@@ -57,7 +57,7 @@ class Setting:
 
     def tasks(self, seed: int) -> TaskTable:
         """The tasks of held-out run `seed`."""
-        return RybkoStolyar(self.load, self.horizon).sample(HELD_OUT + seed)
+        return rybko_stolyar(self.load, self.horizon).sample(HELD_OUT + seed)
 
 
 def train(

@@ -13,13 +13,11 @@ from llmsched_env import theory
 from llmsched_env.evaluation.drawing import line_style, panel_grid, styled, svg_text
 from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.records import NetworkResult
-from llmsched_env.workloads.table import RequestTable
-from llmsched_env.workloads.tasks import TaskTable
+from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES
 
 LOAD, BUDGET = 0.9, 768
 VISITS = ((32, 32), (512, 32))  # mean tokens (prompt, output) of the two visits of a task, all Poisson
 FIRST, SECOND = (sum(visit) for visit in VISITS)
-ENGINE = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), token_budget=BUDGET, first_token="separate")
 RATE = LOAD * BUDGET / (FIRST + SECOND)  # tasks of a type per batch
 HORIZON, SEEDS = 4500.0, 3  # batches of one unit of time
 RULES = {
@@ -35,32 +33,10 @@ LABELS = {
 BOUND = 60_000  # tokens
 
 
-def tasks(seed: int, horizon: float = HORIZON) -> TaskTable:
-    """Tasks of both types that arrive by `horizon`; the class of a call is 2 * type + visit."""
-    rng = np.random.default_rng(seed)
-    n = rng.poisson(2 * RATE * horizon)
-    arrival, kind = np.sort(rng.uniform(0, horizon, n)), rng.integers(0, 2, n)
-    tokens = np.maximum(1, rng.poisson(VISITS, (n, 2, 2)))  # a length of 0 has probability 1e-14
-    visit = np.tile([0, 1], n)
-    kind_of_call = np.repeat(kind, 2)
-    calls = RequestTable.from_columns(
-        arrival=np.repeat(arrival, 2),
-        prompt_tokens=tokens[:, :, 0].ravel(),
-        output_tokens=tokens[:, :, 1].ravel(),
-        klass=2 * kind_of_call + visit,
-    )
-    first = 2 * np.arange(n)
-    return TaskTable.from_columns(
-        calls,
-        task=np.repeat(np.arange(n), 2),
-        edges=np.column_stack([first, first + 1]),
-        engine=np.where(visit == 0, kind_of_call, 1 - kind_of_call),
-    )
-
-
 def simulate(rule: str, seed: int, horizon: float = HORIZON) -> NetworkResult:
     """One run of one of `RULES`."""
-    return simulate_network(RULES[rule], tasks(seed, horizon), (ENGINE, ENGINE), round_robin, seed, horizon)
+    tasks = ls.rybko_stolyar(LOAD, horizon)
+    return simulate_network(RULES[rule], tasks, RYBKO_STOLYAR_ENGINES, round_robin, seed, horizon)
 
 
 def peak(result: NetworkResult, until: float = HORIZON) -> float:
@@ -118,8 +94,8 @@ def run() -> Outcome:
 
 
 def _theory(leaving_first: bool) -> str:
-    loads = ", ".join(f"{load:.3g}" for load in theory.engine_loads(routes(leaving_first), [ENGINE, ENGINE]))
-    stations = theory.virtual_stations(routes(leaving_first), [ENGINE, ENGINE])
+    loads = ", ".join(f"{load:.3g}" for load in theory.engine_loads(routes(leaving_first), RYBKO_STOLYAR_ENGINES))
+    stations = theory.virtual_stations(routes(leaving_first), RYBKO_STOLYAR_ENGINES)
     return f"engines {loads}; " + (f"virtual station {stations[0].load:.3g}" if stations else "no virtual station")
 
 

@@ -7,7 +7,7 @@ from gymnasium.spaces import MultiDiscrete
 from gymnasium.vector.utils import batch_space
 
 from llmsched_env.envs.class_weights import class_weights
-from llmsched_env.envs.network_episodes import RYBKO_STOLYAR_ENGINES, RybkoStolyar, TaskEpisodes
+from llmsched_env.envs.network_episodes import TaskEpisodes
 from llmsched_env.envs.network_observation import box, class_features, scales
 from llmsched_env.envs.network_runner import UNROUTED, ClassRunner
 from llmsched_env.envs.runner_env import RunnerEnv, RunnerVectorEnv
@@ -17,6 +17,7 @@ from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.state import RECORD_LEVELS
 from llmsched_env.validation import check_choice, check_integer, check_number
+from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.tasks import TaskSource
 
 DEFAULT_LOAD = 0.9
@@ -164,7 +165,7 @@ def _runner(
     check_choice("record", record, tuple(RECORD_LEVELS))
     if isinstance(tasks, str):
         check_choice("tasks", tasks, ("rybko-stolyar",))
-        source = RybkoStolyar(DEFAULT_LOAD if load is None else load, horizon)
+        source = rybko_stolyar(DEFAULT_LOAD if load is None else load, horizon)
     elif load is not None:
         raise ValueError(f"load must be None where tasks is a source of its own rate, got {load!r}")
     else:

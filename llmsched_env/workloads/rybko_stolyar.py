@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from llmsched_env.simulator.batch_time import Staircase
+from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.validation import check_number
 from llmsched_env.workloads.agent_tasks import AgentTasks, TaskKind
 from llmsched_env.workloads.dist import Poisson
@@ -9,6 +11,10 @@ from llmsched_env.workloads.task_graphs import CallLaw, Graph, route
 
 BATCH_TOKENS = 768  # in a batch of one second
 TASK_TOKENS = 608  # of a task, and of the calls at each engine
+RYBKO_STOLYAR_ENGINES = 2 * (
+    EngineConfig(Staircase(c=1.0, a=0.0, b0=BATCH_TOKENS), token_budget=BATCH_TOKENS, first_token="separate"),
+)
+"""The two engines: every batch takes a second."""
 
 
 def rybko_stolyar(load: float = 0.9, horizon: float = 4500.0) -> AgentTasks:
@@ -19,8 +25,7 @@ def rybko_stolyar(load: float = 0.9, horizon: float = 4500.0) -> AgentTasks:
     leaves through it (engine 0 class 3, engine 1 class 1), the backlog oscillates and grows though both loads are below
     1; if each favours the class that enters (0 and 2), it stays bounded.
 
-    Every batch takes a second and holds at most 768 tokens:
-    `EngineConfig(Staircase(c=1.0, a=0.0, b0=768), token_budget=768, first_token="separate")`, twice.
+    The engines are `RYBKO_STOLYAR_ENGINES`.
 
     Args:
         load: of each engine; each type arrives at load * 768/608 tasks/s.

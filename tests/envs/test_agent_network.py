@@ -6,11 +6,11 @@ import llmsched_env as ls
 from llmsched_env import metrics
 from llmsched_env.envs.agent_network import AgentNetworkEnv
 from llmsched_env.envs.class_weights import class_weights
-from llmsched_env.envs.network_episodes import RYBKO_STOLYAR_ENGINES, RybkoStolyar
 from llmsched_env.envs.network_observation import class_features
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.simulator.network import simulate_network
 from llmsched_env.workloads import RequestTable
+from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.tasks import FixedTasks, TaskTable
 
 ROWS = ("requests", "tasks", "batches", "batch_entries", "token_gaps")
@@ -206,7 +206,7 @@ def test_env_i_is_the_single_env_of_its_seed():
 
 
 def test_rybko_stolyar_loads_both_engines_as_asked():
-    table = RybkoStolyar(load=0.9, horizon=20000.0).sample(1)
+    table = rybko_stolyar(load=0.9, horizon=20000.0).sample(1)
     work = table.calls.prompt_tokens + table.calls.output_tokens
     rate = 0.9 * 768 / 608
     sizes = {0: (64, 64), 1: (544, 544), 2: (64, 64), 3: (544, 544)}  # means and variances of sums of Poisson numbers
