@@ -252,3 +252,14 @@ def test_tasks_that_do_not_fit_are_refused():
     free = TaskTable.from_columns(some_tasks(0).calls)
     with pytest.raises(ValueError, match="router must be given"):
         AgentNetworkEnv(FixedTasks(free), ENGINES).reset(seed=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_task_finishes_in_little_memory(seed):
+    """Calls are preempted and come back; no weights leave the engines stuck."""
+    engine = ls.EngineConfig(ls.Staircase(c=0.05, a=0.02, b0=16), token_budget=64, kv_blocks=6)
+    rng = np.random.default_rng(seed)
+    schedulers = [class_weights(3)(**{f"weight_{k}": float(rng.integers(3)) for k in range(3)}) for _ in range(2)]
+    result = simulate_network(schedulers, some_tasks(seed, output_high=50), [engine] * 2, UNROUTED)
+    assert not result.stalled and np.isfinite(result.tasks.finish).all()
+    assert result.requests.preemptions.sum() > 0
