@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import baselines
 from agents.budget import Budget
 from agents.ppo import BudgetedPPO, PPOSettings, make_model, make_training_env
 from llmsched_env.envs.agent_network import AgentNetworkEnv
@@ -14,7 +15,7 @@ from llmsched_env.network_metrics import backlog
 from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
+from llmsched_env.workloads.rybko_stolyar import BATCH_TOKENS, RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.tasks import FixedTasks, TaskTable
 
 HELD_OUT = 2**31
@@ -36,6 +37,9 @@ PRIORITIES: dict[str, Scheduler] = {
     "entering first": priority((0, 2)),
     "type A first": priority((0, 1)),
     "first come, first served": priority(()),
+} | {
+    name: baselines.get(name)(token_budget=BATCH_TOKENS)
+    for name in ("max_pressure", "critical_path", "plas", "atlas", "justitia")
 }
 
 

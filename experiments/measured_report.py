@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.measured_run import (
-    MeasuredRun,
+    ServingRun,
+    as_measured,
     engine_of,
     fitted_factor,
-    result_latencies,
+    latencies,
     scheduler_of,
     simulated,
     summary,
@@ -34,22 +35,23 @@ _TITLES = {"ttft": "Time to first token (s)", "tpot": "Time per output token (ms
 _FACTORS = {"tpot": 1e3}
 
 
-def compare(run: MeasuredRun, results: dict[str, Result]) -> dict[str, dict[str, float]]:
+def compare(run: ServingRun, results: dict[str, Result]) -> dict[str, dict[str, float]]:
     """By number: the measured one, and the simulated ones by name (seconds)."""
-    numbers = {"measured": summary(run.latencies(), float(run.finish.max()))}
+    numbers = {"measured": summary(run.requests)}
     for name, result in results.items():
-        numbers[name] = summary(result_latencies(result), float(result.requests.finish.max()))
+        numbers[name] = summary(as_measured(result))
     return {metric: {name: row[metric] for name, row in numbers.items()} for metric in numbers["measured"]}
 
 
-def distributions(run: MeasuredRun, results: dict[str, Result]) -> str:
+def distributions(run: ServingRun, results: dict[str, Result]) -> str:
     """CDFs of TTFT, TPOT and E2E latency, as SVG text."""
-    sources = {"measured": run.latencies(), **{name: result_latencies(result) for name, result in results.items()}}
+    sources = {"measured": run.requests, **{name: as_measured(result) for name, result in results.items()}}
     with styled():
         figure, panels = panel_grid(len(_TITLES), columns=3)
         for axes, (metric, title) in zip(panels, _TITLES.items(), strict=True):
-            for k, (name, latencies) in enumerate(sources.items()):
-                values = np.sort(latencies[metric][~np.isnan(latencies[metric])]) * _FACTORS.get(metric, 1.0)
+            for k, (name, timed) in enumerate(sources.items()):
+                values = latencies(timed)[metric]
+                values = np.sort(values[~np.isnan(values)]) * _FACTORS.get(metric, 1.0)
                 axes.step(
                     values, np.arange(1, len(values) + 1) / len(values), where="post", label=name, **line_style(k)
                 )
@@ -58,7 +60,7 @@ def distributions(run: MeasuredRun, results: dict[str, Result]) -> str:
         return svg_text(figure)
 
 
-def over_time(run: MeasuredRun, results: dict[str, Result]) -> str:
+def over_time(run: ServingRun, results: dict[str, Result]) -> str:
     """Running and waiting requests and KV usage over time, as SVG text."""
     panels_of = {"running": "Running requests", "waiting": "Waiting requests", "kv_cache_pct": "KV cache in use (%)"}
     with styled():
@@ -79,11 +81,11 @@ def over_time(run: MeasuredRun, results: dict[str, Result]) -> str:
         return svg_text(figure)
 
 
-def report(run: MeasuredRun, profile: str, factor: float, results: dict[str, Result], out: Path) -> Path:
+def report(run: ServingRun, profile: str, factor: float, results: dict[str, Result], out: Path) -> Path:
     """Write comparison.json, the pictures and report.html to `out`; returns the page."""
     out.mkdir(parents=True, exist_ok=True)
     numbers = compare(run, results)
-    facts = {"run": run.name, "profile": profile, "time factor": factor, "requests": len(run.arrival)}
+    facts = {"run": run.name, "profile": profile, "time factor": factor, "requests": len(run.requests.arrival)}
     (out / "comparison.json").write_text(json.dumps({**facts, "seconds": numbers}, indent=1), encoding="utf-8")
     pictures = {"Distributions over requests": distributions(run, results), "Over time": over_time(run, results)}
     for file, svg in zip(("distributions.svg", "over_time.svg"), pictures.values(), strict=True):
@@ -97,7 +99,7 @@ def report(run: MeasuredRun, profile: str, factor: float, results: dict[str, Res
         "measured.html.j2",
         package="experiments",
         title=f"{run.name}: measured and simulated",
-        lead=f"{len(run.arrival)} requests; {profile} as shipped, and with all batch times times {factor:.3f}.",
+        lead=f"{len(run.requests.arrival)} requests; {profile} as shipped, and with batch times times {factor:.3f}.",
         names=list(next(iter(numbers.values()))),
         rows=table_rows(numbers),
         counts=counts,
@@ -128,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(arguments)
     try:
-        run = MeasuredRun.load(args.requests)
+        run = ServingRun.load(args.requests)
         profile = run.profile if args.profile is None else args.profile
         engine_of(run, profile)
     except (OSError, ValueError, KeyError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,64 +12,49 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 import baselines
+from llmsched_env.calibration import MeasuredRun, engine_settings, read_run
+from llmsched_env.json_files import read_object
 from llmsched_env.profiles import gpu_profile, gpu_profiles
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate
 from llmsched_env.validation import check_choice
-from llmsched_env.workloads import Workload
 
-_NUMBERS = ("input_toks", "output_toks", "queued_ts", "first_token_ts", "last_token_ts")
 _FACTORS = (0.3, 3.0)  # where the time factor is searched
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredRun:
-    """Requests in the order in which the engine got them; times in seconds since the first was queued.
+class ServingRun:
+    """A measured run and the machine it was measured on.
 
     Attributes:
         name: of the file.
-        arrival: f8[n], when each was queued in the engine.
-        prompt_tokens: i8[n].
-        output_tokens: i8[n].
-        first_token: f8[n].
-        finish: f8[n], the last token.
+        requests: in the order in which the engine got them.
         settings: of the engine, from NAME.meta.json.
+        engine: arguments of `EngineConfig` from these.
         seconds: one row a second with `t`, `running`, `waiting`, `kv_cache_pct`, from NAME.timeseries.csv; or None.
     """
 
     name: str
-    arrival: np.ndarray
-    prompt_tokens: np.ndarray
-    output_tokens: np.ndarray
-    first_token: np.ndarray
-    finish: np.ndarray
+    requests: MeasuredRun
     settings: dict[str, Any]
+    engine: dict[str, Any]
     seconds: dict[str, np.ndarray] | None
 
     @classmethod
-    def load(cls, path: str | Path) -> MeasuredRun:
+    def load(cls, path: str | Path) -> ServingRun:
         """Read NAME.requests.jsonl, NAME.meta.json beside it and, if it is there, NAME.timeseries.csv.
-
-        A line holds `input_toks`, `output_toks`, `queued_ts`, `first_token_ts` and `last_token_ts`, the times in
-        seconds on one clock.
 
         Raises:
             FileNotFoundError: a file is missing.
             ValueError: naming the file, line and field that is missing or not allowed.
         """
         path = Path(path)
-        rows = [_request(path, k, line) for k, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)]
-        if not rows:
-            raise ValueError(f"{path} must hold at least one request, got none")
-        columns = np.array(sorted(rows, key=lambda row: row[2]))
-        prompt, output = columns[:, 0].astype(np.int64), columns[:, 1].astype(np.int64)
-        queued, first, last = (columns[:, k] - columns[0, 2] for k in (2, 3, 4))
         name = path.name.removesuffix(".requests.jsonl")
-        settings = json.loads(path.with_name(f"{name}.meta.json").read_text(encoding="utf-8"))
-        seconds = path.with_name(f"{name}.timeseries.csv")
-        return cls(name, queued, prompt, output, first, last, settings, _seconds(seconds) if seconds.exists() else None)
+        meta, seconds = path.with_name(f"{name}.meta.json"), path.with_name(f"{name}.timeseries.csv")
+        over_time = _seconds(seconds) if seconds.exists() else None
+        return cls(name, read_run(path), read_object(meta), engine_settings(meta), over_time)
 
     @property
     def profile(self) -> str:
@@ -92,36 +76,19 @@ class MeasuredRun:
             )
         return fitting[0]
 
-    def workload(self) -> Workload:
-        """Its requests."""
-        return Workload.from_arrays(self.arrival, self.prompt_tokens, self.output_tokens)
 
-    def latencies(self) -> dict[str, np.ndarray]:
-        """Seconds, f8[n] each: TTFT from the queue on, TPOT (nan for one token), E2E latency."""
-        return _latencies(self.arrival, self.first_token, self.finish, self.output_tokens)
-
-
-def engine_of(run: MeasuredRun, profile: str | None = None, factor: float = 1.0) -> EngineConfig:
-    """The engine of a run with the batch times of a profile times `factor`; vLLM's null block is no memory.
+def engine_of(run: ServingRun, profile: str | None = None, factor: float = 1.0) -> EngineConfig:
+    """The engine of a run with the batch times of a profile times `factor`.
 
     Raises:
         ValueError: for an unknown profile.
     """
     name = run.profile if profile is None else check_choice("profile", profile, tuple(gpu_profiles()))
-    options, cache = run.settings["engine_kwargs"], run.settings["kv_cache"]
-    engine = EngineConfig.for_gpu(
-        name,
-        kv_blocks=cache["num_gpu_blocks"] - 1,
-        block_size=cache["block_size"],
-        token_budget=options["max_num_batched_tokens"],
-        max_num_seqs=options["max_num_seqs"],
-        schedule_ahead=int(options.get("async_scheduling", True)),
-        prefix_caching=bool(cache.get("enable_prefix_caching", True)),
-    )
+    engine = EngineConfig.for_gpu(name, **run.engine)
     return replace(engine, batch_time=engine.batch_time.scaled(factor))
 
 
-def scheduler_of(run: MeasuredRun) -> Scheduler:
+def scheduler_of(run: ServingRun) -> Scheduler:
     """The scheduler of vLLM V1 with the settings of a run."""
     options = run.settings["engine_kwargs"]
     return baselines.vllm_v1(
@@ -132,38 +99,45 @@ def scheduler_of(run: MeasuredRun) -> Scheduler:
     )
 
 
-def simulated(run: MeasuredRun, profile: str | None = None, factor: float = 1.0) -> Result:
+def simulated(run: ServingRun, profile: str | None = None, factor: float = 1.0) -> Result:
     """The requests of a run, served by the simulated engine."""
-    return simulate(scheduler_of(run), run.workload(), engine_of(run, profile, factor))
+    return simulate(scheduler_of(run), run.requests.workload, engine_of(run, profile, factor))
 
 
-def result_latencies(result: Result) -> dict[str, np.ndarray]:
-    """`MeasuredRun.latencies` of a simulated run."""
+def latencies(run: MeasuredRun) -> dict[str, np.ndarray]:
+    """Seconds, f8[n] each: TTFT from the queue on, TPOT (nan for one token), E2E latency."""
+    tpot = np.where(run.output_tokens > 1, (run.e2el - run.ttft) / np.maximum(1, run.output_tokens - 1), np.nan)
+    return {"ttft": run.ttft, "tpot": tpot, "e2el": run.e2el}
+
+
+def as_measured(result: Result) -> MeasuredRun:
+    """A simulated run as if it had been measured."""
     rows = result.requests
-    return _latencies(rows.arrival, rows.first_token, rows.finish, rows.output_tokens)
+    timed = rows.first_token - rows.arrival, rows.finish - rows.arrival
+    return MeasuredRun(rows.arrival, rows.prompt_tokens, rows.output_tokens, *timed)
 
 
-def summary(latencies: dict[str, np.ndarray], makespan: float) -> dict[str, float]:
+def summary(run: MeasuredRun) -> dict[str, float]:
     """The numbers that are compared, seconds."""
-    numbers = {"makespan": makespan}
-    for name, values in latencies.items():
+    numbers = {"makespan": float(np.max(run.arrival + run.e2el))}
+    for name, values in latencies(run).items():
         numbers[f"mean_{name}"] = float(np.nanmean(values))
         numbers[f"median_{name}"] = float(np.nanmedian(values))
         numbers[f"p99_{name}"] = float(np.nanpercentile(values, 99))
     return numbers
 
 
-def fitted_factor(run: MeasuredRun, profile: str | None = None, share: float = 1 / 3) -> float:
+def fitted_factor(run: ServingRun, profile: str | None = None, share: float = 1 / 3) -> float:
     """The one factor on batch times that makes the first `share` of the requests as fast as they were measured.
 
     All requests are simulated; what counts is the mean of |log(simulated / measured)| over mean TTFT and mean TPOT of
     the first ones.
     """
-    first = slice(0, max(1, math.ceil(share * len(run.arrival))))
-    measured = run.latencies()
+    first = slice(0, max(1, math.ceil(share * len(run.requests.arrival))))
+    measured = latencies(run.requests)
 
     def distance(log_factor: float) -> float:
-        ours = result_latencies(simulated(run, profile, math.exp(log_factor)))
+        ours = latencies(as_measured(simulated(run, profile, math.exp(log_factor))))
         means = [np.nanmean(ours[name][first]) / np.nanmean(measured[name][first]) for name in ("ttft", "tpot")]
         return float(np.abs(np.log(means)).mean())
 
@@ -174,26 +148,7 @@ def fitted_factor(run: MeasuredRun, profile: str | None = None, share: float = 1
     return math.exp(minimize_scalar(distance, bounds=bounds, method="bounded", options={"xatol": 1e-3}).x)
 
 
-def _request(path: Path, number: int, line: str) -> list[float]:
-    try:
-        row = json.loads(line)
-        values = [float(row[name]) for name in _NUMBERS]
-    except (ValueError, TypeError, KeyError) as error:
-        expected = f"a JSON object with numbers {', '.join(_NUMBERS)}"
-        raise ValueError(f"{path}, line {number} must be {expected}, got {line[:120]!r} ({error!r})") from None
-    prompt, output, queued, first, last = values
-    if not (prompt >= 1 and output >= 1 and queued <= first <= last < math.inf):
-        problem = "input_toks >= 1, output_toks >= 1 and queued_ts <= first_token_ts <= last_token_ts"
-        raise ValueError(f"{path}, line {number} must have {problem}, got {values}")
-    return values
-
-
 def _seconds(path: Path) -> dict[str, np.ndarray]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {name: np.array([float(row[name]) for row in rows]) for name in ("t", "running", "waiting", "kv_cache_pct")}
-
-
-def _latencies(arrival: np.ndarray, first: np.ndarray, finish: np.ndarray, output: np.ndarray) -> dict[str, np.ndarray]:
-    tpot = np.where(output > 1, (finish - first) / np.maximum(1, output - 1), np.nan)
-    return {"ttft": first - arrival, "tpot": tpot, "e2el": finish - arrival}

@@ -4,6 +4,7 @@ from llmsched_env import envs, theory
 from llmsched_env.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.simulator.batch_time import Hinge, Roofline, Staircase
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.network import Pools, simulate_network
 from llmsched_env.simulator.primitives import (
     ALL,
     chunk,
@@ -26,7 +27,8 @@ from llmsched_env.simulator.primitives import (
     whole_prompts,
 )
 from llmsched_env.simulator.random import uniform
-from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.records import NetworkResult, Result
+from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Controller, Param, Scheduler
 from llmsched_env.simulator.simulate import simulate, simulate_many
 from llmsched_env.slo import SLO
@@ -72,9 +74,12 @@ __all__ = [
     "GPUProfile",
     "Graph",
     "Hinge",
+    "NetworkResult",
     "Param",
     "Poisson",
+    "Pools",
     "RequestTable",
+    "Router",
     "Result",
     "Roofline",
     "Scheduler",
@@ -108,6 +113,7 @@ __all__ = [
     "seats_left",
     "simulate",
     "simulate_many",
+    "simulate_network",
     "take",
     "task_preset",
     "theory",

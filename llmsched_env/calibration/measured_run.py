@@ -78,7 +78,10 @@ def read_run(path: str | Path, skip_bad_rows: bool = False) -> MeasuredRun:
 
 
 def engine_settings(path: str | Path) -> dict[str, Any]:
-    """Arguments of `EngineConfig` from the settings of a vLLM run: batch limits and KV blocks.
+    """Arguments of `EngineConfig` from the settings of a vLLM run.
+
+    Batch limits, KV blocks (without vLLM's null block), prefix caching and whether batches are decided ahead; the last
+    two are on where the settings do not say, as they are in vLLM.
 
     Args:
         path: JSON object with `engine_kwargs` (`max_num_batched_tokens`, `max_num_seqs`) and `kv_cache`
@@ -86,7 +89,7 @@ def engine_settings(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a number is not an integer >= 1; naming file and key.
+        ValueError: a number is not an integer >= 1 (2 blocks); naming file and key.
     """
     settings = read_object(path)
     names = {
@@ -96,10 +99,16 @@ def engine_settings(path: str | Path) -> dict[str, Any]:
         "block_size": ("kv_cache", "block_size"),
     }
     found = {name: (settings.get(group) or {}).get(key) for name, (group, key) in names.items()}
-    return {
-        name: check_integer(f"{path}: {'.'.join(names[name])}", value, at_least=1)
+    numbers = {
+        name: check_integer(f"{path}: {'.'.join(names[name])}", value, at_least=2 if name == "kv_blocks" else 1)
         for name, value in found.items()
         if value is not None
+    }
+    if "kv_blocks" in numbers:
+        numbers["kv_blocks"] -= 1
+    return numbers | {
+        "prefix_caching": bool((settings.get("kv_cache") or {}).get("enable_prefix_caching", True)),
+        "schedule_ahead": int((settings.get("engine_kwargs") or {}).get("async_scheduling", True)),
     }
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from llmsched_env.calibration.measured_run import MeasuredRun
 from llmsched_env.profile_files import law_in_ms, write_profile
 from llmsched_env.profiles import LAWS, GPUProfile
-from llmsched_env.simulator.batch_time import BatchTime
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate
@@ -48,7 +47,7 @@ class SpeedCalibration:
         """Write the profile at that speed as JSON, which `EngineConfig.for_gpu` and `gpu_profile` take by its path."""
         form = next(name for name, kind in LAWS.items() if isinstance(self.base.roofline, kind))
         own = {name: getattr(self.base, name) for name in LAWS} | {form: self.base.roofline}
-        laws = {name: law_in_ms(scaled(law, self.factor)) for name, law in own.items()}
+        laws = {name: law_in_ms(law.scaled(self.factor)) for name, law in own.items()}
         kept = {field.name: getattr(self.base, field.name) for field in fields(self.base) if field.name not in own}
         kept.pop("name")
         source = f"{self.base.name} ({self.base.source}), all times multiplied by {self.factor:.4g} after a serving run"
@@ -112,11 +111,5 @@ def calibrate_speed(
     return SpeedCalibration(base, factor, _at(engine, base, factor), measured, before, simulated(factor))
 
 
-def scaled(law: BatchTime, factor: float) -> BatchTime:
-    """Return the law with all its times multiplied by `factor`."""
-    times = {field.name: getattr(law, field.name) * factor for field in fields(law) if field.name != "b0"}
-    return replace(law, **times)
-
-
 def _at(engine: EngineConfig, base: GPUProfile, factor: float) -> EngineConfig:
-    return replace(engine, batch_time=scaled(base.roofline, factor))
+    return replace(engine, batch_time=base.roofline.scaled(factor))

@@ -99,12 +99,12 @@ class EngineConfig:
         block_size = overrides.get("block_size", 16)
         check_number("swap_space", swap_space, at_least=0, unit="bytes")
         check_number("host_bandwidth", host_bandwidth, above=0, unit="bytes/s")
-        block_bytes = gpu.kv_bytes_per_token * block_size
-        memory = {
-            "kv_blocks": gpu.kv_blocks(gpu_memory_utilization, block_size),
-            "swap_blocks": int(swap_space // block_bytes),
-            "swap_block_time": block_bytes / host_bandwidth if swap_space > 0 else 0.0,
-        }
+        memory: dict[str, float | None] = {"kv_blocks": gpu.kv_blocks(gpu_memory_utilization, block_size)}
+        if swap_space > 0:
+            if gpu.kv_bytes_per_token is None:
+                raise ValueError(f"swap_space must be 0 for {profile}, which does not say how large its KV cache is")
+            block_bytes = gpu.kv_bytes_per_token * block_size
+            memory |= {"swap_blocks": int(swap_space // block_bytes), "swap_block_time": block_bytes / host_bandwidth}
         return cls(**{"batch_time": gpu.roofline, "name": profile, **memory, **overrides})
 
     @property
