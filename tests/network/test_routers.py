@@ -1,0 +1,105 @@
+"""Routers on cases worked out by hand, and engines that only prefill or only decode."""
+
+import numpy as np
+import pytest
+
+import baselines
+import llmsched_env as ls
+from baselines.routers import (
+    br_0,
+    distserve_pools,
+    join_shortest_queue,
+    least_outstanding_tokens,
+    llumnix,
+    prefix_aware,
+    session_affinity,
+)
+from llmsched_env.simulator.network import simulate_network
+from tests.network.cases import table
+
+SECOND = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), block_size=4)
+CACHING = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), block_size=4, prefix_caching=True, kv_blocks=100)
+
+
+def engines_of(router, tasks, engine=SECOND, count=2, **options):
+    result = simulate_network(baselines.sarathi, tasks, [engine] * count, router, interpreted=True, **options)
+    return result.requests.engine.tolist()
+
+
+def context(n, *, at=10.0):
+    """A call of 16 tokens at time 0, and `n` calls at time `at` whose prompts of 20 begin with these."""
+    return table([0.0] + [at] * n, [16] + [20] * n, [1] + [5] * n, parent=[-1] + [0] * n, shared_tokens=[0] + [16] * n)
+
+
+def test_calls_go_to_where_their_prefix_is_cached():
+    assert engines_of(prefix_aware, context(4), CACHING) == [0, 0, 0, 0, 0]
+    # Four fifths of the prompt are cached: not enough if nine tenths are asked for; the emptier cache is elsewhere.
+    assert engines_of(prefix_aware(least_match=0.9), context(1), CACHING) == [0, 1]
+
+
+def test_no_more_calls_than_the_balance_allows_follow_a_prefix():
+    # The fourth finds three calls there and none on the other engine, beyond both thresholds; the fifth three and one.
+    assert engines_of(prefix_aware(more_calls=2, times=1), context(5), CACHING) == [0, 0, 0, 0, 1, 0]
+
+
+def test_sessions_stay_on_their_engine_and_leave_it_overloaded():
+    sessions = np.tile([5, 8, 9, 11], 6)
+    n = len(sessions)
+    tasks = table(np.arange(n) * 100.0, [4] * n, [2] * n, session=sessions)
+    home = np.array(engines_of(session_affinity, tasks, count=3))
+    for session in set(sessions):
+        assert len(set(home[sessions == session])) == 1
+    assert len(set(home)) > 1
+    crowd = table([0.0] * 6, [4] * 6, [2] * 6, session=[5] * 6)
+    escaped = engines_of(session_affinity(more_calls=2, times=1), crowd, count=3)
+    assert escaped[:3] == [home[0]] * 3 and len(set(escaped)) == 3
+
+
+def test_freeness_counts_memory_and_requests():
+    # Engine 0 runs a prompt of 40 tokens and engine 1 one of 4: a third call finds more free blocks at engine 1.
+    tasks = table([0.0, 0.0, 1.5], [40, 4, 4], [9, 9, 1], engine=[0, 1, -1])
+    assert engines_of(llumnix, tasks, CACHING)[2] == 1
+    # With two requests of 4 tokens there, engine 0 has 90 blocks for one request, engine 1 only 98 for two.
+    tasks = table([0.0, 0.0, 0.0, 1.5], [40, 4, 4, 4], [9, 9, 9, 1], engine=[0, 1, 1, -1])
+    assert engines_of(llumnix, tasks, CACHING)[3] == 0
+
+
+def test_margin_below_the_highest_engine_is_filled_first():
+    # Engine 0 holds 10 blocks of one call, engine 1 two calls of 1 block, engine 2 one call of 8 blocks. A prompt of 4
+    # tokens fits below 10 blocks at both 1 and 2, and 2 has fewer calls; one of 20 tokens fits only at 1.
+    held = [40, 4, 4, 32]
+    for prompt, engine in ((4, 2), (20, 1)):
+        tasks = table([0.0] * 4 + [1.5], [*held, prompt], [9] * 4 + [1], engine=[0, 1, 1, 2, -1])
+        assert engines_of(br_0, tasks, CACHING, count=3)[4] == engine
+
+
+@pytest.mark.parametrize("router", [join_shortest_queue, least_outstanding_tokens])
+def test_prefill_and_decode_in_pools_of_their_own(router):
+    engine = ls.EngineConfig(ls.Staircase(c=0.25, a=0.0, b0=1), block_size=4)
+    pools = distserve_pools(2, 2, kv_bytes_per_token=1024.0, bandwidth=2.0**15, latency=0.5)
+    prompt, output = [4, 8, 12, 5, 6, 7], [3, 2, 5, 4, 1, 6]
+    tasks = table(np.arange(6) * 0.125, prompt, output)
+    result = simulate_network(
+        baselines.sarathi, tasks, [engine] * 4, router, record="entries", pools=pools, interpreted=True
+    )
+    entries, rows = result.batch_entries, result.requests
+    at, start = result.batches.engine[entries.batch], result.batches.start[entries.batch]
+    assert result.drained and set(at) == {0, 1, 2, 3}
+    assert np.array_equal(at < 2, entries.is_prefill)
+    assert rows.generated.tolist() == output
+    moved = 0.5 + np.array(prompt) * 1024.0 / 2.0**15  # s, exact in binary
+    first_decode = np.full(6, np.inf)
+    np.minimum.at(first_decode, entries.request[at >= 2], start[at >= 2])
+    assert np.isinf(first_decode[4])  # its only token comes with its prompt
+    assert np.all(first_decode >= rows.first_token + moved)
+    alone = simulate_network(
+        baselines.sarathi, table([0.0], [8], [3]), [engine] * 4, router, pools=pools, interpreted=True
+    )
+    assert alone.requests.finish.tolist() == [0.25 + (0.5 + 8 / 32) + 0.25 * 2]
+
+
+def test_pools_refuse_what_cannot_be():
+    with pytest.raises(ValueError, match="prefill"):
+        distserve_pools(0, 1)
+    with pytest.raises(ValueError, match="bandwidth"):
+        distserve_pools(1, 1, bandwidth=0.0)
