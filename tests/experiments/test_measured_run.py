@@ -70,7 +70,9 @@ def test_rows_are_put_in_order_and_times_counted_from_the_first(tmp_path):
 
 def test_malformed_rows_are_named(tmp_path):
     with pytest.raises(ValueError, match="line 2, column first_token_ts must be"):
-        ServingRun.load(write(tmp_path, (5, 2, 101.0, 102.0, 103.5), '{"input_toks": 3, "output_toks": 1, "queued_ts": 1}'))
+        ServingRun.load(
+            write(tmp_path, (5, 2, 101.0, 102.0, 103.5), '{"input_toks": 3, "output_toks": 1, "queued_ts": 1}')
+        )
 
 
 def test_an_unknown_machine_needs_a_profile(tmp_path):
