@@ -49,7 +49,7 @@ def _scheduler(item: ast.expr) -> Scheduler:
     return baselines.get(item.id)  # type: ignore[attr-defined]
 
 
-def parse_workloads(text: str, horizon: float) -> dict[str, Workload]:
+def parse_workloads(text: str, horizon: float, skip_bad_rows: bool = False) -> dict[str, Workload]:
     """Workloads of a list of preset names and trace files, by name; traces without targets get `DEFAULT_SLO`.
 
     Raises:
@@ -59,7 +59,7 @@ def parse_workloads(text: str, horizon: float) -> dict[str, Workload]:
     workloads = {}
     for name in text.split(","):
         is_path = bool(Path(name).suffix) or "/" in name
-        workload = load_trace(name) if is_path else preset(name, horizon=horizon)
+        workload = load_trace(name, skip_bad_rows=skip_bad_rows) if is_path else preset(name, horizon=horizon)
         if workload.slo is None and np.isinf(workload.sample(0).ttft_slo).all():
             workload = workload.with_slo(DEFAULT_SLO)
         workloads[workload.name] = workload
@@ -123,6 +123,9 @@ def parser() -> argparse.ArgumentParser:
         "--workloads", default="azure-chat", metavar="LIST", help="presets and trace files (default: %(default)s)"
     )
     p.add_argument(
+        "--skip-bad-rows", action="store_true", help="count and list malformed rows of traces instead of refusing them"
+    )
+    p.add_argument(
         "--loads",
         default="0.8,0.95",
         metavar="LIST",
@@ -175,7 +178,7 @@ def evaluate(args: argparse.Namespace, command: str) -> Path:
         raise ValueError(f"--reference {reference!r}; must be one of {', '.join(schedulers)}")
     comparison = compare(
         schedulers,
-        parse_workloads(args.workloads, args.horizon),
+        parse_workloads(args.workloads, args.horizon, args.skip_bad_rows),
         parse_loads(args.loads),
         seed_range(TEST_SEEDS, args.seeds),
         _engine(args),

@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(description="How many replicas of which GPU a workload needs, and what they cost.")
     p.add_argument("--workload", default="azure-chat", metavar="NAME", help="preset or trace (default: %(default)s)")
+    p.add_argument("--skip-bad-rows", action="store_true", help="list malformed rows of a trace, do not refuse it")
     p.add_argument("--rate", type=float, metavar="R", help="requests/s (default: the workload's own)")
     p.add_argument(
         "--horizon", type=float, default=60.0, metavar="S", help="seconds of arrivals (default: %(default)g)"
@@ -68,7 +69,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     Raises:
         ValueError: naming the argument, its value and what is allowed.
     """
-    (workload,) = parse_workloads(args.workload, args.horizon).values()
+    (workload,) = parse_workloads(args.workload, args.horizon, args.skip_bad_rows).values()
     workload = workload if args.rate is None else workload.scaled(rate=args.rate)
     workload = workload if args.slo is None else workload.with_slo(parse_slo(args.slo))
     with tqdm(desc="simulated", unit=" fleets", leave=False) as bar:
