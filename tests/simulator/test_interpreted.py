@@ -159,6 +159,7 @@ def test_an_object_that_can_be_called_is_a_scheduler_too():
     class Shy:
         def __call__(self, view):
             ls.decodes(view, view.running)
+            ls.chunks(view, view.running, 1)
             ls.chunks(view, view.waiting, 1)
             return math.inf
 
