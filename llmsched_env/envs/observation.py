@@ -135,7 +135,7 @@ def observe(view, memory, out):
     out[32] = params[4]
     for k in range(NUM_FEATURES):
         value = np.float64(out[k])
-        if _SCALE[k] > 0.0:
+        if _SCALE[k] > 0.0 and value > 0.0:  # many are 0 most of the time, and a logarithm is dear
             value = np.log1p(value) * _SCALE[k]
         out[k] = min(1.0, max(0.0, value))
 
@@ -207,8 +207,8 @@ def _observe_rates(view, memory, out):
     fast, slow = 1.0 - np.exp(-elapsed / FAST), 1.0 - np.exp(-elapsed / SLOW)
     for k in range(_NUM_AVERAGES):
         before, average = 1 + k, 1 + _NUM_AVERAGES + k
-        if elapsed > 0.0:
-            total = view.totals[int(_AVERAGES[k, 0])]
+        total = view.totals[int(_AVERAGES[k, 0])]
+        if elapsed > 0.0 and total > 0.0:
             share = fast if _AVERAGES[k, 1] == FAST else slow
             memory[average] += share * ((total - memory[before]) / elapsed - memory[average])
             memory[before] = total
