@@ -182,9 +182,7 @@ def test_random_pairs(number):
     bound = theory.best_token_rate(engine) / theory.mean_work(workload, engine).tokens
     assert bound == pytest.approx(critical)
     for name, scheduler in baselines.REGISTRY.items():
-        if (
-            name == "vllm_v0"
-        ):  # turns away prompts longer than the budget, and so has less to serve than the bound counts
+        if name == "vllm_v0":  # turns prompts above the budget away: less to serve than the bound counts
             continue
         own = {"token_budget": engine.token_budget} if "token_budget" in scheduler.params else {}
         full = name in ("sarathi", "orca")
