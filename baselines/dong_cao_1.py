@@ -4,7 +4,7 @@ from math import inf
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 CLASSES = 8
 
@@ -35,7 +35,7 @@ def compose(view):
 dong_cao_1 = Scheduler(
     "dong_cao_1",
     compose,
-    params={f"limit_{k}": Param(4, 0, inf, "requests per batch") for k in range(CLASSES)},
+    params={f"limit_{k}": Param(4, 0, inf, "requests per batch", Log(1, 64)) for k in range(CLASSES)},
     memory={"engine": tuple(f"activated_{k}" for k in range(CLASSES))},
     needs_lengths="distribution",
     work_conserving=False,

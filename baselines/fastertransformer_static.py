@@ -5,7 +5,7 @@ from math import inf
 from baselines.orca_reserved import admit_reserved
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import decodes
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 _SEQS, MAX_OUTPUT = range(2)
 
@@ -27,7 +27,7 @@ fastertransformer_static = Scheduler(
     "fastertransformer_static",
     compose,
     params={
-        "max_num_seqs": Param(256, 1, inf, "requests"),
+        "max_num_seqs": Param(256, 1, inf, "requests", Log(8, 1024)),
         "max_output_tokens": Param(2048, 1, 131072, "tokens"),
     },
     reserves_kv=True,

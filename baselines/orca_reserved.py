@@ -5,7 +5,7 @@ from math import inf
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import blocks_missing, cached_tokens
 from llmsched_env.simulator.primitives import decodes, reserve, take, tokens_left, usable
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 from llmsched_env.simulator.state import ADMITTED, KV_BLOCK_SIZE, KV_FREE, KV_TOTAL, SEQ_LIMIT
 
 _SEQS, MAX_OUTPUT = range(2)
@@ -39,7 +39,7 @@ orca_reserved = Scheduler(
     "orca_reserved",
     compose,
     params={
-        "max_num_seqs": Param(256, 1, inf, "requests"),
+        "max_num_seqs": Param(256, 1, inf, "requests", Log(8, 1024)),
         "max_output_tokens": Param(2048, 1, 131072, "tokens"),
     },
     mixes_phases=True,

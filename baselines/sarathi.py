@@ -4,7 +4,7 @@ from math import inf
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import ALL, chunks, decodes
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 
 @compiled
@@ -19,7 +19,10 @@ def compose(view):
 sarathi = Scheduler(
     "sarathi",
     compose,
-    params={"token_budget": Param(512, 1, 16384, "tokens"), "max_num_seqs": Param(inf, 1, inf, "requests")},
+    params={
+        "token_budget": Param(512, 1, 16384, "tokens", Log(64, 8192)),
+        "max_num_seqs": Param(inf, 1, inf, "requests", Log(8, 1024)),
+    },
     work_conserving=True,
     mixes_phases=True,
     chunks_prefill=True,

@@ -4,7 +4,7 @@ from math import inf
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import ALL, chunk_above, chunks, decodes, reserve
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 
 _BUDGET, _SEQS, WATERMARK = range(3)
 
@@ -29,9 +29,9 @@ sarathi_paged = Scheduler(
     "sarathi_paged",
     compose,
     params={
-        "token_budget": Param(512, 1, 16384, "tokens"),
-        "max_num_seqs": Param(inf, 1, inf, "requests"),
-        "watermark": Param(0.01, 0, 1, "share of KV blocks"),
+        "token_budget": Param(512, 1, 16384, "tokens", Log(64, 8192)),
+        "max_num_seqs": Param(inf, 1, inf, "requests", Log(8, 1024)),
+        "watermark": Param(0.01, 0, 1, "share of KV blocks", Linear(0, 0.2)),
     },
     work_conserving=False,  # the watermark holds requests back
     mixes_phases=True,

@@ -6,7 +6,7 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
 from llmsched_env.simulator.memory import blocks_missing, cached_tokens
 from llmsched_env.simulator.primitives import decodes, evict, is_decoding, prefill_left, take, tokens_left, usable
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import ADMITTED, KV_BLOCK_SIZE, KV_FREE, NUM_SEQS, PREFILL_TOKENS, RUNNING, SEQ_LIMIT
 
 _BUDGET, _SEQS, CONSERVATIVENESS, MAX_NEW, LPM = range(5)
@@ -112,11 +112,11 @@ sglang = Scheduler(
     "sglang",
     compose,
     params={
-        "token_budget": Param(8192, 1, 131072, "tokens"),  # chunked_prefill_size
-        "max_num_seqs": Param(inf, 1, inf, "requests"),
-        "schedule_conservativeness": Param(1.0, 0, 10, "times the first ratio"),
-        "max_new_tokens": Param(4096, 1, 131072, "tokens"),
-        "longest_prefix_match": Param(0, 0, 1, "0: first come first served, 1: longest cached prefix first"),
+        "token_budget": Param(8192, 1, 131072, "tokens", Log(256, 16384)),  # chunked_prefill_size
+        "max_num_seqs": Param(inf, 1, inf, "requests", Log(8, 1024)),
+        "schedule_conservativeness": Param(1.0, 0, 10, "times the first ratio", Linear(0, 2)),
+        "max_new_tokens": Param(4096, 1, 131072, "tokens", Log(64, 16384)),
+        "longest_prefix_match": Param(0, 0, 1, "0: first come first served, 1: longest cached prefix first", (0, 1)),
     },
     memory={"request": ("key",), "engine": ("new_token_ratio", "started"), "heap": ("waiting",)},
     chunks_prefill=True,

@@ -4,7 +4,7 @@ from math import inf
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import decodes, prompt_pending, whole_prompts
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 
 @compiled
@@ -23,7 +23,10 @@ def compose(view):
 vllm_prefill_first = Scheduler(
     "vllm_prefill_first",
     compose,
-    params={"token_budget": Param(16384, 1, 131072, "tokens"), "max_num_seqs": Param(inf, 1, inf, "requests")},
+    params={
+        "token_budget": Param(16384, 1, 131072, "tokens", Log(1024, 16384)),
+        "max_num_seqs": Param(inf, 1, inf, "requests", Log(8, 1024)),
+    },
     work_conserving=False,
     mixes_phases=False,
     chunks_prefill=False,

@@ -12,7 +12,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     usable,
 )
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import ADMITTED, KV_FREE, KV_TOTAL, PREEMPTIONS, RUNNING, SEQ_LIMIT, TOKEN_LIMIT
 
 _BUDGET, _SEQS, WATERMARK = range(3)
@@ -87,9 +87,9 @@ vllm_v0 = Scheduler(
     "vllm_v0",
     compose,
     params={
-        "token_budget": Param(16384, 1, 131072, "tokens"),  # max(max_model_len, 2048)
-        "max_num_seqs": Param(256, 1, inf, "requests"),
-        "watermark": Param(0.01, 0, 1, "share of KV blocks"),
+        "token_budget": Param(16384, 1, 131072, "tokens", Log(1024, 16384)),  # max(max_model_len, 2048)
+        "max_num_seqs": Param(256, 1, inf, "requests", Log(8, 1024)),
+        "watermark": Param(0.01, 0, 1, "share of KV blocks", Linear(0, 0.2)),
     },
     reference="vLLM 0.6.6, core/scheduler.py without chunked prefill; SOSP 2023 (arXiv 2309.06180)",
 )

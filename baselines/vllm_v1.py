@@ -15,7 +15,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     usable,
 )
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import (
     ADMIT_LIMIT,
     ADMITTED,
@@ -161,14 +161,14 @@ vllm_v1 = Scheduler(
     "vllm_v1",
     compose,
     params={
-        "token_budget": Param(8192, 1, 131072, "tokens"),  # max_num_batched_tokens
-        "max_num_seqs": Param(1024, 1, inf, "requests"),
+        "token_budget": Param(8192, 1, 131072, "tokens", Log(64, 16384)),  # max_num_batched_tokens
+        "max_num_seqs": Param(1024, 1, inf, "requests", Log(8, 1024)),
         "max_num_active_seqs": Param(inf, 1, inf, "requests"),
         "enable_chunked_prefill": Param(1, 0, 1, "0 or 1"),
-        "long_prefill_token_threshold": Param(0, 0, inf, "tokens; 0: no cap"),
+        "long_prefill_token_threshold": Param(0, 0, inf, "tokens; 0: no cap", (0, 64, 128, 256, 512, 1024, 2048)),
         "long_prefill_token_threshold_adaptive": Param(0, 0, inf, "tokens for all present to share; 0: off"),
-        "scheduler_reserve_full_isl": Param(1, 0, 1, "0 or 1"),
-        "watermark": Param(0, 0, 1, "share of KV blocks"),
+        "scheduler_reserve_full_isl": Param(1, 0, 1, "0 or 1", (0, 1)),
+        "watermark": Param(0, 0, 1, "share of KV blocks", Linear(0, 0.2)),
         "priority": Param(0, 0, 1, "0: first come first served, 1: by priority"),
     },
     work_conserving=True,

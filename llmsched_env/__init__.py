@@ -29,7 +29,7 @@ from llmsched_env.simulator.primitives import (
 from llmsched_env.simulator.random import uniform
 from llmsched_env.simulator.records import NetworkResult, Result
 from llmsched_env.simulator.router import Router
-from llmsched_env.simulator.scheduler import Controller, Param, Scheduler
+from llmsched_env.simulator.scheduler import Controller, Linear, Log, Param, Scheduler
 from llmsched_env.simulator.simulate import simulate, simulate_many
 from llmsched_env.slo import SLO
 from llmsched_env.workloads import (
@@ -74,6 +74,8 @@ __all__ = [
     "GPUProfile",
     "Graph",
     "Hinge",
+    "Linear",
+    "Log",
     "NetworkResult",
     "Param",
     "Poisson",

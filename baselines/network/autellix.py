@@ -4,7 +4,7 @@ import numpy as np
 
 from baselines.network.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import TASK_LONGEST, TASK_SERVED
 
 QUANTUM, QUEUES, STARVATION = range(NUM_LIMITS, NUM_LIMITS + 3)
@@ -56,9 +56,17 @@ def _time_without_token(view, i):
 
 _PARAMS = {
     **LIMITS,
-    "quantum": Param(2048, 1, 2**40, "tokens of the first queue; each further one reaches twice as far"),
-    "queues": Param(8, 1, 40, "queues"),
-    "starvation": Param(0.01, 0, np.inf, "s without a token, for each token attained, after which a call starts again"),
+    "quantum": Param(
+        2048, 1, 2**40, "tokens of the first queue; each further one reaches twice as far", Log(64, 16384)
+    ),
+    "queues": Param(8, 1, 40, "queues", Linear(1, 12, whole=True)),
+    "starvation": Param(
+        0.01,
+        0,
+        np.inf,
+        "s without a token, for each token attained, after which a call starts again",
+        Log(1e-4, 1.0, whole=False),
+    ),
 }
 _MEMORY = {"request": ("urgency", "forgiven")}
 _REFERENCE = "Autellix, arXiv 2502.13965; edges of queues and the threshold of starvation are ours"

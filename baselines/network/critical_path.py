@@ -21,7 +21,10 @@ def compose(view):
 critical_path = Scheduler(
     "critical_path",
     compose,
-    params={**LIMITS, "least_first": Param(0, 0, 1, "0: longest first, for one task; 1: shortest first, for many")},
+    params={
+        **LIMITS,
+        "least_first": Param(0, 0, 1, "0: longest first, for one task; 1: shortest first, for many", (0, 1)),
+    },
     memory={"request": ("urgency",), "heap": ("order",)},
     needs_lengths="predicted",
     reference="critical-path list scheduling: Graham 1969; shortest remaining first for mean completion time",

@@ -22,11 +22,14 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     usable,
 )
-from llmsched_env.simulator.scheduler import Param
+from llmsched_env.simulator.scheduler import Log, Param
 from llmsched_env.simulator.state import KV_FREE, RUNNING, WAITING
 
 URGENCY = 0
-LIMITS = {"token_budget": Param(512, 1, 16384, "tokens"), "max_num_seqs": Param(inf, 1, inf, "requests")}
+LIMITS = {
+    "token_budget": Param(512, 1, 16384, "tokens", Log(64, 8192)),
+    "max_num_seqs": Param(inf, 1, inf, "requests", Log(8, 1024)),
+}
 """The first parameters of all these schedulers."""
 NUM_LIMITS = len(LIMITS)
 WORK_CONSERVING = {"work_conserving": True, "mixes_phases": True, "chunks_prefill": True}

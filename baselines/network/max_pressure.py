@@ -40,7 +40,7 @@ def _queue(view, k):
 max_pressure = Scheduler(
     "max_pressure",
     compose,
-    params={**LIMITS, "work_weighted": Param(0, 0, 1, "0: queues in calls, 1: in tokens")},
+    params={**LIMITS, "work_weighted": Param(0, 0, 1, "0: queues in calls, 1: in tokens", (0, 1))},
     memory={"request": ("urgency",)},
     reference="Dai and Lin, Operations Research 53(2), 2005; at batch granularity, back-filled",
     **WORK_CONSERVING,

@@ -23,13 +23,55 @@ LIMIT_PARAMS = ("token_budget", "max_num_seqs", "max_num_active_seqs")
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """Values from `low` to `high` that a tuner tries, as many between 1 and 2 as between 100 and 200."""
+
+    low: float
+    high: float
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Values from `low` to `high` that a tuner tries, evenly."""
+
+    low: float
+    high: float
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter: its default, the range it may take, and its unit."""
+    """A parameter of a scheduler.
+
+    Attributes:
+        default: its value unless another is bound; of a published scheduler the published one.
+        low: least value that is allowed.
+        high: largest value that is allowed.
+        unit: of its values, or what they mean.
+        tune: what a tuner tries: `Log(64, 4096)`, `Linear(0, 0.2)`, or a tuple of values, such as (0, 1). None: it is
+            never tuned, as it says what is wanted, or describes the machine.
+
+    Raises:
+        ValueError: if `tune` has no finite values within the allowed ones, or is empty.
+    """
 
     default: float
     low: float
     high: float
     unit: str = ""
+    tune: Log | Linear | tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.tune is None:
+            return
+        scaled = not isinstance(self.tune, tuple)
+        for value in (self.tune.low, self.tune.high) if scaled else self.tune:
+            check_number("value to tune over", value, at_least=self.low, at_most=self.high, unit=self.unit)
+        if scaled and not (self.tune.low < self.tune.high and (self.tune.low > 0 or isinstance(self.tune, Linear))):
+            raise ValueError(f"tune={self.tune!r}; low must be below high, and above 0 on a logarithmic scale")
+        if self.tune == ():
+            raise ValueError("tune=(); must hold the values to try, or be None for a parameter that is never tuned")
 
 
 class Controller(Protocol):
