@@ -2,6 +2,7 @@
 
 python evaluate.py --schedulers orca,"sarathi(token_budget=256)" --loads 0.8,0.95
 python evaluate.py --workloads trace.csv --loads recorded --agent runs/mine/model.zip
+python evaluate.py --tune slo_attainment --loads 0.9
 """
 
 from __future__ import annotations
@@ -10,14 +11,25 @@ import argparse
 import ast
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 import baselines
-from llmsched_env.evaluation import TEST_SEEDS, compare, seed_range, text_table, write_report
+from llmsched_env.evaluation import (
+    OBJECTIVES,
+    TEST_SEEDS,
+    TUNING_SEEDS,
+    compare,
+    seed_range,
+    text_table,
+    tune_all,
+    write_report,
+)
 from llmsched_env.evaluation.cell import Load
+from llmsched_env.evaluation.compare import Setting
+from llmsched_env.evaluation.tuning import SEEDS, TRIALS, Tuned
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
@@ -102,6 +114,21 @@ def load_agents(paths: Sequence[str]) -> dict[str, Scheduler]:
     return {"/".join(Path(path).with_suffix("").parts[-2:]): load_agent(path) for path in paths}
 
 
+def beside_tuned(
+    schedulers: Mapping[str, Scheduler], found: Mapping[str, Mapping[tuple[str, Load], Tuned]]
+) -> tuple[dict[str, Setting], dict[str, str]]:
+    """Every scheduler as it came, followed by what tuning made of it for each cell; and notes on the latter."""
+    settings: dict[str, Setting] = {}
+    notes = {}
+    for name, scheduler in schedulers.items():
+        settings[name] = scheduler
+        if name in found:
+            tuned = f"{name} (tuned)"
+            settings[tuned] = {cell: outcome.scheduler for cell, outcome in found[name].items()}
+            notes[tuned] = "; ".join(f"{outcome.note} ({outcome.file})" for outcome in found[name].values())
+    return settings, notes
+
+
 def _engine(args: argparse.Namespace) -> EngineConfig:
     memory = {} if args.kv_blocks is None else {"kv_blocks": args.kv_blocks}
     return EngineConfig.for_gpu(
@@ -156,6 +183,22 @@ def parser() -> argparse.ArgumentParser:
         f"without any: ttft={DEFAULT_SLO.ttft:g},tpot={DEFAULT_SLO.tpot:g})",
     )
     p.add_argument(
+        "--tune",
+        nargs="?",
+        const="slo_attainment",
+        choices=tuple(OBJECTIVES),
+        metavar="OBJECTIVE",
+        help="tune every scheduler for each workload and load on tuning seeds (a trace: on its first half), and "
+        f"compare it as it came and tuned on test seeds (the second half); by one of {', '.join(OBJECTIVES)} "
+        "(default: %(const)s)",
+    )
+    p.add_argument(
+        "--tune-trials", type=int, default=TRIALS, metavar="N", help="settings to try for each (default: %(default)s)"
+    )
+    p.add_argument(
+        "--tune-seeds", type=int, default=SEEDS, metavar="N", help="seeds to tune each on (default: %(default)s)"
+    )
+    p.add_argument(
         "--reference",
         metavar="NAME",
         help=f"scheduler that the others are compared with (default: {DEFAULT_REFERENCE}, if it runs)",
@@ -176,15 +219,19 @@ def evaluate(args: argparse.Namespace, command: str) -> Path:
     reference = args.reference or (DEFAULT_REFERENCE if DEFAULT_REFERENCE in schedulers else None)
     if reference is not None and reference not in schedulers:
         raise ValueError(f"--reference {reference!r}; must be one of {', '.join(schedulers)}")
-    comparison = compare(
-        schedulers,
-        parse_workloads(args.workloads, args.horizon, args.skip_bad_rows),
-        parse_loads(args.loads),
-        seed_range(TEST_SEEDS, args.seeds),
-        _engine(args),
-        slo=None if args.slo is None else parse_slo(args.slo),
-        folder=args.out,
-    )
+    workloads = parse_workloads(args.workloads, args.horizon, args.skip_bad_rows)
+    loads, engine = parse_loads(args.loads), _engine(args)
+    slo = None if args.slo is None else parse_slo(args.slo)
+    seeds, settings, notes = seed_range(TEST_SEEDS, args.seeds), schedulers, {}
+    if args.tune is not None:
+        halves = {name: workload.split((0.5, 0.5)) for name, workload in workloads.items()}  # seeds part random ones
+        workloads = {name: second for name, (_, second) in halves.items()}
+        found = tune_all(
+            schedulers, {name: first for name, (first, _) in halves.items()}, loads, engine, args.tune,
+            seeds=seed_range(TUNING_SEEDS, args.tune_seeds), trials=args.tune_trials, slo=slo, folder=args.out,
+        )  # fmt: skip
+        settings, notes = beside_tuned(schedulers, found)
+    comparison = compare(settings, workloads, loads, seeds, engine, slo=slo, folder=args.out, notes=notes)
     table = text_table(comparison, reference)
     (args.out / "table.txt").write_text(table, encoding="utf-8")
     print(text_table(comparison, reference, color=True) if sys.stdout.isatty() else table)

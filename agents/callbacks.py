@@ -10,12 +10,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from agents.budget import Budget
-from agents.cases import Cases
 from agents.checkpoint import AgentMeta, as_scheduler, save_agent
-from agents.objective import Objective
 from agents.ppo import EPISODE_NUMBERS
 from agents.tensorboard import ReferenceLines
 from agents.validation import validate
+from llmsched_env.evaluation.cases import Cases
+from llmsched_env.evaluation.objective import Objective
 
 TAG = "serve/"
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from itertools import product
 
-from agents.cases import Cases
-from agents.objective import Objective
 from llmsched_env.envs.knobs import ORDERS, Knobs, parametric
+from llmsched_env.evaluation.cases import Cases
+from llmsched_env.evaluation.objective import Objective
 from llmsched_env.simulator.scheduler import Scheduler
 
 _SCREENING_SEEDS = 1

@@ -13,7 +13,6 @@ import numpy as np
 import baselines
 from agents.budget import Budget
 from agents.callbacks import TAG, Progress, StopWhenSpent, Validate
-from agents.cases import Cases
 from agents.checkpoint import AgentMeta, load_agent, read_meta, versions
 from agents.objective import OBJECTIVES
 from agents.ppo import (
@@ -30,6 +29,7 @@ from agents.tensorboard import ReferenceLines, open_logger
 from agents.validation import validate
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Comparison, compare, seed_range
+from llmsched_env.evaluation.cases import Cases
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
@@ -193,7 +193,7 @@ class Training:
         """The tuned static baseline, which is also where the agent starts."""
         self.say("Tuning the static baseline: the best fixed setting of the agent's knobs ...")
         best = tune_static(self.tuning_cases, self.knobs, self.objective)
-        value = f"{self.objective.scale * best.value:.4g} {self.objective.unit}"
+        value = self.objective.text(best.value)
         self.say(
             f"  token_budget={best.token_budget}, order={best.order}: {self.objective.title} {value} on tuning seeds."
         )

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from agents.cases import Cases
 from llmsched_env.envs.knobs import HOLD, ORDER, ORDERS, TOKEN_BUDGET, WATERMARK
+from llmsched_env.evaluation.cases import Cases
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Controller, Scheduler

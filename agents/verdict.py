@@ -6,9 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from agents.objective import OBJECTIVES, Objective
+from agents.objective import OBJECTIVES
 from llmsched_env.evaluation import Cell, Comparison
 from llmsched_env.evaluation.cell import load_text
+from llmsched_env.evaluation.objective import Objective
 from llmsched_env.evaluation.table import format_interval
 from llmsched_env.metrics import paired_interval
 from llmsched_env.simulator.records import Result

@@ -70,7 +70,7 @@ def summary(result: Result, slo: SLO | None = None, window: tuple[float, float] 
     input_tokens = int(rows.prompt_tokens[completed].sum())
     output_tokens = int(rows.output_tokens[completed].sum())
     request_seconds = integral_in_system(rows, t0, t1)
-    good = _good(rows, slo)
+    good = within_limits(rows, slo)
 
     numbers = {
         "num_requests": np.count_nonzero(arrived),
@@ -110,6 +110,27 @@ def latencies(requests: np.recarray) -> dict[str, np.ndarray]:
         "tpot": tpot[finished & (requests.output_tokens > 1)],
         "e2el": e2el[finished],
     }
+
+
+def within_limits(
+    requests: np.recarray, slo: SLO | None = None, kinds: Sequence[str] = ("ttft", "tpot", "e2el")
+) -> np.ndarray | None:
+    """Whether each request finished within its limits of these kinds; None where there is no limit at all.
+
+    Args:
+        requests: rows of a run.
+        slo: limits for all requests; None: each request's own `ttft_slo` and `tpot_slo`.
+        kinds: the latencies that are looked at.
+    """
+    own = {"ttft": requests.ttft_slo, "tpot": requests.tpot_slo, "e2el": math.inf}
+    limits = {kind: own[kind] if slo is None else getattr(slo, kind) for kind in kinds}
+    if not any(np.isfinite(limit).any() for limit in limits.values()):
+        return None
+    good = requests.status == "finished"
+    for kind, latency in zip(own, _latencies(requests), strict=True):
+        if kind in limits:
+            good = good & (latency <= limits[kind])
+    return good
 
 
 def number_in_system(requests: np.recarray, t: float | np.ndarray) -> int | np.ndarray:
@@ -267,17 +288,6 @@ def _latencies(rows: np.recarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     tpot = (rows.finish - rows.first_token) / np.maximum(rows.output_tokens - 1, 1)
     tpot[(rows.output_tokens == 1) & ~np.isnan(rows.finish)] = 0.0
     return rows.first_token - rows.arrival, tpot, rows.finish - rows.arrival
-
-
-def _good(rows: np.recarray, slo: SLO | None) -> np.ndarray | None:
-    """Whether each request finished within its limits; None where there is no limit at all."""
-    limits = (rows.ttft_slo, rows.tpot_slo, math.inf) if slo is None else (slo.ttft, slo.tpot, slo.e2el)
-    if not any(np.isfinite(limit).any() for limit in limits):
-        return None
-    good = rows.status == "finished"
-    for latency, limit in zip(_latencies(rows), limits, strict=True):
-        good = good & (latency <= limit)
-    return good
 
 
 def _statistics(name: str, seconds: np.ndarray, counts: np.ndarray | None = None) -> dict[str, float]:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import platform
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numba
-import numpy as np
 from tqdm import tqdm
 
 from llmsched_env.evaluation.cell import Cell, Key, Load, load_text
+from llmsched_env.evaluation.identity import (
+    describe,
+    digest_of,
+    distinct_seeds,
+    file_name,
+    scheduler_digest,
+    source_of,
+    versions,
+)
 from llmsched_env.metrics import stability
-from llmsched_env.simulator.compiled import source_digest
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_many
 from llmsched_env.theory import capacity
 from llmsched_env.theory.kv import kv_token_steps
@@ -28,10 +31,12 @@ from llmsched_env.validation import check_choice, check_number
 
 if TYPE_CHECKING:
     from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.simulator.scheduler import Scheduler
     from llmsched_env.slo import SLO
-    from llmsched_env.workloads.table import RequestTable
     from llmsched_env.workloads.workload import Workload
+
+
+Setting = Scheduler | Mapping[tuple[str, Load], Scheduler]
+"""One scheduler for all cells, or one for each (workload, load): the same rule, tuned for each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +73,7 @@ class Comparison:
 
 
 def compare(
-    schedulers: Mapping[str, Scheduler],
+    schedulers: Mapping[str, Setting],
     workloads: Mapping[str, Workload],
     loads: Sequence[Load],
     seeds: Sequence[int],
@@ -87,7 +92,7 @@ def compare(
     on where it stopped, and one with more schedulers runs only those that are new.
 
     Args:
-        schedulers: by the name to print.
+        schedulers: by the name to print; one that differs from cell to cell by its (workload, load).
         workloads: by the name to print.
         loads: fractions of the reference capacity; "recorded" runs a workload at its own rate.
         seeds: seeds of the workloads; a workload that is the same for all of them (a trace) runs once.
@@ -99,7 +104,8 @@ def compare(
         progress: whether to show progress bars.
 
     Raises:
-        ValueError: if there is nothing to run, a load is not above 0, or a note names an unknown scheduler.
+        ValueError: if there is nothing to run, a load is not above 0, a scheduler is missing for a workload and load,
+            or a note names an unknown scheduler.
     """
     _check(schedulers, workloads, loads, seeds, notes or {})
     cells: dict[Key, Cell] = {}
@@ -107,8 +113,9 @@ def compare(
     with tqdm(total=total, unit="cell", dynamic_ncols=True, disable=not progress) as bar:
         for (workload_name, workload), load in product(workloads.items(), loads):
             offered = workload if load == "recorded" else workload.at_load(load, engine)
-            distinct, requests_digest = _distinct_seeds(offered, seeds)
-            for name, scheduler in schedulers.items():
+            distinct, requests_digest = distinct_seeds(offered, seeds)
+            for name, setting in schedulers.items():
+                scheduler = setting if isinstance(setting, Scheduler) else setting[workload_name, load]
                 key = (name, workload_name, load)
                 bar.set_description(f"{name} on {workload_name} at {load_text(load)}")
                 run = _Run(scheduler, offered, engine, distinct, slo, horizon, progress)
@@ -116,32 +123,25 @@ def compare(
                 bar.update()
     return Comparison(
         cells=cells,
-        settings={name: describe(scheduler) for name, scheduler in schedulers.items()},
-        notes={name: _origin(scheduler) for name, scheduler in schedulers.items()} | dict(notes or {}),
+        settings={name: _describe(setting) for name, setting in schedulers.items()},
+        notes={name: _origin(setting) for name, setting in schedulers.items()} | dict(notes or {}),
         engine=engine,
         slo=slo,
         horizon=horizon,
-        versions={
-            "sources": source_digest(),
-            "Python": platform.python_version(),
-            "numpy": np.__version__,
-            "numba": numba.__version__,
-        },
+        versions=versions(),
     )
 
 
-def describe(scheduler: Scheduler) -> str:
-    """A scheduler with the values of all its parameters."""
-    values = zip(scheduler.params, scheduler.param_values(), strict=True)
-    text = f"{scheduler.name}({', '.join(f'{name}={value:g}' for name, value in values)})"
-    controller = scheduler.controller
-    if controller is None:
-        return text
-    when = "before every batch" if controller.interval is None else f"every {controller.interval:g} s"
-    return f"{text}, parameters set {when} by {type(controller).__name__}"
+def _describe(setting: Setting) -> str:
+    if isinstance(setting, Scheduler):
+        return describe(setting)
+    texts = [f"{workload}, load {load_text(load)}: {describe(s)}" for (workload, load), s in setting.items()]
+    return "; ".join(texts)
 
 
-def _origin(scheduler: Scheduler) -> str:
+def _origin(scheduler: Setting) -> str:
+    if not isinstance(scheduler, Scheduler):
+        return "set for each workload and load"
     if scheduler.controller is not None:
         return "trained"
     return "set for this comparison" if scheduler.values else "published defaults"
@@ -181,10 +181,9 @@ class _Run:
 
     def kept_cell(self, key: Key, folder: Path, requests_digest: str) -> Cell:
         """The cell from the folder if it is there, else simulated and put there."""
-        what = (requests_digest, _scheduler_digest(self.scheduler), self.engine, self.seeds, self.slo, self.horizon)
-        digest = hashlib.sha256(repr((source_digest(), *_REDUCTION, *what)).encode()).hexdigest()[:16]
-        name = "_".join(re.sub(r"[^\w.=-]+", "-", part) for part in (*key[:2], load_text(key[2]), digest))
-        path = folder / "cells" / f"{name}.npz"
+        what = (requests_digest, scheduler_digest(self.scheduler), self.engine, self.seeds, self.slo, self.horizon)
+        digest = digest_of(*(source_of(part) for part in _REDUCTION), *what)
+        path = folder / "cells" / f"{file_name(*key[:2], load_text(key[2]), digest)}.npz"
         if path.exists():
             return Cell.from_file(path)
         new = self.cell(key)
@@ -192,43 +191,8 @@ class _Run:
         return new
 
 
-def _distinct_seeds(workload: Workload, seeds: Sequence[int]) -> tuple[tuple[int, ...], str]:
-    """All seeds, or only the first if every seed gives the same requests; and a digest of these requests."""
-    digests = [_table_digest(workload.sample(seed)) for seed in seeds]
-    if len(set(digests)) == 1:
-        return (seeds[0],), digests[0]
-    return tuple(seeds), hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def _table_digest(table: RequestTable) -> str:
-    digest = hashlib.sha256()
-    for column in fields(table):
-        digest.update(np.ascontiguousarray(getattr(table, column.name), dtype=float).tobytes())
-    return digest.hexdigest()
-
-
-def _scheduler_digest(scheduler: Scheduler) -> tuple[Any, ...]:
-    """What determines the scheduler beyond the sources of this package: user code, parameters, learned weights."""
-    compose = getattr(scheduler.compose, "py_func", scheduler.compose)
-    weights = None
-    if scheduler.controller is not None:
-        weights = getattr(scheduler.controller, "digest", None)
-        if weights is None:
-            raise ValueError(
-                f"scheduler {scheduler.name!r}: cells can only be kept if its controller has a `digest` that changes "
-                "with its weights; add one, or compare with folder=None"
-            )
-    code = [_source_of(compose), *([] if scheduler.controller is None else [_source_of(type(scheduler.controller))])]
-    return describe(scheduler), compose.__qualname__, code, weights
-
-
-def _source_of(thing: Any) -> str:
-    """Digest of the file that defines a module, class or function."""
-    return hashlib.sha256(Path(inspect.getfile(thing)).read_bytes()).hexdigest()
-
-
-# What makes cells of rows.
-_REDUCTION = [_source_of(part) for part in (stability, Cell, capacity, mean_work, kv_token_steps)]
+_REDUCTION = (stability, Cell, capacity, mean_work, kv_token_steps)
+"""What makes cells of rows, beyond the sources that every digest holds."""
 
 
 def _check(
@@ -244,5 +208,9 @@ def _check(
     for load in loads:
         if load != "recorded":
             check_number("load", load, above=0)
+    for name, setting in schedulers.items():
+        missing = [] if isinstance(setting, Scheduler) else [c for c in product(workloads, loads) if c not in setting]
+        if missing:
+            raise ValueError(f"scheduler {name!r} is given by workload and load; there is none for {missing[0]!r}")
     for name in notes:
         check_choice("scheduler of a note", name, schedulers)

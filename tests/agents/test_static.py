@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import llmsched_env as ls
-from agents.cases import Cases
 from agents.objective import OBJECTIVES
 from agents.static import tune_static
 from llmsched_env.envs.knobs import ORDERS, Knobs, parametric
+from llmsched_env.evaluation.cases import Cases
 
 KNOBS = Knobs((64, 128, 256), (float("inf"),))
 

@@ -20,17 +20,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """Workloads by seeds on one engine; every run drains, so that all latencies are known.
+    """Workloads by seeds on one engine.
 
     Attributes:
         workloads: one for each load.
         seeds: seeds of each.
         engine: the machine.
+        horizon: clock in s at which runs stop; None: every run drains, so that all latencies are known.
     """
 
     workloads: tuple[Workload, ...]
     seeds: tuple[int, ...]
     engine: EngineConfig
+    horizon: float | None = None
 
     def first(self, count: int) -> "Cases":
         """The same with the first `count` seeds only."""
@@ -41,7 +43,7 @@ class Cases:
         runs = [(w, seed) for w in self.workloads for seed in self.seeds]
 
         def run(scheduler: Scheduler, workload: Workload, seed: int) -> T:
-            return measure(simulate(scheduler, workload, self.engine, seed=seed))
+            return measure(simulate(scheduler, workload, self.engine, seed=seed, horizon=self.horizon))
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "(?s).*stalled", RuntimeWarning)  # its latencies say so

@@ -1,0 +1,88 @@
+"""What determines a run, so that one that was kept is used again only for exactly the same."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+
+from llmsched_env.simulator.compiled import source_digest
+
+if TYPE_CHECKING:
+    from llmsched_env.simulator.scheduler import Scheduler
+    from llmsched_env.workloads.table import RequestTable
+    from llmsched_env.workloads.workload import Workload
+
+
+def versions() -> dict[str, str]:
+    """Of what all numbers depend on."""
+    return {
+        "sources": source_digest(),
+        "Python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+    }
+
+
+def digest_of(*what: Any) -> str:
+    """Sixteen digits that change with the sources of simulator, environments and schedulers, and with `what`."""
+    return hashlib.sha256(repr((source_digest(), *what)).encode()).hexdigest()[:16]
+
+
+def file_name(*parts: str) -> str:
+    """The parts joined, without characters that a file system might not take."""
+    return "_".join(re.sub(r"[^\w.=-]+", "-", part) for part in parts)
+
+
+def describe(scheduler: Scheduler) -> str:
+    """A scheduler with the values of all its parameters."""
+    values = zip(scheduler.params, scheduler.param_values(), strict=True)
+    text = f"{scheduler.name}({', '.join(f'{name}={value:g}' for name, value in values)})"
+    controller = scheduler.controller
+    if controller is None:
+        return text
+    when = "before every batch" if controller.interval is None else f"every {controller.interval:g} s"
+    return f"{text}, parameters set {when} by {type(controller).__name__}"
+
+
+def distinct_seeds(workload: Workload, seeds: Sequence[int]) -> tuple[tuple[int, ...], str]:
+    """All seeds, or only the first if every seed gives the same requests; and a digest of these requests."""
+    digests = [_table_digest(workload.sample(seed)) for seed in seeds]
+    if len(set(digests)) == 1:
+        return (seeds[0],), digests[0]
+    return tuple(seeds), hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _table_digest(table: RequestTable) -> str:
+    digest = hashlib.sha256()
+    for column in fields(table):
+        digest.update(np.ascontiguousarray(getattr(table, column.name), dtype=float).tobytes())
+    return digest.hexdigest()
+
+
+def scheduler_digest(scheduler: Scheduler) -> tuple[Any, ...]:
+    """What determines the scheduler beyond the sources of this package: user code, parameters, learned weights."""
+    compose = getattr(scheduler.compose, "py_func", scheduler.compose)
+    weights = None
+    if scheduler.controller is not None:
+        weights = getattr(scheduler.controller, "digest", None)
+        if weights is None:
+            raise ValueError(
+                f"scheduler {scheduler.name!r}: cells can only be kept if its controller has a `digest` that changes "
+                "with its weights; add one, or compare with folder=None"
+            )
+    code = [source_of(compose), *([] if scheduler.controller is None else [source_of(type(scheduler.controller))])]
+    return describe(scheduler), compose.__qualname__, code, weights
+
+
+def source_of(thing: Any) -> str:
+    """Digest of the file that defines a module, class or function."""
+    return hashlib.sha256(Path(inspect.getfile(thing)).read_bytes()).hexdigest()

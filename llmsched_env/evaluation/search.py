@@ -1,0 +1,106 @@
+"""Search of a few parameters by few evaluations: Optuna's tree-structured Parzen estimator (TPE).
+
+Why TPE: SLO attainment of azure-chat at load 0.9 on tuning seeds, mean of four searches of about 290 simulations each.
+
+                                                        vllm_v1    sglang    (five parameters each)
+    published defaults                                  0.4510     0.3412
+    random search                                       0.4531     0.4041
+    Sobol points, thinned by successive halving         0.4564     0.4073
+    Sobol points, then random steps around the best     0.4597     0.4078
+    TPE                                                 0.4604     0.4078
+    TPE that leaves bad trials after one of five seeds  0.4608     0.4078
+
+So TPE is at least as good as what could be written by hand, and stopping trials early is not worth its rules.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmsched_env.simulator.scheduler import Log, Param
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Values = dict[str, float]
+
+_BATCH = 4  # settings that are evaluated at once: fixed, so that the search is the same on any number of cores
+_DIGITS = 4  # of values that are not whole
+
+
+def optuna() -> Any:
+    """The library.
+
+    Raises:
+        ImportError: if it is not installed, with what to do.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise ImportError('tuning needs Optuna: pip install "llmsched_env[tune]"') from None
+    return optuna
+
+
+def search(
+    params: Mapping[str, Param],
+    evaluate: Callable[[Sequence[Values]], Sequence[float]],
+    trials: int,
+    larger_is_better: bool,
+) -> Iterator[list[tuple[Values, float]]]:
+    """Try settings of `params`, guided by what `evaluate` says of those before.
+
+    The same evaluations give the same settings, and more `trials` begin with those of fewer.
+
+    Args:
+        params: what to vary, each with a range to `tune`.
+        evaluate: takes settings and returns their values, all finite.
+        trials: how many settings to try.
+        larger_is_better: of values.
+
+    Yields:
+        Settings with their values, some at a time; the defaults come first, as the setting without any values.
+    """
+    library = optuna()
+    quiet = logging.getLogger("optuna").level  # it would announce every study
+    library.logging.set_verbosity(library.logging.WARNING)
+    study = library.create_study(
+        direction="maximize" if larger_is_better else "minimize", sampler=library.samplers.TPESampler(seed=0)
+    )
+    library.logging.set_verbosity(quiet)
+    space = {name: _distribution(param) for name, param in params.items()}
+    [default] = evaluate([{}])
+    yield [({}, default)]
+    nearest = {name: _nearest(param) for name, param in params.items()}
+    study.add_trial(library.trial.create_trial(params=nearest, distributions=space, value=default))
+    done = 1
+    while done < trials:
+        asked = [study.ask(space) for _ in range(min(_BATCH, trials - done))]
+        settings = [{name: _rounded(value) for name, value in trial.params.items()} for trial in asked]
+        values = evaluate(settings)
+        for trial, value in zip(asked, values, strict=True):
+            study.tell(trial, value)
+        done += len(asked)
+        yield list(zip(settings, values, strict=True))
+
+
+def _distribution(param: Param) -> BaseDistribution:
+    kinds, tune = optuna().distributions, param.tune
+    if isinstance(tune, tuple):
+        return kinds.CategoricalDistribution(tune)
+    kind = kinds.IntDistribution if tune.whole else kinds.FloatDistribution
+    return kind(tune.low, tune.high, log=isinstance(tune, Log))
+
+
+def _nearest(param: Param) -> float:
+    """The value to try that is nearest to the default, which may be infinite."""
+    tune = param.tune
+    if isinstance(tune, tuple):
+        return min(tune, key=lambda value: abs(value - param.default))
+    value = min(max(param.default, tune.low), tune.high)
+    return round(value) if tune.whole else value
+
+
+def _rounded(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.{_DIGITS}g}")
