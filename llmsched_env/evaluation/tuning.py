@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 TRIALS = 60
 SEEDS = 5
 
-_PATIENCE = 10  # a run may take that many times what an engine at its reference capacity would
+_PATIENCE = 10  # a run may take that many times what it should, see `_longest_run`
 
 Runs = tuple[tuple[float, float], ...]
 """(metric, share of requests within their TPOT target) of each seed, see `Objective.of_run`."""
@@ -131,9 +131,11 @@ def tune(
     """Search the parameters of `scheduler` that are best for `objective`.
 
     The scheduler as it came is the first trial, so that the outcome is never worse on the tuning seeds. Parameters that
-    are bound stay as they are. All runs drain, but for those that take more than ten times as long as an engine at its
-    reference capacity would: what is unfinished then has missed its limits and counts with a latency of that time. So
-    do requests that are turned away or given up. The same arguments give the same outcome.
+    are bound stay as they are. The same arguments give the same outcome.
+
+    Runs drain. One that takes more than ten times as long as it should (the arrivals, all work at the reference
+    capacity of the engine and the longest request alone, one after the other) is stopped: what is unfinished has missed
+    its limits, and counts with a latency of that time. So do requests that are turned away or give up.
 
     With a `folder`, what was simulated is kept in `folder/tuned` with its provenance, in a file whose name holds a
     digest of all that determines it but the number of trials. So an interrupted search goes on where it stopped, one
@@ -294,12 +296,14 @@ def _key(values: Values) -> tuple:
 
 def _longest_run(workload: Workload, engine: EngineConfig, seeds: Sequence[int]) -> float:
     """Seconds after which a run is stopped: enough for anything but a scheduler that is lost."""
-    rate, longest = capacity(engine, workload), 0.0
+    rate, seconds, longest = capacity(engine, workload), engine.batch_time.seconds, 0.0
     for seed in seeds:
         table = workload.sample(seed)
         if not len(table):
             raise ValueError(f"workload {workload.name!r} has no requests in seed {seed}; tuning needs some in each")
-        longest = max(longest, float(table.arrival[-1]) + len(table) / rate)
+        prompt, output = table.prompt_tokens, table.output_tokens
+        alone = seconds(prompt) + output * seconds(np.ones(len(table)), decode_kv_tokens=prompt + output)
+        longest = max(longest, float(table.arrival[-1] + len(table) / rate + alone.max()))
     return _PATIENCE * longest
 
 
