@@ -87,7 +87,8 @@ vllm_v0 = Scheduler(
     "vllm_v0",
     compose,
     params={
-        "token_budget": Param(16384, 1, 131072, "tokens", Log(1024, 16384)),  # max(max_model_len, 2048)
+        # max(max_model_len, 2048); vLLM refuses a lower one, with which long prompts would be turned away: never tuned.
+        "token_budget": Param(16384, 1, 131072, "tokens"),
         "max_num_seqs": Param(256, 1, inf, "requests", Log(8, 1024)),
         "watermark": Param(0.01, 0, 1, "share of KV blocks", Linear(0, 0.2)),
     },
