@@ -21,6 +21,7 @@ orca = Scheduler(
     compose,
     params={"token_budget": Param(512, 1, 16384, "tokens"), "max_num_seqs": Param(inf, 1, inf, "requests")},
     work_conserving=True,
+    throughput_optimal=True,
     mixes_phases=True,
     chunks_prefill=True,
     reference="arXiv 2504.07347, section 4, Table 1",

@@ -29,7 +29,7 @@ URGENCY = 0
 LIMITS = {"token_budget": Param(512, 1, 16384, "tokens"), "max_num_seqs": Param(inf, 1, inf, "requests")}
 """The first parameters of all these schedulers."""
 NUM_LIMITS = len(LIMITS)
-WORK_CONSERVING = {"work_conserving": True, "mixes_phases": True, "chunks_prefill": True}
+WORK_CONSERVING = {"work_conserving": True, "throughput_optimal": True, "mixes_phases": True, "chunks_prefill": True}
 """What is known of all of them."""
 
 
