@@ -211,7 +211,7 @@ class Workload:
         """Return the same workload with predicted output lengths, drawn for every seed from a stream of their own.
 
         Args:
-            predictor: a `LengthPredictor`, or a function (rng, prompt_tokens, output_tokens) that returns predicted output
+            predictor: a `LengthPredictor`, or a function (rng, prompt_tokens, output_tokens) -> predicted output
                 tokens, f8[n], nan for none.
         """
         source = self.source.source if isinstance(self.source, PredictedRequests) else self.source
