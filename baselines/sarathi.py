@@ -24,6 +24,7 @@ sarathi = Scheduler(
         "max_num_seqs": Param(inf, 1, inf, "requests", Log(8, 1024)),
     },
     work_conserving=True,
+    throughput_optimal=True,
     mixes_phases=True,
     chunks_prefill=True,
     reference="arXiv 2504.07347, section 4, Table 1",

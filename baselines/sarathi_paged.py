@@ -34,6 +34,7 @@ sarathi_paged = Scheduler(
         "watermark": Param(0.01, 0, 1, "share of KV blocks", Linear(0, 0.2)),
     },
     work_conserving=False,  # the watermark holds requests back
+    throughput_optimal=True,
     mixes_phases=True,
     chunks_prefill=True,
     reserves_kv=True,

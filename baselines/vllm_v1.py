@@ -172,6 +172,7 @@ vllm_v1 = Scheduler(
         "priority": Param(0, 0, 1, "0: first come first served, 1: by priority"),
     },
     work_conserving=True,
+    throughput_optimal=True,
     mixes_phases=True,
     chunks_prefill=True,
     reference="vLLM 0.33.0, v1 Scheduler and AsyncScheduler; defaults of its server on an H100",

@@ -31,6 +31,7 @@ from llmsched_env.simulator.records import NetworkResult, Result
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Controller, Linear, Log, Param, Scheduler
 from llmsched_env.simulator.simulate import simulate, simulate_many
+from llmsched_env.simulator.step_time import chunk_within, step_seconds, step_seconds_with
 from llmsched_env.slo import SLO
 from llmsched_env.workloads import (
     MMPP,
@@ -41,6 +42,7 @@ from llmsched_env.workloads import (
     FixedTasks,
     ForkJoin,
     Graph,
+    LengthPredictor,
     Poisson,
     RequestTable,
     SubAgents,
@@ -74,6 +76,7 @@ __all__ = [
     "GPUProfile",
     "Graph",
     "Hinge",
+    "LengthPredictor",
     "Linear",
     "Log",
     "NetworkResult",
@@ -91,6 +94,7 @@ __all__ = [
     "TaskTable",
     "Workload",
     "chunk",
+    "chunk_within",
     "chunks",
     "decodes",
     "delays",
@@ -116,6 +120,8 @@ __all__ = [
     "simulate",
     "simulate_many",
     "simulate_network",
+    "step_seconds",
+    "step_seconds_with",
     "take",
     "task_preset",
     "theory",

@@ -32,7 +32,7 @@ LIMITS = {
 }
 """The first parameters of all these schedulers."""
 NUM_LIMITS = len(LIMITS)
-WORK_CONSERVING = {"work_conserving": True, "mixes_phases": True, "chunks_prefill": True}
+WORK_CONSERVING = {"work_conserving": True, "throughput_optimal": True, "mixes_phases": True, "chunks_prefill": True}
 """What is known of all of them."""
 
 

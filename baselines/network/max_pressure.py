@@ -42,6 +42,7 @@ max_pressure = Scheduler(
     compose,
     params={**LIMITS, "work_weighted": Param(0, 0, 1, "0: queues in calls, 1: in tokens", (0, 1))},
     memory={"request": ("urgency",)},
+    needs_lengths="distribution",
     reference="Dai and Lin, Operations Research 53(2), 2005; at batch granularity, back-filled",
     **WORK_CONSERVING,
 )

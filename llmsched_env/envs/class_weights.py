@@ -96,6 +96,7 @@ def class_weights(classes: int) -> Scheduler:
         compose,
         params={f"weight_{k}": Param(0.0, -1e9, 1e9) for k in range(classes)},
         work_conserving=True,
+        throughput_optimal=True,
         mixes_phases=True,
         chunks_prefill=True,
         reference="arXiv 2504.07347, section 5.4: strict priority across classes, Sarathi-Serve within",

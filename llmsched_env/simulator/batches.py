@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, SWAP_BLOCK, batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.prefix_cache import publish
 from llmsched_env.simulator.queues import (
@@ -30,7 +29,6 @@ from llmsched_env.simulator.state import (
     CHUNK,
     CLOCK,
     DECODE,
-    DECODE_KV,
     EVICTED,
     FINISHED,
     GAVE_UP,
@@ -60,8 +58,6 @@ from llmsched_env.simulator.state import (
     PHASE,
     PREEMPTED,
     PREEMPTIONS,
-    PREFILL_CONTEXT,
-    PREFILL_PAIRS,
     PREFILL_TOKENS,
     PREFIX_HITS,
     PROMPT_END,
@@ -84,6 +80,7 @@ from llmsched_env.simulator.state import (
     WAITING,
     prefixes_of,
 )
+from llmsched_env.simulator.step_time import seconds_of
 
 
 @compiled(inline=True)
@@ -231,14 +228,12 @@ def _back_to_waiting(world, g, i):
 @compiled(inline=True)
 def start_batch(world, g):
     """The batch that was decided goes to the GPU."""
-    count, time, law = world.count[g], world.time[g], world.law[g]
+    count, time = world.count[g], world.time[g]
     run = (count[BUILD] + 2) % 3
     count[RUN] = run
     counts = world.batch_counts[g, run]
-    seconds = batch_seconds(law, counts[TOKENS], counts[DECODE_KV], counts[PREFILL_PAIRS], counts[PREFILL_CONTEXT])
-    seconds += law[HOST_BATCH] + law[HOST_REQUEST] * counts[NUM_SEQS] + law[SWAP_BLOCK] * counts[SWAPPED]
     time[BATCH_START] = time[CLOCK]
-    time[BATCH_END] = time[CLOCK] + seconds
+    time[BATCH_END] = time[CLOCK] + seconds_of(world.law[g], counts)
     count[PENDING] = 0
     count[PHASE] = BUSY_PHASE
     world.totals[g, LATEST_TOKENS] = counts[TOKENS]

@@ -106,6 +106,8 @@ class Scheduler:
         memory: columns that the scheduler keeps, by kind: "request", "client", "engine", and "heap".
         needs_lengths: what `view.req.known_output` holds: nothing ("no", "distribution"), a prediction, or the truth.
         work_conserving: (8)-(9) of arXiv 2504.07347: the batch takes all demand or fills the budget.
+        throughput_optimal: stable on one engine below the rate of full batches (arXiv 2504.07347, Theorem 2), whatever
+            the lengths, where neither KV memory nor request slots limit.
         mixes_phases: whether prefill and decode tokens share a batch.
         chunks_prefill: whether a prompt may be split over batches.
         reserves_kv: whether requests keep KV blocks beyond their tokens (`reserve`).
@@ -123,6 +125,7 @@ class Scheduler:
     memory: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_lengths: str = "no"
     work_conserving: bool = False
+    throughput_optimal: bool = False
     mixes_phases: bool = False
     chunks_prefill: bool = False
     reserves_kv: bool = False

@@ -264,6 +264,7 @@ class View(NamedTuple):
     tasks: np.ndarray  # f8[tasks, TASK_FIELDS]
     classes: np.ndarray  # f8[classes, CLASS_ONWARD + classes]
     engine: int  # its number
+    law: np.ndarray  # f8[LAW_SIZE]: its batch times as profiled beforehand, see `simulator.step_time`
     totals: np.ndarray
     clock: float  # s
     mem: Memory
@@ -423,6 +424,7 @@ def view_of(world, g):
         world.tasks,
         world.classes,
         g,
+        world.law[g],
         world.totals[g],
         world.time[g, CLOCK],
         Memory(

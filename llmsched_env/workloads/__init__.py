@@ -6,6 +6,7 @@ from llmsched_env.workloads.arrivals import Gamma, Poisson, Weibull
 from llmsched_env.workloads.clients import Client, Lengths
 from llmsched_env.workloads.mmpp import MMPP
 from llmsched_env.workloads.modulation import Diurnal, Ticks, Windows
+from llmsched_env.workloads.predictors import LengthPredictor
 from llmsched_env.workloads.presets import preset
 from llmsched_env.workloads.rybko_stolyar import rybko_stolyar
 from llmsched_env.workloads.table import RequestTable
@@ -29,6 +30,7 @@ __all__ = [
     "ForkJoin",
     "Gamma",
     "Graph",
+    "LengthPredictor",
     "Lengths",
     "Poisson",
     "ReplayedTasks",

@@ -12,7 +12,7 @@ from llmsched_env.slo import SLO
 from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
 from llmsched_env.workloads.delays import Delay, as_delay
-from llmsched_env.workloads.sources import Predictor
+from llmsched_env.workloads.predictors import Predictor
 from llmsched_env.workloads.table import RequestTable, constant
 from llmsched_env.workloads.task_graphs import TaskCalls, TaskLaw
 from llmsched_env.workloads.tasks import TaskSource, TaskTable
@@ -51,7 +51,7 @@ class AgentTasks(TaskSource):
         horizon: seconds after which no task arrives.
         name: what reports call it.
         slo: targets of every call.
-        predictor: function (rng, prompt_tokens, output_tokens) -> predicted output tokens, f8[n].
+        predictor: of output lengths, as in `Workload.with_predictor`.
         load: of the busiest engine, as `at_load` set it; else None.
 
     Raises:

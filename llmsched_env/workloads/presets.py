@@ -88,7 +88,6 @@ def _requests(numbers: Numbers, rate: float, horizon: float, slo: SLO | None, di
         horizon,
         slo,
         numbers.get("rank_correlation", 0.0),
-        None,
         numbers.get("total_tokens_cap"),
         tuple(
             SystemPrompt(own["prompt_min"], own["prompt_max"], own["shared_prefix_tokens"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol, Self
@@ -15,9 +14,6 @@ from llmsched_env.workloads.arrivals import ArrivalProcess
 from llmsched_env.workloads.dist import Distribution, normal_cdf, normal_quantile
 from llmsched_env.workloads.system_prompts import SystemPrompt, assign
 from llmsched_env.workloads.table import RequestTable, constant
-
-Predictor = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
-"""(rng, prompt_tokens i8[n], output_tokens i8[n]) -> predicted output tokens f8[n] > 0, nan for none."""
 
 _LATTICE_SIZE, _LATTICE_STEP = 28657, 17711  # neighbouring Fibonacci numbers
 
@@ -114,7 +110,7 @@ class FixedRequests:
 
 @dataclass(frozen=True, slots=True)
 class RandomRequests:
-    """Requests drawn afresh for every seed, from three streams: arrivals, lengths, predictions."""
+    """Requests drawn afresh for every seed, from two streams: arrivals and lengths."""
 
     arrivals: ArrivalProcess
     rate: float
@@ -123,7 +119,6 @@ class RandomRequests:
     horizon: float
     slo: SLO | None
     rank_correlation: float
-    predictor: Predictor | None
     total_tokens_cap: int | None = None  # outputs end there
     system_prompts: tuple[SystemPrompt, ...] = ()
 
@@ -133,7 +128,7 @@ class RandomRequests:
 
     def sample(self, seed: int) -> RequestTable:
         """Draw the requests of a seed."""
-        streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3)]
+        streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2)]
         arrival = self.arrivals.times(streams[0], self.rate, self.horizon)
         prompt, output = self._draw_lengths(streams[1], len(arrival))
         slo = self.slo or SLO()
@@ -141,7 +136,6 @@ class RandomRequests:
             arrival,
             prompt,
             output,
-            predicted_output=self.predictor and self.predictor(streams[2], prompt, output),
             ttft_slo=constant(len(arrival), slo.ttft),
             tpot_slo=constant(len(arrival), slo.tpot),
             horizon=self.horizon,

@@ -15,8 +15,9 @@ from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
 from llmsched_env.workloads.clients import Client, ManyClients
 from llmsched_env.workloads.dist import Distribution, as_distribution
+from llmsched_env.workloads.predictors import PredictedRequests, Predictor
 from llmsched_env.workloads.skipped import Skipped
-from llmsched_env.workloads.sources import FixedRequests, Predictor, RandomRequests, Source
+from llmsched_env.workloads.sources import FixedRequests, RandomRequests, Source
 from llmsched_env.workloads.table import RequestTable, constant
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Workload:
             horizon: seconds after which nothing arrives.
             slo: targets of every request.
             rank_correlation: Spearman's correlation of prompt and output tokens, applied through a Gaussian copula.
-            predictor: function (rng, prompt_tokens, output_tokens) -> predicted output tokens, f8[n].
+            predictor: see `with_predictor`.
             name: what reports call it.
 
         Raises:
@@ -99,9 +100,9 @@ class Workload:
             check_number("horizon", horizon, above=0, unit="s"),
             _checked_slo(slo),
             check_number("rank_correlation", rank_correlation, at_least=-1, at_most=1),
-            predictor,
         )
-        return cls(source, name, slo)
+        workload = cls(source, name, slo)
+        return workload if predictor is None else workload.with_predictor(predictor)
 
     @classmethod
     def from_arrays(
@@ -205,6 +206,16 @@ class Workload:
     def with_slo(self, slo: SLO) -> Workload:
         """Return the same workload with these targets for all requests."""
         return replace(self, source=self.source.with_slo(slo), slo=_checked_slo(slo))
+
+    def with_predictor(self, predictor: Predictor) -> Workload:
+        """Return the same workload with predicted output lengths, drawn for every seed from a stream of their own.
+
+        Args:
+            predictor: a `LengthPredictor`, or a function (rng, prompt_tokens, output_tokens) -> predicted output
+                tokens, f8[n], nan for none.
+        """
+        source = self.source.source if isinstance(self.source, PredictedRequests) else self.source
+        return replace(self, source=PredictedRequests(source, predictor))
 
     def length_sample(self) -> tuple[np.ndarray, np.ndarray]:
         """Prompt and output tokens, i8[n] each, that represent the workload's lengths; always the same ones."""

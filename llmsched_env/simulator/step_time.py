@@ -1,0 +1,68 @@
+"""How long a batch takes, as the engine's law has it: what a scheduler can predict that has profiled its machine.
+
+`view.law` holds the law's coefficients. Deployed schedulers fit such a law offline; the engine here follows it exactly,
+so a scheduler that doubts its profile has to leave a margin of its own.
+"""
+
+from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, SWAP_BLOCK, batch_seconds
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.memory import cached_tokens
+from llmsched_env.simulator.primitives import prefill_left, tokens_left
+from llmsched_env.simulator.state import (
+    DECODE_KV,
+    NUM_SEQS,
+    PREFILL_CONTEXT,
+    PREFILL_PAIRS,
+    SWAPPED,
+    TOKENS,
+)
+
+
+@compiled(inline=True)
+def seconds_of(law, counts):
+    """Seconds of a batch with these `counts`, host and swapping included."""
+    seconds = batch_seconds(law, counts[TOKENS], counts[DECODE_KV], counts[PREFILL_PAIRS], counts[PREFILL_CONTEXT])
+    return seconds + law[HOST_BATCH] + law[HOST_REQUEST] * counts[NUM_SEQS] + law[SWAP_BLOCK] * counts[SWAPPED]
+
+
+@compiled
+def step_seconds(view):
+    """Seconds that the batch under construction will take; 0 while it is empty."""
+    return seconds_of(view.law, view.batch.counts) if view.batch.counts[NUM_SEQS] > 0 else 0.0
+
+
+@compiled
+def step_seconds_with(view, i, n):
+    """Seconds that the batch would take with `n` > 0 more tokens of request `i`: a decode token, or of its prompt."""
+    law, counts, req = view.law, view.batch.counts, view.req
+    scheduled = req.scheduled[i]
+    context = req.computed[i] + scheduled + cached_tokens(view, i)
+    decodes = req.computed[i] >= req.prefill_tokens[i]
+    pairs = 0 if decodes else n * context + n * (n + 1) // 2
+    seconds = batch_seconds(
+        law,
+        counts[TOKENS] + n,
+        counts[DECODE_KV] + (context if decodes else 0),
+        counts[PREFILL_PAIRS] + pairs,
+        counts[PREFILL_CONTEXT] + (context if scheduled == 0 and not decodes else 0),
+    )
+    seats = counts[NUM_SEQS] + (1 if scheduled == 0 else 0)
+    return seconds + law[HOST_BATCH] + law[HOST_REQUEST] * seats + law[SWAP_BLOCK] * counts[SWAPPED]
+
+
+@compiled
+def chunk_within(view, i, limit, seconds):
+    """The longest chunk of request `i`'s prompt, at most `limit`, with which the batch lasts no longer than `seconds`.
+
+    0 if there is none; the token budget counts as well, memory does not.
+    """
+    low, high = 0, min(min(limit, prefill_left(view, i)), tokens_left(view))
+    if high > 0 and step_seconds_with(view, i, high) <= seconds:
+        return high
+    while high - low > 1:  # a chunk of `low` fits (or is 0), one of `high` does not
+        middle = (low + high) // 2
+        if step_seconds_with(view, i, middle) <= seconds:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,0 +1,148 @@
+"""What a deployed scheduler may know of output lengths: predictions, drawn with the workload, the same for everyone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmsched_env.slo import SLO
+from llmsched_env.validation import check_number
+from llmsched_env.workloads.table import RequestTable
+
+if TYPE_CHECKING:
+    from llmsched_env.workloads.sources import Source
+    from llmsched_env.workloads.workload import Workload
+
+Predictor = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
+"""(rng, prompt_tokens i8[n], output_tokens i8[n]) -> predicted output tokens f8[n] > 0, nan for none."""
+
+_STREAM = 0x707265  # sets the predictions of a seed apart from all else that is drawn from it
+_LARGEST_LOG_SD = 32.0
+
+
+@dataclass(frozen=True, slots=True)
+class LengthPredictor:
+    """Predictions with a log-normal error: the true output length times exp(log_bias + log_sd Z), Z standard normal.
+
+    A prediction is never below one token. With log_sd = 0 and no bias it is the truth.
+
+    Args:
+        log_sd: standard deviation of the logarithm of predicted over true length, >= 0.
+        log_bias: its mean: above 0 predicts too much, as a careful scheduler may want.
+        coverage: share of requests that have a prediction at all, in [0, 1]; the others have nan.
+
+    Raises:
+        ValueError: for a number that is not allowed.
+    """
+
+    log_sd: float
+    log_bias: float = 0.0
+    coverage: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("log_sd", self.log_sd, at_least=0)
+        check_number("log_bias", self.log_bias)
+        check_number("coverage", self.coverage, at_least=0, at_most=1)
+
+    def __call__(self, rng: np.random.Generator, prompt_tokens: np.ndarray, output_tokens: np.ndarray) -> np.ndarray:
+        """Predicted output tokens, f8[n]."""
+        draws = rng.standard_normal(len(output_tokens)), rng.random(len(output_tokens))
+        return self._predict(output_tokens, *draws)
+
+    def _predict(self, output_tokens: np.ndarray, normals: np.ndarray, uniforms: np.ndarray | float) -> np.ndarray:
+        predicted = np.maximum(1.0, output_tokens * np.exp(self.log_bias + self.log_sd * normals))
+        return np.where(uniforms < self.coverage, predicted, math.nan)
+
+    @classmethod
+    def calibrated(
+        cls,
+        workload: Workload,
+        *,
+        spearman: float | None = None,
+        kendall: float | None = None,
+        log_bias: float = 0.0,
+        coverage: float = 1.0,
+    ) -> LengthPredictor:
+        """The predictor whose predictions have this rank correlation with the true lengths of a workload.
+
+        Learned predictors are reported by their rank correlation: about 0.56 of Kendall for the learning-to-rank
+        scheduler (arXiv 2408.15792).
+
+        Args:
+            workload: whose `length_sample` it is calibrated on.
+            spearman: Spearman's rank correlation, in (0, 1]; or
+            kendall: Kendall's tau-b, in (0, 1].
+            log_bias: see the class.
+            coverage: see the class.
+
+        Raises:
+            ValueError: unless exactly one of the two is given, for one out of range, or if all lengths are the same.
+        """
+        from scipy.optimize import brentq
+        from scipy.stats import kendalltau, spearmanr
+
+        if (spearman is None) == (kendall is None):
+            raise ValueError(f"one of spearman and kendall must be given, got spearman={spearman}, kendall={kendall}")
+        name, measure = ("spearman", spearmanr) if kendall is None else ("kendall", kendalltau)
+        wanted = check_number(name, spearman if kendall is None else kendall, above=0, at_most=1)
+        rng = np.random.default_rng(_STREAM)
+        _, output = workload.length_sample()
+        if np.ptp(output) == 0:
+            raise ValueError(f"{name} has no meaning for {workload.name}: all its outputs are {output[0]} tokens")
+        output = rng.choice(output, 20_000)
+        normals = rng.standard_normal(len(output))
+
+        def excess(log_sd: float) -> float:
+            return float(measure(output, cls(log_sd, log_bias)._predict(output, normals, 0.0)).statistic) - wanted
+
+        exact = excess(0.0) <= 0 or wanted == 1
+        return cls(0.0 if exact else brentq(excess, 0.0, _LARGEST_LOG_SD, xtol=1e-4), log_bias, coverage)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedRequests:
+    """The requests of another source, with the predictions that `predictor` draws for each seed."""
+
+    source: Source
+    predictor: Predictor
+
+    def __repr__(self) -> str:
+        return f"{self.source!r}, with predicted lengths"
+
+    @property
+    def rate(self) -> float:
+        """Requests per second of the source."""
+        return self.source.rate
+
+    def sample(self, seed: int) -> RequestTable:
+        """The requests of a seed, predictions from a stream of their own."""
+        return self._predicted(self.source.sample(seed), np.random.default_rng([_STREAM, seed]))
+
+    def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
+        """Requests for an episode of the source."""
+        table = self.source.episode(rng, horizon)
+        return self._predicted(table, np.random.default_rng(int(rng.integers(2**63))))
+
+    def at_rate(self, rate: float) -> PredictedRequests:
+        """The same at another rate."""
+        return replace(self, source=self.source.at_rate(rate))
+
+    def with_slo(self, slo: SLO) -> PredictedRequests:
+        """The same with these targets."""
+        return replace(self, source=self.source.with_slo(slo))
+
+    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Prompt and output tokens that represent the source."""
+        return self.source.lengths()
+
+    def split(self, fractions: tuple[float, ...]) -> tuple[PredictedRequests, ...]:
+        """The parts of the source, each with predictions."""
+        return tuple(replace(self, source=part) for part in self.source.split(fractions))
+
+    def _predicted(self, table: RequestTable, rng: np.random.Generator) -> RequestTable:
+        predicted = self.predictor(rng, table.prompt_tokens, table.output_tokens)
+        return replace(table, predicted_output=np.asarray(predicted, dtype=np.float64))
