@@ -3,6 +3,7 @@
 from baselines.dong_cao_1 import dong_cao_1
 from baselines.fastertransformer import fastertransformer
 from baselines.fastertransformer_static import fastertransformer_static
+from baselines.mc_sf import alpha_protection, mc_benchmark, mc_sf
 from baselines.network.autellix import atlas, plas
 from baselines.network.class_priority import class_priority, fbfs, lbfs
 from baselines.network.critical_path import critical_path
@@ -13,6 +14,7 @@ from baselines.orca_reserved import orca_reserved
 from baselines.sarathi import sarathi
 from baselines.sarathi_paged import sarathi_paged
 from baselines.sglang import sglang
+from baselines.svf import sorted_f, svf
 from baselines.vllm_prefill_first import vllm_prefill_first
 from baselines.vllm_v0 import vllm_v0
 from baselines.vllm_v1 import vllm_v1
@@ -34,6 +36,12 @@ REGISTRY: dict[str, Scheduler] = {
         vllm_v1,
         sarathi_paged,
         sglang,
+        # memory
+        mc_sf,
+        mc_benchmark,
+        alpha_protection,
+        svf,
+        sorted_f,
         # flow control
         dong_cao_1,
         # classes and tasks
@@ -60,6 +68,7 @@ def get(name: str) -> Scheduler:
 
 __all__ = [
     "REGISTRY",
+    "alpha_protection",
     "atlas",
     "class_priority",
     "critical_path",
@@ -71,12 +80,16 @@ __all__ = [
     "justitia",
     "lbfs",
     "max_pressure",
+    "mc_benchmark",
+    "mc_sf",
     "orca",
     "orca_reserved",
     "plas",
     "sarathi",
     "sarathi_paged",
     "sglang",
+    "sorted_f",
+    "svf",
     "vllm_prefill_first",
     "vllm_v0",
     "vllm_v1",
