@@ -1,6 +1,7 @@
 """Published schedulers, one family a file, and the registry of them all."""
 
 from baselines.dong_cao_1 import dong_cao_1
+from baselines.dong_cao_2 import dong_cao_2
 from baselines.fastertransformer import fastertransformer
 from baselines.fastertransformer_static import fastertransformer_static
 from baselines.mc_sf import alpha_protection, mc_benchmark, mc_sf
@@ -11,6 +12,7 @@ from baselines.network.justitia import justitia
 from baselines.network.max_pressure import max_pressure
 from baselines.orca import orca
 from baselines.orca_reserved import orca_reserved
+from baselines.rad import rad
 from baselines.sarathi import sarathi
 from baselines.sarathi_paged import sarathi_paged
 from baselines.sglang import sglang
@@ -18,6 +20,7 @@ from baselines.svf import sorted_f, svf
 from baselines.vllm_prefill_first import vllm_prefill_first
 from baselines.vllm_v0 import vllm_v0
 from baselines.vllm_v1 import vllm_v1
+from baselines.wait import nested_wait, wait
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
 
@@ -44,6 +47,10 @@ REGISTRY: dict[str, Scheduler] = {
         sorted_f,
         # flow control
         dong_cao_1,
+        dong_cao_2,
+        wait,
+        nested_wait,
+        rad,
         # classes and tasks
         class_priority,
         fbfs,
@@ -73,6 +80,7 @@ __all__ = [
     "class_priority",
     "critical_path",
     "dong_cao_1",
+    "dong_cao_2",
     "fastertransformer",
     "fastertransformer_static",
     "fbfs",
@@ -82,9 +90,11 @@ __all__ = [
     "max_pressure",
     "mc_benchmark",
     "mc_sf",
+    "nested_wait",
     "orca",
     "orca_reserved",
     "plas",
+    "rad",
     "sarathi",
     "sarathi_paged",
     "sglang",
@@ -93,4 +103,5 @@ __all__ = [
     "vllm_prefill_first",
     "vllm_v0",
     "vllm_v1",
+    "wait",
 ]
