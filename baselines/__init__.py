@@ -2,8 +2,10 @@
 
 from baselines.dong_cao_1 import dong_cao_1
 from baselines.dong_cao_2 import dong_cao_2
+from baselines.eb import eb, eb_plus
 from baselines.fastertransformer import fastertransformer
 from baselines.fastertransformer_static import fastertransformer_static
+from baselines.gate_and_route import gate_and_route
 from baselines.mc_sf import alpha_protection, mc_benchmark, mc_sf
 from baselines.network.autellix import atlas, plas
 from baselines.network.class_priority import class_priority, fbfs, lbfs
@@ -51,6 +53,9 @@ REGISTRY: dict[str, Scheduler] = {
         wait,
         nested_wait,
         rad,
+        eb,
+        eb_plus,
+        gate_and_route,
         # classes and tasks
         class_priority,
         fbfs,
@@ -81,9 +86,12 @@ __all__ = [
     "critical_path",
     "dong_cao_1",
     "dong_cao_2",
+    "eb",
+    "eb_plus",
     "fastertransformer",
     "fastertransformer_static",
     "fbfs",
+    "gate_and_route",
     "get",
     "justitia",
     "lbfs",
