@@ -109,6 +109,7 @@ _LOOKS_AHEAD = {
     "params": {**LIMITS, **LENGTHS},
     "memory": {"request": REQUEST_MEMORY, "engine": ENGINE_MEMORY, "heap": ()},
     "needs_lengths": "predicted",
+    "throughput_optimal": True,  # without a limit on memory all batches are full
     "mixes_phases": True,
     "chunks_prefill": True,
 }
@@ -124,6 +125,7 @@ alpha_protection = Scheduler(
         "alpha": Param(0.2, 0, 1, "share of KV blocks"),
         "beta": Param(1.0, 0.01, 1, "probability"),
     },
+    throughput_optimal=True,
     mixes_phases=True,
     chunks_prefill=True,
     reference="alpha-protection greedy with beta-clearing, arXiv 2502.07115, section 5",

@@ -123,6 +123,7 @@ def _pick(view, size, limit, give):
 _LOOKS_AHEAD = {
     "params": {**LIMITS, **LENGTHS},
     "needs_lengths": "predicted",
+    "throughput_optimal": True,  # without a limit on memory all batches are full
     "mixes_phases": True,
     "chunks_prefill": True,
 }

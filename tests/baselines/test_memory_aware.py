@@ -165,3 +165,11 @@ def test_without_a_prediction_the_longest_output_counts():
     nothing = [np.nan, np.nan]
     assert starts(mc_sf(max_output_tokens=2), 12, [3, 3], [2, 2], predicted=nothing) == [0, 0]
     assert starts(mc_sf(max_output_tokens=9), 12, [3, 3], [2, 2], predicted=nothing) == [0, 3]
+
+
+@pytest.mark.parametrize("scheduler", [mc_sf, mc_benchmark, alpha_protection, svf, sorted_f], ids=lambda s: s.name)
+@settings(max_examples=40, deadline=None)
+@given(case=small_cases(limited=False))
+def test_without_a_limit_on_memory_no_batch_has_room_that_someone_could_use(scheduler, case):
+    result = run(scheduler, case, interpreted=True)
+    assert checks.work_conservation(result, scheduler(token_budget=case.budget)) == []
