@@ -1,8 +1,12 @@
 """Published schedulers, one family a file, and the registry of them all."""
 
 from baselines.dong_cao_1 import dong_cao_1
+from baselines.dong_cao_2 import dong_cao_2
+from baselines.eb import eb, eb_plus
 from baselines.fastertransformer import fastertransformer
 from baselines.fastertransformer_static import fastertransformer_static
+from baselines.gate_and_route import gate_and_route
+from baselines.mc_sf import alpha_protection, mc_benchmark, mc_sf
 from baselines.network.autellix import atlas, plas
 from baselines.network.class_priority import class_priority, fbfs, lbfs
 from baselines.network.critical_path import critical_path
@@ -10,12 +14,15 @@ from baselines.network.justitia import justitia
 from baselines.network.max_pressure import max_pressure
 from baselines.orca import orca
 from baselines.orca_reserved import orca_reserved
+from baselines.rad import rad
 from baselines.sarathi import sarathi
 from baselines.sarathi_paged import sarathi_paged
 from baselines.sglang import sglang
+from baselines.svf import sorted_f, svf
 from baselines.vllm_prefill_first import vllm_prefill_first
 from baselines.vllm_v0 import vllm_v0
 from baselines.vllm_v1 import vllm_v1
+from baselines.wait import nested_wait, wait
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
 
@@ -34,8 +41,21 @@ REGISTRY: dict[str, Scheduler] = {
         vllm_v1,
         sarathi_paged,
         sglang,
+        # memory
+        mc_sf,
+        mc_benchmark,
+        alpha_protection,
+        svf,
+        sorted_f,
         # flow control
         dong_cao_1,
+        dong_cao_2,
+        wait,
+        nested_wait,
+        rad,
+        eb,
+        eb_plus,
+        gate_and_route,
         # classes and tasks
         class_priority,
         fbfs,
@@ -60,24 +80,36 @@ def get(name: str) -> Scheduler:
 
 __all__ = [
     "REGISTRY",
+    "alpha_protection",
     "atlas",
     "class_priority",
     "critical_path",
     "dong_cao_1",
+    "dong_cao_2",
+    "eb",
+    "eb_plus",
     "fastertransformer",
     "fastertransformer_static",
     "fbfs",
+    "gate_and_route",
     "get",
     "justitia",
     "lbfs",
     "max_pressure",
+    "mc_benchmark",
+    "mc_sf",
+    "nested_wait",
     "orca",
     "orca_reserved",
     "plas",
+    "rad",
     "sarathi",
     "sarathi_paged",
     "sglang",
+    "sorted_f",
+    "svf",
     "vllm_prefill_first",
     "vllm_v0",
     "vllm_v1",
+    "wait",
 ]

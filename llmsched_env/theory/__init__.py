@@ -2,6 +2,7 @@
 
 from llmsched_env.theory.capacity import capacity, load
 from llmsched_env.theory.fluid import FluidSolution, fluid_capacity
+from llmsched_env.theory.gate import GatePlan, gate_plan
 from llmsched_env.theory.kv import kv_capacity, kv_token_steps, memory_demand, volume
 from llmsched_env.theory.network import Route, VirtualStation, Visit, engine_loads, virtual_stations
 from llmsched_env.theory.polygon import Region, stability_region, theorem10
@@ -11,6 +12,7 @@ from llmsched_env.theory.work import Work, mean_work
 
 __all__ = [
     "FluidSolution",
+    "GatePlan",
     "Region",
     "Route",
     "VirtualStation",
@@ -21,6 +23,7 @@ __all__ = [
     "critical_rate",
     "engine_loads",
     "fluid_capacity",
+    "gate_plan",
     "kv_capacity",
     "kv_token_steps",
     "load",

@@ -103,8 +103,9 @@ def memory_cases(draw: st.DrawFn) -> Case:
 
 
 def modest(scheduler: ls.Scheduler, tokens: int = 4) -> ls.Scheduler:
-    """The scheduler expecting outputs of at most `tokens`, where it reserves memory for them."""
-    return scheduler(**{name: tokens for name in ("max_output_tokens", "max_new_tokens") if name in scheduler.params})
+    """The scheduler expecting outputs of at most `tokens`, where it plans memory for them, and no margin beyond."""
+    values = {"max_output_tokens": tokens, "max_new_tokens": tokens, "mean_output": tokens, "epsilon": 1.0}
+    return scheduler(**{name: value for name, value in values.items() if name in scheduler.params})
 
 
 def bound(scheduler: ls.Scheduler, case: Case) -> ls.Scheduler:
