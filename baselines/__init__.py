@@ -13,6 +13,13 @@ from baselines.orca_reserved import orca_reserved
 from baselines.sarathi import sarathi
 from baselines.sarathi_paged import sarathi_paged
 from baselines.sglang import sglang
+from baselines.slo.edf import edf, least_slack
+from baselines.slo.fair_batching import fair_batching
+from baselines.slo.mooncake_early_rejection import mooncake_early_rejection
+from baselines.slo.qoserve import qoserve
+from baselines.slo.slai import slai
+from baselines.slo.slo_first import slo_first
+from baselines.slo.sola import sola
 from baselines.vllm_prefill_first import vllm_prefill_first
 from baselines.vllm_v0 import vllm_v0
 from baselines.vllm_v1 import vllm_v1
@@ -36,6 +43,15 @@ REGISTRY: dict[str, Scheduler] = {
         sglang,
         # flow control
         dong_cao_1,
+        # latency targets
+        slo_first,
+        edf,
+        least_slack,
+        qoserve,
+        sola,
+        fair_batching,
+        slai,
+        mooncake_early_rejection,
         # classes and tasks
         class_priority,
         fbfs,
@@ -64,19 +80,27 @@ __all__ = [
     "class_priority",
     "critical_path",
     "dong_cao_1",
+    "edf",
+    "fair_batching",
     "fastertransformer",
     "fastertransformer_static",
     "fbfs",
     "get",
     "justitia",
     "lbfs",
+    "least_slack",
     "max_pressure",
+    "mooncake_early_rejection",
     "orca",
     "orca_reserved",
     "plas",
+    "qoserve",
     "sarathi",
     "sarathi_paged",
     "sglang",
+    "slai",
+    "slo_first",
+    "sola",
     "vllm_prefill_first",
     "vllm_v0",
     "vllm_v1",
