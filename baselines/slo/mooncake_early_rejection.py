@@ -6,7 +6,7 @@ from baselines.network.in_order import LIMITS, NUM_LIMITS
 from llmsched_env.simulator.batch_time import A_ATTN, HOST_BATCH, HOST_REQUEST, batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import cached_tokens
-from llmsched_env.simulator.primitives import ALL, chunks, decodes, is_decoding, prefill_left, reject
+from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes, is_decoding, prefill_left, reject
 from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.simulator.state import TOKEN_LIMIT, WAITING
 
@@ -31,7 +31,9 @@ def compose(view):
             reject(view, i)
     decodes(view, view.running)
     chunks(view, view.running, ALL)
-    chunks(view, view.waiting, ALL)
+    for i in view.waiting:
+        if view.req.phase[i] == WAITING and chunk(view, i, ALL) == 0:
+            break
     return inf
 
 

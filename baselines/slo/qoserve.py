@@ -1,4 +1,4 @@
-"""QoServe (Niyama): deadlines and work left in one priority, chunks as long as the slack, hopeless requests put aside."""
+"""QoServe (Niyama): deadlines and work left in one priority, chunks as long as the slack, hopeless ones put aside."""
 
 from math import inf, isnan, sqrt
 
@@ -31,8 +31,8 @@ def compose(view):
 
     The priority of a request is its deadline plus alpha times the work left: its prefill, and if it has no TPOT target
     the tokens that requests of its class have generated so far, as mean + k standard deviations. Requests without a
-    TTFT target are due after all others, those longest here first. A step may exceed the slack by `min_chunk` tokens, so
-    that prompts never starve.
+    TTFT target are due after all others, those longest here first. Up to `min_chunk` prefill tokens may exceed the
+    slack, so that prompts never starve.
 
     A request that would miss its deadline behind those due before it is relegated: it is served when nothing else is
     left. If one of them is less important (`priority`), the least important goes in its place. Relegation is for good;
@@ -76,7 +76,7 @@ def _relegate(view):
             _set_key(view, i)
     for i in view.waiting:
         _set_key(view, i)
-    left, busy, relegated = gather_prompts(view), 0.0, 0
+    left, busy = gather_prompts(view), 0.0
     while left > 0:
         i = pop(view.mem.heap, left, memory[:, KEY])
         left -= 1

@@ -62,5 +62,5 @@ slo_first = Scheduler(
     memory={"request": ("key",), "heap": ("prompts",)},
     mixes_phases=True,
     chunks_prefill=True,
-    reference="ours: shortest prompt first within Sarathi-Serve's batch (arXiv 2403.02310), its length set by the targets",
+    reference="ours: shortest prompt first in Sarathi-Serve's batch (arXiv 2403.02310), as long as the targets allow",
 )
