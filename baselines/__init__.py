@@ -19,6 +19,7 @@ from baselines.slo.mooncake_early_rejection import mooncake_early_rejection
 from baselines.slo.qoserve import qoserve
 from baselines.slo.slai import slai
 from baselines.slo.slo_first import slo_first
+from baselines.slo.slos_serve import slos_serve
 from baselines.slo.sola import sola
 from baselines.vllm_prefill_first import vllm_prefill_first
 from baselines.vllm_v0 import vllm_v0
@@ -52,6 +53,7 @@ REGISTRY: dict[str, Scheduler] = {
         fair_batching,
         slai,
         mooncake_early_rejection,
+        slos_serve,
         # classes and tasks
         class_priority,
         fbfs,
@@ -100,6 +102,7 @@ __all__ = [
     "sglang",
     "slai",
     "slo_first",
+    "slos_serve",
     "sola",
     "vllm_prefill_first",
     "vllm_v0",

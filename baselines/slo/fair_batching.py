@@ -64,6 +64,7 @@ fair_batching = Scheduler(
     compose,
     params={
         **LIMITS,
+        "token_budget": Param(2048, 1, 16384, "tokens"),
         "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever the slack"),
         "paced": Param(0, 0, 1, "deadlines of tokens from 0: the TTFT target, 1: the first token"),
         "back_fill": Param(0, 0, 1, "0 or 1: fill the token budget whatever the time"),

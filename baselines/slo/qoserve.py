@@ -127,6 +127,7 @@ qoserve = Scheduler(
     compose,
     params={
         **LIMITS,
+        "token_budget": Param(4096, 1, 16384, "tokens"),
         "alpha": Param(0.008, 0, 1, "s for each token of work left"),
         "deviations": Param(1, 0, 4, "standard deviations above the mean output"),
         "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever the slack"),

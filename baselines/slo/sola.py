@@ -69,7 +69,11 @@ def _worst_tpot(view):
 sola = Scheduler(
     "sola",
     compose,
-    params={**LIMITS, "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever the slack")},
+    params={
+        **LIMITS,
+        "token_budget": Param(2048, 1, 16384, "tokens"),
+        "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever the slack"),
+    },
     memory={"request": ("key",), "heap": ("prompts",)},
     mixes_phases=True,
     chunks_prefill=True,

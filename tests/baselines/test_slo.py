@@ -261,6 +261,33 @@ def test_mooncake_counts_the_decodes_that_will_be_there():
     assert status(alone(expected_output=3), law, 4, tpot=0.75, **case) == ["finished", "finished", "rejected"]
 
 
+@pytest.mark.parametrize(
+    ("due", "order"),
+    [
+        ([1.0, 1.5, 2.0], [0, 0, 1, 2]),  # all in time, each to the very end: earliest deadline first
+        ([1.0, 1.25, 1.375], [1, 2, 0, 0]),  # 0 is the longest of those that cannot all be: without it two are
+    ],
+)
+def test_slos_serve_keeps_the_most_promises(due, order):
+    # Prompts of 8, 4 and 4 tokens, 4 tokens in 0.5 s.
+    case = {"arrival": [0, 0, 0], "prompt": [8, 4, 4], "output": [1, 1, 1], "ttft": due}
+    result, batches = served(baselines.slos_serve, LINEAR, 4, **case)
+    assert [list(batch) for batch in batches] == [[i] for i in order]
+    assert np.count_nonzero(result.requests.first_token <= due) == (3 if order[0] == 0 else 2)
+    for other, expected in ((slo_first, [1, 2, 0, 0]), (baselines.qoserve(alpha=0), [0, 0, 1, 2])):
+        assert [list(batch) for batch in served(other, LINEAR, 4, **case)[1]] == [[i] for i in expected]
+
+
+def test_slos_serve_counts_on_what_steps_hold_beside_the_decodes():
+    # Request 0 decodes; steps of 0.75 s hold 8 tokens, 7 of them of prompts. At 0.5 s 8 tokens (7 of 1 and one of 2)
+    # would be done after 0.75 + 0.5 s, at 1.75 s.
+    case = {"arrival": [0, 0.1, 0.1], "prompt": [1, 7, 1], "output": [9, 1, 1], "tpot": 0.75}
+    scheduler = baselines.slos_serve(min_chunk=1)
+    for due, declined in ((1.75, False), (1.6875, True)):
+        _, batches = served(scheduler, LINEAR, 100, ttft=[9, 1.25, due - 0.1], **case)
+        assert list(batches[1].items()) == ([(0, 1), (2, 1), (1, 6)] if declined else [(0, 1), (1, 7)])
+
+
 def test_slo_first_meets_more_targets_than_sarathi_at_any_of_its_budgets():
     engine = ls.EngineConfig.for_gpu("llama-3.1-8b_h100-80gb_tp1_aic")
     workload = ls.preset("azure-chat", horizon=60.0).at_load(0.95, engine)
