@@ -13,14 +13,15 @@ from baselines.slo.parts import (
     prompts_by_key,
     tightest_tpot,
 )
-from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds
+from llmsched_env.simulator.batch_time import A_ATTN, HOST_BATCH, HOST_REQUEST, batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
+from llmsched_env.simulator.memory import cached_tokens
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, prefill_left, tokens_left
 from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.simulator.state import DECODE_KV, NUM_SEQS, TOKENS
 
-MIN_CHUNK = NUM_LIMITS
+MIN_CHUNK, CAUTION = range(NUM_LIMITS, NUM_LIMITS + 2)
 DECLINED, AHEAD = 1, 2  # columns of request memory: served without a promise; promised, as far as this step has checked
 
 
@@ -29,8 +30,8 @@ def compose(view):
     """Decodes, then the prompts that were promised their TTFT, earliest deadline first, then those that were not.
 
     Steps last as long as the tightest TPOT target, `min_chunk` prefill tokens excepted. Prompts are checked in order of
-    their deadlines against the tokens that such steps can prefill until then. Where they do not suffice, the longest
-    prompt so far is declined. That keeps the most promises there can be: the problem is that of Moore (1968), of which
+    their deadlines against the tokens that such steps can prefill until then; `caution` above 1 leaves a margin for the
+    decodes that come on top meanwhile. Where they do not suffice, the longest prompt so far is declined. That keeps the most promises there can be: the problem is that of Moore (1968), of which
     the paper's dynamic program is the general form. Who is declined stays so, and is served shortest first.
     """
     decodes(view, view.running)
@@ -80,7 +81,7 @@ def _room_within(view, seconds):
 @compiled
 def _promise(view, room):
     """Decline prompts until all others are expected to be in time, if each step prefills `room` tokens."""
-    memory, tokens = view.mem.request, 0
+    memory, tokens, attention = view.mem.request, 0, 0.0
     left, step = gather_prompts(view), _seconds_with(view, room)
     while left > 0:
         i = pop(view.mem.heap, left, memory[:, KEY])
@@ -88,16 +89,25 @@ def _promise(view, room):
         if memory[i, KEY] >= BEHIND:
             break
         tokens += prefill_left(view, i)
+        attention += _attention_seconds(view, i)
         memory[i, AHEAD] = 1.0
         if isnan(view.req.first_token[i]):
-            done = view.clock + tokens // room * step
+            seconds = tokens // room * step + attention
             if tokens % room > 0:
-                done += _seconds_with(view, tokens % room)
-            if done > first_token_due(view, i):
+                seconds += _seconds_with(view, tokens % room)
+            if view.clock + view.mem.params[CAUTION] * seconds > first_token_due(view, i):
                 longest = _longest(view, i)
                 tokens -= prefill_left(view, longest)
+                attention -= _attention_seconds(view, longest)
                 memory[longest, DECLINED] = 1.0
                 _set_key(view, longest)
+
+
+@compiled
+def _attention_seconds(view, i):
+    """What the prefill left of request `i` adds to steps by its attention."""
+    n, before = prefill_left(view, i), view.req.computed[i] + cached_tokens(view, i)
+    return view.law[A_ATTN] * (n * before + n * (n + 1) // 2)
 
 
 @compiled
@@ -124,8 +134,9 @@ slos_serve = Scheduler(
     compose,
     params={
         **LIMITS,
-        "token_budget": Param(4096, 1, 16384, "tokens"),
+        "token_budget": Param(2048, 1, 16384, "tokens"),
         "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever its time"),
+        "caution": Param(1, 0, 10, "times the predicted time until a prompt is done"),
     },
     memory={"request": ("key", "declined", "ahead"), "heap": ("prompts",)},
     mixes_phases=True,
