@@ -31,8 +31,9 @@ def compose(view):
 
     Steps last as long as the tightest TPOT target, `min_chunk` prefill tokens excepted. Prompts are checked in order of
     their deadlines against the tokens that such steps can prefill until then; `caution` above 1 leaves a margin for the
-    decodes that come on top meanwhile. Where they do not suffice, the longest prompt so far is declined. That keeps the most promises there can be: the problem is that of Moore (1968), of which
-    the paper's dynamic program is the general form. Who is declined stays so, and is served shortest first.
+    decodes that come on top meanwhile. Where they do not suffice, the longest prompt so far is declined. That keeps the
+    most promises there can be: the problem is that of Moore (1968), of which the paper's dynamic program is the general
+    form. Who is declined stays so, and is served shortest first.
     """
     decodes(view, view.running)
     seconds, least = tightest_tpot(view), int(view.mem.params[MIN_CHUNK])
