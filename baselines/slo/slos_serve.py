@@ -135,9 +135,9 @@ slos_serve = Scheduler(
     compose,
     params={
         **LIMITS,
-        "token_budget": Param(2048, 1, 16384, "tokens"),
+        "token_budget": Param(4096, 1, 16384, "tokens"),
         "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever its time"),
-        "caution": Param(1, 0, 10, "times the predicted time until a prompt is done"),
+        "caution": Param(1.2, 0, 10, "times the predicted time until a prompt is done"),
     },
     memory={"request": ("key", "declined", "ahead"), "heap": ("prompts",)},
     mixes_phases=True,

@@ -271,7 +271,7 @@ def test_mooncake_counts_the_decodes_that_will_be_there():
 def test_slos_serve_keeps_the_most_promises(due, order):
     # Prompts of 8, 4 and 4 tokens, 4 tokens in 0.5 s.
     case = {"arrival": [0, 0, 0], "prompt": [8, 4, 4], "output": [1, 1, 1], "ttft": due}
-    result, batches = served(baselines.slos_serve, LINEAR, 4, **case)
+    result, batches = served(baselines.slos_serve(caution=1), LINEAR, 4, **case)
     assert [list(batch) for batch in batches] == [[i] for i in order]
     assert np.count_nonzero(result.requests.first_token <= due) == (3 if order[0] == 0 else 2)
     for other, expected in ((slo_first, [1, 2, 0, 0]), (baselines.qoserve(alpha=0), [0, 0, 1, 2])):
@@ -282,7 +282,7 @@ def test_slos_serve_counts_on_what_steps_hold_beside_the_decodes():
     # Request 0 decodes; steps of 0.75 s hold 8 tokens, 7 of them of prompts. At 0.5 s 8 tokens (7 of 1 and one of 2)
     # would be done after 0.75 + 0.5 s, at 1.75 s.
     case = {"arrival": [0, 0.1, 0.1], "prompt": [1, 7, 1], "output": [9, 1, 1], "tpot": 0.75}
-    scheduler = baselines.slos_serve(min_chunk=1)
+    scheduler = baselines.slos_serve(min_chunk=1, caution=1)
     for due, declined in ((1.75, False), (1.6875, True)):
         _, batches = served(scheduler, LINEAR, 100, ttft=[9, 1.25, due - 0.1], **case)
         assert list(batches[1].items()) == ([(0, 1), (2, 1), (1, 6)] if declined else [(0, 1), (1, 7)])
