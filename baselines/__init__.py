@@ -18,6 +18,14 @@ from baselines.rad import rad
 from baselines.sarathi import sarathi
 from baselines.sarathi_paged import sarathi_paged
 from baselines.sglang import sglang
+from baselines.slo.edf import edf, least_slack
+from baselines.slo.fair_batching import fair_batching
+from baselines.slo.mooncake_early_rejection import mooncake_early_rejection
+from baselines.slo.qoserve import qoserve
+from baselines.slo.slai import slai
+from baselines.slo.slo_first import slo_first
+from baselines.slo.slos_serve import slos_serve
+from baselines.slo.sola import sola
 from baselines.svf import sorted_f, svf
 from baselines.vllm_prefill_first import vllm_prefill_first
 from baselines.vllm_v0 import vllm_v0
@@ -56,6 +64,16 @@ REGISTRY: dict[str, Scheduler] = {
         eb,
         eb_plus,
         gate_and_route,
+        # latency targets
+        slo_first,
+        edf,
+        least_slack,
+        qoserve,
+        sola,
+        fair_batching,
+        slai,
+        mooncake_early_rejection,
+        slos_serve,
         # classes and tasks
         class_priority,
         fbfs,
@@ -88,6 +106,8 @@ __all__ = [
     "dong_cao_2",
     "eb",
     "eb_plus",
+    "edf",
+    "fair_batching",
     "fastertransformer",
     "fastertransformer_static",
     "fbfs",
@@ -95,17 +115,24 @@ __all__ = [
     "get",
     "justitia",
     "lbfs",
+    "least_slack",
     "max_pressure",
     "mc_benchmark",
     "mc_sf",
+    "mooncake_early_rejection",
     "nested_wait",
     "orca",
     "orca_reserved",
     "plas",
+    "qoserve",
     "rad",
     "sarathi",
     "sarathi_paged",
     "sglang",
+    "slai",
+    "slo_first",
+    "slos_serve",
+    "sola",
     "sorted_f",
     "svf",
     "vllm_prefill_first",

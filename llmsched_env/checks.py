@@ -413,7 +413,8 @@ def _demand(ledger: Ledger) -> np.ndarray:
 def _idle(ledger: Ledger) -> Iterator[Violation]:
     """Batches that start later than they could, and an end of the run with work but no batch."""
     result = ledger.result
-    batches, arrival = result.batches, result.requests.arrival
+    batches, rows = result.batches, result.requests
+    arrival = rows.arrival[~(rows.left <= rows.arrival)]  # whoever is turned away at once is no work
     slack = _SECONDS * max(1.0, abs(result.end))
     free = np.append(0.0, ledger.ends[:-1])[: len(batches)]  # when the engine could have gone on
     present = metrics.number_in_system(result.requests, free + slack) > 0

@@ -88,12 +88,16 @@ def test_registry_declares_work_conservation_truly_if_it_declares_it(scheduler, 
 def test_registry_does_not_deny_work_conservation_without_reason(scheduler):
     """Busy runs in which any scheduler that is not work-conserving leaves tokens out of a batch.
 
-    One with a watermark holds back only where memory is short.
+    One with a watermark holds back only where memory is short, one with latency targets only for their sake and beyond
+    its least chunk.
     """
     scheduler = without_seats(scheduler)
     if "watermark" in scheduler.params and not scheduler.work_conserving:
         scheduler = scheduler(watermark=0.4)
+    if "min_chunk" in scheduler.params:
+        scheduler = scheduler(min_chunk=1)
     workload = ls.Workload.poisson(2.0, ls.dist.Geometric(10), ls.dist.Geometric(8), 60.0)
+    workload = workload.with_slo(ls.SLO(ttft=2.0, tpot=0.5))
     claimed = dataclasses.replace(scheduler, work_conserving=True)
     found = []
     for kv_blocks in (None, 100):

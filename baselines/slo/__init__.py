@@ -1,0 +1,1 @@
+"""Schedulers that serve requests with targets for TTFT and TPOT."""

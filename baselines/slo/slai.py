@@ -1,0 +1,144 @@
+"""SLAI: a decode waits until its last schedulable time, and prompts use the room."""
+
+from math import inf, isnan
+
+from baselines.network.in_order import LIMITS, WORK_CONSERVING
+from baselines.slo.parts import KEY, gather_decodes
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.heap import heapify, pop
+from llmsched_env.simulator.memory import blocks_missing
+from llmsched_env.simulator.primitives import (
+    ALL,
+    again_if_preempted,
+    chunk,
+    chunks,
+    is_decoding,
+    preempt,
+    prefill_left,
+    reserve,
+    seats_left,
+    take,
+    tokens_left,
+    untake,
+)
+from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.state import KV_FREE, KV_TOTAL, NUM_SEQS, WAITING
+
+_BUDGET, _SEQS, OFFSET, OFFSET_FULL, FULL, PAYING_FIRST = range(6)
+BATCHES, MEAN, COUNTED = range(3)  # engine memory: batches seen, their mean seconds, whether the last one is in it
+CLASS = 1e9  # tokens, between the keys of two priorities
+
+
+@compiled
+def compose(view):
+    """Decodes whose last schedulable time has come; prompts begun; new prompts, shortest first; then other decodes.
+
+    The last schedulable time is that of the request's latest token plus its TPOT target, less `offset` mean batch
+    times: `offset_full` of them while KV memory is nearly full. Decodes without a target have none, and take what is
+    left. A new prompt gets the blocks of all its tokens at once, and no longer one starts before it. A decode that
+    finds no block sends back the prompt begun last, and where there is none starts over itself.
+    """
+    _learn(view)
+    _decode_until(view, view.clock)
+    chunks(view, view.running, ALL)
+    _start_prompts(view)
+    _decode_until(view, inf)
+    if view.batch.counts[NUM_SEQS] > 0:
+        view.mem.engine[COUNTED] = 0.0
+    return again_if_preempted(view)
+
+
+@compiled
+def _learn(view):
+    """Count the batch that ended last, once."""
+    memory = view.mem.engine
+    if memory[COUNTED] == 0.0 and view.last.duration > 0.0:
+        memory[COUNTED] = 1.0
+        memory[BATCHES] += 1.0
+        memory[MEAN] += (view.last.duration - memory[MEAN]) / memory[BATCHES]
+
+
+@compiled
+def _decode_until(view, time):
+    """Decodes whose last schedulable time is `time` or before, earliest first."""
+    keys = view.mem.request[:, KEY]
+    for i in view.running:
+        if is_decoding(view, i):
+            keys[i] = _last_schedulable(view, i)
+    left = gather_decodes(view)
+    while left > 0 and tokens_left(view) > 0 and seats_left(view) > 0:
+        i = pop(view.mem.heap, left, keys)
+        left -= 1
+        if keys[i] > time:
+            break
+        if is_decoding(view, i) and _make_room(view, i):
+            take(view, i, 1)
+
+
+@compiled
+def _last_schedulable(view, i):
+    req, params = view.req, view.mem.params
+    if isnan(req.last_token_time[i]):
+        return view.clock  # its first token is due
+    used = view.kv[KV_TOTAL] - view.kv[KV_FREE]
+    offset = params[OFFSET_FULL] if used >= params[FULL] * view.kv[KV_TOTAL] else params[OFFSET]
+    due = req.last_token_time[i] + (1 + req.in_flight[i]) * req.tpot_slo[i]
+    return due - offset * view.mem.engine[MEAN]
+
+
+@compiled
+def _start_prompts(view):
+    heap, keys, left = view.mem.heap, view.mem.request[:, KEY], len(view.waiting)
+    for k in range(left):
+        i = view.waiting[k]
+        heap[k] = i
+        keys[i] = prefill_left(view, i) + (CLASS * view.req.priority[i] if view.mem.params[PAYING_FIRST] > 0 else 0.0)
+    heapify(heap, left, keys)
+    while left > 0 and tokens_left(view) > 0:
+        i = pop(heap, left, keys)
+        left -= 1
+        if chunk(view, i, ALL) == 0:
+            break
+        reserve(view, i, view.req.prefill_tokens[i])
+
+
+@compiled
+def _make_room(view, i):
+    """Find a KV block for a decode at the cost of the prompts begun last; False if there are none and `i` had to go."""
+    while blocks_missing(view, i, 1) > view.kv[KV_FREE]:
+        if not _send_back_prompt(view):
+            preempt(view, i)
+            return False
+    return True
+
+
+@compiled
+def _send_back_prompt(view):
+    """Send back the prompt begun last, one that this very batch admits before all others; whether there was one."""
+    for entry in range(view.batch.counts[NUM_SEQS] - 1, -1, -1):
+        if view.req.phase[view.batch.requests[entry]] == WAITING:
+            untake(view, view.batch.requests[entry])
+            return True
+    for k in range(len(view.running) - 1, -1, -1):
+        j = view.running[k]
+        if view.req.computed[j] < view.req.prefill_tokens[j] and preempt(view, j):
+            return True
+    return False
+
+
+slai = Scheduler(
+    "slai",
+    compose,
+    params={
+        **LIMITS,
+        "max_num_seqs": Param(128, 1, inf, "requests"),
+        "offset": Param(5, 0, 100, "mean batch times before a token is due"),
+        "offset_full": Param(10, 0, 100, "the same while KV memory is nearly full"),
+        "full": Param(0.96, 0, 1, "share of KV blocks in use from which on it is"),
+        "paying_first": Param(0, 0, 1, "0: shortest prompt first, 1: by priority first"),
+    },
+    memory={"request": ("key",), "engine": ("batches", "mean_seconds", "counted"), "heap": ("requests",)},
+    reserves_kv=True,
+    reference="SLAI, arXiv 2508.01002",
+    **WORK_CONSERVING,
+)

@@ -1,0 +1,146 @@
+"""SLOs-Serve, simplified: admit the most prompts that can all be in time, and serve the others when there is room."""
+
+from math import isnan
+
+from baselines.network.in_order import LIMITS, NUM_LIMITS
+from baselines.slo.parts import (
+    BEHIND,
+    KEY,
+    first_token_due,
+    gather_prompts,
+    is_pending,
+    next_token_due,
+    prompts_by_key,
+    tightest_tpot,
+)
+from llmsched_env.simulator.batch_time import A_ATTN, HOST_BATCH, HOST_REQUEST, batch_seconds
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.heap import pop
+from llmsched_env.simulator.memory import cached_tokens
+from llmsched_env.simulator.primitives import again_if_preempted, decodes, prefill_left, tokens_left
+from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.state import DECODE_KV, NUM_SEQS, TOKENS
+
+MIN_CHUNK, CAUTION = range(NUM_LIMITS, NUM_LIMITS + 2)
+DECLINED, AHEAD = 1, 2  # columns of request memory: served without a promise; promised, as far as this step has checked
+
+
+@compiled
+def compose(view):
+    """Decodes, then the prompts that were promised their TTFT, earliest deadline first, then those that were not.
+
+    Steps last as long as the tightest TPOT target, `min_chunk` prefill tokens excepted. Prompts are checked in order of
+    their deadlines against the tokens that such steps can prefill until then; `caution` above 1 leaves a margin for the
+    decodes that come on top meanwhile. Where they do not suffice, the longest prompt so far is declined. That keeps the
+    most promises there can be: the problem is that of Moore (1968), of which the paper's dynamic program is the general
+    form. Who is declined stays so, and is served shortest first.
+    """
+    decodes(view, view.running)
+    seconds, least = tightest_tpot(view), int(view.mem.params[MIN_CHUNK])
+    for i in view.running:
+        if is_pending(view, i):
+            _set_key(view, i)
+    for i in view.waiting:
+        _set_key(view, i)
+    _promise(view, max(1, min(tokens_left(view), max(least, _room_within(view, seconds)))))
+    prompts_by_key(view, seconds, least)
+    return again_if_preempted(view)
+
+
+@compiled
+def _set_key(view, i):
+    memory = view.mem.request
+    memory[i, AHEAD] = 0.0
+    memory[i, KEY] = next_token_due(view, i, 1)
+    if memory[i, DECLINED] > 0.0 and isnan(view.req.first_token[i]):
+        memory[i, KEY] = BEHIND + prefill_left(view, i)
+
+
+@compiled
+def _seconds_with(view, tokens):
+    """Seconds of a step of the decodes of this batch and so many tokens of a prompt."""
+    law, counts = view.law, view.batch.counts
+    seconds = batch_seconds(law, counts[TOKENS] + tokens, counts[DECODE_KV], 0, 0)
+    return seconds + law[HOST_BATCH] + law[HOST_REQUEST] * (counts[NUM_SEQS] + 1)
+
+
+@compiled
+def _room_within(view, seconds):
+    """Prefill tokens that a step of such a length takes; 0 if there are none."""
+    low, high = 0, tokens_left(view)
+    if _seconds_with(view, high) <= seconds:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _seconds_with(view, middle) <= seconds:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def _promise(view, room):
+    """Decline prompts until all others are expected to be in time, if each step prefills `room` tokens."""
+    memory, tokens, attention = view.mem.request, 0, 0.0
+    left, step = gather_prompts(view), _seconds_with(view, room)
+    while left > 0:
+        i = pop(view.mem.heap, left, memory[:, KEY])
+        left -= 1
+        if memory[i, KEY] >= BEHIND:
+            break
+        tokens += prefill_left(view, i)
+        attention += _attention_seconds(view, i)
+        memory[i, AHEAD] = 1.0
+        if isnan(view.req.first_token[i]):
+            seconds = tokens // room * step + attention
+            if tokens % room > 0:
+                seconds += _seconds_with(view, tokens % room)
+            if view.clock + view.mem.params[CAUTION] * seconds > first_token_due(view, i):
+                longest = _longest(view, i)
+                tokens -= prefill_left(view, longest)
+                attention -= _attention_seconds(view, longest)
+                memory[longest, DECLINED] = 1.0
+                _set_key(view, longest)
+
+
+@compiled
+def _attention_seconds(view, i):
+    """What the prefill left of request `i` adds to steps by its attention."""
+    n, before = prefill_left(view, i), view.req.computed[i] + cached_tokens(view, i)
+    return view.law[A_ATTN] * (n * before + n * (n + 1) // 2)
+
+
+@compiled
+def _longest(view, i):
+    """The longest prompt promised so far, request `i` among equals; never one that had its first token."""
+    longest = i
+    for j in view.running:
+        if is_pending(view, j) and _longer(view, j, longest):
+            longest = j
+    for j in view.waiting:
+        if _longer(view, j, longest):
+            longest = j
+    return longest
+
+
+@compiled(inline=True)
+def _longer(view, j, i):
+    promised = view.mem.request[j, AHEAD] > 0.0 and isnan(view.req.first_token[j])
+    return promised and prefill_left(view, j) > prefill_left(view, i)
+
+
+slos_serve = Scheduler(
+    "slos_serve",
+    compose,
+    params={
+        **LIMITS,
+        "token_budget": Param(4096, 1, 16384, "tokens"),
+        "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever its time"),
+        "caution": Param(1.2, 0, 10, "times the predicted time until a prompt is done"),
+    },
+    memory={"request": ("key", "declined", "ahead"), "heap": ("prompts",)},
+    mixes_phases=True,
+    chunks_prefill=True,
+    reference="SLOs-Serve, arXiv 2504.08784, without speculative decoding",
+)
