@@ -7,6 +7,7 @@ output token per round, a prompt takes memory and no time, nobody is preempted, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from llmsched_env.simulator.config import EngineConfig
     from llmsched_env.workloads.table import RequestTable
 
+_SOLVED, _OUT_OF_TIME, _INFEASIBLE = 0, 1, 2  # what scipy says of a program
 _ROUNDING = 1e-6  # by which a solver may miss an integer
+_RANDOM_LISTS = 5  # from which to look for a good schedule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,11 +153,12 @@ def hindsight_optimum(requests: SlottedRequests, time_limit: float = 60.0) -> Hi
         minimise sum_i (sum_k k x_ik + o_i - a_i)   subject to   sum_k x_ik = 1 over k >= a_i,
         sum_i sum_{max(a_i, t - o_i) <= k < t} (s_i + t - k) x_ik <= M   for every round t.
 
-    HiGHS solves it. A list schedule, improved by moving requests in the list, comes first: only starts that may be
-    part of a better one are left, by the delays that the volume of the others demands and by the reduced costs of the
-    relaxation. Where nothing better is left, it is optimal.
+    HiGHS solves it, after what makes it small. A list schedule, improved by moving requests in the list, comes first,
+    and the solver looks for a better one only: starts that cannot be part of one are left out, by the delays that the
+    volume of the others demands and by the reduced costs of the relaxation. If nothing better is left, the list
+    schedule is optimal. A second row for every round says that one request at most holds more than half of the memory.
 
-    Requests up to 10 or 12 are solved in seconds; of more, expect a gap.
+    Up to 8 requests take seconds, 10 may take minutes if memory is short for long; of more, expect a gap.
 
     Args:
         requests: the instance.
@@ -170,7 +174,8 @@ def hindsight_optimum(requests: SlottedRequests, time_limit: float = 60.0) -> Hi
     lower = _round_up(bound)
     if lower >= total:
         return Hindsight(listed, total, total)
-    starts, bound = program.without(bound + reduced_costs > total - 1 + _ROUNDING).solved(time_limit)
+    program = program.without(bound + reduced_costs > total - 1 + _ROUNDING)
+    starts, bound = program.solved(lower, total - 1, time_limit)
     lower = max(lower, min(_round_up(bound), total))
     if starts is None:
         return Hindsight(listed, total, lower)
@@ -239,49 +244,57 @@ class _Program:
         n = len(self.start)
         return csr_array((np.ones(n), (self.request, np.arange(n))), shape=(len(self.requests), n))
 
-    def held(self) -> csr_array:
-        """A row a round: tokens held in it."""
-        from scipy.sparse import csr_array
+    def rounds(self) -> csr_array:
+        """Two rows a round, none of which may exceed 1: the share of the memory held, and what is over half of it.
 
-        rounds = self.requests.output[self.request]
-        column = np.repeat(np.arange(len(self.start)), rounds)
-        age = np.arange(len(column)) - np.repeat(np.cumsum(rounds) - rounds, rounds)  # rounds since the start
-        tokens = self.requests.prompt[self.request[column]] + age + 1
-        return csr_array((tokens.astype(float), (self.start[column] + age, column)))
+        The second counts 1 for a request that holds more than half and 1/2 for one that holds just half.
+        """
+        from scipy.sparse import csr_array, vstack
+
+        lasts = self.requests.output[self.request]
+        column = np.repeat(np.arange(len(self.start)), lasts)
+        age = np.arange(len(column)) - np.repeat(np.cumsum(lasts) - lasts, lasts)  # rounds since the start
+        share = (self.requests.prompt[self.request[column]] + age + 1) / self.requests.memory
+        place = (self.start[column] + age, column)
+        half = csr_array(((1 + np.sign(share - 0.5)) / 2, place))
+        half.eliminate_zeros()
+        return vstack([csr_array((share, place)), half], format="csr")
 
     def relaxed(self) -> tuple[float, np.ndarray]:
         """The least cost with fractions allowed, inf if there is none, and the reduced costs f8[columns]."""
         from scipy.optimize import linprog
 
-        held = self.held()
-        memory = np.full(held.shape[0], float(self.requests.memory))
-        ones = np.ones(len(self.requests))
-        solution = linprog(self.costs(), A_ub=held, b_ub=memory, A_eq=self.once(), b_eq=ones, method="highs")
-        if solution.status == 2:
+        rounds, once = self.rounds(), self.once()
+        ones = np.ones(rounds.shape[0]), np.ones(once.shape[0])
+        solution = linprog(self.costs(), A_ub=rounds, b_ub=ones[0], A_eq=once, b_eq=ones[1], method="highs")
+        if solution.status == _INFEASIBLE:
             return np.inf, np.zeros(len(self.start))
         if not solution.success:
             raise RuntimeError(f"the relaxation was not solved: {solution.message}")
         return float(solution.fun), solution.lower.marginals
 
-    def solved(self, time_limit: float) -> tuple[np.ndarray | None, float]:
-        """Starts i8[n] of a best schedule found, None if none was, and what no schedule of these columns is below."""
+    def solved(self, least: int, most: int, time_limit: float) -> tuple[np.ndarray | None, float]:
+        """A best schedule with a cost from `least` to `most`.
+
+        Returns:
+            starts i8[n], None if none was found; and what no such schedule is below, inf if there is none.
+        """
         from scipy.optimize import LinearConstraint, milp
+        from scipy.sparse import csr_array
 
         if len(np.unique(self.request)) < len(self.requests):
             return None, np.inf
-        solution = milp(
-            self.costs(),
-            integrality=np.ones(len(self.start)),
-            bounds=(0, 1),
-            constraints=[
-                LinearConstraint(self.once(), 1, 1),
-                LinearConstraint(self.held(), ub=float(self.requests.memory)),
-            ],
-            options={"time_limit": time_limit, "mip_rel_gap": 0.0},
-        )
-        if solution.status == 2:
+        costs = self.costs()
+        constraints = [
+            LinearConstraint(self.once(), 1, 1),
+            LinearConstraint(self.rounds(), ub=1.0),
+            LinearConstraint(csr_array(costs[None, :]), least, most),
+        ]
+        options = {"time_limit": time_limit, "mip_rel_gap": 0.0}
+        solution = milp(costs, integrality=np.ones(len(costs)), bounds=(0, 1), constraints=constraints, options=options)
+        if solution.status == _INFEASIBLE:
             return None, np.inf
-        if solution.status not in (0, 1):
+        if solution.status not in (_SOLVED, _OUT_OF_TIME):
             raise RuntimeError(f"the integer program was not solved: {solution.message}")
         bound = -np.inf if solution.mip_dual_bound is None else float(solution.mip_dual_bound)
         if solution.x is None:
@@ -293,21 +306,28 @@ class _Program:
 
 
 def _improved_list(requests: SlottedRequests) -> np.ndarray:
-    """Starts i8[n] of a good schedule: the best of a few lists, then requests move in it while that makes it better."""
+    """Starts i8[n] of a good schedule: lists in which requests move as long as that makes it better, from many lists."""
     size = requests.prompt + requests.output
     keys = (requests.output, size, volume(requests.prompt, requests.output), requests.arrival + requests.output)
+    rng = np.random.default_rng(0)
     lists = [np.argsort(key, kind="stable").tolist() for key in keys]
-    total, order = min((requests.total_latency(_listed(requests, order)), order) for order in lists)
-    improved = True
+    lists += [rng.permutation(len(requests)).tolist() for _ in range(_RANDOM_LISTS)]
+    return min((_descended(requests, order) for order in lists), key=requests.total_latency)
+
+
+def _descended(requests: SlottedRequests, order: list[int]) -> np.ndarray:
+    """Starts i8[n] of a list in which no request can move to another place and make the schedule better."""
+    starts = _listed(requests, order)
+    total, improved = requests.total_latency(starts), True
     while improved:
         improved = False
-        for here in range(len(order)):
-            for there in range(len(order)):
-                moved = order[:here] + order[here + 1 :]
-                moved.insert(there, order[here])
-                if (new := requests.total_latency(_listed(requests, moved))) < total:
-                    total, order, improved = new, moved, True
-    return _listed(requests, order)
+        for here, there in product(range(len(order)), repeat=2):
+            moved = order[:here] + order[here + 1 :]
+            moved.insert(there, order[here])
+            new = _listed(requests, moved)
+            if requests.total_latency(new) < total:
+                starts, total, order, improved = new, requests.total_latency(new), moved, True
+    return starts
 
 
 def _listed(requests: SlottedRequests, order: list[int]) -> np.ndarray:
@@ -315,10 +335,11 @@ def _listed(requests: SlottedRequests, order: list[int]) -> np.ndarray:
     room = np.full(int(requests.arrival.max(initial=0) + requests.output.sum()), requests.memory)
     starts = np.zeros(len(requests), np.int64)
     for i in order:
-        needs = requests.prompt[i] + np.arange(1, requests.output[i] + 1)
-        start = int(requests.arrival[i])
-        while (full := np.flatnonzero(room[start : start + len(needs)] < needs)).size:
-            start += int(full[-1]) + 1 if False else 1
+        ages = np.arange(1, requests.output[i] + 1)
+        needs, start = requests.prompt[i] + ages, int(requests.arrival[i])
+        # One round later it holds one token less in each round, and leaves out the first.
+        while (late := int(np.max(np.minimum(needs - room[start : start + len(needs)], ages)))) > 0:
+            start += late
         room[start : start + len(needs)] -= needs
         starts[i] = start
     return starts
