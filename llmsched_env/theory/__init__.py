@@ -4,6 +4,7 @@ from llmsched_env.theory.capacity import capacity, load
 from llmsched_env.theory.fluid import FluidSolution, fluid_capacity
 from llmsched_env.theory.hindsight import Hindsight, SlottedRequests, hindsight_optimum, lp_bound, volume_bound
 from llmsched_env.theory.kv import kv_capacity, kv_token_steps, memory_demand, volume
+from llmsched_env.theory.latency_bounds import makespan_bound, mean_latency_bound
 from llmsched_env.theory.network import Route, VirtualStation, Visit, engine_loads, virtual_stations
 from llmsched_env.theory.polygon import Region, stability_region, theorem10
 from llmsched_env.theory.rates import best_token_rate, critical_rate, token_rate
@@ -30,6 +31,8 @@ __all__ = [
     "kv_token_steps",
     "load",
     "lp_bound",
+    "makespan_bound",
+    "mean_latency_bound",
     "mean_work",
     "memory_demand",
     "mg1_srpt",
