@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import platform
 import re
 import warnings
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numba
 import numpy as np
@@ -23,6 +24,9 @@ from llmsched_env.simulator.compiled import source_digest
 from llmsched_env.simulator.simulate import simulate_many
 from llmsched_env.theory import capacity
 from llmsched_env.theory.kv import kv_token_steps
+from llmsched_env.theory.latency_bounds import mean_latency_bound
+from llmsched_env.theory.rates import best_token_rate
+from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import mean_work
 from llmsched_env.validation import check_choice, check_number
 
@@ -108,10 +112,11 @@ def compare(
         for (workload_name, workload), load in product(workloads.items(), loads):
             offered = workload if load == "recorded" else workload.at_load(load, engine)
             distinct, requests_digest = _distinct_seeds(offered, seeds)
+            least = tuple(_Least.of(offered.sample(seed), engine) for seed in distinct)
             for name, scheduler in schedulers.items():
                 key = (name, workload_name, load)
                 bar.set_description(f"{name} on {workload_name} at {load_text(load)}")
-                run = _Run(scheduler, offered, engine, distinct, slo, horizon, progress)
+                run = _Run(scheduler, offered, engine, distinct, least, slo, horizon, progress)
                 cells[key] = run.cell(key) if folder is None else run.kept_cell(key, Path(folder), requests_digest)
                 bar.update()
     return Comparison(
@@ -147,6 +152,23 @@ def _origin(scheduler: Scheduler) -> str:
     return "set for this comparison" if scheduler.values else "published defaults"
 
 
+class _Least(NamedTuple):
+    """What every scheduler is up against in one seed: so many requests, and a mean E2E latency in ms of at least so."""
+
+    requests: int
+    e2el_ms: float
+
+    @classmethod
+    def of(cls, table: RequestTable, engine: EngineConfig) -> Self:
+        return cls(len(table), 1e3 * mean_latency_bound(table, engine))
+
+    def distance(self, summary: dict[str, float]) -> dict[str, float]:
+        """The bound and how many times as much a run took; nan unless all requests finished, as the bound supposes."""
+        all_finished = summary["completed"] == self.requests
+        over = summary["mean_e2el_ms"] / self.e2el_ms if all_finished else math.nan
+        return {"mean_e2el_bound_ms": self.e2el_ms, "e2el_over_bound": over}
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """What makes one cell."""
@@ -155,6 +177,7 @@ class _Run:
     workload: Workload
     engine: EngineConfig
     seeds: tuple[int, ...]
+    least: tuple[_Least, ...]
     slo: SLO | None
     horizon: float | None
     progress: bool
@@ -167,6 +190,8 @@ class _Run:
                 self.scheduler, self.workload, self.engine, self.seeds, self.horizon, progress=self.progress
             )
         summaries = [result.summary(self.slo) for result in results]
+        for least, summary in zip(self.least, summaries, strict=True):
+            summary |= least.distance(summary)
         return Cell(
             *key,
             rate=self.workload.rate,
@@ -228,7 +253,13 @@ def _source_of(thing: Any) -> str:
 
 
 # What makes cells of rows.
-_REDUCTION = [_source_of(part) for part in (stability, Cell, capacity, mean_work, kv_token_steps)]
+_REDUCTION = [
+    _source_of(part)
+    for part in (
+        *(stability, Cell, capacity, mean_work, kv_token_steps),
+        *(mean_latency_bound, srpt_flow_times, best_token_rate),
+    )
+]
 
 
 def _check(

@@ -306,7 +306,7 @@ class _Program:
 
 
 def _improved_list(requests: SlottedRequests) -> np.ndarray:
-    """Starts i8[n] of a good schedule: lists in which requests move as long as that makes it better, from many lists."""
+    """Starts i8[n] of a good schedule: the best of many lists, each improved by moving its requests."""
     size = requests.prompt + requests.output
     keys = (requests.output, size, volume(requests.prompt, requests.output), requests.arrival + requests.output)
     rng = np.random.default_rng(0)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.theory import SlottedRequests, hindsight_optimum, lp_bound, volume_bound
 from llmsched_env.simulator.state import KV_TOTAL
+from llmsched_env.theory import SlottedRequests, hindsight_optimum, lp_bound, volume_bound
 from tests.simulator.cases import modest
 
 BATCH = ls.Staircase(c=1.0, a=0.0, b0=1)
@@ -60,7 +60,9 @@ def all_starts(requests):
     """Least total latency over all starts up to one request after the other."""
     last = int(requests.arrival.max() + requests.output.sum())
     best = np.inf
-    for starts in itertools.product(*(range(a, last - o + 1) for a, o in zip(requests.arrival, requests.output))):
+    for starts in itertools.product(
+        *(range(a, last - o + 1) for a, o in zip(requests.arrival, requests.output, strict=True))
+    ):
         total = requests.total_latency(starts)
         if total < best and requests.held(starts).max() <= requests.memory:
             best = total

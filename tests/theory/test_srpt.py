@@ -10,7 +10,7 @@ from llmsched_env.theory import mg1_srpt, srpt_flow_times
 
 
 def test_a_shorter_one_goes_first_and_a_longer_one_waits():
-    # 0-1: A. At 1 B (1 s) beats A (4 left). C (2.5 s) comes at 3, when A has 3 left, and beats it: 3-5.5. A ends at 8.5.
+    # 0-1: A. At 1 B (1 s) beats A (4 left). C (2.5 s) comes at 3, when A has 3 left, and beats it. A ends at 8.5.
     assert srpt_flow_times([0, 1, 3], [5, 1, 2.5]).tolist() == [8.5, 1.0, 2.5]
 
 
