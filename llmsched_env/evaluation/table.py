@@ -20,7 +20,7 @@ _MEMORY_CAPTION = (
     "means over seeds; tokens found in the prefix cache count as hits whenever their request is admitted, after a "
     "preemption too"
 )
-_WIDTH = 134  # columns of numbers and the verdict; the longest name comes on top
+_WIDTH = 155  # columns of numbers and the verdict; the longest name comes on top
 
 
 class Column(NamedTuple):
@@ -127,7 +127,7 @@ def blocks(comparison: Comparison, reference: str | None = None) -> list[Block]:
 
 
 def text_table(comparison: Comparison, reference: str | None = None, color: bool = False) -> str:
-    """The whole comparison as text, some 150 columns wide, with tables of differences to `reference`."""
+    """The whole comparison as text, some 160 columns wide, with tables of differences to `reference`."""
     output = io.StringIO()
     width = _WIDTH + max(map(len, comparison.schedulers), default=0)
     console = Console(
