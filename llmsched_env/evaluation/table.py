@@ -20,7 +20,7 @@ _MEMORY_CAPTION = (
     "means over seeds; tokens found in the prefix cache count as hits whenever their request is admitted, after a "
     "preemption too"
 )
-_WIDTH = 155  # columns of numbers and the verdict; the longest name comes on top
+_WIDTH = 160  # columns of numbers and the verdict; the longest name comes on top
 
 
 class Column(NamedTuple):
