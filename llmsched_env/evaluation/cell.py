@@ -33,7 +33,8 @@ class Cell:
         rate: offered requests/s.
         capacity: reference capacity of engine and workload in requests/s.
         seeds: the seeds that were run; one if every seed gives the same requests.
-        metrics: `metrics.summary` by name, a value a seed.
+        metrics: a value a seed by name: those of `metrics.summary`; mean_e2el_bound_ms, below which no scheduler is
+            (`theory.mean_latency_bound`); e2el_over_bound, the mean E2E latency over it, nan unless all finished.
         stability: verdict over all seeds.
         stalls: how many runs stalled.
         requests: rows of the first seed, for pictures.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tqdm import tqdm
 
@@ -26,12 +27,16 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_many
 from llmsched_env.theory import capacity
 from llmsched_env.theory.kv import kv_token_steps
+from llmsched_env.theory.latency_bounds import mean_latency_bound
+from llmsched_env.theory.rates import best_token_rate
+from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import mean_work
 from llmsched_env.validation import check_choice, check_number
 
 if TYPE_CHECKING:
     from llmsched_env.simulator.config import EngineConfig
     from llmsched_env.slo import SLO
+    from llmsched_env.workloads.table import RequestTable
     from llmsched_env.workloads.workload import Workload
 
 
@@ -114,11 +119,12 @@ def compare(
         for (workload_name, workload), load in product(workloads.items(), loads):
             offered = workload if load == "recorded" else workload.at_load(load, engine)
             distinct, requests_digest = distinct_seeds(offered, seeds)
+            least = tuple(_Least.of(offered.sample(seed), engine) for seed in distinct)
             for name, setting in schedulers.items():
                 scheduler = setting if isinstance(setting, Scheduler) else setting[workload_name, load]
                 key = (name, workload_name, load)
                 bar.set_description(f"{name} on {workload_name} at {load_text(load)}")
-                run = _Run(scheduler, offered, engine, distinct, slo, horizon, progress)
+                run = _Run(scheduler, offered, engine, distinct, least, slo, horizon, progress)
                 cells[key] = run.cell(key) if folder is None else run.kept_cell(key, Path(folder), requests_digest)
                 bar.update()
     return Comparison(
@@ -147,6 +153,23 @@ def _origin(scheduler: Setting) -> str:
     return "set for this comparison" if scheduler.values else "published defaults"
 
 
+class _Least(NamedTuple):
+    """What every scheduler is up against in one seed: so many requests, and a mean E2E latency in ms of at least so."""
+
+    requests: int
+    e2el_ms: float
+
+    @classmethod
+    def of(cls, table: RequestTable, engine: EngineConfig) -> Self:
+        return cls(len(table), 1e3 * mean_latency_bound(table, engine))
+
+    def distance(self, summary: dict[str, float]) -> dict[str, float]:
+        """The bound and how many times as much a run took; nan unless all requests finished, as the bound supposes."""
+        all_finished = summary["completed"] == self.requests
+        over = summary["mean_e2el_ms"] / self.e2el_ms if all_finished else math.nan
+        return {"mean_e2el_bound_ms": self.e2el_ms, "e2el_over_bound": over}
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """What makes one cell."""
@@ -155,6 +178,7 @@ class _Run:
     workload: Workload
     engine: EngineConfig
     seeds: tuple[int, ...]
+    least: tuple[_Least, ...]
     slo: SLO | None
     horizon: float | None
     progress: bool
@@ -167,6 +191,8 @@ class _Run:
                 self.scheduler, self.workload, self.engine, self.seeds, self.horizon, progress=self.progress
             )
         summaries = [result.summary(self.slo) for result in results]
+        for least, summary in zip(self.least, summaries, strict=True):
+            summary |= least.distance(summary)
         return Cell(
             *key,
             rate=self.workload.rate,
@@ -191,7 +217,10 @@ class _Run:
         return new
 
 
-_REDUCTION = (stability, Cell, capacity, mean_work, kv_token_steps)
+_REDUCTION = (
+    *(stability, Cell, capacity, mean_work, kv_token_steps),
+    *(mean_latency_bound, srpt_flow_times, best_token_rate),
+)
 """What makes cells of rows, beyond the sources that every digest holds."""
 
 

@@ -23,6 +23,11 @@ _TERMS = (
         "time per output token after the first: one value for each finished request of more than one output token",
     ),
     ("E2E", "time from arrival to the last output token"),
+    (
+        "× bound",
+        "mean E2E latency over what no scheduler goes below on the same requests, a mean over seeds; perhaps none can "
+        "reach 1. Only where all requests finished",
+    ),
     ("SLO met", "requests within every limit, of all that arrived; what never finished has missed"),
     ("Goodput", "requests within every limit, per second"),
     ("Requests, Output", "finished requests and their output tokens over the whole run, the time to drain included"),

@@ -20,7 +20,7 @@ _MEMORY_CAPTION = (
     "means over seeds; tokens found in the prefix cache count as hits whenever their request is admitted, after a "
     "preemption too"
 )
-_WIDTH = 134  # columns of numbers and the verdict; the longest name comes on top
+_WIDTH = 160  # columns of numbers and the verdict; the longest name comes on top
 
 
 class Column(NamedTuple):
@@ -41,6 +41,7 @@ COLUMNS = (
     Column("p99_ttft_ms", "TTFT p99", "s", 1e-3, False),
     Column("mean_tpot_ms", "TPOT mean", "ms", 1, False),
     Column("mean_e2el_ms", "E2E mean", "s", 1e-3, False),
+    Column("e2el_over_bound", "E2E mean", "× bound", 1, False),
     Column("p99_e2el_ms", "E2E p99", "s", 1e-3, False),
     Column("slo_attainment", "SLO met", "%", 100, True),
     Column("request_goodput", "Goodput", "1/s", 1, True),
@@ -126,7 +127,7 @@ def blocks(comparison: Comparison, reference: str | None = None) -> list[Block]:
 
 
 def text_table(comparison: Comparison, reference: str | None = None, color: bool = False) -> str:
-    """The whole comparison as text, some 150 columns wide, with tables of differences to `reference`."""
+    """The whole comparison as text, some 160 columns wide, with tables of differences to `reference`."""
     output = io.StringIO()
     width = _WIDTH + max(map(len, comparison.schedulers), default=0)
     console = Console(
@@ -176,7 +177,9 @@ def _caption(cell: Cell) -> str:
     capacity = "unknown" if math.isnan(cell.capacity) else f"{cell.capacity:.4g} requests/s"
     seeds = len(cell.seeds)
     sample = "one trace, so no intervals" if seeds == 1 else f"mean ± 95 % half width over {seeds} seeds"
-    return f"offered {cell.rate:.4g} requests/s, reference capacity {capacity}{share}; {sample}"
+    bound = cell.interval("mean_e2el_bound_ms")[0] / 1e3
+    least = "" if math.isnan(bound) else f"; mean E2E at least {bound:.4g} s"
+    return f"offered {cell.rate:.4g} requests/s, reference capacity {capacity}{share}{least}; {sample}"
 
 
 def _difference_caption(cell: Cell) -> str:

@@ -20,6 +20,7 @@ from llmsched_env.simulator.batch_time import Staircase
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.simulate import simulate
 from llmsched_env.slo import SLO
+from llmsched_env.theory import mean_latency_bound
 from llmsched_env.workloads import Workload
 
 ENGINE = EngineConfig(Staircase(c=0.01128, a=0.03547, b0=128), token_budget=128, name="small")
@@ -78,8 +79,28 @@ def test_cells_hold_the_summary_of_each_seed(comparison):
     assert cell.rate == offered.rate == pytest.approx(0.5 * cell.capacity)
     for i, seed in enumerate(SEEDS):
         summary = simulate(baselines.orca, offered, ENGINE, seed=seed).summary(LIMITS)
-        assert {name: values[i] for name, values in cell.metrics.items()} == pytest.approx(summary, nan_ok=True)
+        assert {name: cell.metrics[name][i] for name in summary} == pytest.approx(summary, nan_ok=True)
     assert cell.interval("mean_ttft_ms") == mean_interval(cell.metrics["mean_ttft_ms"])
+
+
+def test_the_distance_to_the_bound_is_shown_where_all_finished(comparison):
+    offered = RANDOM.at_load(0.5, ENGINE)
+    bounds = [1e3 * mean_latency_bound(offered.sample(seed), ENGINE) for seed in SEEDS]
+    cell = comparison.cells["orca", "random", 0.5]
+    assert cell.metrics["mean_e2el_bound_ms"] == pytest.approx(bounds)
+    assert cell.metrics["e2el_over_bound"] == pytest.approx(np.divide(cell.metrics["mean_e2el_ms"], bounds))
+    assert min(cell.metrics["e2el_over_bound"]) >= 1
+    frozen = comparison.cells["<frozen>", "random", 0.5]
+    assert np.isnan(frozen.metrics["e2el_over_bound"]).all()
+    block = blocks(comparison)[0]
+    column = [column.metric for column in block.columns].index("e2el_over_bound")
+    assert [row.numbers[column].value == "–" for row in block.rows] == [False, False, True]
+    assert f"mean E2E at least {np.mean(bounds) / 1e3:.4g} s" in block.caption
+
+
+def test_no_distance_to_the_bound_when_the_clock_stops_before_all_finished():
+    cell = compare(horizon=2.0, seeds=(1,)).cells["sarathi", "random", 0.6]
+    assert math.isnan(cell.metrics["e2el_over_bound"][0])
 
 
 def test_recorded_means_the_workloads_own_rate(comparison):
@@ -194,7 +215,8 @@ def test_text_table_has_capacity_intervals_and_paired_differences(comparison):
     assert f"offered {cell.rate:.4g} requests/s, reference capacity {cell.capacity:.4g} requests/s (0.5 of it)" in text
     for words in ("sarathi", "orca", "<frozen>", "over 3 seeds", "one trace", "unstable", "Goodput", "SLO met", "±"):
         assert words in text
-    assert max(map(len, text.splitlines())) <= 150
+    assert max(map(len, text.splitlines())) <= 170
+    assert "…" not in text  # no title is cut off
 
     difference = next(table for table in blocks(comparison, "sarathi") if "difference to" in table.title)
     column = [column.metric for column in COLUMNS].index("mean_ttft_ms")

@@ -39,3 +39,14 @@ def test_trace_speed_on_a_missing_file(monkeypatch, capsys, tmp_path):
         run(monkeypatch, capsys, "trace_speed.py", missing)
     assert stop.value.code == 2
     assert f"No such file or directory: '{missing}'" in capsys.readouterr().err
+
+
+def test_bounds(monkeypatch, capsys):
+    out = run(monkeypatch, capsys, "bounds.py", "--requests", 3, "--instances", 4)
+    assert out.startswith("3 requests: 4 of 4 proven")
+    ranges = {
+        name: (float(least), float(most))
+        for name, least, most in re.findall(r"(\w+) +mean .*least (.*), most (.*)", out)
+    }
+    assert ranges["volume"][1] <= 1 and ranges["LP"][1] <= 1
+    assert ranges["first"][0] >= 1 and ranges["come"][0] >= 1
