@@ -1,4 +1,4 @@
-"""A batch in order of urgency: what all schedulers for classes and tasks have in common.
+"""A batch in order of urgency: what all schedulers that rank the requests present have in common.
 
 Each writes a number for every request present to column `URGENCY` of `view.mem.request`, smaller being more urgent, and
 has it served here: Sarathi among equals (decodes, prompts begun, new prompts), and the less urgent get what is left, so
