@@ -13,6 +13,7 @@ from baselines.orca_reserved import orca_reserved
 from baselines.sarathi import sarathi
 from baselines.sarathi_paged import sarathi_paged
 from baselines.sglang import sglang
+from baselines.shortest_first import sjf, srpt, srpt_predicted, ssjf
 from baselines.vllm_prefill_first import vllm_prefill_first
 from baselines.vllm_v0 import vllm_v0
 from baselines.vllm_v1 import vllm_v1
@@ -34,6 +35,11 @@ REGISTRY: dict[str, Scheduler] = {
         vllm_v1,
         sarathi_paged,
         sglang,
+        # by size, preemptive, fair
+        sjf,
+        ssjf,
+        srpt,
+        srpt_predicted,
         # flow control
         dong_cao_1,
         # classes and tasks
@@ -77,6 +83,10 @@ __all__ = [
     "sarathi",
     "sarathi_paged",
     "sglang",
+    "sjf",
+    "srpt",
+    "srpt_predicted",
+    "ssjf",
     "vllm_prefill_first",
     "vllm_v0",
     "vllm_v1",
