@@ -97,13 +97,26 @@ def test_noise_is_drawn_once_and_spoils_the_order_by_degrees():
     assert output[np.argsort(again.first_scheduled, kind="stable")].tolist() == order[0.3].tolist()
 
 
-def test_shortest_first_is_faster_than_first_come_first_served():
-    workload = ls.Workload.poisson(
-        rate=13.0, prompt_tokens=ls.dist.Geometric(129.0), output_tokens=ls.dist.Geometric(112.0), horizon=120.0
-    )
-    engine = ls.EngineConfig(ls.Staircase(c=0.01128, a=0.03547, b0=128), token_budget=512)
-    means = [
-        np.mean([r.summary()["mean_e2el_ms"] for r in ls.simulate_many(s, workload, engine, seeds=range(4))])
-        for s in (srpt, srpt(noise=1.0), sarathi)
+def srpt_by_hand(arrival, work):
+    """Finish times of preemptive SRPT, one token a second; arrivals at whole seconds, ties by number."""
+    left, finish = np.array(work), np.zeros(len(work))
+    for clock in range(int(arrival[-1] + np.sum(work)) + 1):
+        present = np.flatnonzero((arrival <= clock) & (left > 0))
+        if len(present):
+            i = present[np.argmin(left[present])]
+            left[i] -= 1
+            finish[i] = clock + 1
+    return finish
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_a_token_at_a_time_it_is_the_optimal_server(seed):
+    rng = np.random.default_rng(seed)
+    arrival = np.sort(rng.integers(0, 300, 40)).astype(float)
+    prompt, output = rng.integers(1, 6, 40), rng.integers(1, 9, 40)
+    finish = [
+        simulate(s, arrival, prompt, output, token_budget=1, first_token="separate").requests.finish
+        for s in (srpt, srpt(noise=1.0), sjf, sarathi)
     ]
-    assert means[0] < means[1] < means[2]
+    assert finish[0].tolist() == srpt_by_hand(arrival, prompt + output).tolist()
+    assert finish[0].mean() < min(other.mean() for other in finish[1:])
