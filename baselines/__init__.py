@@ -3,6 +3,7 @@
 from baselines.dong_cao_1 import dong_cao_1
 from baselines.fastertransformer import fastertransformer
 from baselines.fastertransformer_static import fastertransformer_static
+from baselines.learning_to_rank import learning_to_rank
 from baselines.network.autellix import atlas, plas
 from baselines.network.class_priority import class_priority, fbfs, lbfs
 from baselines.network.critical_path import critical_path
@@ -14,6 +15,7 @@ from baselines.sarathi import sarathi
 from baselines.sarathi_paged import sarathi_paged
 from baselines.sglang import sglang
 from baselines.shortest_first import sjf, srpt, srpt_predicted, ssjf
+from baselines.trail import trail
 from baselines.vllm_prefill_first import vllm_prefill_first
 from baselines.vllm_v0 import vllm_v0
 from baselines.vllm_v1 import vllm_v1
@@ -40,6 +42,8 @@ REGISTRY: dict[str, Scheduler] = {
         ssjf,
         srpt,
         srpt_predicted,
+        learning_to_rank,
+        trail,
         # flow control
         dong_cao_1,
         # classes and tasks
@@ -76,6 +80,7 @@ __all__ = [
     "get",
     "justitia",
     "lbfs",
+    "learning_to_rank",
     "max_pressure",
     "orca",
     "orca_reserved",
@@ -87,6 +92,7 @@ __all__ = [
     "srpt",
     "srpt_predicted",
     "ssjf",
+    "trail",
     "vllm_prefill_first",
     "vllm_v0",
     "vllm_v1",
