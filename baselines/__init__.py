@@ -3,6 +3,7 @@
 from baselines.dong_cao_1 import dong_cao_1
 from baselines.fastertransformer import fastertransformer
 from baselines.fastertransformer_static import fastertransformer_static
+from baselines.fastserve import fastserve
 from baselines.learning_to_rank import learning_to_rank
 from baselines.network.autellix import atlas, plas
 from baselines.network.class_priority import class_priority, fbfs, lbfs
@@ -19,6 +20,7 @@ from baselines.trail import trail
 from baselines.vllm_prefill_first import vllm_prefill_first
 from baselines.vllm_v0 import vllm_v0
 from baselines.vllm_v1 import vllm_v1
+from baselines.vtc import vtc
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
 
@@ -44,6 +46,8 @@ REGISTRY: dict[str, Scheduler] = {
         srpt_predicted,
         learning_to_rank,
         trail,
+        fastserve,
+        vtc,
         # flow control
         dong_cao_1,
         # classes and tasks
@@ -74,6 +78,7 @@ __all__ = [
     "class_priority",
     "critical_path",
     "dong_cao_1",
+    "fastserve",
     "fastertransformer",
     "fastertransformer_static",
     "fbfs",
@@ -96,4 +101,5 @@ __all__ = [
     "vllm_prefill_first",
     "vllm_v0",
     "vllm_v1",
+    "vtc",
 ]
