@@ -1,5 +1,6 @@
 """Published schedulers, one family a file, and the registry of them all."""
 
+from baselines.andes import andes
 from baselines.dong_cao_1 import dong_cao_1
 from baselines.fastertransformer import fastertransformer
 from baselines.fastertransformer_static import fastertransformer_static
@@ -48,6 +49,7 @@ REGISTRY: dict[str, Scheduler] = {
         trail,
         fastserve,
         vtc,
+        andes,
         # flow control
         dong_cao_1,
         # classes and tasks
@@ -74,6 +76,7 @@ def get(name: str) -> Scheduler:
 
 __all__ = [
     "REGISTRY",
+    "andes",
     "atlas",
     "class_priority",
     "critical_path",
