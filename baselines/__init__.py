@@ -1,11 +1,14 @@
 """Published schedulers, one family a file, and the registry of them all."""
 
+from baselines.andes import andes
 from baselines.dong_cao_1 import dong_cao_1
 from baselines.dong_cao_2 import dong_cao_2
 from baselines.eb import eb, eb_plus
 from baselines.fastertransformer import fastertransformer
 from baselines.fastertransformer_static import fastertransformer_static
+from baselines.fastserve import fastserve
 from baselines.gate_and_route import gate_and_route
+from baselines.learning_to_rank import learning_to_rank
 from baselines.mc_sf import alpha_protection, mc_benchmark, mc_sf
 from baselines.network.autellix import atlas, plas
 from baselines.network.class_priority import class_priority, fbfs, lbfs
@@ -18,6 +21,7 @@ from baselines.rad import rad
 from baselines.sarathi import sarathi
 from baselines.sarathi_paged import sarathi_paged
 from baselines.sglang import sglang
+from baselines.shortest_first import sjf, srpt, srpt_predicted, ssjf
 from baselines.slo.edf import edf, least_slack
 from baselines.slo.fair_batching import fair_batching
 from baselines.slo.mooncake_early_rejection import mooncake_early_rejection
@@ -27,9 +31,11 @@ from baselines.slo.slo_first import slo_first
 from baselines.slo.slos_serve import slos_serve
 from baselines.slo.sola import sola
 from baselines.svf import sorted_f, svf
+from baselines.trail import trail
 from baselines.vllm_prefill_first import vllm_prefill_first
 from baselines.vllm_v0 import vllm_v0
 from baselines.vllm_v1 import vllm_v1
+from baselines.vtc import vtc
 from baselines.wait import nested_wait, wait
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
@@ -55,6 +61,16 @@ REGISTRY: dict[str, Scheduler] = {
         alpha_protection,
         svf,
         sorted_f,
+        # by size, preemptive, fair
+        sjf,
+        ssjf,
+        srpt,
+        srpt_predicted,
+        learning_to_rank,
+        trail,
+        fastserve,
+        vtc,
+        andes,
         # flow control
         dong_cao_1,
         dong_cao_2,
@@ -99,6 +115,7 @@ def get(name: str) -> Scheduler:
 __all__ = [
     "REGISTRY",
     "alpha_protection",
+    "andes",
     "atlas",
     "class_priority",
     "critical_path",
@@ -110,11 +127,13 @@ __all__ = [
     "fair_batching",
     "fastertransformer",
     "fastertransformer_static",
+    "fastserve",
     "fbfs",
     "gate_and_route",
     "get",
     "justitia",
     "lbfs",
+    "learning_to_rank",
     "least_slack",
     "max_pressure",
     "mc_benchmark",
@@ -129,14 +148,20 @@ __all__ = [
     "sarathi",
     "sarathi_paged",
     "sglang",
+    "sjf",
     "slai",
     "slo_first",
     "slos_serve",
     "sola",
     "sorted_f",
+    "srpt",
+    "srpt_predicted",
+    "ssjf",
     "svf",
+    "trail",
     "vllm_prefill_first",
     "vllm_v0",
     "vllm_v1",
+    "vtc",
     "wait",
 ]

@@ -3,13 +3,14 @@
 from math import inf
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import heapify, pop
 from llmsched_env.simulator.memory import blocks_missing, cached_tokens
+from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
 from llmsched_env.simulator.primitives import decodes, evict, is_decoding, prefill_left, take, tokens_left, usable
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import ADMITTED, KV_BLOCK_SIZE, KV_FREE, NUM_SEQS, PREFILL_TOKENS, RUNNING, SEQ_LIMIT
 
 _BUDGET, _SEQS, CONSERVATIVENESS, MAX_NEW, LPM = range(5)
+KEY = 0  # column of request memory
 RATIO, STARTED = range(2)  # engine memory: expected share of the longest output; whether it has its first value
 
 FIRST_RATIO, LEAST_SHARE, DECAY_STEPS = 0.7, 0.14, 600.0
@@ -45,13 +46,11 @@ def _extend(view):
             if blocks_missing(view, i, n) <= view.kv[KV_FREE]:
                 room -= take(view, i, n)
     if view.mem.params[LPM] > 0 and len(view.waiting) <= LPM_QUEUE:
-        heap, keys, left = view.mem.heap, view.mem.request[:, 0], len(view.waiting)
-        for k in range(left):
-            heap[k] = view.waiting[k]
-            keys[heap[k]] = -float(cached_tokens(view, heap[k]))
-        heapify(heap, left, keys)
+        for i in view.waiting:
+            view.mem.request[i, KEY] = -float(cached_tokens(view, i))
+        left = heap_of_waiting(view, KEY)
         while left > 0 and room > 0.0:
-            room = _admit(view, pop(heap, left, keys), room)
+            room = _admit(view, pop_least(view, KEY, left), room)
             left -= 1
     else:
         for k in range(len(view.waiting)):

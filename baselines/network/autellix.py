@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from baselines.network.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
+from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import TASK_LONGEST, TASK_SERVED

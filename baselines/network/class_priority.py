@@ -1,6 +1,6 @@
 """Strict priorities: of classes in a given order, and by how far along its task a call is."""
 
-from baselines.network.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
+from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.scheduler import Param, Scheduler
 

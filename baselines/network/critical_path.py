@@ -1,6 +1,6 @@
 """Critical path: calls in order of the work that is left on the longest path of their task."""
 
-from baselines.network.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_each
+from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_each
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.scheduler import Param, Scheduler
 

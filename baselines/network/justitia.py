@@ -2,7 +2,7 @@
 
 from math import inf
 
-from baselines.network.in_order import LIMITS, URGENCY, WORK_CONSERVING, serve_each
+from baselines.in_order import LIMITS, URGENCY, WORK_CONSERVING, serve_each
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_TOTAL, TASK_COST, TASK_TAG

@@ -1,6 +1,6 @@
 """Maximum pressure: serve the class that relieves the network most (Dai and Lin 2005)."""
 
-from baselines.network.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
+from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.simulator.state import CLASS_ONWARD, CLASS_PRESENT, CLASS_WORK

@@ -2,7 +2,7 @@
 
 from math import ceil, inf
 
-from baselines.network.in_order import LIMITS, NUM_LIMITS
+from baselines.in_order import LIMITS, NUM_LIMITS
 from llmsched_env.simulator.batch_time import A_ATTN, HOST_BATCH, HOST_REQUEST, batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import cached_tokens

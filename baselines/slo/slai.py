@@ -2,7 +2,7 @@
 
 from math import inf, isnan
 
-from baselines.network.in_order import LIMITS, WORK_CONSERVING
+from baselines.in_order import LIMITS, WORK_CONSERVING
 from baselines.slo.parts import KEY, gather_decodes
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop

@@ -2,7 +2,7 @@
 
 from math import isnan
 
-from baselines.network.in_order import LIMITS, NUM_LIMITS
+from baselines.in_order import LIMITS, NUM_LIMITS
 from baselines.slo.parts import (
     BEHIND,
     KEY,

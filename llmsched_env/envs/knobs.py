@@ -14,8 +14,8 @@ import numpy as np
 from gymnasium.spaces import MultiDiscrete
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import heapify, pop
-from llmsched_env.simulator.primitives import ALL, chunk_above, chunks, chunks_above, decodes, prefill_left, tokens_left
+from llmsched_env.simulator.ordering import chunks_by_key
+from llmsched_env.simulator.primitives import ALL, chunks, chunks_above, decodes, prefill_left, tokens_left
 from llmsched_env.simulator.scheduler import LIMIT_PARAMS, Param, Scheduler
 from llmsched_env.simulator.state import DECODE_TOKENS
 from llmsched_env.validation import check_choice, check_number
@@ -23,6 +23,7 @@ from llmsched_env.validation import check_choice, check_number
 TOKEN_BUDGET, MAX_ACTIVE, ORDER, HOLD, WATERMARK, NUM_PARAMS = range(6)
 ORDERS = ("fcfs", "shortest_prompt", "deadline", "slo_aware")
 FCFS, SHORTEST_PROMPT, DEADLINE, SLO_AWARE = range(4)
+KEY = 0  # column of request memory
 LATE = 1e12  # added to the key of a request that has already missed its TTFT target: behind all others
 
 
@@ -37,21 +38,10 @@ def compose(view):
     if params[ORDER] == FCFS:
         chunks_above(view, view.waiting, ALL, params[WATERMARK])
     elif tokens_left(view) > 0:
-        _chunks_by_key(view)
+        for i in view.waiting:
+            view.mem.request[i, KEY] = _key(view, i)
+        chunks_by_key(view, KEY, params[WATERMARK])
     return inf
-
-
-@compiled
-def _chunks_by_key(view):
-    """Prefill waiting prompts, least key first, until one finds no room."""
-    heap, keys = view.mem.heap, view.mem.request[:, 0]
-    left = len(view.waiting)
-    for k in range(left):
-        heap[k] = view.waiting[k]
-        keys[heap[k]] = _key(view, heap[k])
-    heapify(heap, left, keys)
-    while left > 0 and chunk_above(view, pop(heap, left, keys), ALL, view.mem.params[WATERMARK]) > 0:
-        left -= 1
 
 
 @compiled

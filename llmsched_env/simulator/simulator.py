@@ -127,7 +127,7 @@ class Simulator:
         indices = ("waiting", "running", "arrived", "finished", "events", "heap", "batch_requests")
         for name in World._fields[2:]:
             a, b = getattr(new, name), getattr(old, name)
-            if name.startswith("cache_"):
+            if name == "request_memory" or name.startswith("cache_"):  # the one has moved, the others do below
                 continue
             if name in indices:  # request numbers move with their engine's block of rows
                 a[..., : b.shape[-1]] = b + (shift if b.ndim == 2 else shift[:, :, None])

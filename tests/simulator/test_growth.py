@@ -118,6 +118,18 @@ def test_the_memory_of_a_scheduler_moves_along():
     assert states[0][:4] == [[0.0, 0.25, 0.5, 0.75, 1.0], [2.0, 1.0, 2.0], [5.0], [0, 1, 2, 3, 4]]
 
 
+def test_the_memory_of_requests_moves_with_the_block_of_their_engine():
+    """Room for 13 requests instead of 11: the new rows of the last of three engines overlap its old ones."""
+    simulator = Simulator(ENGINE, baselines.plas, engines=3, record="off")
+    for g, n in ((0, 2), (1, 2), (2, 11)):
+        simulator.load(g, ls.RequestTable.from_columns(np.zeros(n), [3] * n, [2] * n))
+    first = 2 * simulator.capacity
+    simulator.world.request_memory[first : first + 11, 0] = np.arange(1.0, 12.0)
+    simulator.load(0, ls.RequestTable.from_columns(np.zeros(13), [3] * 13, [2] * 13))
+    memory = simulator.world.request_memory[:, 0].reshape(3, -1)
+    assert memory[2, :11].tolist() == list(range(1, 12)) and memory.sum() == 66
+
+
 def test_loading_again_starts_from_nothing():
     simulator = Simulator(ENGINE, baselines.sarathi, record="entries")
     for seed in (4, 5, 4):

@@ -1,16 +1,16 @@
-"""A batch in order of urgency: what all schedulers for classes and tasks have in common.
+"""A batch in order of urgency: what all schedulers that rank the requests present have in common.
 
 Each writes a number for every request present to column `URGENCY` of `view.mem.request`, smaller being more urgent, and
 has it served here: Sarathi among equals (decodes, prompts begun, new prompts), and the less urgent get what is left, so
 that no token of the budget is lost. Where a running request finds no KV block, the least urgent is preempted; where a
-new one finds none, nobody less urgent is admitted either.
+new one finds none, nobody less urgent is admitted either, unless it may preempt less urgent ones as well.
 """
 
 from math import inf
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import heapify, pop
 from llmsched_env.simulator.memory import blocks_missing
+from llmsched_env.simulator.ordering import heap_of_present, pop_least
 from llmsched_env.simulator.primitives import (
     again_if_preempted,
     holds_seat,
@@ -23,7 +23,7 @@ from llmsched_env.simulator.primitives import (
     usable,
 )
 from llmsched_env.simulator.scheduler import Log, Param
-from llmsched_env.simulator.state import KV_FREE, RUNNING, WAITING
+from llmsched_env.simulator.state import ADMIT_LIMIT, ADMITTED, KV_FREE, PREEMPTED, RUNNING, WAITING
 
 URGENCY = 0
 LIMITS = {
@@ -58,22 +58,25 @@ def serve_each(view):
 
     The scheduler must declare a heap.
     """
-    heap, keys = view.mem.heap, view.mem.request[:, URGENCY]
-    size, admitting = 0, True
-    for i in view.running:
-        heap[size] = i
-        size += 1
-    for i in view.waiting:
-        heap[size] = i
-        size += 1
-    heapify(heap, size, keys)
+    return _serve_by_heap(view, False)
+
+
+@compiled
+def serve_each_preemptive(view):
+    """As `serve_each`, but a waiting request that finds no memory takes that of less urgent running ones."""
+    return _serve_by_heap(view, True)
+
+
+@compiled
+def _serve_by_heap(view, preemptive):
+    size, admitting = heap_of_present(view, URGENCY), True
     while size > 0 and _room(view):
-        i = pop(heap, size, keys)
+        i = pop_least(view, URGENCY, size)
         size -= 1
-        if view.req.phase[i] == WAITING:
-            admitting = admitting and _start(view, i)
-        else:
+        if view.req.phase[i] != WAITING:
             _go_on(view, i)
+        elif admitting:
+            admitting = _start_at_their_cost(view, i) if preemptive else _start(view, i)
     return again_if_preempted(view)
 
 
@@ -129,6 +132,33 @@ def _go_on(view, i):
 def _start(view, i):
     """Admit waiting request `i` with as much of its prompt as there is room for; False without memory for it."""
     return memory_for_prompt(view, i) and take(view, i, min(usable(view, i), tokens_left(view))) > 0
+
+
+@compiled
+def _start_at_their_cost(view, i):
+    """Admit waiting request `i`, preempting less urgent ones for its memory; False if even that is not enough.
+
+    It never takes what a more urgent one, preempted in this very batch, needs to come back.
+    """
+    req, keys, n, theirs = view.req, view.mem.request, usable(view, i), 0
+    for j in view.running:
+        if req.phase[j] == PREEMPTED and keys[j, URGENCY] <= keys[i, URGENCY]:
+            return False
+        if req.phase[j] == RUNNING and keys[j, URGENCY] > keys[i, URGENCY]:
+            theirs += req.kv_blocks[j]
+    if view.batch.counts[ADMITTED] >= view.batch.counts[ADMIT_LIMIT]:
+        return False
+    if blocks_missing(view, i, n) > view.kv[KV_FREE] + theirs:
+        return False
+    while blocks_missing(view, i, n) > view.kv[KV_FREE]:
+        victim = i
+        for j in view.running:
+            if req.phase[j] == RUNNING and keys[j, URGENCY] > keys[i, URGENCY]:
+                victim = j if victim == i or keys[j, URGENCY] >= keys[victim, URGENCY] else victim
+        if victim == i:
+            return False
+        preempt(view, victim)
+    return take(view, i, min(n, tokens_left(view))) > 0
 
 
 @compiled

@@ -1,0 +1,105 @@
+"""FastServe: a multi-level feedback queue that a request joins at the level of its prompt; no length is known."""
+
+from math import inf
+
+from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_each_preemptive
+from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.primitives import prefill_left
+from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.state import NUM_SEQS, TOKEN_LIMIT
+from llmsched_env.simulator.step_time import step_seconds
+
+QUANTUM, RATIO, QUEUES, AGE = range(NUM_LIMITS, NUM_LIMITS + 4)
+JOINED, USED, SERVED = (
+    1,
+    2,
+    3,
+)  # columns of request memory: 1 once it has a queue; s used there; when it was served last
+
+
+@compiled
+def compose(view):
+    """Skip-join MLFQ: each batch takes the requests of the first queues, first come first served inside a queue.
+
+    A request joins the first queue whose quantum covers the time of its prompt, drops by one as it has used its quantum
+    up, and returns to the first as it has not been served for longer than the promotion age. It uses up the time of
+    every batch that it is in. A request that finds no memory takes that of requests in later queues, which move to the
+    host if the engine swaps; the paper also moves them ahead of need. The least urgent fill what the first leave of the
+    budget, and prompts may be cut.
+    """
+    first = view.mem.params[QUANTUM] * _seconds_alone(view, 1, 0)
+    for i in view.running:
+        _find_queue(view, i, first)
+    for i in view.waiting:
+        _find_queue(view, i, first)
+    wake = serve_each_preemptive(view)
+    seconds, memory = step_seconds(view), view.mem.request
+    for k in range(view.batch.counts[NUM_SEQS]):
+        i = view.batch.requests[k]
+        memory[i, USED] += seconds
+        memory[i, SERVED] = view.clock + seconds
+    return wake
+
+
+@compiled
+def _find_queue(view, i, first):
+    memory, params = view.mem.request, view.mem.params
+    if memory[i, JOINED] == 0.0:
+        memory[i, JOINED] = 1.0
+        memory[i, SERVED] = view.clock
+        memory[i, URGENCY] = _queue_of_prompt(view, i, first)
+    elif memory[i, USED] >= _quantum(params, memory[i, URGENCY], first):
+        memory[i, URGENCY] = min(memory[i, URGENCY] + 1.0, params[QUEUES] - 1.0)
+        memory[i, USED] = 0.0
+    if view.clock - memory[i, SERVED] >= params[AGE]:
+        memory[i, SERVED] = view.clock
+        memory[i, URGENCY] = 0.0
+        memory[i, USED] = 0.0
+
+
+@compiled
+def _queue_of_prompt(view, i, first):
+    """The first queue whose quantum covers the prefill of request `i` alone, in as many batches as it takes."""
+    left, done, seconds = prefill_left(view, i), 0, 0.0
+    while left > 0:
+        n = min(left, view.batch.counts[TOKEN_LIMIT])
+        seconds += _seconds_alone(view, n, done)
+        done += n
+        left -= n
+    queue, quantum = 0.0, first
+    while quantum < seconds and queue < view.mem.params[QUEUES] - 1.0:
+        queue += 1.0
+        quantum *= view.mem.params[RATIO]
+    return queue
+
+
+@compiled
+def _quantum(params, queue, first):
+    quantum = first
+    for _ in range(int(queue)):
+        quantum *= params[RATIO]
+    return quantum
+
+
+@compiled(inline=True)
+def _seconds_alone(view, n, done):
+    """Seconds of a batch of `n` prompt tokens after `done` others of the same request."""
+    law = view.law
+    return batch_seconds(law, n, 0, n * done + n * (n + 1) // 2, done) + law[HOST_BATCH] + law[HOST_REQUEST]
+
+
+fastserve = Scheduler(
+    "fastserve",
+    compose,
+    params={
+        **LIMITS,
+        "first_quantum": Param(1.0, 0.01, 1000, "times a batch of one token"),
+        "ratio": Param(2.0, 1.0, 16.0, "from one quantum to the next"),
+        "queues": Param(8, 1, 40, "queues"),
+        "promotion_age": Param(10.0, 0.001, inf, "s without service"),
+    },
+    memory={"request": ("urgency", "joined", "used", "served"), "heap": ("order",)},
+    reference="FastServe, arXiv 2305.05920; number of queues and promotion age are ours",
+    **WORK_CONSERVING,
+)
