@@ -7,7 +7,7 @@ from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_se
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import heap_of_present, pop_least
 from llmsched_env.simulator.primitives import prefill_left
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_FREE, KV_TOTAL, NUM_SEQS, SEQ_LIMIT
 
 TTFT, SPEED, PRESSURE, QUANTUM, HORIZON, MOST_PREEMPTIONS = range(NUM_LIMITS, NUM_LIMITS + 6)
@@ -183,10 +183,10 @@ andes = Scheduler(
         **LIMITS,
         "ttft": Param(1.0, 0.0, inf, "s, expected where a request has no target"),
         "reading_speed": Param(4.8, 0.01, 10000, "tokens/s, expected where a request has no target"),
-        "pressure": Param(0.9, 0, 1, "share of KV blocks in use from which on requests are chosen"),
-        "quantum": Param(50, 1, 2**40, "batches between choices"),
-        "horizon": Param(20.0, 0.01, 1000, "s ahead for which the gain is predicted"),
-        "max_preemptions": Param(1, 0, inf, "of a request, after which it is served while it runs"),
+        "pressure": Param(0.9, 0, 1, "share of KV blocks in use from which on requests are chosen", Linear(0.5, 1)),
+        "quantum": Param(50, 1, 2**40, "batches between choices", Log(5, 500)),
+        "horizon": Param(20.0, 0.01, 1000, "s ahead for which the gain is predicted", Log(1, 200, whole=False)),
+        "max_preemptions": Param(1, 0, inf, "of a request, after which it is served while it runs", (0, 1, 2, 4)),
     },
     memory={
         "request": ("urgency", "area", "read", "seen", "gain", "chosen"),

@@ -6,7 +6,7 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import blocks_of
 from llmsched_env.simulator.primitives import ALL, again_if_preempted, chunk, chunks, decodes, evict, holds_seat
 from llmsched_env.simulator.random import uniform
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 from llmsched_env.simulator.state import KV_TOTAL
 
 
@@ -55,7 +55,7 @@ def _next_blocks(view, i):
 dong_cao_2 = Scheduler(
     "dong_cao_2",
     compose,
-    params={"limit": Param(4, 0, inf, "requests per batch")},
+    params={"limit": Param(4, 0, inf, "requests per batch", Log(1, 64))},
     mixes_phases=True,
     chunks_prefill=True,
     reference="arXiv 2604.11001, Algorithm 2",

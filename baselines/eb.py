@@ -5,7 +5,7 @@ import numpy as np
 from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import ALL, again_if_preempted, chunk, chunks, decodes
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import (
     KV_BLOCK_SIZE,
     KV_TOTAL,
@@ -178,9 +178,9 @@ def _mixed_cost(view):
 
 _LIMITS = {
     "token_budget": Param(8192, 1, 131072, "tokens"),
-    "max_num_seqs": Param(256, 1, np.inf, "requests"),
+    "max_num_seqs": Param(256, 1, np.inf, "requests", Log(8, 1024)),
     "mean_output": Param(128, 1, 131072, "tokens, before any request has finished"),
-    "epsilon": Param(0.01, 1e-6, 1, "probability"),
+    "epsilon": Param(0.01, 1e-6, 1, "probability", Log(1e-4, 0.3, whole=False)),
 }
 _COLUMNS = ("prefilling", "theta", "slots", "hazard", "prompt", "alpha_d", "beta_d", "alpha_p", "beta_p")
 eb = Scheduler(
@@ -197,9 +197,9 @@ eb_plus = Scheduler(
     params={
         **_LIMITS,
         "interval": Param(100, 1, np.inf, "requests finished"),
-        "hysteresis": Param(1e-4, 0, 1, "relative gain"),
+        "hysteresis": Param(1e-4, 0, 1, "relative gain", Log(1e-5, 0.1, whole=False)),
         "cooldown": Param(3, 0, np.inf, "comparisons"),
-        "interference": Param(0.0, 0, np.inf, "s per mixed batch"),
+        "interference": Param(0.0, 0, np.inf, "s per mixed batch", Linear(0, 0.05)),
     },
     memory={"engine": (*_COLUMNS, "exclusive", "compared", "rest")},
     mixes_phases=True,

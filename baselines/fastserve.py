@@ -6,7 +6,7 @@ from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, ser
 from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import prefill_left
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import NUM_SEQS, TOKEN_LIMIT
 from llmsched_env.simulator.step_time import step_seconds
 
@@ -94,10 +94,10 @@ fastserve = Scheduler(
     compose,
     params={
         **LIMITS,
-        "first_quantum": Param(1.0, 0.01, 1000, "times a batch of one token"),
-        "ratio": Param(2.0, 1.0, 16.0, "from one quantum to the next"),
-        "queues": Param(8, 1, 40, "queues"),
-        "promotion_age": Param(10.0, 0.001, inf, "s without service"),
+        "first_quantum": Param(1.0, 0.01, 1000, "times a batch of one token", Log(0.25, 64, whole=False)),
+        "ratio": Param(2.0, 1.0, 16.0, "from one quantum to the next", Linear(1.5, 4)),
+        "queues": Param(8, 1, 40, "queues", Linear(2, 12, whole=True)),
+        "promotion_age": Param(10.0, 0.001, inf, "s without service", Log(0.5, 200, whole=False)),
     },
     memory={"request": ("urgency", "joined", "used", "served"), "heap": ("order",)},
     reference="FastServe, arXiv 2305.05920; number of queues and promotion age are ours",

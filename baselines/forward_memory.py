@@ -27,7 +27,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     usable,
 )
-from llmsched_env.simulator.scheduler import Param
+from llmsched_env.simulator.scheduler import Log, Param
 from llmsched_env.simulator.state import (
     ADMITTED,
     KV_BLOCK_SIZE,
@@ -47,11 +47,14 @@ _MOST_PARTS = 64
 
 REQUEST_MEMORY = ("key", "left", "held", "use")
 ENGINE_MEMORY = ("fixed", "peaks", "known", *(f"part_{k}" for k in range(_MOST_PARTS)))
-LIMITS = {"token_budget": Param(8192, 1, 131072, "tokens"), "max_num_seqs": Param(np.inf, 1, np.inf, "requests")}
+LIMITS = {
+    "token_budget": Param(8192, 1, 131072, "tokens", Log(128, 16384)),
+    "max_num_seqs": Param(np.inf, 1, np.inf, "requests", Log(8, 1024)),
+}
 """The first parameters of all schedulers that look ahead; the next are those that `expected_left` reads."""
 LENGTHS = {
     "max_output_tokens": Param(2048, 1, 131072, "tokens, where there is no prediction"),
-    "overestimate": Param(1.0, 1, 10, "times the prediction"),
+    "overestimate": Param(1.0, 1, 10, "times the prediction", Log(1, 4, whole=False)),
 }
 _BUDGET, _SEQS, MAX_OUTPUT, OVERESTIMATE = range(4)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, chunk, decodes, is_decoding
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import NUM_SEQS, RUNNING
 from llmsched_env.theory.gate import gate_plan
 
@@ -83,11 +83,11 @@ gate_and_route = Scheduler(
     "gate_and_route",
     compose,
     params={
-        "token_budget": Param(8192, 1, 131072, "tokens"),
+        "token_budget": Param(8192, 1, 131072, "tokens", Log(256, 16384)),
         "max_num_seqs": Param(inf, 1, inf, "requests"),
-        "chunk": Param(512, 1, 16384, "tokens"),
+        "chunk": Param(512, 1, 16384, "tokens", Log(64, 8192)),
         "window": Param(60.0, 0.1, inf, "s"),
-        **{f"target_{k}": Param(1.0, 0, 1, "share of time") for k in range(CLASSES)},
+        **{f"target_{k}": Param(1.0, 0, 1, "share of time", Linear(0, 1)) for k in range(CLASSES)},
     },
     memory={"engine": (*(f"share_{k}" for k in range(CLASSES)), "current")},
     needs_lengths="distribution",

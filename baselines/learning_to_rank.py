@@ -3,7 +3,7 @@
 from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_each_preemptive
 from baselines.lengths import UNKNOWN
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 from llmsched_env.simulator.state import NUM_SEQS
 
 THRESHOLD, QUANTUM = range(NUM_LIMITS, NUM_LIMITS + 2)
@@ -60,8 +60,8 @@ learning_to_rank = Scheduler(
     compose,
     params={
         **LIMITS,
-        "threshold": Param(200, 1, 2**40, "steps without service, after which a request is boosted"),
-        "quantum": Param(50, 1, 2**40, "steps with service that a boost lasts"),
+        "threshold": Param(200, 1, 2**40, "steps without service, after which a request is boosted", Log(10, 2000)),
+        "quantum": Param(50, 1, 2**40, "steps with service that a boost lasts", Log(5, 500)),
     },
     memory={"request": ("urgency", "passed_over", "boost"), "heap": ("order",)},
     needs_lengths="predicted",

@@ -28,7 +28,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
 )
 from llmsched_env.simulator.random import uniform
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
 from llmsched_env.simulator.state import KV_FREE, RUNNING
 
 _BUDGET, _SEQS, ALPHA, BETA = range(4)
@@ -122,8 +122,8 @@ alpha_protection = Scheduler(
     compose_protected,
     params={
         **LIMITS,
-        "alpha": Param(0.2, 0, 1, "share of KV blocks"),
-        "beta": Param(1.0, 0.01, 1, "probability"),
+        "alpha": Param(0.2, 0, 1, "share of KV blocks", Linear(0, 0.6)),
+        "beta": Param(1.0, 0.01, 1, "probability", Linear(0.05, 1)),
     },
     throughput_optimal=True,
     mixes_phases=True,

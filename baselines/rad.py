@@ -4,7 +4,7 @@ from math import inf
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, chunk, decodes, is_decoding
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 from llmsched_env.simulator.state import NUM_SEQS, RUNNING
 
 CHUNK, DECODE_TILE, CYCLE = range(3)
@@ -49,9 +49,9 @@ rad = Scheduler(
     "rad",
     compose,
     params={
-        "chunk": Param(512, 1, 16384, "tokens"),
-        "decode_tile": Param(128, 1, 16384, "requests"),
-        "cycle": Param(inf, 1, inf, "chunks"),
+        "chunk": Param(512, 1, 16384, "tokens", Log(64, 8192)),
+        "decode_tile": Param(128, 1, 16384, "requests", Log(16, 1024)),
+        "cycle": Param(inf, 1, inf, "chunks", Log(1, 64)),
     },
     memory={"engine": ("prefills",)},
     chunks_prefill=True,

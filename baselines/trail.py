@@ -3,7 +3,7 @@
 from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_each_preemptive
 from baselines.lengths import UNKNOWN, output_left
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
 
 YOUTH = NUM_LIMITS
 AHEAD = 2.0 * UNKNOWN  # what a request past its youth is ahead of all others
@@ -29,7 +29,10 @@ def compose(view):
 trail = Scheduler(
     "trail",
     compose,
-    params={**LIMITS, "youth": Param(0.8, 0, 1, "share C of its prediction after which a request is not preempted")},
+    params={
+        **LIMITS,
+        "youth": Param(0.8, 0, 1, "share C of its prediction after which a request is not preempted", Linear(0, 1)),
+    },
     memory={"request": ("urgency",), "heap": ("order",)},
     needs_lengths="predicted",
     reference="TRAIL, arXiv 2410.01035",

@@ -6,7 +6,7 @@ from baselines.in_order import LIMITS, NUM_LIMITS, WORK_CONSERVING
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop, push
 from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes, tokens_left
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
 from llmsched_env.simulator.state import WAITING
 
 PROMPT_WEIGHT, OUTPUT_WEIGHT = range(NUM_LIMITS, NUM_LIMITS + 2)
@@ -113,7 +113,7 @@ vtc = Scheduler(
     compose,
     params={
         **LIMITS,
-        "prompt_weight": Param(1.0, 0, 1000, "for each prompt token"),
+        "prompt_weight": Param(1.0, 0, 1000, "for each prompt token", Linear(0, 4)),
         "output_weight": Param(2.0, 0, 1000, "for each output token"),
     },
     memory={

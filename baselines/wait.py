@@ -16,7 +16,7 @@ from llmsched_env.simulator.primitives import (
     take,
     tokens_left,
 )
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import NUM_SEQS, RUNNING
 
 CLASSES = 8
@@ -162,8 +162,8 @@ wait = Scheduler(
     "wait",
     compose,
     params={
-        **{f"limit_{k}": Param(4, 0, inf, "requests per batch") for k in range(CLASSES)},
-        "patience": Param(1.0, 0, inf, "s"),
+        **{f"limit_{k}": Param(4, 0, inf, "requests per batch", Log(1, 64)) for k in range(CLASSES)},
+        "patience": Param(1.0, 0, inf, "s", Log(0.01, 10, whole=False)),
     },
     memory={
         "engine": ("met", *(f"waiting_{k}" for k in range(CLASSES)), *(f"seen_{k}" for k in range(CLASSES))),
@@ -180,9 +180,9 @@ nested_wait = Scheduler(
         "begin_2": Param(32, 1, inf, "output tokens"),
         "begin_3": Param(128, 1, inf, "output tokens"),
         "begin_4": Param(512, 1, inf, "output tokens"),
-        **{f"limit_{k + 1}": Param(8 - 2 * k, 0, inf, "requests per batch") for k in range(SEGMENTS)},
-        "safety_buffer": Param(0.05, 0, 1, "share of KV blocks"),
-        "patience": Param(1.0, 0, inf, "s"),
+        **{f"limit_{k + 1}": Param(8 - 2 * k, 0, inf, "requests per batch", Log(1, 64)) for k in range(SEGMENTS)},
+        "safety_buffer": Param(0.05, 0, 1, "share of KV blocks", Linear(0, 0.3)),
+        "patience": Param(1.0, 0, inf, "s", Log(0.01, 10, whole=False)),
     },
     memory={"engine": ("met", "left")},
     needs_lengths="distribution",

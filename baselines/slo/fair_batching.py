@@ -15,7 +15,7 @@ from baselines.slo.parts import (
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
 from llmsched_env.simulator.primitives import again_if_preempted, is_decoding, tokens_left
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 from llmsched_env.simulator.step_time import step_seconds_with
 
 MIN_CHUNK, PACED, BACK_FILL = range(NUM_LIMITS, NUM_LIMITS + 3)
@@ -64,10 +64,10 @@ fair_batching = Scheduler(
     compose,
     params={
         **LIMITS,
-        "token_budget": Param(2048, 1, 16384, "tokens"),
-        "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever the slack"),
-        "paced": Param(0, 0, 1, "deadlines of tokens from 0: the TTFT target, 1: the first token"),
-        "back_fill": Param(0, 0, 1, "0 or 1: fill the token budget whatever the time"),
+        "token_budget": Param(2048, 1, 16384, "tokens", Log(64, 8192)),
+        "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever the slack", Log(1, 2048)),
+        "paced": Param(0, 0, 1, "deadlines of tokens from 0: the TTFT target, 1: the first token", (0, 1)),
+        "back_fill": Param(0, 0, 1, "0 or 1: fill the token budget whatever the time", (0, 1)),
     },
     memory={"request": ("key",), "heap": ("requests",)},
     mixes_phases=True,

@@ -17,7 +17,7 @@ from baselines.slo.parts import (
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, prefill_left
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 
 ALPHA, DEVIATIONS, MIN_CHUNK, PACED = range(NUM_LIMITS, NUM_LIMITS + 4)
 RELEGATED, AHEAD = 1, 2  # columns of request memory: put aside for good; due before another one in this step's check
@@ -127,11 +127,11 @@ qoserve = Scheduler(
     compose,
     params={
         **LIMITS,
-        "token_budget": Param(4096, 1, 16384, "tokens"),
-        "alpha": Param(0.008, 0, 1, "s for each token of work left"),
-        "deviations": Param(1, 0, 4, "standard deviations above the mean output"),
-        "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever the slack"),
-        "paced": Param(0, 0, 1, "deadlines of tokens from 0: the TTFT target, 1: the first token"),
+        "token_budget": Param(4096, 1, 16384, "tokens", Log(64, 8192)),
+        "alpha": Param(0.008, 0, 1, "s for each token of work left", Log(1e-5, 0.1, whole=False)),
+        "deviations": Param(1, 0, 4, "standard deviations above the mean output", Linear(0, 3)),
+        "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever the slack", Log(1, 2048)),
+        "paced": Param(0, 0, 1, "deadlines of tokens from 0: the TTFT target, 1: the first token", (0, 1)),
     },
     memory={
         "request": ("key", "relegated", "ahead"),

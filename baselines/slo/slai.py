@@ -21,7 +21,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     untake,
 )
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import KV_FREE, KV_TOTAL, NUM_SEQS, WAITING
 
 _BUDGET, _SEQS, OFFSET, OFFSET_FULL, FULL, PAYING_FIRST = range(6)
@@ -131,8 +131,8 @@ slai = Scheduler(
     compose,
     params={
         **LIMITS,
-        "max_num_seqs": Param(128, 1, inf, "requests"),
-        "offset": Param(5, 0, 100, "mean batch times before a token is due"),
+        "max_num_seqs": Param(128, 1, inf, "requests", Log(16, 1024)),
+        "offset": Param(5, 0, 100, "mean batch times before a token is due", Linear(0, 20)),
         "offset_full": Param(10, 0, 100, "the same while KV memory is nearly full"),
         "full": Param(0.96, 0, 1, "share of KV blocks in use from which on it is"),
         "paying_first": Param(0, 0, 1, "0: shortest prompt first, 1: by priority first"),

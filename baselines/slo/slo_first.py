@@ -15,7 +15,7 @@ from baselines.slo.parts import (
 )
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, prefill_left
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 
 TPOT_SHARE, MIN_CHUNK, STARTED_FIRST, FORESIGHT = range(NUM_LIMITS, NUM_LIMITS + 4)
 
@@ -53,11 +53,11 @@ slo_first = Scheduler(
     compose,
     params={
         **LIMITS,
-        "token_budget": Param(4096, 1, 16384, "tokens"),
-        "tpot_share": Param(0.9, 0.1, 10, "longest step, as a share of the TPOT target"),
-        "min_chunk": Param(256, 1, 16384, "prefill tokens that a step may take whatever its time"),
-        "started_first": Param(1, 0, 1, "0 or 1"),
-        "foresight": Param(1, 0, 10, "times the prefill time; 0: late only when the target has passed"),
+        "token_budget": Param(4096, 1, 16384, "tokens", Log(64, 16384)),
+        "tpot_share": Param(0.9, 0.1, 10, "longest step, as a share of the TPOT target", Log(0.2, 4, whole=False)),
+        "min_chunk": Param(256, 1, 16384, "prefill tokens that a step may take whatever its time", Log(1, 4096)),
+        "started_first": Param(1, 0, 1, "0 or 1", (0, 1)),
+        "foresight": Param(1, 0, 10, "times the prefill time; 0: late only when the target has passed", Linear(0, 3)),
     },
     memory={"request": ("key",), "heap": ("prompts",)},
     mixes_phases=True,

@@ -18,7 +18,7 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
 from llmsched_env.simulator.memory import cached_tokens
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, prefill_left, tokens_left
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import DECODE_KV, NUM_SEQS, TOKENS
 
 MIN_CHUNK, CAUTION = range(NUM_LIMITS, NUM_LIMITS + 2)
@@ -135,9 +135,9 @@ slos_serve = Scheduler(
     compose,
     params={
         **LIMITS,
-        "token_budget": Param(4096, 1, 16384, "tokens"),
-        "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever its time"),
-        "caution": Param(1.2, 0, 10, "times the predicted time until a prompt is done"),
+        "token_budget": Param(4096, 1, 16384, "tokens", Log(64, 8192)),
+        "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever its time", Log(1, 2048)),
+        "caution": Param(1.2, 0, 10, "times the predicted time until a prompt is done", Linear(0.5, 3)),
     },
     memory={"request": ("key", "declined", "ahead"), "heap": ("prompts",)},
     mixes_phases=True,

@@ -14,7 +14,7 @@ from baselines.slo.parts import (
 )
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_decoding
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 MIN_CHUNK = NUM_LIMITS
 
@@ -71,8 +71,8 @@ sola = Scheduler(
     compose,
     params={
         **LIMITS,
-        "token_budget": Param(2048, 1, 16384, "tokens"),
-        "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever the slack"),
+        "token_budget": Param(2048, 1, 16384, "tokens", Log(64, 8192)),
+        "min_chunk": Param(128, 1, 16384, "prefill tokens that a step may take whatever the slack", Log(1, 2048)),
     },
     memory={"request": ("key",), "heap": ("prompts",)},
     mixes_phases=True,
