@@ -88,13 +88,20 @@ def may_admit(view):
 def admit_least_key(view):
     """Admit waiting requests by the column KEY, least first, up to the first misfit."""
     if may_admit(view):
-        heap, keys, left = view.mem.heap, view.mem.request[:, KEY], len(view.waiting)
-        for k in range(left):
-            heap[k] = view.waiting[k]
-        heapify(heap, left, keys)
+        heap, keys, left = view.mem.heap, view.mem.request[:, KEY], 0
+        first = view.waiting[0]
+        for i in view.waiting:
+            if keys[i] < keys[first] or (keys[i] == keys[first] and i < first):
+                first = i
         look_ahead(view)
-        while left > 0 and admit(view, pop(heap, left, keys)):
-            left -= 1
+        if admit(view, first):  # in most batches of a busy engine it does not fit, and no order is needed
+            for i in view.waiting:
+                if i != first:
+                    heap[left] = i
+                    left += 1
+            heapify(heap, left, keys)
+            while left > 0 and admit(view, pop(heap, left, keys)):
+                left -= 1
     return again_if_preempted(view)
 
 
