@@ -69,8 +69,8 @@ def main() -> None:
         }
         for name, total in totals.items():
             ratios[name].append(total / best.total_latency)
-    print(f"{args.requests} requests: {proven} of {args.instances} proven, seconds: median {np.median(seconds):.2f}, ")
-    print(f"  mean {np.mean(seconds):.2f}, most {np.max(seconds):.2f}")
+    times = f"median {np.median(seconds):.2f}, mean {np.mean(seconds):.2f}, most {np.max(seconds):.2f}"
+    print(f"{args.requests} requests: {proven} of {args.instances} proven, seconds: {times}")
     for name, values in ratios.items():
         print(f"  {name:15} mean {np.mean(values):.3f}, least {np.min(values):.3f}, most {np.max(values):.3f}")
 

@@ -49,6 +49,15 @@ def test_the_server_and_the_requests_alone_bound_together():
     assert mean_latency_bound(columns(*[(0, 1, 1)] * 4), engine) == pytest.approx(1.375)
 
 
+def test_the_later_of_both_times_of_each_request_would_be_no_bound():
+    """The server serves 50 tokens of B before 99 of A: A at 1.49 s. Really a batch takes A and B's first token: 1 s."""
+    engine = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), token_budget=100)
+    table = columns((0, 99, 1), (0, 1, 50))
+    rows = ls.simulate(baselines.sarathi, ls.Workload.from_table(table, "two"), engine).requests
+    assert rows.finish.tolist() == [1.0, 50.0]
+    assert mean_latency_bound(table, engine) == pytest.approx(25.5)
+
+
 def test_a_makespan_counts_work_from_any_arrival_on():
     engine = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), token_budget=4)
     table = columns((0, 4, 1), (10, 8, 1), (11, 8, 1), (12, 1, 1))
@@ -112,4 +121,4 @@ def test_nobody_is_below_the_bounds(case_of):
 @pytest.mark.slow
 @CASES
 def test_nobody_is_below_the_bounds_in_many_more(case_of):
-    assert check_random(case_of, 500, 5000) > 1000
+    assert check_random(case_of, 500, 3000) > 500
