@@ -33,7 +33,7 @@ from llmsched_env.evaluation.tuning import SEEDS, TRIALS, Tuned
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
-from llmsched_env.workloads import Workload, load_trace, preset
+from llmsched_env.workloads import LengthPredictor, Workload, load_trace, preset
 
 DEFAULT_SCHEDULERS = "fastertransformer,vllm_prefill_first,orca,sarathi"
 DEFAULT_ENGINE = "llama-3.1-8b_h100-80gb_tp1_aic"
@@ -61,8 +61,12 @@ def _scheduler(item: ast.expr) -> Scheduler:
     return baselines.get(item.id)  # type: ignore[attr-defined]
 
 
-def parse_workloads(text: str, horizon: float, skip_bad_rows: bool = False) -> dict[str, Workload]:
+def parse_workloads(
+    text: str, horizon: float, skip_bad_rows: bool = False, predictions: str | None = None
+) -> dict[str, Workload]:
     """Workloads of a list of preset names and trace files, by name; traces without targets get `DEFAULT_SLO`.
+
+    With `predictions`, as for `parse_predictor`, their requests have predicted output lengths.
 
     Raises:
         ValueError: for an unknown preset or a malformed trace.
@@ -74,8 +78,28 @@ def parse_workloads(text: str, horizon: float, skip_bad_rows: bool = False) -> d
         workload = load_trace(name, skip_bad_rows=skip_bad_rows) if is_path else preset(name, horizon=horizon)
         if workload.slo is None and np.isinf(workload.sample(0).ttft_slo).all():
             workload = workload.with_slo(DEFAULT_SLO)
+        if predictions is not None:
+            workload = workload.with_predictor(parse_predictor(predictions, workload))
         workloads[workload.name] = workload
     return workloads
+
+
+def parse_predictor(text: str, workload: Workload) -> LengthPredictor:
+    """The predictor of output lengths that is as good as `text` says: `kendall=0.56`, `spearman=0.7` or `log_sd=0.5`.
+
+    Raises:
+        ValueError: for another measure, or a number that it does not allow.
+    """
+    measure, _, number = text.partition("=")
+    try:
+        quality = float(number)
+    except ValueError:
+        measure = ""
+    if measure == "log_sd":
+        return LengthPredictor(quality)
+    if measure in ("kendall", "spearman"):
+        return LengthPredictor.calibrated(workload, **{measure: quality})
+    raise ValueError(f"--predict {text!r}; must be like kendall=0.56, spearman=0.7 or log_sd=0.5")
 
 
 def parse_loads(text: str) -> list[Load]:
@@ -153,6 +177,12 @@ def parser() -> argparse.ArgumentParser:
         "--skip-bad-rows", action="store_true", help="count and list malformed rows of traces instead of refusing them"
     )
     p.add_argument(
+        "--predict",
+        metavar="QUALITY",
+        help="predict output lengths with an error such that kendall=0.56 or spearman=0.7 is their rank correlation "
+        "with the true ones, or log_sd=0.5 the deviation of log(predicted/true) (default: no predictions)",
+    )
+    p.add_argument(
         "--loads",
         default="0.8,0.95",
         metavar="LIST",
@@ -219,7 +249,7 @@ def evaluate(args: argparse.Namespace, command: str) -> Path:
     reference = args.reference or (DEFAULT_REFERENCE if DEFAULT_REFERENCE in schedulers else None)
     if reference is not None and reference not in schedulers:
         raise ValueError(f"--reference {reference!r}; must be one of {', '.join(schedulers)}")
-    workloads = parse_workloads(args.workloads, args.horizon, args.skip_bad_rows)
+    workloads = parse_workloads(args.workloads, args.horizon, args.skip_bad_rows, args.predict)
     loads, engine = parse_loads(args.loads), _engine(args)
     slo = None if args.slo is None else parse_slo(args.slo)
     seeds, settings, notes = seed_range(TEST_SEEDS, args.seeds), schedulers, {}
