@@ -65,6 +65,15 @@ def test_slo_first_can_go_on_with_what_has_begun_or_keep_the_order():
     assert batches_of(slo_first(started_first=0), **case) == [[(0, 4)], [(1, 2), (0, 2)], [(0, 2)]]
 
 
+@pytest.mark.parametrize(("ttft", "spare", "start"), [(9.0, 0.3, 1.0), (0.25, 0.3, 4.0), (0.25, 0.1, 1.0)])
+def test_slo_first_keeps_memory_free_of_the_late_while_others_run(ttft, spare, start):
+    # At 1 s request 0 takes its fifth of 10 blocks; with the 4 of prompt 1 one would be left. It decodes until 4 s.
+    engine = {"kv_blocks": 10, "block_size": 1}
+    scheduler = slo_first(spare=spare)
+    result, _ = served(scheduler, SECOND, 8, [0, 0.5], [4, 4], [4, 1], ttft=[9, ttft], engine=engine)
+    assert result.requests.first_scheduled.tolist() == [0.0, start]
+
+
 @pytest.mark.parametrize(
     ("share", "least", "tokens"),
     [
