@@ -21,7 +21,7 @@ def earliest_deadline(view):
             view.mem.request[i, KEY] = next_token_due(view, i, 1)
     for i in view.waiting:
         view.mem.request[i, KEY] = next_token_due(view, i, 1)
-    prompts_by_key(view, inf, 1)
+    prompts_by_key(view, inf, 1, 0.0)
     return again_if_preempted(view)
 
 
@@ -37,7 +37,7 @@ def least_time_to_spare(view):
             view.mem.request[i, KEY] = next_token_due(view, i, 1) - prefill_seconds(view, i)
     for i in view.waiting:
         view.mem.request[i, KEY] = next_token_due(view, i, 1) - prefill_seconds(view, i)
-    prompts_by_key(view, inf, 1)
+    prompts_by_key(view, inf, 1, 0.0)
     return again_if_preempted(view)
 
 

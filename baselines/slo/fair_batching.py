@@ -39,11 +39,11 @@ def compose(view):
         keys[i] = next_token_due(view, i, params[PACED])
     if seconds < inf:
         _decode(view, view.clock + 2.0 * seconds, inf)
-    prompts_by_key(view, seconds, int(params[MIN_CHUNK]))
+    prompts_by_key(view, seconds, int(params[MIN_CHUNK]), 0.0)
     _decode(view, inf, seconds)
     if params[BACK_FILL] > 0:
         _decode(view, inf, inf)
-        prompts_by_key(view, inf, 1)
+        prompts_by_key(view, inf, 1, 0.0)
     return again_if_preempted(view)
 
 

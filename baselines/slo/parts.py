@@ -11,7 +11,15 @@ from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_se
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
 from llmsched_env.simulator.memory import cached_tokens
-from llmsched_env.simulator.primitives import chunk, is_decoding, make_room, prefill_left, seats_left, take, tokens_left
+from llmsched_env.simulator.primitives import (
+    chunk_above,
+    is_decoding,
+    make_room,
+    prefill_left,
+    seats_left,
+    take,
+    tokens_left,
+)
 from llmsched_env.simulator.state import PREFILL_TOKENS, RUNNING, WAITING
 from llmsched_env.simulator.step_time import chunk_within
 
@@ -108,10 +116,11 @@ def gather_prompts(view):
 
 
 @compiled
-def prompts_by_key(view, seconds, least):
+def prompts_by_key(view, seconds, least, spare):
     """Prefill prompts, begun and waiting alike, least key first, while the batch lasts no longer than `seconds`.
 
-    Up to `least` prefill tokens go into the batch whatever they take. Where a waiting request finds no memory, those
+    Up to `least` prefill tokens go into the batch whatever they take. Waiting requests with keys from `BEHIND` on must
+    leave the share `spare` of all KV blocks free for the others. Where a waiting request finds no memory, those
     behind it are not admitted either. What comes back from the host to decode counts as a prompt of one token.
     """
     heap, admitting = view.mem.heap, True
@@ -127,7 +136,8 @@ def prompts_by_key(view, seconds, least):
             n = 1
         if n <= 0:
             break
-        if chunk(view, i, n) == 0 and waits:
+        spared = spare if view.mem.request[i, KEY] >= BEHIND else 0.0
+        if chunk_above(view, i, n, spared) == 0 and waits:
             admitting = False
 
 

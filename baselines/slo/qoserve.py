@@ -42,7 +42,7 @@ def compose(view):
     _learn(view)
     decodes(view, view.running)
     _relegate(view)
-    prompts_by_key(view, smallest_slack(view, params[PACED]), int(params[MIN_CHUNK]))
+    prompts_by_key(view, smallest_slack(view, params[PACED]), int(params[MIN_CHUNK]), 0.0)
     return again_if_preempted(view)
 
 

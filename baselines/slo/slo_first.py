@@ -17,7 +17,7 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, prefill_left
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 
-TPOT_SHARE, MIN_CHUNK, STARTED_FIRST, FORESIGHT = range(NUM_LIMITS, NUM_LIMITS + 4)
+TPOT_SHARE, MIN_CHUNK, STARTED_FIRST, FORESIGHT, SPARE = range(NUM_LIMITS, NUM_LIMITS + 5)
 
 
 @compiled
@@ -25,7 +25,8 @@ def compose(view):
     """Decodes, then the shortest prompt left while the step lasts no longer than its share of the TPOT target.
 
     Prompts that can no longer meet their TTFT target, because it has passed or because `foresight` times the time of
-    their prefill reaches beyond it, come behind all others: what they would get now can help somebody else. The step is
+    their prefill reaches beyond it, come behind all others: what they would get now can help others. While others run
+    they are admitted only if the share `spare` of all KV blocks stays free for prompts still in time. The step is
     measured by the smallest TPOT target of a decoding request; up to `min_chunk` prefill tokens may exceed it, so that
     prompts never starve. Prompts that have begun go first, or with `started_first` 0 join the order.
     """
@@ -36,7 +37,7 @@ def compose(view):
             view.mem.request[i, KEY] = _key(view, i) - (2.0 * BEHIND if params[STARTED_FIRST] > 0 else 0.0)
     for i in view.waiting:
         view.mem.request[i, KEY] = _key(view, i)
-    prompts_by_key(view, params[TPOT_SHARE] * tightest_tpot(view), int(params[MIN_CHUNK]))
+    prompts_by_key(view, params[TPOT_SHARE] * tightest_tpot(view), int(params[MIN_CHUNK]), params[SPARE])
     return again_if_preempted(view)
 
 
@@ -57,7 +58,8 @@ slo_first = Scheduler(
         "tpot_share": Param(0.9, 0.1, 10, "longest step, as a share of the TPOT target", Log(0.2, 4, whole=False)),
         "min_chunk": Param(256, 1, 16384, "prefill tokens that a step may take whatever its time", Log(1, 4096)),
         "started_first": Param(1, 0, 1, "0 or 1", (0, 1)),
-        "foresight": Param(1, 0, 10, "times the prefill time; 0: late only when the target has passed", Linear(0, 3)),
+        "foresight": Param(1.5, 0, 10, "times the prefill time; 0: late only when the target has passed", Linear(0, 3)),
+        "spare": Param(0.3, 0, 1, "share of KV blocks kept free of late prompts", Linear(0, 0.8)),
     },
     memory={"request": ("key",), "heap": ("prompts",)},
     mixes_phases=True,

@@ -43,7 +43,7 @@ def compose(view):
     for i in view.waiting:
         _set_key(view, i)
     _promise(view, max(1, min(tokens_left(view), max(least, _room_within(view, seconds)))))
-    prompts_by_key(view, seconds, least)
+    prompts_by_key(view, seconds, least, 0.0)
     return again_if_preempted(view)
 
 

@@ -37,11 +37,11 @@ def compose(view):
         memory[i, KEY] = _key(view, i)
         worst = max(worst, -memory[i, KEY])
     if worst > _worst_tpot(view):
-        prompts_by_key(view, inf, 1)
+        prompts_by_key(view, inf, 1, 0.0)
         decodes(view, view.running)
     else:
         decodes(view, view.running)
-        prompts_by_key(view, smallest_slack(view, 1), int(view.mem.params[MIN_CHUNK]))
+        prompts_by_key(view, smallest_slack(view, 1), int(view.mem.params[MIN_CHUNK]), 0.0)
     return again_if_preempted(view)
 
 
