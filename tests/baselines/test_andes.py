@@ -59,8 +59,8 @@ def test_without_pressure_it_is_first_come_first_served():
 
 @pytest.mark.parametrize(("prompt", "first"), [([43, 10], 3), ([10, 43], 2)])
 def test_the_smaller_one_is_chosen(prompt, first):
-    # As above with two that come at 1.5 s. Both gain as much, but 11 and 44 tokens do not fit together: the greedy choice
-    # is the smaller one, and then one of the first two.
+    # As above with two that come at 1.5 s. Both gain as much, but 11 and 44 tokens do not fit together: the greedy
+    # choice is the smaller one, and then one of the first two.
     case = {"arrival": [0.0, 0.0, 1.5, 1.5], "prompt": [10, 10, *prompt], "output": [40, 40, 10, 10], "kv_blocks": 54}
     rows = simulate(andes(**QUICK), **case)
     assert np.argsort(rows.first_token)[2] == first
