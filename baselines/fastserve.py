@@ -2,7 +2,7 @@
 
 from math import inf
 
-from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_each, serve_each_preemptive
+from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_members
 from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import prefill_left
@@ -34,7 +34,7 @@ def compose(view):
         _find_queue(view, i, first)
     for i in view.waiting:
         _find_queue(view, i, first)
-    wake = serve_each_preemptive(view) if view.kv[KV_SWAP_FREE] > 0 else serve_each(view)
+    wake = serve_members(view, view.kv[KV_SWAP_FREE] > 0)
     seconds, memory = step_seconds(view), view.mem.request
     for k in range(view.batch.counts[NUM_SEQS]):
         i = view.batch.requests[k]
@@ -98,7 +98,7 @@ fastserve = Scheduler(
         "first_quantum": Param(1.0, 0.01, 1000, "times a batch of one token"),
         "ratio": Param(2.0, 1.0, 16.0, "from one quantum to the next"),
         "queues": Param(8, 1, 40, "queues"),
-        "promotion_age": Param(10.0, 0.001, inf, "s without service"),
+        "promotion_age": Param(60.0, 0.001, inf, "s without service"),
     },
     memory={"request": ("urgency", "joined", "used", "served"), "heap": ("order",)},
     reference="FastServe, arXiv 2305.05920; number of queues and promotion age are ours",
