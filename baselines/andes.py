@@ -2,7 +2,7 @@
 
 from math import inf
 
-from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_each_preemptive
+from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_members
 from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import heap_of_present, pop_least
@@ -43,7 +43,7 @@ def compose(view):
         request[i, URGENCY] = 0.0 if _has_suffered(view, i) else 2.0 - request[i, CHOSEN]
     for i in view.waiting:
         request[i, URGENCY] = 3.0 - 2.0 * request[i, CHOSEN]
-    wake = serve_each_preemptive(view)
+    wake = serve_members(view, True)
     if view.batch.counts[NUM_SEQS] > 0:
         engine[STEPS_LEFT] -= 1.0
     return wake

@@ -2,12 +2,12 @@
 
 from math import inf
 
-from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_each_preemptive
+from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_members
 from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import NUM_SEQS, TOKEN_LIMIT
+from llmsched_env.simulator.state import KV_SWAP_FREE, NUM_SEQS, TOKEN_LIMIT
 from llmsched_env.simulator.step_time import step_seconds
 
 QUANTUM, RATIO, QUEUES, AGE = range(NUM_LIMITS, NUM_LIMITS + 4)
@@ -24,16 +24,17 @@ def compose(view):
 
     A request joins the first queue whose quantum covers the time of its prompt, drops by one as it has used its quantum
     up, and returns to the first as it has not been served for longer than the promotion age. It uses up the time of
-    every batch that it is in. A request that finds no memory takes that of requests in later queues, which move to the
-    host if the engine swaps; the paper also moves them ahead of need. The least urgent fill what the first leave of the
-    budget, and prompts may be cut.
+    every batch that it is in. While there is room on the host, a waiting request that finds no memory has those in
+    later queues move there; the paper also moves them ahead of need. Without a host it waits: else a loaded engine
+    would compute the same tokens over and over. Later queues fill what the first leave of the budget, and prompts may
+    be cut.
     """
     first = view.mem.params[QUANTUM] * _seconds_alone(view, 1, 0)
     for i in view.running:
         _find_queue(view, i, first)
     for i in view.waiting:
         _find_queue(view, i, first)
-    wake = serve_each_preemptive(view)
+    wake = serve_members(view, view.kv[KV_SWAP_FREE] > 0)
     seconds, memory = step_seconds(view), view.mem.request
     for k in range(view.batch.counts[NUM_SEQS]):
         i = view.batch.requests[k]
@@ -97,7 +98,7 @@ fastserve = Scheduler(
         "first_quantum": Param(1.0, 0.01, 1000, "times a batch of one token", Log(0.25, 64, whole=False)),
         "ratio": Param(2.0, 1.0, 16.0, "from one quantum to the next", Linear(1.5, 4)),
         "queues": Param(8, 1, 40, "queues", Linear(2, 12, whole=True)),
-        "promotion_age": Param(10.0, 0.001, inf, "s without service", Log(0.5, 200, whole=False)),
+        "promotion_age": Param(60.0, 0.001, inf, "s without service", Log(0.5, 200, whole=False)),
     },
     memory={"request": ("urgency", "joined", "used", "served"), "heap": ("order",)},
     reference="FastServe, arXiv 2305.05920; number of queues and promotion age are ours",

@@ -17,13 +17,23 @@ from llmsched_env.simulator.primitives import (
     is_decoding,
     memory_for_prompt,
     preempt,
+    prefill_left,
     seats_left,
     take,
     tokens_left,
     usable,
 )
 from llmsched_env.simulator.scheduler import Log, Param
-from llmsched_env.simulator.state import ADMIT_LIMIT, ADMITTED, KV_FREE, PREEMPTED, RUNNING, WAITING
+from llmsched_env.simulator.state import (
+    ADMIT_LIMIT,
+    ADMITTED,
+    KV_BLOCK_SIZE,
+    KV_FREE,
+    NUM_SEQS,
+    PREEMPTED,
+    RUNNING,
+    WAITING,
+)
 
 URGENCY = 0
 LIMITS = {
@@ -58,26 +68,64 @@ def serve_each(view):
 
     The scheduler must declare a heap.
     """
-    return _serve_by_heap(view, False)
+    return _serve_by_heap(view, False, False)
 
 
 @compiled
 def serve_each_preemptive(view):
     """As `serve_each`, but a waiting request that finds no memory takes that of less urgent running ones."""
-    return _serve_by_heap(view, True)
+    return _serve_by_heap(view, True, False)
 
 
 @compiled
-def _serve_by_heap(view, preemptive):
-    size, admitting = heap_of_present(view, URGENCY), True
+def serve_members(view, preemptive):
+    """As `serve_each`, but prompts leave a token for each decode: urgency decides who takes part, not who gets more.
+
+    So do engines that limit the requests of a batch and not its tokens. With `preemptive`, a waiting request that finds
+    no memory takes that of less urgent running ones.
+    """
+    return _serve_by_heap(view, preemptive, True)
+
+
+@compiled
+def _serve_by_heap(view, preemptive, sparing):
+    size, admitting, decodes_to_come = heap_of_present(view, URGENCY), True, 0
+    if sparing:
+        for i in view.running:
+            decodes_to_come += 1 if is_decoding(view, i) else 0
     while size > 0 and _room(view):
         i = pop_least(view, URGENCY, size)
         size -= 1
+        most = tokens_left(view)
+        if is_decoding(view, i):
+            decodes_to_come -= 1 if sparing else 0
+        elif view.batch.counts[NUM_SEQS] == 0:  # the most urgent takes part in any case
+            most = max(1, most - decodes_to_come)
+        else:
+            most -= decodes_to_come
+        if most <= 0:
+            continue
         if view.req.phase[i] != WAITING:
-            _go_on(view, i)
+            _go_on(view, i, most)
         elif admitting:
-            admitting = _start_at_their_cost(view, i) if preemptive else _start(view, i)
+            admitting = _start_at_their_cost(view, i, most) if preemptive else _start(view, i, most)
+    if sparing:
+        _spend_the_rest(view)
     return again_if_preempted(view)
+
+
+@compiled
+def _spend_the_rest(view):
+    """Prompts that run take the tokens that were kept for decodes which then found no memory."""
+    for i in view.running:
+        if _room(view):
+            _go_on(view, i, tokens_left(view))
+    for k in range(view.batch.counts[NUM_SEQS]):
+        i, size = view.batch.requests[k], view.kv[KV_BLOCK_SIZE]
+        held = view.req.kv_blocks[i] * size - view.req.computed[i] - view.req.scheduled[i]
+        most = min(prefill_left(view, i), tokens_left(view), held + view.kv[KV_FREE] * size)
+        if view.req.computed[i] < view.req.prefill_tokens[i] and most > 0:
+            take(view, i, most)
 
 
 @compiled(inline=True)
@@ -104,7 +152,7 @@ def _go_on_with_class(view, level, decoding):
         if not _room(view):
             return
         if view.mem.request[i, URGENCY] == level and is_decoding(view, i) == decoding:
-            _go_on(view, i)
+            _go_on(view, i, tokens_left(view))
 
 
 @compiled
@@ -113,29 +161,33 @@ def _start_class(view, level):
     for i in view.waiting:
         if not _room(view):
             return True
-        if view.mem.request[i, URGENCY] == level and view.req.phase[i] == WAITING and not _start(view, i):
+        if (
+            view.mem.request[i, URGENCY] == level
+            and view.req.phase[i] == WAITING
+            and not _start(view, i, tokens_left(view))
+        ):
             return False
     return True
 
 
 @compiled(inline=True)
-def _go_on(view, i):
-    """A decode token or a prefill chunk for running request `i`."""
+def _go_on(view, i, most):
+    """A decode token, or a prefill chunk of up to `most`, for running request `i`."""
     if view.req.phase[i] != RUNNING or view.req.scheduled[i] > 0:
         return
-    n = min(usable(view, i), tokens_left(view))
+    n = min(usable(view, i), most)
     if blocks_missing(view, i, n) <= view.kv[KV_FREE] or _make_room(view, i, n):
         take(view, i, n)
 
 
 @compiled(inline=True)
-def _start(view, i):
-    """Admit waiting request `i` with as much of its prompt as there is room for; False without memory for it."""
-    return memory_for_prompt(view, i) and take(view, i, min(usable(view, i), tokens_left(view))) > 0
+def _start(view, i, most):
+    """Admit waiting request `i` with up to `most` tokens of its prompt; False without memory for all of it."""
+    return memory_for_prompt(view, i) and take(view, i, min(usable(view, i), most)) > 0
 
 
 @compiled
-def _start_at_their_cost(view, i):
+def _start_at_their_cost(view, i, most):
     """Admit waiting request `i`, preempting less urgent ones for its memory; False if even that is not enough.
 
     It never takes what a more urgent one, preempted in this very batch, needs to come back.
@@ -158,7 +210,7 @@ def _start_at_their_cost(view, i):
         if victim == i:
             return False
         preempt(view, victim)
-    return take(view, i, min(n, tokens_left(view))) > 0
+    return take(view, i, min(n, most)) > 0
 
 
 @compiled

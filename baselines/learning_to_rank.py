@@ -1,6 +1,6 @@
 """Learning to rank: requests by a predicted score of their length, with a guard against starvation."""
 
-from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_each_preemptive
+from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_members
 from baselines.lengths import UNKNOWN
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.scheduler import Log, Param, Scheduler
@@ -18,14 +18,14 @@ def compose(view):
     The score is that of the whole request and stays. The paper's predictor gives a number that only ranks; here it is
     the predicted output length. A request that finds no memory takes that of those behind it, the last first. A step
     counts as one without service for each request present that is not in its batch; a boost lasts for `quantum` steps
-    with service. The paper serves the first requests of the order that vLLM's limits let in; here the token budget is
-    such a limit, and prompts may be cut. Requests without a prediction stand behind all others.
+    with service. A batch holds the first requests of the order, one token for each decode; prompts may be
+    cut, which the paper's engine did not do. Requests without a prediction stand behind all others.
     """
     for i in view.running:
         _rank(view, i)
     for i in view.waiting:
         _rank(view, i)
-    wake = serve_each_preemptive(view)
+    wake = serve_members(view, True)
     if view.batch.counts[NUM_SEQS] > 0:
         for i in view.running:
             _count_step(view, i)
@@ -60,7 +60,7 @@ learning_to_rank = Scheduler(
     compose,
     params={
         **LIMITS,
-        "threshold": Param(200, 1, 2**40, "steps without service, after which a request is boosted", Log(10, 2000)),
+        "threshold": Param(1000, 1, 2**40, "steps without service, after which a request is boosted", Log(10, 2000)),
         "quantum": Param(50, 1, 2**40, "steps with service that a boost lasts", Log(5, 500)),
     },
     memory={"request": ("urgency", "passed_over", "boost"), "heap": ("order",)},

@@ -1,6 +1,6 @@
 """TRAIL: shortest predicted remaining output first, where requests are preempted only while they are young."""
 
-from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_each_preemptive
+from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_members
 from baselines.lengths import UNKNOWN, output_left
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
@@ -23,7 +23,7 @@ def compose(view):
         view.mem.request[i, URGENCY] = output_left(view, i, known) - ahead
     for i in view.waiting:
         view.mem.request[i, URGENCY] = output_left(view, i, view.req.known_output[i])
-    return serve_each_preemptive(view)
+    return serve_members(view, True)
 
 
 trail = Scheduler(

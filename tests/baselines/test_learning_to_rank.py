@@ -22,6 +22,14 @@ def test_the_score_is_that_of_the_whole_request():
     assert start == {"learning_to_rank": 5.0, "srpt_predicted": 8.0, "ssjf": 8.0}
 
 
+def test_a_prompt_leaves_a_token_for_each_decode():
+    # Budget 4. The better score is that of the prompt of 8 tokens; the first request goes on decoding beside it.
+    case = [0.0, 0.5], [4, 8], [9, 1]
+    result = simulate(learning_to_rank, *case, predicted=[90, 1], token_budget=4)
+    assert batches(result)[:4] == [[(0, 4)], [(1, 3), (0, 1)], [(1, 3), (0, 1)], [(1, 2), (0, 1)]]
+    assert batches(simulate(srpt_predicted, *case, predicted=[90, 1], token_budget=4))[1] == [(1, 4)]
+
+
 def test_memory_goes_to_the_better_score():
     # 12 blocks. The first holds 8 + 1 at 2 s; the second needs 4, has the better score, and takes them.
     case = [0.0, 1.5], [8, 4], [5, 3]
