@@ -23,17 +23,17 @@ BATCHES = 10
 BUDGET = 8
 COLUMNS = 6
 
-ENGINE = EngineConfig(Staircase(c=0.02, a=0.01, b0=4), token_budget=BUDGET, kv_blocks=36, block_size=1)
-"""Room for 36 tokens of KV cache, batches of at most 8 tokens that take 30 or 40 ms."""
+ENGINE = EngineConfig(Staircase(c=0.02, a=0.01, b0=4), token_budget=BUDGET, kv_blocks=24, block_size=1)
+"""Room for 24 tokens of KV cache, batches of at most 8 tokens that take 30 or 40 ms."""
 
 
 def workload() -> Workload:
     """Eight requests, A to H: four at the start, the others within the next batches; two classes, two clients."""
     return Workload.from_arrays(
-        arrival=[0.0, 0.0, 0.0, 0.0, 0.035, 0.075, 0.11, 0.15],
-        prompt_tokens=[3, 7, 1, 5, 2, 6, 1, 4],
-        output_tokens=[5, 2, 6, 3, 4, 2, 3, 5],
-        predicted_output=[5.0, 2.0, 6.0, 3.0, 4.0, 2.0, 3.0, 5.0],
+        arrival=[0.0, 0.0, 0.0, 0.0, 0.035, 0.035, 0.07, 0.1],
+        prompt_tokens=[6, 8, 2, 5, 7, 3, 1, 4],
+        output_tokens=[5, 2, 8, 3, 2, 6, 4, 3],
+        predicted_output=[5.0, 2.0, 8.0, 3.0, 2.0, 6.0, 4.0, 3.0],
         client=[0, 0, 0, 1, 1, 0, 1, 1],
         klass=[0, 1, 0, 1, 0, 1, 0, 1],
         slo=SLO(ttft=0.15, tpot=0.04),
@@ -44,9 +44,18 @@ def modest(scheduler: Scheduler) -> Scheduler:
     """The scheduler with parameters of the size of these requests, where it has such."""
     wanted = {
         "token_budget": BUDGET,
-        "max_output_tokens": 6,
-        "max_new_tokens": 6,
-        "largest_output": 6,
+        "max_output_tokens": 8,
+        "max_new_tokens": 8,
+        "mean_output": 4,
+        "expected_output": 4,
+        "chunk": 4,
+        "decode_tile": 4,
+        "limit": 1,
+        "limit_0": 1,
+        "limit_1": 1,
+        "max_num_seqs": 6,
+        "min_chunk": 2,
+        "epsilon": 1,
     }
     params = scheduler.params
     return scheduler(**{k: min(max(v, params[k].low), params[k].high) for k, v in wanted.items() if k in params})
