@@ -80,10 +80,15 @@ class Ledger:
 
     @cached_property
     def yields(self) -> np.ndarray:
-        """bool[e]: whether an output token comes of it and its client still waits for it."""
+        """bool[e]: whether an output token comes of it and its client still waits for it.
+
+        Where the client gave up as the batch ended, as far as rounding can tell, the row of the request decides.
+        """
         rows, slack = self.result.requests, 1e-9 * max(1.0, abs(self.result.end))
-        gave_up = np.where(rows.status == "abandoned", rows.left, math.inf)
-        return self.produces & (self.ends[self.batch] < gave_up[self.request] - slack)
+        gave_up = np.where(rows.status == "abandoned", rows.left, math.inf)[self.request]
+        ends = self.ends[self.batch]
+        tie = (np.abs(ends - gave_up) <= slack) & (self.generated < rows.generated[self.request])
+        return self.produces & ((ends < gave_up - slack) | tie)
 
     @property
     def completes(self) -> np.ndarray:

@@ -296,3 +296,17 @@ def test_what_cannot_be_checked_is_refused():
         checks.check_all(batches_only)
     with pytest.raises(ValueError, match="max_num_seqs must be unlimited .* use maximality"):
         checks.work_conservation(exact_run())
+
+
+def test_a_client_may_give_up_as_its_token_comes():
+    """The batch of its first token ends at 5 - 1e-15 s by rounding, and the client waits until 5 s."""
+    table = ls.RequestTable.from_columns(
+        [0.0, 0.875, 2.125, 3.125, 3.125, 3.75, 3.875],
+        [1, 7, 9, 1, 8, 1, 5],
+        [5, 1, 1, 1, 1, 1, 2],
+        timeout=[1.25, 0.125, 0.125, 0.125, 0.125, 0.25, 1.125],
+    )
+    engine = ls.EngineConfig(ls.Hinge(c=0.3, a=0.07, b0=3), token_budget=9, first_token="separate", schedule_ahead=1)
+    result = run(baselines.sarathi, ls.Workload.from_table(table, "tie"), engine, 400.0)
+    assert result.requests.generated[6] == 1 and result.requests.left[6] == 5.0
+    assert checks.check_all(result, baselines.sarathi) == []

@@ -38,7 +38,12 @@ def test_with_seats_and_memory_every_token_is_accounted_for(scheduler, case, hor
     check_run(result, scheduler, calls)
     if horizon == LONG:
         assert result.drained if scheduler.work_conserving else result.drained or result.stalled
-        assert result.batches.preemptions.sum() == result.requests.preemptions.sum()
+        preempted = result.requests.preemptions.sum()
+        in_batches = result.batches.preemptions.sum()
+        if (result.requests.status == "rejected").any():  # who was turned away after it may have been in no batch again
+            assert in_batches <= preempted
+        else:
+            assert in_batches == preempted
 
 
 @SCHEDULERS
