@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 .PHONY: train test slow reproduce measured bench lint clean
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal $(ARGS)
 
 train: $(READY)
 	$(VENV)/bin/python train.py $(ARGS)
