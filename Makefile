@@ -17,7 +17,7 @@ train: $(READY)
 	$(VENV)/bin/python train.py $(ARGS)
 
 slow: $(READY)
-	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+	$(VENV)/bin/python -m pytest -m slow -n auto --dist worksteal $(ARGS)
 
 reproduce: $(READY)
 	$(VENV)/bin/python reproduce.py $(ARGS)
