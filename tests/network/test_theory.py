@@ -95,12 +95,12 @@ def acyclic_tasks(graph: int, load: float, seed: int, engines: int = 3) -> TaskT
 @pytest.mark.parametrize("graph", range(3))
 @pytest.mark.parametrize("load", [0.9, 1.2])
 def test_acyclic_networks_are_stable_below_load_1_and_not_above(name, graph, load):
-    growth = []
+    scheduler, growth = baselines.get(name)(token_budget=512), []
+    if "max_num_seqs" in scheduler.params:  # a cap on requests would leave the theorem behind
+        scheduler = scheduler(max_num_seqs=math.inf)
     for seed in range(5):
         tasks = acyclic_tasks(graph, load, seed)
-        result = simulate_network(
-            baselines.get(name)(token_budget=512), tasks, [ACYCLIC] * 3, random_router, seed, horizon=HORIZON
-        )
+        result = simulate_network(scheduler, tasks, [ACYCLIC] * 3, random_router, seed, horizon=HORIZON)
         times = np.linspace(HORIZON / 2, HORIZON, 200)
         growth.append(np.polyfit(times, result.backlog(times), 1)[0] / (load * TOKEN_RATE))
     mean, half_width = metrics.mean_interval(growth)
