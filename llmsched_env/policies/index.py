@@ -4,13 +4,12 @@ The numbers turn what vLLM lets a scheduler plug-in turn: the token budget of th
 waiting queue, and when requests are admitted. Running requests go first, as they do there.
 """
 
-from math import exp, inf, log
+from math import inf, log
 
-from llmsched_env.policies.queue_state import DROPPED, KEY, MEMORY, QueueState, survey
+from llmsched_env.policies.queue_state import DROPPED, HOPELESS, KEY, MEMORY, survey
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
 from llmsched_env.simulator.primitives import (
-    ALL,
     again_if_preempted,
     chunk_above,
     decodes,
@@ -33,7 +32,7 @@ from llmsched_env.simulator.step_time import chunk_within
     PACE_SHARE,
     LEAST_CHUNK,
     MOST_CHUNK,
-    WATERMARK,
+    SPARE,
     NUM_INDEX,
 ) = range(13)
 
@@ -45,11 +44,13 @@ INDEX_PARAMS = {
     "late": Param(10.0, -100, 100, "where the TTFT target can't be met any more", Linear(0, 20)),
     "outside": Param(0.0, -100, 100, "where others can be on time instead, see drop_late", Linear(0, 20)),
     "caution": Param(1.2, 0, 100, "times the predicted prefill time", Log(0.3, 4, whole=False)),
-    "step_share": Param(0.9, 0.01, 1e6, "longest step, as a share of the tightest TPOT target", Log(0.2, 4, whole=False)),
+    "step_share": Param(
+        0.9, 0.01, 1e6, "longest step, as a share of the tightest TPOT target", Log(0.2, 4, whole=False)
+    ),
     "pace_share": Param(0.0, 0, 100, "or as a share of the time until a decode falls behind its target", Linear(0, 2)),
     "least_chunk": Param(64, 0, 131072, "prefill tokens that a step may take whatever its time", Log(1, 4096)),
     "most_chunk": Param(16384, 0, 131072, "prefill tokens of a step; below 1 prefill is held", Log(64, 16384)),
-    "watermark": Param(0.0, 0, 1, "share of KV blocks that admissions leave free", Linear(0, 0.3)),
+    "spare": Param(0.3, 0, 1, "share of KV blocks that prompts without hope to be on time leave free", Linear(0, 0.8)),
 }
 """Of the static policy; a learned one sets the same numbers before every batch."""
 
@@ -86,7 +87,8 @@ def compose_index(view, numbers, state):
         i = pop(heap, n, keys)
         n -= 1
         wanted = max(1, prefill_left(view, i))
-        if _prefill(view, i, longest, least, most, numbers[WATERMARK]) < wanted:
+        spare = numbers[SPARE] if view.mem.request[i, HOPELESS] > 0.0 else 0.0
+        if _prefill(view, i, longest, least, most, spare) < wanted:
             return
 
 
@@ -103,6 +105,7 @@ def _prefill(view, i, longest, least, most, watermark):
 @compiled
 def _index(view, i, numbers, state):
     req, left = view.req, float(max(1, prefill_left(view, i)))
+    view.mem.request[i, HOPELESS] = 0.0
     key = numbers[BY_LENGTH] * log(left) + numbers[BY_AGE] * log(1e-3 + view.clock - req.arrival[i])
     if req.known_output[i] > 0.0:
         key += numbers[BY_PREDICTION] * log(max(1.0, req.known_output[i] - req.generated[i]))
@@ -111,7 +114,10 @@ def _index(view, i, numbers, state):
         key += numbers[BY_SLACK] * max(-1.0, min(1.0, slack / req.ttft_slo[i]))
         if slack < 0.0:
             key += numbers[LATE]
-        key += numbers[OUTSIDE] * view.mem.request[i, DROPPED]
+            view.mem.request[i, HOPELESS] = 1.0
+        elif numbers[OUTSIDE] > 0.0 and view.mem.request[i, DROPPED] > 0.0:
+            key += numbers[OUTSIDE]
+            view.mem.request[i, HOPELESS] = 1.0
     return key
 
 
@@ -120,7 +126,7 @@ def compose(view):
     """The index policy with the numbers of its parameters."""
     decodes(view, view.running)
     numbers = view.mem.params[2:]
-    state = survey(view, numbers[CAUTION], numbers[OUTSIDE] != 0.0)
+    state = survey(view, numbers[CAUTION], numbers[OUTSIDE] > 0.0)
     compose_index(view, numbers, state)
     return again_if_preempted(view)
 

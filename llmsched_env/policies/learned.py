@@ -1,6 +1,6 @@
 """A network of queue features that sets the numbers of the index policy before every batch, all in compiled code."""
 
-from math import inf, tanh
+from math import tanh
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from llmsched_env.policies.index import (
     NUM_INDEX,
     OUTSIDE,
     PACE_SHARE,
+    SPARE,
     STEP_SHARE,
-    WATERMARK,
     compose_index,
 )
 from llmsched_env.policies.queue_state import MEMORY, NUM_FEATURES, features, survey
@@ -31,7 +31,14 @@ NUM_WEIGHTS = (NUM_FEATURES + 1) * HIDDEN + (HIDDEN + 1) * NUM_INDEX
 _FIRST = len(LIMITS)  # weights stand behind the limits
 # Number k is START + SPREAD * output k of the network, e to the power of it where it is a scale.
 _LINEAR = {BY_LENGTH: (1, 1), BY_SLACK: (0, 2), BY_AGE: (0, 0.5), BY_PREDICTION: (0, 1), LATE: (8, 6), OUTSIDE: (2, 4)}
-_SCALES = {CAUTION: (1.5, 0.6), STEP_SHARE: (0.9, 0.4), PACE_SHARE: (0.3, 2), LEAST_CHUNK: (64, 1.5), MOST_CHUNK: (8192, 1.5), WATERMARK: (0.002, 2)}
+_SCALES = {
+    CAUTION: (1.5, 0.6),
+    STEP_SHARE: (0.9, 0.4),
+    PACE_SHARE: (0.3, 2),
+    LEAST_CHUNK: (64, 1.5),
+    MOST_CHUNK: (8192, 1.5),
+    SPARE: (0.3, 1),
+}
 START, SPREAD, EXPONENTIAL = np.zeros(NUM_INDEX), np.zeros(NUM_INDEX), np.zeros(NUM_INDEX)
 for _k, (_start, _spread) in _LINEAR.items():
     START[_k], SPREAD[_k] = _start, _spread

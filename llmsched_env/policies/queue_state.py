@@ -1,6 +1,6 @@
 """What the index policy and the network that steers it look at before each batch."""
 
-from math import exp, inf, log, log1p
+from math import inf, log, log1p
 from typing import NamedTuple
 
 from llmsched_env.simulator.batch_time import A_STEP, A_TOK, A_TOK_OVER, B0
@@ -10,8 +10,8 @@ from llmsched_env.simulator.primitives import is_decoding, prefill_left
 from llmsched_env.simulator.state import KV_FREE, KV_TOTAL, RUNNING
 from llmsched_env.simulator.step_time import step_seconds
 
-KEY, DUE, SIZE, DROPPED = range(4)
-MEMORY = {"request": ("key", "due", "size", "dropped"), "heap": ("waiting",)}
+KEY, DUE, SIZE, DROPPED, HOPELESS = range(5)
+MEMORY = {"request": ("key", "due", "size", "dropped", "hopeless"), "heap": ("waiting",)}
 """What schedulers that use these functions declare."""
 
 _SHARE = 0.9  # of the tightest TPOT target that a step is taken to last when prefill is predicted
