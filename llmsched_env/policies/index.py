@@ -126,7 +126,7 @@ def compose(view):
     """The index policy with the numbers of its parameters."""
     decodes(view, view.running)
     numbers = view.mem.params[2:]
-    state = survey(view, numbers[CAUTION], numbers[OUTSIDE] > 0.0)
+    state = survey(view, numbers[OUTSIDE] > 0.0)
     compose_index(view, numbers, state)
     return again_if_preempted(view)
 

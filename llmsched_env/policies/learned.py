@@ -72,7 +72,7 @@ def compose(view):
         inputs = view.mem.engine[:NUM_FEATURES]
         hidden = view.mem.engine[NUM_FEATURES : NUM_FEATURES + HIDDEN]
         numbers = view.mem.engine[NUM_FEATURES + HIDDEN :]
-        state = survey(view, 1.2, True)
+        state = survey(view, True)
         features(view, state, inputs)
         evaluate(view.mem.params[_FIRST:], inputs, hidden, numbers)
         for k in range(NUM_INDEX):

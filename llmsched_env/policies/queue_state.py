@@ -15,6 +15,7 @@ MEMORY = {"request": ("key", "due", "size", "dropped", "hopeless"), "heap": ("wa
 """What schedulers that use these functions declare."""
 
 _SHARE = 0.9  # of the tightest TPOT target that a step is taken to last when prefill is predicted
+_CAUTION = 1.2  # times the predicted prefill, in the choice of those that can be on time
 _LONGEST = 60.0  # s; targets beyond count as that in features
 
 
@@ -41,7 +42,7 @@ class QueueState(NamedTuple):
 
 
 @compiled
-def survey(view, caution, sort):
+def survey(view, sort):
     """Look at all requests once; with `sort`, find the largest set of waiting ones that can be on time."""
     req, tightest, pace, decoding, started = view.req, inf, inf, 0, 0
     for i in view.running:
@@ -62,7 +63,7 @@ def survey(view, caution, sort):
         per_token *= 10.0
     outside = 0
     if sort and len(view.waiting) > 0:
-        outside = drop_late(view, view.clock + base, caution * per_token, DUE, SIZE, DROPPED)
+        outside = drop_late(view, view.clock + base, _CAUTION * per_token, DUE, SIZE, DROPPED)
     return QueueState(tightest, pace, base, per_token, decoding, started, outside)
 
 
