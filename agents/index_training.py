@@ -1,8 +1,8 @@
 """Train the network that steers the index policy: evolution strategies on pairs of runs with shared requests.
 
-A candidate is measured by how much better it does than a reference scheduler on the very same requests: the logarithm of
-the ratio of both costs. So a case counts by the share of its cost that is saved, whether many or few requests miss their
-targets in it, and the noise of the workload cancels.
+A candidate is measured by how much better it does than a reference scheduler on the very same requests: the logarithm
+of the ratio of both costs. So a case counts by the share of its cost that is saved, whether many or few requests miss
+their targets in it, and the noise of the workload cancels.
 """
 
 from __future__ import annotations
@@ -89,6 +89,26 @@ def first_weights(seed: int) -> np.ndarray:
     return weights
 
 
+def load_steered(path: str | Path) -> Scheduler:
+    """The scheduler that a training has found: its `best.npz`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no weights of this network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no trained policy at {path}")
+    try:
+        with np.load(path) as file:
+            weights = file["weights"]
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{path} is no trained policy: {error}") from None
+    if weights.shape != (NUM_WEIGHTS,):
+        raise ValueError(f"{path} is no trained policy: weights must be {NUM_WEIGHTS} numbers, got {weights.shape}")
+    return steered(weights, path.parent.name or "steered")
+
+
 def costs(schedulers: Sequence[Scheduler], cases: Sequence[Case], objective: str) -> np.ndarray:
     """f8[schedulers, cases]: the share of requests that miss a target, or the mean E2E latency in s."""
     chosen = OBJECTIVES[objective]
@@ -135,7 +155,8 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
                 log.add_scalar(f"validation/{config.objective}_cost", own.mean(), strategy.generation)
                 log.add_scalar("validation/reference_cost", target.mean(), strategy.generation)
                 say(
-                    f"{strategy.generation:5d}  {seconds:6.0f} s  cost {own.mean():.5f} (reference {target.mean():.5f}), saved {value:+.4f}"
+                    f"generation {strategy.generation:4d}, {seconds:5.0f} s: cost {own.mean():.5f}, "
+                    f"reference {target.mean():.5f}, saved {value:+.4f}"
                 )
                 if value > best[0]:
                     best = (value, strategy.center.copy())

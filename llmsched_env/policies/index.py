@@ -1,7 +1,7 @@
 """The index policy: one batch whose length of step, admission and order of the queue are a dozen numbers.
 
-The numbers turn what vLLM lets a scheduler plug-in turn: the token budget of the step, holding prefill, the order of the
-waiting queue, and when requests are admitted. Running requests go first, as they do there.
+The numbers turn what vLLM lets a scheduler plug-in turn: the token budget of the step, holding prefill, the order of
+the waiting queue, and when requests are admitted. Running requests go first, as they do there.
 """
 
 from math import inf, log
@@ -144,5 +144,5 @@ index = Scheduler(
     needs_lengths="predicted",
     mixes_phases=True,
     chunks_prefill=True,
-    reference="ours: Sarathi-Serve's batch (arXiv 2403.02310) with an index for the queue and steps as long as targets allow",
+    reference="ours: Sarathi-Serve's batch (arXiv 2403.02310), an index for the queue, steps as long as targets allow",
 )

@@ -29,8 +29,15 @@ from llmsched_env.simulator.scheduler import Scheduler
 HIDDEN = 16
 NUM_WEIGHTS = (NUM_FEATURES + 1) * HIDDEN + (HIDDEN + 1) * NUM_INDEX
 _FIRST = len(LIMITS)  # weights stand behind the limits
-# Number k is START + SPREAD * output k of the network, e to the power of it where it is a scale.
-_LINEAR = {BY_LENGTH: (1, 1), BY_SLACK: (0, 2), BY_AGE: (0, 0.5), BY_PREDICTION: (0, 1), LATE: (8, 6), OUTSIDE: (2, 4)}
+# Number k is START + SPREAD * output k of the network, e to the power of it where it is a scale: (start, spread).
+_LINEAR = {
+    BY_LENGTH: (1, 1),
+    BY_SLACK: (0, 2),
+    BY_AGE: (0, 0.5),
+    BY_PREDICTION: (0, 1),
+    LATE: (8, 6),
+    OUTSIDE: (2, 4),
+}
 _SCALES = {
     CAUTION: (1.5, 0.6),
     STEP_SHARE: (0.9, 0.4),

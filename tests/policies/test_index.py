@@ -4,12 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.policies.index import NUM_INDEX, index
+from llmsched_env.policies.index import index
 from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START, learned_index
 from llmsched_env.policies.queue_state import NUM_FEATURES
+from tests.simulator.cases import memory_cases
+from tests.simulator.test_kv_invariants import check_run
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=0.0, a=0.25, b0=4), token_budget=64)
 
@@ -40,7 +43,7 @@ def test_who_would_make_others_late_goes_last():
 
 
 def test_the_step_is_as_long_as_the_tpot_target_allows():
-    # One request decodes with a target of 0.6 s a token; 0.9 of it allows two blocks of four tokens, one for the decode.
+    # One request decodes with a target of 0.6 s a token; 0.9 of it allows two blocks of four tokens, with that one.
     workload = ls.Workload.from_arrays([0.0, 0.3], [4, 30], [9, 1], slo=([9.0, 9.0], [0.6, 0.6]))
     result = ls.simulate(index(least_chunk=1), workload, ENGINE, interpreted=True)
     assert result.batches.prefill_tokens.tolist()[:4] == [4, 0, 7, 7]
@@ -57,12 +60,9 @@ def test_the_network_at_rest_is_the_index_policy_at_its_start():
 
 def test_a_bias_of_the_network_moves_its_number():
     weights = np.zeros(NUM_WEIGHTS)
-    for k in range(
-        NUM_INDEX
-    ):  # the last of each row of the second layer is a bias; the slack counts for 2 in one of them
-        weights[(NUM_FEATURES + 1) * HIDDEN + (HIDDEN + 1) * k + HIDDEN] = {0: -1 / SPREAD[0], 1: 1 / SPREAD[1]}.get(
-            k, 0
-        )
+    output = (NUM_FEATURES + 1) * HIDDEN  # where the rows of its output layer begin, each ending with a bias
+    for k, bias in ((BY_LENGTH, -1 / SPREAD[BY_LENGTH]), (BY_SLACK, 1 / SPREAD[BY_SLACK])):
+        weights[output + (HIDDEN + 1) * k + HIDDEN] = bias
     moved = dataclasses.replace(learned_index, weights=tuple(weights.tolist()))
     assert order_of_prefill(moved, [4, 8], [9.0, 2.0]) == [1, 0]
     assert order_of_prefill(learned_index, [4, 8], [9.0, 2.0]) == [0, 1]
@@ -83,3 +83,16 @@ def test_compiled_and_interpreted_rows_are_the_same(scheduler):
 def test_a_scheduler_with_weights_is_another_scheduler():
     assert learned_index != dataclasses.replace(learned_index, weights=(1.0,) * NUM_WEIGHTS)
     assert baselines.sarathi.numbers().tolist() == baselines.sarathi.param_values().tolist()
+
+
+def restless():
+    """The learned policy with random weights, large enough to reach every corner of its numbers."""
+    rng = np.random.default_rng(1)
+    return dataclasses.replace(learned_index, weights=tuple(rng.normal(0, 1, NUM_WEIGHTS).tolist()))
+
+
+@pytest.mark.parametrize("scheduler", [index(outside=5), restless()], ids=lambda s: s.name)
+@settings(max_examples=40, deadline=None)
+@given(case=memory_cases())
+def test_every_token_and_block_is_accounted_for(scheduler, case):
+    check_run(scheduler, case, 400.0)

@@ -62,6 +62,6 @@ def test_no_larger_set_can_be_on_time(jobs):
 
 
 def test_the_longest_goes():
-    # Due after 2, 3 and 4 quarters of a second, with 2, 1 and 2 tokens: 5 quarters of work for 4. One of the longest goes.
+    # Due after 2, 3 and 4 quarters of a second, with 2, 1 and 2 tokens: 5 quarters of work for 4. A longest one goes.
     dropped = marks([2, 1, 2], [0.5, 0.75, 1.0])
     assert dropped.sum() == 1 and dropped[1] == 0
