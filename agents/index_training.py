@@ -190,11 +190,8 @@ def _opened(config: IndexTraining, folder: Path) -> tuple[EvolutionStrategy, tup
         with np.load(path) as file:
             state: dict[str, Any] = dict(file)
         best = (float(state.pop("best_value")), state.pop("best"))
-        return (
-            EvolutionStrategy.restored({k: v for k, v in state.items() if k != "seconds"}),
-            best,
-            float(state["seconds"]),
-        )
+        seconds = float(state.pop("seconds"))
+        return EvolutionStrategy.restored(state), best, seconds
     weights = first_weights(config.seed)
     strategy = EvolutionStrategy(
         weights, config.noise, config.learning_rate, config.pairs, config.decay, seed=config.seed

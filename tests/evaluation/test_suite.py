@@ -14,7 +14,7 @@ def test_no_site_is_trained_on_and_held_out():
 def test_sites_exist_and_have_targets(site):
     assert site.engine.kv_blocks
     for load in LOADS:
-        workload = site.at(load, horizon=20.0)
+        workload = site.at(load)
         assert workload.load == load
     table = workload.sample(0)
     assert len(table) and (table.ttft_slo < 1e9).all() and (table.tpot_slo < 1e9).all()

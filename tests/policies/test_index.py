@@ -8,10 +8,10 @@ from hypothesis import given, settings
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.policies.index import index
+from llmsched_env.policies.index import BY_LENGTH, BY_SLACK, index
 from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START, learned_index
 from llmsched_env.policies.queue_state import NUM_FEATURES
-from tests.simulator.cases import memory_cases
+from tests.simulator.cases import LONG, bound, memory_cases
 from tests.simulator.test_kv_invariants import check_run
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=0.0, a=0.25, b0=4), token_budget=64)
@@ -95,4 +95,4 @@ def restless():
 @settings(max_examples=40, deadline=None)
 @given(case=memory_cases())
 def test_every_token_and_block_is_accounted_for(scheduler, case):
-    check_run(scheduler, case, 400.0)
+    check_run(bound(scheduler, case), case, LONG)
