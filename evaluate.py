@@ -130,12 +130,13 @@ def parse_slo(text: str) -> SLO:
 
 
 def load_agents(paths: Sequence[str]) -> dict[str, Scheduler]:
-    """Trained agents, by the last folder and name of their files."""
+    """Trained agents (.zip) and steered index policies (.npz), by the last folder and name of their files."""
     if not paths:
         return {}
-    from agents import load_agent  # here, so that comparing baselines does not need torch
+    from agents import load_agent, load_steered  # here, so that comparing baselines does not need torch
 
-    return {"/".join(Path(path).with_suffix("").parts[-2:]): load_agent(path) for path in paths}
+    load = {True: load_steered, False: load_agent}
+    return {"/".join(Path(p).with_suffix("").parts[-2:]): load[Path(p).suffix == ".npz"](p) for p in paths}
 
 
 def beside_tuned(

@@ -80,7 +80,7 @@ def scheduler_digest(scheduler: Scheduler) -> tuple[Any, ...]:
                 "with its weights; add one, or compare with folder=None"
             )
     code = [source_of(compose), *([] if scheduler.controller is None else [source_of(type(scheduler.controller))])]
-    return describe(scheduler), compose.__qualname__, code, weights
+    return describe(scheduler), scheduler.weights, compose.__qualname__, code, weights
 
 
 def source_of(thing: Any) -> str:

@@ -22,7 +22,12 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaExperimentalFeatureWarning
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = (_ROOT / "llmsched_env" / "simulator", _ROOT / "llmsched_env" / "envs", _ROOT / "baselines")
+_SOURCES = (
+    _ROOT / "llmsched_env" / "simulator",
+    _ROOT / "llmsched_env" / "envs",
+    _ROOT / "llmsched_env" / "policies",
+    _ROOT / "baselines",
+)
 _KEPT_CACHES = 8
 
 # Function pointers are how schedulers reach the loop without recompiling it; numba still calls them experimental.

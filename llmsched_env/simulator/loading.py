@@ -58,7 +58,7 @@ def reset_engine(world: World, g: int, engine: EngineConfig, scheduler: Schedule
         block[g] = 0
     world.rng[g] = seeded(seed)
     world.law[g] = engine.law()
-    params = scheduler.param_values()
+    params = scheduler.numbers()
     world.params[g, : len(params)] = params
     blocks = s.UNLIMITED if engine.kv_blocks is None else engine.kv_blocks
     world.kv[g] = (blocks, blocks, engine.block_size, 0, engine.prefix_caching, engine.swap_blocks)

@@ -138,7 +138,7 @@ class NetworkSimulator:
         self.world = new_world(
             len(self.engines),
             _FIRST_CAPACITY,
-            num_params=max(len(scheduler.params) for scheduler in self.scheduler_of),
+            num_params=max(len(scheduler.numbers()) for scheduler in self.scheduler_of),
             request_columns=columns("request"),
             client_columns=columns("client"),
             clients=int(calls.client.max(initial=0)) + 1,

@@ -113,6 +113,7 @@ class Scheduler:
         reserves_kv: whether requests keep KV blocks beyond their tokens (`reserve`).
         reference: where the rule comes from.
         values: values bound to parameters; the others have their defaults.
+        weights: numbers without names that `compose` finds behind its parameters, such as those of a network.
         controller: sets the parameters while the scheduler runs, if there is one.
 
     Raises:
@@ -131,6 +132,7 @@ class Scheduler:
     reserves_kv: bool = False
     reference: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
+    weights: tuple[float, ...] = ()
     controller: Controller | None = None
 
     def __post_init__(self) -> None:
@@ -157,11 +159,15 @@ class Scheduler:
         return f"{self.name}({', '.join(f'{k}={v:g}' for k, v in self.values.items())})"
 
     def __hash__(self) -> int:
-        return hash((self.name, id(self.compose), tuple(sorted(self.values.items()))))
+        return hash((self.name, id(self.compose), tuple(sorted(self.values.items())), self.weights))
 
     def param_values(self) -> np.ndarray:
         """f8[p]: the value of every parameter, in the order of their declaration."""
         return np.array([self.values.get(name, p.default) for name, p in self.params.items()], dtype=np.float64)
+
+    def numbers(self) -> np.ndarray:
+        """f8[p + w]: what `view.mem.params` holds: the values of the parameters, then the weights."""
+        return np.concatenate([self.param_values(), np.asarray(self.weights, dtype=np.float64)])
 
     def limit_places(self) -> list[int]:
         """Where the three limits of `LIMIT_PARAMS` stand among the parameters; -1 where there is none."""

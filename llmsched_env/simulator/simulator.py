@@ -82,7 +82,7 @@ class Simulator:
         return new_world(
             self.num_engines,
             max(1, capacity),
-            num_params=len(self.scheduler.params),
+            num_params=len(self.scheduler.numbers()),
             request_columns=columns("request"),
             client_columns=columns("client"),
             clients=clients,

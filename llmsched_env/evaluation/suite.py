@@ -1,0 +1,103 @@
+"""The benchmark suite: on which workloads, engines and loads learned schedulers are trained, and judged.
+
+Version 1. A site is a workload with its targets on an engine. Those of `HELD_OUT` are never trained on; of those of
+`TRAINING` the judged seeds are others than the trained ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from llmsched_env.metrics import within_limits
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.simulate import simulate
+from llmsched_env.workloads import Workload, preset
+
+VERSION = 1
+LOADS = (0.5, 0.8, 0.95, 1.1)
+HORIZON = 120.0  # s of arrivals
+
+H100, RTX4090, A100 = (
+    "llama-3.1-8b_h100-80gb_tp1_aic",
+    "llama-3.1-8b_rtx4090-24gb_tp1_lss",
+    "qwen3-32b_a100-80gb_tp2_aic",
+)
+_ALONE = 0.98  # share of the requests of a site that must meet their targets if they are served alone
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A workload with its targets on an engine.
+
+    Attributes:
+        workload: name of a preset.
+        slo: name of its targets.
+        profile: of the engine.
+    """
+
+    workload: str
+    slo: str
+    profile: str
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        targets = "" if self.slo == "default" else f" ({self.slo})"
+        return f"{self.workload}{targets} on {self.profile.split('_')[1]}"
+
+    @property
+    def engine(self) -> EngineConfig:
+        """The machine."""
+        return _engine(self.profile)
+
+    def at(self, load: float, horizon: float = HORIZON) -> Workload:
+        """The workload at a load."""
+        return preset(self.workload, horizon=horizon, slo=self.slo).at_load(load, self.engine)
+
+    def feasible(self, scheduler: Scheduler) -> bool:
+        """Whether nearly all requests meet their targets when `scheduler` serves each alone."""
+        return _alone(self, scheduler) >= _ALONE
+
+
+@cache
+def _engine(profile: str) -> EngineConfig:
+    return EngineConfig.for_gpu(profile)
+
+
+@cache
+def _alone(site: Site, scheduler: Scheduler) -> float:
+    table = site.at(0.5).sample(0).rows(0, 400)
+    apart = table.at(1e4 * np.arange(len(table)))  # s; nobody is there for as long
+    rows = simulate(scheduler, Workload.from_table(apart, site.name), site.engine, record="requests").requests
+    return float(within_limits(rows, None).mean())
+
+
+TRAINING = (
+    Site("azure-chat", "default", H100),
+    Site("azure-chat", "strict", H100),
+    Site("sharegpt-chat", "default", H100),
+    Site("bursty-api", "default", H100),
+    Site("arxiv-summarize", "strict", H100),
+    Site("mooncake-tool-agent", "strict", H100),
+    Site("azure-chat", "default", RTX4090),
+    Site("sharegpt-chat", "relaxed", RTX4090),
+    Site("bursty-api", "default", RTX4090),
+    Site("azure-chat", "relaxed", A100),
+    Site("sharegpt-chat", "relaxed", A100),
+)
+HELD_OUT = (
+    Site("azure-code", "default", H100),
+    Site("reasoning-r1", "default", H100),
+    Site("multi-tenant", "default", H100),
+    Site("coding-agent", "default", H100),
+    Site("swe-agent", "default", H100),
+    Site("azure-code", "default", RTX4090),
+    Site("multi-tenant", "default", RTX4090),
+    Site("azure-chat", "relaxed", RTX4090),
+    Site("bursty-api", "default", A100),
+    Site("multi-tenant", "default", A100),
+)

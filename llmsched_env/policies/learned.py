@@ -1,0 +1,103 @@
+"""A network of queue features that sets the numbers of the index policy before every batch, all in compiled code."""
+
+from math import tanh
+
+import numpy as np
+
+from llmsched_env.policies.index import (
+    BY_AGE,
+    BY_LENGTH,
+    BY_PREDICTION,
+    BY_SLACK,
+    CAUTION,
+    LATE,
+    LEAST_CHUNK,
+    LIMITS,
+    MOST_CHUNK,
+    NUM_INDEX,
+    OUTSIDE,
+    PACE_SHARE,
+    SPARE,
+    STEP_SHARE,
+    compose_index,
+)
+from llmsched_env.policies.queue_state import MEMORY, NUM_FEATURES, features, survey
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.primitives import again_if_preempted, decodes, tokens_left
+from llmsched_env.simulator.scheduler import Scheduler
+
+HIDDEN = 16
+NUM_WEIGHTS = (NUM_FEATURES + 1) * HIDDEN + (HIDDEN + 1) * NUM_INDEX
+_FIRST = len(LIMITS)  # weights stand behind the limits
+# Number k is START + SPREAD * output k of the network, e to the power of it where it is a scale: (start, spread).
+_LINEAR = {
+    BY_LENGTH: (1, 1),
+    BY_SLACK: (0, 2),
+    BY_AGE: (0, 0.5),
+    BY_PREDICTION: (0, 1),
+    LATE: (8, 6),
+    OUTSIDE: (2, 4),
+}
+_SCALES = {
+    CAUTION: (1.5, 0.6),
+    STEP_SHARE: (0.9, 0.4),
+    PACE_SHARE: (0.3, 2),
+    LEAST_CHUNK: (64, 1.5),
+    MOST_CHUNK: (8192, 1.5),
+    SPARE: (0.3, 1),
+}
+START, SPREAD, EXPONENTIAL = np.zeros(NUM_INDEX), np.zeros(NUM_INDEX), np.zeros(NUM_INDEX)
+for _k, (_start, _spread) in _LINEAR.items():
+    START[_k], SPREAD[_k] = _start, _spread
+for _k, (_start, _spread) in _SCALES.items():
+    START[_k], SPREAD[_k], EXPONENTIAL[_k] = np.log(_start), _spread, 1.0
+
+
+@compiled
+def evaluate(weights, inputs, hidden, outputs):
+    """A layer of tanh units and a linear one; each row of weights ends with its bias."""
+    at = 0
+    for h in range(len(hidden)):
+        total = weights[at + len(inputs)]
+        for j in range(len(inputs)):
+            total += weights[at + j] * inputs[j]
+        hidden[h] = tanh(total)
+        at += len(inputs) + 1
+    for k in range(len(outputs)):
+        total = weights[at + len(hidden)]
+        for h in range(len(hidden)):
+            total += weights[at + h] * hidden[h]
+        outputs[k] = total
+        at += len(hidden) + 1
+
+
+@compiled
+def compose(view):
+    """Features of the queue, the network, then the index policy with its outputs."""
+    decodes(view, view.running)
+    if tokens_left(view) > 0 and len(view.waiting) + len(view.running) > 0:
+        inputs = view.mem.engine[:NUM_FEATURES]
+        hidden = view.mem.engine[NUM_FEATURES : NUM_FEATURES + HIDDEN]
+        numbers = view.mem.engine[NUM_FEATURES + HIDDEN :]
+        state = survey(view, True)
+        features(view, state, inputs)
+        evaluate(view.mem.params[_FIRST:], inputs, hidden, numbers)
+        for k in range(NUM_INDEX):
+            numbers[k] = START[k] + SPREAD[k] * numbers[k]
+            if EXPONENTIAL[k] > 0.0:
+                numbers[k] = np.exp(min(14.0, numbers[k]))
+        compose_index(view, numbers, state)
+    return again_if_preempted(view)
+
+
+learned_index = Scheduler(
+    "learned_index",
+    compose,
+    params=LIMITS,
+    memory={**MEMORY, "engine": tuple(f"x{k}" for k in range(NUM_FEATURES + HIDDEN + NUM_INDEX))},
+    needs_lengths="predicted",
+    weights=(0.0,) * NUM_WEIGHTS,
+    mixes_phases=True,
+    chunks_prefill=True,
+    reference="ours: the index policy, its numbers set by a network",
+)

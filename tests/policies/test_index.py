@@ -1,0 +1,98 @@
+"""The index policy by hand, and the network that sets its numbers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import baselines
+import llmsched_env as ls
+from llmsched_env.policies.index import BY_LENGTH, BY_SLACK, index
+from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START, learned_index
+from llmsched_env.policies.queue_state import NUM_FEATURES
+from tests.simulator.cases import LONG, bound, memory_cases
+from tests.simulator.test_kv_invariants import check_run
+
+ENGINE = ls.EngineConfig(ls.Staircase(c=0.0, a=0.25, b0=4), token_budget=64)
+
+
+def order_of_prefill(scheduler, prompts, ttft, arrival=None):
+    """Requests in the order in which their prompts were finished; each batch has room for four tokens."""
+    n = len(prompts)
+    workload = ls.Workload.from_arrays(arrival or [0.0] * n, prompts, [1] * n, slo=(ttft, [100.0] * n))
+    rows = ls.simulate(scheduler(token_budget=4), workload, ENGINE, record="requests", interpreted=True).requests
+    return np.argsort(rows.first_token, kind="stable").tolist()
+
+
+def test_the_shortest_goes_first_and_who_is_late_last():
+    # Four tokens take 0.25 s: request 0 needs 0.5 s and has 0.4. The others go by length.
+    assert order_of_prefill(index(caution=1), [8, 12, 4], [0.4, 9.0, 9.0]) == [2, 1, 0]
+
+
+def test_slack_can_outweigh_length():
+    assert order_of_prefill(index(by_length=0, by_slack=1), [4, 8], [9.0, 2.0]) == [1, 0]
+    assert order_of_prefill(index(by_length=1, by_slack=0), [4, 8], [9.0, 2.0]) == [0, 1]
+
+
+def test_who_would_make_others_late_goes_last():
+    # 0.5 s for the first, then 0.25 s each for two that have 0.6 s: without the long one both are in time.
+    prompts, ttft = [8, 4, 4], [0.55, 0.6, 0.6]
+    assert order_of_prefill(index(by_length=0, by_slack=1, caution=1), prompts, ttft)[0] == 0
+    assert order_of_prefill(index(by_length=0, by_slack=1, caution=1, outside=10), prompts, ttft)[2] == 0
+
+
+def test_the_step_is_as_long_as_the_tpot_target_allows():
+    # One request decodes with a target of 0.6 s a token; 0.9 of it allows two blocks of four tokens, with that one.
+    workload = ls.Workload.from_arrays([0.0, 0.3], [4, 30], [9, 1], slo=([9.0, 9.0], [0.6, 0.6]))
+    result = ls.simulate(index(least_chunk=1), workload, ENGINE, interpreted=True)
+    assert result.batches.prefill_tokens.tolist()[:4] == [4, 0, 7, 7]
+
+
+def test_the_network_at_rest_is_the_index_policy_at_its_start():
+    numbers = np.where(EXPONENTIAL > 0, np.exp(START), START)
+    still = index(**dict(zip(list(index.params)[2:], numbers.tolist(), strict=True)))
+    engine = ls.EngineConfig.for_gpu("llama-3.1-8b_rtx4090-24gb_tp1_lss")
+    workload = ls.preset("azure-chat", horizon=60.0).at_load(1.0, engine)
+    one, other = (ls.simulate(s, workload, engine, seed=1) for s in (still, learned_index))
+    assert one.requests.tobytes() == other.requests.tobytes()
+
+
+def test_a_bias_of_the_network_moves_its_number():
+    weights = np.zeros(NUM_WEIGHTS)
+    output = (NUM_FEATURES + 1) * HIDDEN  # where the rows of its output layer begin, each ending with a bias
+    for k, bias in ((BY_LENGTH, -1 / SPREAD[BY_LENGTH]), (BY_SLACK, 1 / SPREAD[BY_SLACK])):
+        weights[output + (HIDDEN + 1) * k + HIDDEN] = bias
+    moved = dataclasses.replace(learned_index, weights=tuple(weights.tolist()))
+    assert order_of_prefill(moved, [4, 8], [9.0, 2.0]) == [1, 0]
+    assert order_of_prefill(learned_index, [4, 8], [9.0, 2.0]) == [0, 1]
+
+
+@pytest.mark.parametrize("scheduler", [index, learned_index], ids=lambda s: s.name)
+def test_compiled_and_interpreted_rows_are_the_same(scheduler):
+    rng = np.random.default_rng(0)
+    if scheduler.weights:
+        scheduler = dataclasses.replace(scheduler, weights=tuple(rng.normal(0, 0.3, NUM_WEIGHTS).tolist()))
+    engine = ls.EngineConfig.for_gpu("llama-3.1-8b_rtx4090-24gb_tp1_lss")
+    workload = ls.preset("sharegpt-chat", horizon=15.0).at_load(1.2, engine)
+    one, other = (ls.simulate(scheduler, workload, engine, seed=0, interpreted=i) for i in (False, True))
+    assert one.requests.tobytes() == other.requests.tobytes()
+    assert len(one.batches) > 100
+
+
+def test_a_scheduler_with_weights_is_another_scheduler():
+    assert learned_index != dataclasses.replace(learned_index, weights=(1.0,) * NUM_WEIGHTS)
+    assert baselines.sarathi.numbers().tolist() == baselines.sarathi.param_values().tolist()
+
+
+def restless():
+    """The learned policy with random weights, large enough to reach every corner of its numbers."""
+    rng = np.random.default_rng(1)
+    return dataclasses.replace(learned_index, weights=tuple(rng.normal(0, 1, NUM_WEIGHTS).tolist()))
+
+
+@pytest.mark.parametrize("scheduler", [index(outside=5), restless()], ids=lambda s: s.name)
+@settings(max_examples=40, deadline=None)
+@given(case=memory_cases())
+def test_every_token_and_block_is_accounted_for(scheduler, case):
+    check_run(bound(scheduler, case), case, LONG)
