@@ -3,12 +3,13 @@
 from math import inf
 
 from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_members
-from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds
+from llmsched_env.simulator.batch_time import seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import heap_of_present, pop_least
 from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_FREE, KV_TOTAL, NUM_SEQS, SEQ_LIMIT
+from llmsched_env.simulator.step_time import chunk_seconds
 
 TTFT, SPEED, PRESSURE, QUANTUM, HORIZON, MOST_PREEMPTIONS = range(NUM_LIMITS, NUM_LIMITS + 6)
 AREA, READ, SEEN, GAIN, CHOSEN = range(1, 6)  # columns of request memory: integral of READ, token-seconds; tokens read;
@@ -103,16 +104,10 @@ def _gain(view, i, step):
         return 0.0
     paused = read_on(memory[i, READ], memory[i, SEEN], speed, 0.0, horizon)[1]
     left = prefill_left(view, i)
-    delay = min(horizon, _seconds(view, left, 0, left * (left + 1) // 2, 1)) if left > 0 else 0.0
+    delay = min(horizon, chunk_seconds(view, left, 0)) if left > 0 else 0.0
     read, before = read_on(memory[i, READ], memory[i, SEEN], speed, 0.0, delay)
     served = before + read_on(read, memory[i, SEEN], speed, 1.0 / step, horizon - delay)[1]
     return min(1.0, (memory[i, AREA] + served) / expected) - min(1.0, (memory[i, AREA] + paused) / expected)
-
-
-@compiled(inline=True)
-def _seconds(view, tokens, context, pairs, requests):
-    law = view.law
-    return batch_seconds(law, tokens, context, pairs, 0) + law[HOST_BATCH] + law[HOST_REQUEST] * requests
 
 
 @compiled(inline=True)
@@ -146,7 +141,7 @@ def _choose(view):
 @compiled
 def _fill(view, size, memory, context):
     """Choose up to `size` requests for `memory` KV tokens, largest gain per KV token first; returns their gains."""
-    request, step = view.mem.request, _seconds(view, size, size * context, 0, size)
+    request, step = view.mem.request, seconds_with_host(view.law, size, size * context, 0, 0, size)
     for i in view.running:
         _weigh(view, i, step)
         if _has_suffered(view, i):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds
+from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds, seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import ALL, again_if_preempted, chunk, chunks, decodes
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
@@ -102,8 +102,8 @@ def _work_out(view):
     prompt = view.totals[TOTAL_PROMPT_TOKENS] / max(1.0, float(view.totals[TOTAL_ARRIVED]))
     most = float(min(counts[SEQ_LIMIT], counts[TOKEN_LIMIT]))
     context = prompt + 1.0 / hazard
-    one = batch_seconds(law, 1.0, context, 0.0, 0.0) + law[HOST_BATCH] + law[HOST_REQUEST]
-    all_ = batch_seconds(law, most, most * context, 0.0, 0.0) + law[HOST_BATCH] + most * law[HOST_REQUEST]
+    one = seconds_with_host(law, 1.0, context, 0.0, 0.0, 1.0)
+    all_ = seconds_with_host(law, most, most * context, 0.0, 0.0, most)
     memory[BETA_D] = (all_ - one) / max(1.0, most - 1.0)
     memory[ALPHA_D] = max(1e-9, one - memory[BETA_D])
     tokens, pairs, seats = float(counts[TOKEN_LIMIT]), (prompt + 1.0) / 2.0, law[HOST_REQUEST] / prompt

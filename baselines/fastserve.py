@@ -3,19 +3,15 @@
 from math import inf
 
 from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_members
-from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import KV_SWAP_FREE, NUM_SEQS, TOKEN_LIMIT
-from llmsched_env.simulator.step_time import step_seconds
+from llmsched_env.simulator.step_time import chunk_seconds, step_seconds
 
 QUANTUM, RATIO, QUEUES, AGE = range(NUM_LIMITS, NUM_LIMITS + 4)
-JOINED, USED, SERVED = (
-    1,
-    2,
-    3,
-)  # columns of request memory: 1 once it has a queue; s used there; when it was served last
+# Columns of request memory: 1 once it has a queue; s used there; when it was served last.
+JOINED, USED, SERVED = range(1, 4)
 
 
 @compiled
@@ -29,7 +25,7 @@ def compose(view):
     would compute the same tokens over and over. Later queues fill what the first leave of the budget, and prompts may
     be cut.
     """
-    first = view.mem.params[QUANTUM] * _seconds_alone(view, 1, 0)
+    first = view.mem.params[QUANTUM] * chunk_seconds(view, 1, 0)
     for i in view.running:
         _find_queue(view, i, first)
     for i in view.waiting:
@@ -65,7 +61,7 @@ def _queue_of_prompt(view, i, first):
     left, done, seconds = prefill_left(view, i), 0, 0.0
     while left > 0:
         n = min(left, view.batch.counts[TOKEN_LIMIT])
-        seconds += _seconds_alone(view, n, done)
+        seconds += chunk_seconds(view, n, done)
         done += n
         left -= n
     queue, quantum = 0.0, first
@@ -81,13 +77,6 @@ def _quantum(params, queue, first):
     for _ in range(int(queue)):
         quantum *= params[RATIO]
     return quantum
-
-
-@compiled(inline=True)
-def _seconds_alone(view, n, done):
-    """Seconds of a batch of `n` prompt tokens after `done` others of the same request."""
-    law = view.law
-    return batch_seconds(law, n, 0, n * done + n * (n + 1) // 2, done) + law[HOST_BATCH] + law[HOST_REQUEST]
 
 
 fastserve = Scheduler(

@@ -3,7 +3,7 @@
 from math import ceil, inf
 
 from baselines.in_order import LIMITS, NUM_LIMITS
-from llmsched_env.simulator.batch_time import A_ATTN, HOST_BATCH, HOST_REQUEST, batch_seconds
+from llmsched_env.simulator.batch_time import A_ATTN, seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import cached_tokens
 from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes, is_decoding, prefill_left, reject
@@ -58,12 +58,12 @@ def _holds(view, i):
             context += req.computed[j]
     room = max(1, view.batch.counts[TOKEN_LIMIT] - decoding)
     _foresee_prompts(view, i, room)
-    step = _seconds(law, decoding + min(room, forecast[TOKENS]), context, decoding + 1)
+    step = seconds_with_host(law, decoding + min(room, forecast[TOKENS]), context, 0, 0, decoding + 1)
     ttft = view.clock - req.arrival[i] + forecast[STEPS] * step + law[A_ATTN] * forecast[ATTENTION]
     if ttft > req.ttft_slo[i]:
         return False
     _foresee_decodes(view, i, room)
-    return _seconds(law, forecast[DECODES], forecast[CONTEXT], forecast[DECODES]) <= req.tpot_slo[i]
+    return seconds_with_host(law, forecast[DECODES], forecast[CONTEXT], 0, 0, forecast[DECODES]) <= req.tpot_slo[i]
 
 
 @compiled
@@ -114,11 +114,6 @@ def _add_decode(view, j, steps):
     if req.generated[j] + steps < longest:
         forecast[DECODES] += 1.0
         forecast[CONTEXT] += req.prompt_tokens[j] + req.generated[j] + steps
-
-
-@compiled
-def _seconds(law, tokens, context, requests):
-    return batch_seconds(law, tokens, context, 0, 0) + law[HOST_BATCH] + law[HOST_REQUEST] * requests
 
 
 mooncake_early_rejection = Scheduler(

@@ -7,7 +7,6 @@ Times of batches and prompts are those of the engine's profile, see `llmsched_en
 
 from math import inf, isnan
 
-from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
 from llmsched_env.simulator.memory import cached_tokens
@@ -21,7 +20,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
 )
 from llmsched_env.simulator.state import PREFILL_TOKENS, RUNNING, WAITING
-from llmsched_env.simulator.step_time import chunk_within
+from llmsched_env.simulator.step_time import chunk_seconds, chunk_within
 
 KEY = 0  # column of request memory
 BEHIND = 1e9  # s, added to keys of requests that come after all others; keys in seconds stay exact to 1e-7 s
@@ -89,8 +88,7 @@ def prefill_seconds(view, i):
     n, before = prefill_left(view, i), view.req.computed[i] + cached_tokens(view, i)
     if n == 0:
         return 0.0
-    seconds = batch_seconds(view.law, n, 0, n * before + n * (n + 1) // 2, before)
-    return seconds + view.law[HOST_BATCH] + view.law[HOST_REQUEST]
+    return chunk_seconds(view, n, before)
 
 
 @compiled(inline=True)

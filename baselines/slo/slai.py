@@ -5,8 +5,8 @@ from math import inf, isnan
 from baselines.in_order import LIMITS, WORK_CONSERVING
 from baselines.slo.parts import KEY, gather_decodes
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import heapify, pop
 from llmsched_env.simulator.memory import blocks_missing
+from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
 from llmsched_env.simulator.primitives import (
     ALL,
     again_if_preempted,
@@ -67,7 +67,7 @@ def _decode_until(view, time):
             keys[i] = _last_schedulable(view, i)
     left = gather_decodes(view)
     while left > 0 and tokens_left(view) > 0 and seats_left(view) > 0:
-        i = pop(view.mem.heap, left, keys)
+        i = pop_least(view, KEY, left)
         left -= 1
         if keys[i] > time:
             break
@@ -88,14 +88,12 @@ def _last_schedulable(view, i):
 
 @compiled
 def _start_prompts(view):
-    heap, keys, left = view.mem.heap, view.mem.request[:, KEY], len(view.waiting)
-    for k in range(left):
-        i = view.waiting[k]
-        heap[k] = i
+    keys = view.mem.request[:, KEY]
+    for i in view.waiting:
         keys[i] = prefill_left(view, i) + (CLASS * view.req.priority[i] if view.mem.params[PAYING_FIRST] > 0 else 0.0)
-    heapify(heap, left, keys)
+    left = heap_of_waiting(view, KEY)
     while left > 0 and tokens_left(view) > 0:
-        i = pop(heap, left, keys)
+        i = pop_least(view, KEY, left)
         left -= 1
         if chunk(view, i, ALL) == 0:
             break

@@ -13,7 +13,7 @@ from baselines.slo.parts import (
     prompts_by_key,
     tightest_tpot,
 )
-from llmsched_env.simulator.batch_time import A_ATTN, HOST_BATCH, HOST_REQUEST, batch_seconds
+from llmsched_env.simulator.batch_time import A_ATTN, seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
 from llmsched_env.simulator.memory import cached_tokens
@@ -60,8 +60,7 @@ def _set_key(view, i):
 def _seconds_with(view, tokens):
     """Seconds of a step of the decodes of this batch and so many tokens of a prompt."""
     law, counts = view.law, view.batch.counts
-    seconds = batch_seconds(law, counts[TOKENS] + tokens, counts[DECODE_KV], 0, 0)
-    return seconds + law[HOST_BATCH] + law[HOST_REQUEST] * (counts[NUM_SEQS] + 1)
+    return seconds_with_host(law, counts[TOKENS] + tokens, counts[DECODE_KV], 0, 0, counts[NUM_SEQS] + 1)
 
 
 @compiled

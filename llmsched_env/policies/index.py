@@ -8,7 +8,7 @@ from math import inf, log
 
 from llmsched_env.policies.queue_state import DROPPED, HOPELESS, KEY, MEMORY, survey
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import heapify, pop
+from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
 from llmsched_env.simulator.primitives import (
     again_if_preempted,
     chunk_above,
@@ -78,14 +78,12 @@ def compose_index(view, numbers, state):
             _prefill(view, i, longest, least, most, 0.0)
             if prefill_left(view, i) > 0:
                 return
-    n, heap, keys = len(view.waiting), view.mem.heap, view.mem.request[:, KEY]
-    for k in range(n):
-        heap[k] = view.waiting[k]
-        keys[heap[k]] = _index(view, heap[k], numbers, state)
-    heapify(heap, n, keys)
-    while n > 0:
-        i = pop(heap, n, keys)
-        n -= 1
+    for i in view.waiting:
+        view.mem.request[i, KEY] = _index(view, i, numbers, state)
+    left = heap_of_waiting(view, KEY)
+    while left > 0:
+        i = pop_least(view, KEY, left)
+        left -= 1
         wanted = max(1, prefill_left(view, i))
         spare = numbers[SPARE] if view.mem.request[i, HOPELESS] > 0.0 else 0.0
         if _prefill(view, i, longest, least, most, spare) < wanted:

@@ -34,6 +34,13 @@ def batch_seconds(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_con
     )
 
 
+@compiled
+def seconds_with_host(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens, requests):
+    """Seconds of a batch of so many requests, those of the host included."""
+    seconds = batch_seconds(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens)
+    return seconds + law[HOST_BATCH] + law[HOST_REQUEST] * requests
+
+
 _vectorised_law = interpreted(batch_seconds)
 
 

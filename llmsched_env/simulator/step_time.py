@@ -4,7 +4,7 @@
 so a scheduler that doubts its profile has to leave a margin of its own.
 """
 
-from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, SWAP_BLOCK, batch_seconds
+from llmsched_env.simulator.batch_time import SWAP_BLOCK, seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import cached_tokens
 from llmsched_env.simulator.primitives import prefill_left, tokens_left
@@ -21,8 +21,15 @@ from llmsched_env.simulator.state import (
 @compiled(inline=True)
 def seconds_of(law, counts):
     """Seconds of a batch with these `counts`, host and swapping included."""
-    seconds = batch_seconds(law, counts[TOKENS], counts[DECODE_KV], counts[PREFILL_PAIRS], counts[PREFILL_CONTEXT])
-    return seconds + law[HOST_BATCH] + law[HOST_REQUEST] * counts[NUM_SEQS] + law[SWAP_BLOCK] * counts[SWAPPED]
+    seconds = seconds_with_host(
+        law,
+        counts[TOKENS],
+        counts[DECODE_KV],
+        counts[PREFILL_PAIRS],
+        counts[PREFILL_CONTEXT],
+        counts[NUM_SEQS],
+    )
+    return seconds + law[SWAP_BLOCK] * counts[SWAPPED]
 
 
 @compiled
@@ -39,15 +46,21 @@ def step_seconds_with(view, i, n):
     context = req.computed[i] + scheduled + cached_tokens(view, i)
     decodes = req.computed[i] >= req.prefill_tokens[i]
     pairs = 0 if decodes else n * context + n * (n + 1) // 2
-    seconds = batch_seconds(
+    seconds = seconds_with_host(
         law,
         counts[TOKENS] + n,
         counts[DECODE_KV] + (context if decodes else 0),
         counts[PREFILL_PAIRS] + pairs,
         counts[PREFILL_CONTEXT] + (context if scheduled == 0 and not decodes else 0),
+        counts[NUM_SEQS] + (1 if scheduled == 0 else 0),
     )
-    seats = counts[NUM_SEQS] + (1 if scheduled == 0 else 0)
-    return seconds + law[HOST_BATCH] + law[HOST_REQUEST] * seats + law[SWAP_BLOCK] * counts[SWAPPED]
+    return seconds + law[SWAP_BLOCK] * counts[SWAPPED]
+
+
+@compiled(inline=True)
+def chunk_seconds(view, n, before):
+    """Seconds of a batch of nothing but `n` prompt tokens after `before` others of the same request."""
+    return seconds_with_host(view.law, n, 0, n * before + n * (n + 1) // 2, before, 1)
 
 
 @compiled
