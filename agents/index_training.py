@@ -7,11 +7,8 @@ their targets in it, and the noise of the workload cancels.
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 import baselines
 from agents.evolution import EvolutionStrategy
+from llmsched_env.evaluation.cases import map_runs
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.evaluation.suite import TRAINING, Site
 from llmsched_env.policies.learned import HIDDEN, NUM_WEIGHTS, learned_index
 from llmsched_env.policies.queue_state import NUM_FEATURES
+from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.simulator.simulate import simulate
 from llmsched_env.validation import check_choice, check_number
 from llmsched_env.workloads import Workload
 
@@ -113,16 +111,12 @@ def costs(schedulers: Sequence[Scheduler], cases: Sequence[Case], objective: str
     """f8[schedulers, cases]: the share of requests that miss a target, or the mean E2E latency in s."""
     chosen = OBJECTIVES[objective]
 
-    def run(scheduler: Scheduler, case: Case) -> float:
-        site, workload, seed = case
-        result = simulate(scheduler, workload, site.engine, seed=seed, record="requests")
+    def cost(result: Result) -> float:
         value, _ = chosen.of_run(result, None, float(result.end))
         return 1.0 - value if chosen.larger_is_better else chosen.scale * value
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.filterwarnings("ignore", "(?s).*stalled", RuntimeWarning)
-        runs = [[pool.submit(run, scheduler, case) for case in cases] for scheduler in schedulers]
-        return np.array([[one.result() for one in row] for row in runs])
+    runs = [(workload, site.engine, seed) for site, workload, seed in cases]
+    return np.array(map_runs(schedulers, runs, cost, record="requests"))
 
 
 def saved(own: np.ndarray, reference: np.ndarray, objective: str) -> np.ndarray:

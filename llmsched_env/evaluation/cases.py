@@ -40,22 +40,33 @@ class Cases:
 
     def map(self, schedulers: Sequence[Scheduler], measure: Callable[[Result], T]) -> list[list[T]]:
         """`measure` of every run of every scheduler, on all cores; [schedulers][workloads x seeds]."""
-        runs = [(w, seed) for w in self.workloads for seed in self.seeds]
-
-        def run(scheduler: Scheduler, workload: Workload, seed: int) -> T:
-            return measure(simulate(scheduler, workload, self.engine, seed=seed, horizon=self.horizon))
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "(?s).*stalled", RuntimeWarning)  # its latencies say so
-            with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
-                futures = [[pool.submit(run, scheduler, *case) for case in runs] for scheduler in schedulers]
-                try:
-                    return [[future.result() for future in row] for row in futures]
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+        runs = [(workload, self.engine, seed) for workload in self.workloads for seed in self.seeds]
+        return map_runs(schedulers, runs, measure, self.horizon)
 
     def means(self, schedulers: Sequence[Scheduler], metric: str) -> np.ndarray:
         """f8[schedulers]: mean over all runs of a number of `Result.summary`."""
         values = self.map(schedulers, lambda result: result.summary()[metric])
         return np.array(values).mean(axis=1)
+
+
+def map_runs(
+    schedulers: Sequence[Scheduler],
+    runs: Sequence[tuple[Workload, EngineConfig, int]],
+    measure: Callable[[Result], T],
+    horizon: float | None = None,
+    record: str = "batches",
+) -> list[list[T]]:
+    """`measure` of every run (workload, engine, seed) under every scheduler, on all cores; [schedulers][runs]."""
+
+    def run(scheduler: Scheduler, workload: Workload, engine: EngineConfig, seed: int) -> T:
+        return measure(simulate(scheduler, workload, engine, seed, horizon, record))
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).*stalled", RuntimeWarning)  # its latencies say so
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
+            futures = [[pool.submit(run, scheduler, *case) for case in runs] for scheduler in schedulers]
+            try:
+                return [[future.result() for future in row] for row in futures]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
