@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 import baselines
+from llmsched_env.simulator.batch_time import SWAP_BLOCK
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.primitives import prefill_left, take, tokens_left
 from llmsched_env.simulator.scheduler import interpreted_compose
@@ -30,11 +31,16 @@ def test_batches_last_as_long_as_predicted(name, case):
     predicted, original = [], interpreted_compose(baselines.get(name).compose)
 
     def compose(view):
+        nonlocal carried
         wake = original(view)
+        carried += view.batch.counts[SWAPPED]
         if view.batch.counts[NUM_SEQS]:
-            predicted.append(seconds(view))
+            before = carried - view.batch.counts[SWAPPED]  # of decisions that led to no batch: this one pays for them
+            predicted.append(seconds(view) + view.law[SWAP_BLOCK] * before)
+            carried = 0
         return wake
 
+    carried = 0
     result = run(watched(baselines.get(name), compose), case)
     assert predicted[: len(result.batches)] == pytest.approx(result.batches.duration.tolist(), rel=1e-12)
 
