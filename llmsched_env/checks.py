@@ -379,7 +379,9 @@ def _batch_seconds(ledger: Ledger) -> np.ndarray:
         ledger.per_batch(before, prefill),
     )
     seconds = seconds + engine.host_overhead[0] + engine.host_overhead[1] * ledger.per_batch(1)
-    return seconds + engine.swap_block_time * ledger.result.batches.swapped
+    batches, decision = ledger.result.batches, ledger.result.decision_time
+    seconds = seconds + decision[0] + decision[1] * batches.num_in_system
+    return seconds + engine.swap_block_time * batches.swapped
 
 
 def _demand(ledger: Ledger) -> np.ndarray:

@@ -6,7 +6,8 @@ the waiting queue, and when requests are admitted. Running requests go first, as
 
 from math import inf, log
 
-from llmsched_env.policies.queue_state import DROPPED, HOPELESS, KEY, MEMORY, survey
+from llmsched_env.policies.queue_state import DROPPED, DUE, HOPELESS, KEY, MEMORY, expected_left, survey
+from llmsched_env.simulator.batch_time import A_KV, A_TOK
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
 from llmsched_env.simulator.primitives import (
@@ -17,40 +18,50 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
 )
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import DECODE_TOKENS, PREFILL_TOKENS, RUNNING
+from llmsched_env.simulator.state import DECODE_TOKENS, PREFILL_TOKENS, RUNNING, TOKENS
 from llmsched_env.simulator.step_time import chunk_within
 
 (
     BY_LENGTH,
     BY_SLACK,
+    BY_URGENCY,
     BY_AGE,
     BY_PREDICTION,
+    BY_WORK,
     LATE,
     OUTSIDE,
     CAUTION,
     STEP_SHARE,
     PACE_SHARE,
+    SPEND,
     LEAST_CHUNK,
     MOST_CHUNK,
+    LATE_SHARE,
     SPARE,
+    KEEP,
     NUM_INDEX,
-) = range(13)
+) = range(18)
 
 INDEX_PARAMS = {
     "by_length": Param(1.0, -10, 10, "for each e-fold of prompt tokens left", Linear(0, 2)),
     "by_slack": Param(0.0, -100, 100, "for each TTFT target of slack, within -1 to 1", Linear(0, 8)),
+    "by_urgency": Param(0.0, -100, 100, "for each e-fold of slack in seconds", Linear(0, 4)),
     "by_age": Param(0.0, -100, 100, "for each e-fold of waiting time", Linear(-1, 1)),
     "by_prediction": Param(0.0, -10, 10, "for each e-fold of predicted output", Linear(0, 2)),
-    "late": Param(10.0, -100, 100, "where the TTFT target can't be met any more", Linear(0, 20)),
+    "by_work": Param(0.0, -10, 10, "for each e-fold of predicted seconds of service", Linear(0, 2)),
+    "late": Param(10.0, -100, 100, "where the target can't be met any more", Linear(0, 20)),
     "outside": Param(0.0, -100, 100, "where others can be on time instead, see drop_late", Linear(0, 20)),
     "caution": Param(1.2, 0, 100, "times the predicted prefill time", Log(0.3, 4, whole=False)),
     "step_share": Param(
-        0.9, 0.01, 1e6, "longest step, as a share of the tightest TPOT target", Log(0.2, 4, whole=False)
+        0.9, 0.01, 1e6, "longest step, as a share of that which keeps TPOT targets", Log(0.2, 4, whole=False)
     ),
     "pace_share": Param(0.0, 0, 100, "or as a share of the time until a decode falls behind its target", Linear(0, 2)),
+    "spend": Param(0.0, 0, 1, "or as a share of all the prefill that decodes can bear", Linear(0, 1)),
     "least_chunk": Param(64, 0, 131072, "prefill tokens that a step may take whatever its time", Log(1, 4096)),
     "most_chunk": Param(16384, 0, 131072, "prefill tokens of a step; below 1 prefill is held", Log(64, 16384)),
+    "late_share": Param(1.0, 0, 1, "longest step for prompts without hope to be on time, as a share", Linear(0, 1)),
     "spare": Param(0.3, 0, 1, "share of KV blocks that prompts without hope to be on time leave free", Linear(0, 0.8)),
+    "keep": Param(0.0, 0, 1, "share of KV blocks that all prompts leave free", Linear(0, 0.3)),
 }
 """Of the static policy; a learned one sets the same numbers before every batch."""
 
@@ -58,6 +69,10 @@ INDEX_PARAMS = {
 @compiled
 def compose_index(view, numbers, state):
     """A token for every decoding request, started prompts, then waiting ones, least index first.
+
+    A step lasts as long as decoding requests that can still meet their TPOT targets allow, the largest of three
+    measures: a share of the step that all of them could bear at all their steps, of the time until one falls behind,
+    and of the prefill that they can bear until their predicted ends.
 
     Args:
         view: the view; its batch already holds the decodes.
@@ -68,8 +83,9 @@ def compose_index(view, numbers, state):
     if tokens_left(view) <= 0 or (numbers[MOST_CHUNK] < 1.0 and counts[DECODE_TOKENS] > 0):
         return
     longest = max(
-        numbers[STEP_SHARE] * state.tightest,
+        numbers[STEP_SHARE] * state.even,
         min(numbers[PACE_SHARE] * state.pace, 3.0 * state.tightest) if state.pace < inf else 0.0,
+        state.base + min(1.0, numbers[SPEND]) * state.spare if state.spare < inf else 0.0,
     )
     least, most = int(min(numbers[LEAST_CHUNK], 1e6)), int(max(1.0, min(numbers[MOST_CHUNK], 1e6)))
     for i in view.running:
@@ -85,8 +101,14 @@ def compose_index(view, numbers, state):
         i = pop_least(view, KEY, left)
         left -= 1
         wanted = max(1, prefill_left(view, i))
-        spare = numbers[SPARE] if view.mem.request[i, HOPELESS] > 0.0 else 0.0
-        if _prefill(view, i, longest, least, most, spare) < wanted:
+        if view.mem.request[i, HOPELESS] > 0.0 and counts[TOKENS] > 0:
+            share = max(0.0, min(1.0, numbers[LATE_SHARE]))
+            least = int(least * share)
+            within = longest if longest == inf else share * longest
+            n = _prefill(view, i, within, least, most, max(numbers[SPARE], numbers[KEEP]))
+        else:
+            n = _prefill(view, i, longest, least, most, numbers[KEEP])
+        if n < wanted:
             return
 
 
@@ -102,14 +124,21 @@ def _prefill(view, i, longest, least, most, watermark):
 
 @compiled
 def _index(view, i, numbers, state):
-    req, left = view.req, float(max(1, prefill_left(view, i)))
+    req, law, left = view.req, view.law, float(max(1, prefill_left(view, i)))
     view.mem.request[i, HOPELESS] = 0.0
-    key = numbers[BY_LENGTH] * log(left) + numbers[BY_AGE] * log(1e-3 + view.clock - req.arrival[i])
+    length = log(left)
+    key = numbers[BY_LENGTH] * length + numbers[BY_AGE] * log(1e-3 + view.clock - req.arrival[i])
+    service = state.seconds_per_token * left
     if req.known_output[i] > 0.0:
-        key += numbers[BY_PREDICTION] * log(max(1.0, req.known_output[i] - req.generated[i]))
+        known = expected_left(view, i)
+        key += numbers[BY_PREDICTION] * log(known)
+        service += known * (law[A_TOK] + law[A_KV] * (left + 0.5 * known))
+    key += numbers[BY_WORK] * log(service)
     if req.ttft_slo[i] < inf:
-        slack = req.arrival[i] + req.ttft_slo[i] - view.clock - numbers[CAUTION] * state.seconds_per_token * left
+        slack = view.mem.request[i, DUE] - view.clock - numbers[CAUTION] * state.seconds_per_token * left
+        slack = max(-1e6, min(1e6, slack))
         key += numbers[BY_SLACK] * max(-1.0, min(1.0, slack / req.ttft_slo[i]))
+        key += numbers[BY_URGENCY] * log(0.02 + max(0.0, slack))
         if slack < 0.0:
             key += numbers[LATE]
             view.mem.request[i, HOPELESS] = 1.0

@@ -4,24 +4,9 @@ from math import tanh
 
 import numpy as np
 
-from llmsched_env.policies.index import (
-    BY_AGE,
-    BY_LENGTH,
-    BY_PREDICTION,
-    BY_SLACK,
-    CAUTION,
-    LATE,
-    LEAST_CHUNK,
-    LIMITS,
-    MOST_CHUNK,
-    NUM_INDEX,
-    OUTSIDE,
-    PACE_SHARE,
-    SPARE,
-    STEP_SHARE,
-    compose_index,
-)
-from llmsched_env.policies.queue_state import MEMORY, NUM_FEATURES, features, survey
+from llmsched_env.policies import index as ix
+from llmsched_env.policies.index import LIMITS, NUM_INDEX, compose_index
+from llmsched_env.policies.queue_state import MEMORY, NUM_FEATURES, NUM_HISTORY, features, survey, watch_arrivals
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, tokens_left
 from llmsched_env.simulator.scheduler import Scheduler
@@ -29,22 +14,29 @@ from llmsched_env.simulator.scheduler import Scheduler
 HIDDEN = 16
 NUM_WEIGHTS = (NUM_FEATURES + 1) * HIDDEN + (HIDDEN + 1) * NUM_INDEX
 _FIRST = len(LIMITS)  # weights stand behind the limits
+_INPUTS_END = NUM_HISTORY + NUM_FEATURES  # of engine memory
+_HIDDEN_END = _INPUTS_END + HIDDEN
 # Number k is START + SPREAD * output k of the network, e to the power of it where it is a scale: (start, spread).
 _LINEAR = {
-    BY_LENGTH: (1, 1),
-    BY_SLACK: (0, 2),
-    BY_AGE: (0, 0.5),
-    BY_PREDICTION: (0, 1),
-    LATE: (8, 6),
-    OUTSIDE: (2, 4),
+    ix.BY_LENGTH: (1, 1),
+    ix.BY_SLACK: (0, 2),
+    ix.BY_URGENCY: (0, 1),
+    ix.BY_AGE: (0, 0.5),
+    ix.BY_PREDICTION: (0, 1),
+    ix.BY_WORK: (0, 1),
+    ix.LATE: (8, 6),
+    ix.OUTSIDE: (2, 4),
+    ix.SPEND: (0, 0.5),
+    ix.LATE_SHARE: (1, 1),
+    ix.KEEP: (0, 0.2),
 }
 _SCALES = {
-    CAUTION: (1.5, 0.6),
-    STEP_SHARE: (0.9, 0.4),
-    PACE_SHARE: (0.3, 2),
-    LEAST_CHUNK: (64, 1.5),
-    MOST_CHUNK: (8192, 1.5),
-    SPARE: (0.3, 1),
+    ix.CAUTION: (1.5, 0.6),
+    ix.STEP_SHARE: (0.9, 0.4),
+    ix.PACE_SHARE: (0.3, 2),
+    ix.LEAST_CHUNK: (64, 1.5),
+    ix.MOST_CHUNK: (8192, 1.5),
+    ix.SPARE: (0.3, 1),
 }
 START, SPREAD, EXPONENTIAL = np.zeros(NUM_INDEX), np.zeros(NUM_INDEX), np.zeros(NUM_INDEX)
 for _k, (_start, _spread) in _LINEAR.items():
@@ -76,11 +68,12 @@ def compose(view):
     """Features of the queue, the network, then the index policy with its outputs."""
     decodes(view, view.running)
     if tokens_left(view) > 0 and len(view.waiting) + len(view.running) > 0:
-        inputs = view.mem.engine[:NUM_FEATURES]
-        hidden = view.mem.engine[NUM_FEATURES : NUM_FEATURES + HIDDEN]
-        numbers = view.mem.engine[NUM_FEATURES + HIDDEN :]
+        memory = view.mem.engine
+        history, inputs = memory[:NUM_HISTORY], memory[NUM_HISTORY:_INPUTS_END]
+        hidden, numbers = memory[_INPUTS_END:_HIDDEN_END], memory[_HIDDEN_END:]
         state = survey(view, True)
-        features(view, state, inputs)
+        watch_arrivals(view, history)
+        features(view, state, history, inputs)
         evaluate(view.mem.params[_FIRST:], inputs, hidden, numbers)
         for k in range(NUM_INDEX):
             numbers[k] = START[k] + SPREAD[k] * numbers[k]
@@ -94,7 +87,7 @@ learned_index = Scheduler(
     "learned_index",
     compose,
     params=LIMITS,
-    memory={**MEMORY, "engine": tuple(f"x{k}" for k in range(NUM_FEATURES + HIDDEN + NUM_INDEX))},
+    memory={**MEMORY, "engine": tuple(f"x{k}" for k in range(_HIDDEN_END + NUM_INDEX))},
     needs_lengths="predicted",
     weights=(0.0,) * NUM_WEIGHTS,
     mixes_phases=True,

@@ -16,8 +16,12 @@ import numpy as np
 from llmsched_env.simulator.compiled import compiled, interpreted
 from llmsched_env.validation import check_integer, check_number
 
-LAW_SIZE = 11  # the eight coefficients above, host seconds per batch and per request in it, seconds per swapped block
-C, A_STEP, A_TOK, A_TOK_OVER, B0, A_KV, A_ATTN, A_CTX, HOST_BATCH, HOST_REQUEST, SWAP_BLOCK = range(LAW_SIZE)
+LAW_SIZE = 12
+"""The eight coefficients above, host seconds per batch and per request in it, seconds per swapped block, and seconds of
+the scheduler's decision per request present; those per batch are among the host's."""
+C, A_STEP, A_TOK, A_TOK_OVER, B0, A_KV, A_ATTN, A_CTX, HOST_BATCH, HOST_REQUEST, SWAP_BLOCK, DECIDE_REQUEST = range(
+    LAW_SIZE
+)
 
 
 @compiled

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from llmsched_env.simulator.batch_time import DECIDE_REQUEST
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.prefix_cache import publish
 from llmsched_env.simulator.queues import (
@@ -49,6 +50,7 @@ from llmsched_env.simulator.state import (
     MAX_TOKENS,
     N_LAST,
     N_RUNNING,
+    N_WAITING,
     NETWORKED,
     NUM_SEQS,
     PARAM_ACTIVE,
@@ -233,7 +235,8 @@ def start_batch(world, g):
     count[RUN] = run
     counts = world.batch_counts[g, run]
     time[BATCH_START] = time[CLOCK]
-    time[BATCH_END] = time[CLOCK] + seconds_of(world.law[g], counts)
+    deciding = world.law[g, DECIDE_REQUEST] * (count[N_WAITING] + count[N_RUNNING])
+    time[BATCH_END] = time[CLOCK] + (seconds_of(world.law[g], counts) + deciding)
     count[PENDING] = 0
     count[PHASE] = BUSY_PHASE
     world.totals[g, LATEST_TOKENS] = counts[TOKENS]

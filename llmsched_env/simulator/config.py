@@ -113,5 +113,5 @@ class EngineConfig:
         return self.first_token == "separate"
 
     def law(self) -> np.ndarray:
-        """f8[11]: the batch-time coefficients, host seconds per batch and per request, seconds per swapped block."""
-        return np.concatenate([self.batch_time.coefficients(), self.host_overhead, [self.swap_block_time]])
+        """f8[LAW_SIZE]: the batch-time coefficients, host seconds per batch and request, seconds per swapped block."""
+        return np.concatenate([self.batch_time.coefficients(), self.host_overhead, [self.swap_block_time, 0.0]])

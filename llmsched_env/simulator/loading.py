@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmsched_env.simulator import state as s
+from llmsched_env.simulator.batch_time import DECIDE_REQUEST, HOST_BATCH
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.random import seeded
 from llmsched_env.simulator.scheduler import Scheduler
@@ -58,6 +59,7 @@ def reset_engine(world: World, g: int, engine: EngineConfig, scheduler: Schedule
         block[g] = 0
     world.rng[g] = seeded(seed)
     world.law[g] = engine.law()
+    world.law[g, [HOST_BATCH, DECIDE_REQUEST]] += scheduler.decision_time
     params = scheduler.numbers()
     world.params[g, : len(params)] = params
     blocks = s.UNLIMITED if engine.kv_blocks is None else engine.kv_blocks

@@ -1,4 +1,4 @@
-"""The most waiting requests that can still have their first token in time (Moore 1968, the algorithm of Hodgson)."""
+"""The most waiting requests whose prefill can still be done in time (Moore 1968, the algorithm of Hodgson)."""
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop, push
@@ -7,7 +7,7 @@ from llmsched_env.simulator.primitives import prefill_left
 
 @compiled
 def drop_late(view, start, seconds_per_token, due, size, dropped):
-    """Mark the waiting requests outside a largest set that meets its TTFT targets; returns how many those are.
+    """Mark the waiting requests outside a largest set that meets its due times; returns how many those are.
 
     One prompt is taken to be prefilled after the other, from time `start` (s) on, at `seconds_per_token`. In order of
     their due times, whenever one would be late the longest so far is dropped: no other choice lets more be on time. The
@@ -17,7 +17,7 @@ def drop_late(view, start, seconds_per_token, due, size, dropped):
         view: the view.
         start: when prefill of the first one begins.
         seconds_per_token: of prefill.
-        due: column of request memory for due times, which are left there as negative numbers,
+        due: column of request memory that holds due times in s, by when prefill must be done,
         size: for seconds of prefill, left there as negative numbers,
         dropped: and for the mark: 1 or 0.
     """
@@ -26,7 +26,7 @@ def drop_late(view, start, seconds_per_token, due, size, dropped):
     for k in range(n):
         i = view.waiting[k]
         heap[k] = i
-        dues[i] = -(view.req.arrival[i] + view.req.ttft_slo[i])
+        dues[i] = -dues[i]
         sizes[i] = -seconds_per_token * max(1, prefill_left(view, i))
         columns[i, dropped] = 0.0
     heapify(heap, n, dues)
@@ -38,7 +38,8 @@ def drop_late(view, start, seconds_per_token, due, size, dropped):
         push(heap, kept, i, sizes)
         kept += 1
         clock -= sizes[i]
-        if clock > -dues[i]:
+        dues[i] = -dues[i]
+        if clock > dues[i]:
             longest = pop(heap, kept, sizes)
             kept -= 1
             clock += sizes[longest]

@@ -106,6 +106,7 @@ class Result:
         engine: the machine that was simulated.
         capacity: reference capacity of engine and workload in requests/s; nan if unknown.
         load: rate of the workload over that capacity; nan if unknown.
+        decision_time: s that each decision of the scheduler took (per batch, per request present).
     """
 
     requests: np.recarray
@@ -120,6 +121,7 @@ class Result:
     engine: EngineConfig
     capacity: float = math.nan
     load: float = math.nan
+    decision_time: tuple[float, float] = (0.0, 0.0)
     entry_contexts: np.ndarray | None = None
 
     @property

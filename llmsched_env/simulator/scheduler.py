@@ -114,6 +114,8 @@ class Scheduler:
         reference: where the rule comes from.
         values: values bound to parameters; the others have their defaults.
         weights: numbers without names that `compose` finds behind its parameters, such as those of a network.
+        decision_time: s that a decision takes (per batch, per request present), added to every batch as the host's are.
+            The engine's own host time is measured with a scheduler as simple as vLLM's; it is for what goes beyond.
         controller: sets the parameters while the scheduler runs, if there is one.
 
     Raises:
@@ -133,12 +135,15 @@ class Scheduler:
     reference: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
     weights: tuple[float, ...] = ()
+    decision_time: tuple[float, float] = (0.0, 0.0)
     controller: Controller | None = None
 
     def __post_init__(self) -> None:
         check_choice("needs_lengths", self.needs_lengths, NEEDS_LENGTHS)
         for kind in self.memory:
             check_choice("memory", kind, MEMORY_KINDS)
+        for part, seconds in zip(("batch", "request"), self.decision_time, strict=True):
+            check_number(f"decision_time per {part}", seconds, at_least=0, unit="s")
         for name, value in self.values.items():
             check_choice(f"parameter of {self.name}", name, tuple(self.params))
             allowed = self.params[name]

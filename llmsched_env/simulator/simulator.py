@@ -224,5 +224,6 @@ class Simulator:
             seed=seed,
             engine=self.engine,
             entry_contexts=entry_contexts(self.world),
+            decision_time=self.scheduler.decision_time,
             **about,
         )
