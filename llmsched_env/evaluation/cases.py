@@ -1,9 +1,8 @@
 """Fixed runs on which schedulers are tuned, validated and chosen: the same requests for every scheduler."""
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -12,7 +11,7 @@ import numpy as np
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.simulator.simulate import simulate
+from llmsched_env.simulator.simulate import replay
 from llmsched_env.workloads import Workload
 
 T = TypeVar("T")
@@ -56,17 +55,23 @@ def map_runs(
     horizon: float | None = None,
     record: str = "batches",
 ) -> list[list[T]]:
-    """`measure` of every run (workload, engine, seed) under every scheduler, on all cores; [schedulers][runs]."""
+    """`measure` of every run (workload, engine, seed) under every scheduler, on all cores; [schedulers][runs].
 
-    def run(scheduler: Scheduler, workload: Workload, engine: EngineConfig, seed: int) -> T:
-        return measure(simulate(scheduler, workload, engine, seed, horizon, record))
+    The requests of a run are drawn once for all schedulers. `Result.capacity` and `Result.load` are nan.
+    """
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "(?s).*stalled", RuntimeWarning)  # its latencies say so
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
-            futures = [[pool.submit(run, scheduler, *case) for case in runs] for scheduler in schedulers]
-            try:
-                return [[future.result() for future in row] for row in futures]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    def submit(workload: Workload, engine: EngineConfig, seed: int) -> list[Future[T]]:
+        table = workload.sample(seed)
+
+        def run(scheduler: Scheduler) -> T:
+            return measure(replay(scheduler, table, workload.name, engine, seed, horizon, record))
+
+        return [pool.submit(run, scheduler) for scheduler in schedulers]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
+        try:
+            by_run = [[future.result() for future in row] for row in [submit(*case) for case in runs]]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [[values[k] for values in by_run] for k in range(len(schedulers))]

@@ -26,6 +26,8 @@ _LINEAR = {
     ix.BY_WORK: (0, 1),
     ix.LATE: (8, 6),
     ix.OUTSIDE: (2, 4),
+    ix.DECLINE: (0, 4),
+    ix.BEGUN: (2, 4),
     ix.SPEND: (0, 0.5),
     ix.LATE_SHARE: (1, 1),
     ix.KEEP: (0, 0.2),
@@ -36,6 +38,7 @@ _SCALES = {
     ix.PACE_SHARE: (0.3, 2),
     ix.LEAST_CHUNK: (64, 1.5),
     ix.MOST_CHUNK: (8192, 1.5),
+    ix.MOST_ACTIVE: (300, 1),
     ix.SPARE: (0.3, 1),
 }
 START, SPREAD, EXPONENTIAL = np.zeros(NUM_INDEX), np.zeros(NUM_INDEX), np.zeros(NUM_INDEX)
