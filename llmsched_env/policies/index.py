@@ -106,7 +106,7 @@ def compose_index(view, numbers, state):
     if tokens_left(view) <= 0 or (numbers[MOST_CHUNK] < 1.0 and counts[DECODE_TOKENS] > 0):
         return
     longest = max(
-        numbers[STEP_SHARE] * state.even,
+        numbers[STEP_SHARE] * min(state.even, state.tightest),
         min(numbers[PACE_SHARE] * state.pace, 3.0 * state.tightest) if state.pace < inf else 0.0,
         state.base + max(0.0, min(1.0, numbers[SPEND])) * state.spare if state.spare < inf else 0.0,
     )
