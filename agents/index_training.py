@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from torch.utils.tensorboard import SummaryWriter
 import baselines
 from agents.evolution import EvolutionStrategy
 from agents.random_sites import RandomSite, random_site
+from agents.steered import steered
 from llmsched_env.evaluation.cases import map_runs
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.evaluation.suite import TRAINING, Site
 from llmsched_env.policies import index as ix
-from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START, learned_index
+from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START
 from llmsched_env.policies.queue_state import NUM_FEATURES
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
@@ -96,11 +97,6 @@ class IndexTraining:
         check_integer("generations", self.generations, at_least=1)
 
 
-def steered(weights: np.ndarray, name: str = "learned_index") -> Scheduler:
-    """The index policy, its numbers set by the network with these weights."""
-    return replace(learned_index, name=name, weights=tuple(np.asarray(weights, float).tolist()))
-
-
 def first_weights(seed: int, objective: str = "slo_attainment") -> np.ndarray:
     """Random hidden units and an output layer of biases: at first the policy is an index policy of constant numbers."""
     weights = np.zeros(NUM_WEIGHTS)
@@ -111,26 +107,6 @@ def first_weights(seed: int, objective: str = "slo_attainment") -> np.ndarray:
         wanted = np.log(number) if EXPONENTIAL[k] else number
         weights[hidden.size + (k + 1) * (HIDDEN + 1) - 1] = (wanted - START[k]) / SPREAD[k]
     return weights
-
-
-def load_steered(path: str | Path) -> Scheduler:
-    """The scheduler that a training has found: its `best.npz`.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds no weights of this network.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no trained policy at {path}")
-    try:
-        with np.load(path) as file:
-            weights = file["weights"]
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is no trained policy: {error}") from None
-    if weights.shape != (NUM_WEIGHTS,):
-        raise ValueError(f"{path} is no trained policy: weights must be {NUM_WEIGHTS} numbers, got {weights.shape}")
-    return steered(weights, path.parent.name or "steered")
 
 
 def costs(schedulers: Sequence[Scheduler], cases: Sequence[Case], objective: str) -> np.ndarray:

@@ -6,8 +6,9 @@ import pytest
 import agents
 import llmsched_env as ls
 from agents import index_training
-from agents.index_training import IndexTraining, costs, first_weights, load_steered, saved, steered, train
+from agents.index_training import IndexTraining, costs, first_weights, saved, train
 from agents.random_sites import random_site
+from agents.steered import load_steered, steered
 from llmsched_env.evaluation.suite import H100, Site
 from llmsched_env.metrics import within_limits
 from llmsched_env.policies.learned import learned_index
