@@ -84,7 +84,7 @@ class IndexTraining:
     sites: int = 5
     random_sites: int = 5
     loads: tuple[float, float] = (0.75, 1.15)
-    horizon: float = 90.0
+    horizon: float = 60.0
     noise: float = 0.08
     learning_rate: float = 0.03
     pairs: int = 12

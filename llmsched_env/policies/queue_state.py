@@ -38,6 +38,7 @@ class QueueState(NamedTuple):
         even: longest step with which all such requests meet their targets if all their steps are so long, s.
         spare: seconds of prefill that all such requests can bear until their predicted ends, on top of `base` a step.
         base: seconds of the batch as it is.
+        room: prompt tokens that a batch has room for within the TPOT targets.
         seconds_per_token: of prefill in batches as long as the TPOT targets allow, those of decodes included.
         decoding: requests that decode.
         alive: those of them that are not lost.
@@ -51,6 +52,7 @@ class QueueState(NamedTuple):
     even: float
     spare: float
     base: float
+    room: int
     seconds_per_token: float
     decoding: int
     alive: int
@@ -121,7 +123,7 @@ def survey(view, sort):
         for i in view.waiting:
             memory[i, SIZE] *= -1.0
     return QueueState(
-        tightest, pace, even, spare, base, per_token, decoding, alive, started, growth, outside,
+        tightest, pace, even, spare, base, tokens, per_token, decoding, alive, started, growth, outside,
     )  # fmt: skip
 
 
@@ -142,7 +144,7 @@ def _due(view, i, base):
     return req.first_token[i] + req.tpot_slo[i] * (req.generated[i] + left) - base * left
 
 
-NUM_FEATURES = 24
+NUM_FEATURES = 25
 CLOCK, WEIGHT, PREFILL_RATE, DECODE_RATE, NUM_HISTORY = range(5)  # columns of engine memory
 
 
@@ -221,3 +223,4 @@ def features(view, state, history, x):
     x[21] = log1p(state.growth / max(1.0, view.kv[KV_FREE] * view.kv[KV_BLOCK_SIZE])) - 0.5
     x[22] = 2.0 * relative / in_time - 1.0
     x[23] = 0.7 * (log1p(4.0 * work * in_time / max(0.01, slacks)) - 1.0)
+    x[24] = log(float(state.room)) / 3.0 - 2.0

@@ -1,8 +1,9 @@
 """The most prompts whose prefill can still be done in time (Moore 1968, the algorithm of Hodgson)."""
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import pop, push
-from llmsched_env.simulator.ordering import heap_of_prompts
+from llmsched_env.simulator.heap import heapify, pop, push
+from llmsched_env.simulator.primitives import is_pending
+from llmsched_env.simulator.state import WAITING
 
 
 @compiled
@@ -19,13 +20,21 @@ def drop_late(view, start, due, size, dropped):
         size: that holds seconds of prefill, left there as negative numbers,
         dropped: and for the mark: 1 or 0.
     """
-    heap, columns = view.mem.heap, view.mem.request
-    n = heap_of_prompts(view, due)
+    heap, columns, n, hopeless = view.mem.heap, view.mem.request, 0, 0
+    for group in (view.running, view.waiting):
+        for i in group:
+            if view.req.phase[i] == WAITING or is_pending(view, i):
+                if start + columns[i, size] > columns[i, due]:  # not even if it were the first
+                    columns[i, dropped] = 1.0
+                    hopeless += 1
+                else:
+                    columns[i, dropped] = 0.0
+                    heap[n] = i
+                    n += 1
+                columns[i, size] = -columns[i, size]
+    heapify(heap, n, columns[:, due])
     for left in range(n, 0, -1):  # sort in place, the latest first: the earliest goes to where the heap has just ended
-        i = pop(heap, left, columns[:, due])
-        heap[left - 1] = i
-        columns[i, size] = -columns[i, size]
-        columns[i, dropped] = 0.0
+        heap[left - 1] = pop(heap, left, columns[:, due])
     for k in range(n // 2):
         heap[k], heap[n - 1 - k] = heap[n - 1 - k], heap[k]
     clock, kept, sizes = start, 0, columns[:, size]
@@ -39,4 +48,4 @@ def drop_late(view, start, due, size, dropped):
             kept -= 1
             clock += sizes[longest]
             columns[longest, dropped] = 1.0
-    return n - kept
+    return hopeless + n - kept
