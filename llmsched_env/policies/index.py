@@ -49,12 +49,13 @@ from llmsched_env.simulator.step_time import chunk_within
     SPEND,
     LEAST_CHUNK,
     MOST_CHUNK,
+    JOIN,
     MOST_ACTIVE,
     LATE_SHARE,
     SPARE,
     KEEP,
     NUM_INDEX,
-) = range(21)
+) = range(22)
 
 INDEX_PARAMS = {
     "by_length": Param(1.0, -10, 10, "for each e-fold of prompt tokens left", Linear(0, 2)),
@@ -75,6 +76,7 @@ INDEX_PARAMS = {
     "spend": Param(0.0, 0, 1, "or as a share of all the prefill that decodes can bear", Linear(0, 1)),
     "least_chunk": Param(64, 0, 131072, "prefill tokens that a step may take whatever its time", Log(1, 4096)),
     "most_chunk": Param(16384, 0, 131072, "prefill tokens of a step; below 1 prefill is held", Log(64, 16384)),
+    "join": Param(131072, 1, 131072, "prefill tokens from which on no further prompt joins", Log(64, 16384)),
     "most_active": Param(1e6, 1, 1e6, "requests admitted", Log(8, 1024)),
     "late_share": Param(1.0, 0, 1, "longest step for prompts without hope to be on time, as a share", Linear(0, 1)),
     "spare": Param(0.3, 0, 1, "share of KV blocks that prompts without hope to be on time leave free", Linear(0, 0.8)),
@@ -95,7 +97,8 @@ def compose_index(view, numbers, state):
 
     A step lasts as long as decoding requests that can still meet their TPOT targets allow, the largest of three
     measures: a share of the step that all of them could bear at all their steps, of the time until one falls behind,
-    and of the prefill that they can bear until their predicted ends.
+    and of the prefill that they can bear until their predicted ends. All prompts of a batch have their first tokens at
+    its end, so that further ones join only up to a number of tokens, even if there is time for more.
 
     Args:
         view: the view; its batch already holds the decodes.
@@ -111,6 +114,7 @@ def compose_index(view, numbers, state):
         state.base + max(0.0, min(1.0, numbers[SPEND])) * state.spare if state.spare < inf else 0.0,
     )
     share = max(0.0, min(1.0, numbers[LATE_SHARE]))
+    join = max(1.0, numbers[JOIN])
     least, most = int(min(numbers[LEAST_CHUNK], 1e6)), int(max(1.0, min(numbers[MOST_CHUNK], 1e6)))
     for i in view.running:
         if is_pending(view, i):
@@ -118,7 +122,7 @@ def compose_index(view, numbers, state):
     for i in view.waiting:
         memory[i, KEY] = _index(view, i, numbers, state)
     left, admitting, helping = heap_of_prompts(view, KEY), True, True
-    while left > 0 and tokens_left(view) > 0:
+    while left > 0 and tokens_left(view) > 0 and counts[PREFILL_TOKENS] < join:
         i = pop_least(view, KEY, left)
         left -= 1
         waits, hopeless = view.req.phase[i] == WAITING, memory[i, HOPELESS] > 0.0

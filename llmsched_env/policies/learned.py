@@ -38,6 +38,7 @@ _SCALES = {
     ix.SPEND: (0.005, 2),
     ix.LEAST_CHUNK: (64, 1.5),
     ix.MOST_CHUNK: (8192, 1.5),
+    ix.JOIN: (1024, 1.5),
     ix.MOST_ACTIVE: (300, 1),
     ix.SPARE: (0.2, 1),
 }
