@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
@@ -181,11 +180,8 @@ def _opened(config: IndexTraining, folder: Path) -> tuple[EvolutionStrategy, tup
     """The search, the best so far, and the seconds it took."""
     path = folder / "last.npz"
     if path.exists():
-        with np.load(path) as file:
-            state: dict[str, Any] = dict(file)
-        best = (float(state.pop("best_value")), state.pop("best"))
-        seconds = float(state.pop("seconds"))
-        return EvolutionStrategy.restored(state), best, seconds
+        strategy, kept = EvolutionStrategy.opened(path)
+        return strategy, (float(kept["best_value"]), kept["best"]), float(kept["seconds"])
     weights = first_weights(config.seed)
     strategy = EvolutionStrategy(
         weights, config.noise, config.learning_rate, config.pairs, config.decay, seed=config.seed
@@ -194,9 +190,7 @@ def _opened(config: IndexTraining, folder: Path) -> tuple[EvolutionStrategy, tup
 
 
 def _keep(strategy: EvolutionStrategy, best: tuple[float, np.ndarray], seconds: float, folder: Path) -> None:
-    partial = folder / "last.partial.npz"
-    np.savez(partial, **strategy.state(), best_value=best[0], best=best[1], seconds=seconds)
-    partial.replace(folder / "last.npz")
+    strategy.save(folder / "last.npz", best_value=best[0], best=best[1], seconds=seconds)
 
 
 def main() -> None:

@@ -61,10 +61,15 @@ def map_runs(
     def run(scheduler: Scheduler, workload: Workload, engine: EngineConfig, seed: int) -> T:
         return measure(simulate(scheduler, workload, engine, seed, horizon, record))
 
+    return map_cases(run, schedulers, runs)
+
+
+def map_cases(run: Callable[..., T], schedulers: Sequence[Scheduler], cases: Sequence[tuple]) -> list[list[T]]:
+    """`run(scheduler, *case)` of every scheduler and case, on all cores; [schedulers][cases]."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*stalled", RuntimeWarning)  # its latencies say so
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
-            futures = [[pool.submit(run, scheduler, *case) for case in runs] for scheduler in schedulers]
+            futures = [[pool.submit(run, scheduler, *case) for case in cases] for scheduler in schedulers]
             try:
                 return [[future.result() for future in row] for row in futures]
             except BaseException:
