@@ -8,7 +8,7 @@ import numpy as np
 import baselines
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import map_cases
-from llmsched_env.metrics import paired_interval
+from llmsched_env.metrics import STABILITY_THRESHOLD, mean_interval, paired_interval
 from llmsched_env.network_metrics import backlog
 from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.records import NetworkResult
@@ -89,12 +89,20 @@ def mean_tasks(result: NetworkResult) -> float:
 
 
 def numbers(result: NetworkResult) -> dict[str, float]:
-    """Peaks of the backlog in tokens (`peak`; `early_peak`: up to a quarter of the run) and `mean_tasks` present."""
+    """Peaks of the backlog in tokens, its growth, and tasks present.
+
+    - `peak`, and `early_peak`: up to a quarter of the run;
+    - `growth` in the second half, as a share of the tokens offered per second;
+    - `mean_tasks` present.
+    """
     times = np.linspace(0.0, result.end, 4 * round(result.end) + 1)
     tokens = backlog(result, times)
+    half = len(times) // 2
+    slope = np.polyfit(times[half:], tokens[half:], 1)[0]
     return {
         "peak": float(tokens.max()),
         "early_peak": float(tokens[: len(tokens) // 4].max()),
+        "growth": float(slope / (result.tasks.tokens.sum() / result.end)),
         "mean_tasks": mean_tasks(result),
     }
 
@@ -122,18 +130,27 @@ def fewer_tasks(rows: Rows, name: str, than: str) -> tuple[float, float]:
     return paired_interval(theirs, own)
 
 
+def verdict(runs: Sequence[dict[str, float]]) -> str:
+    """Whether the backlog keeps growing, as `llmsched_env.metrics.stability` judges: by the interval of its growth."""
+    growth, half_width = mean_interval([run["growth"] for run in runs])
+    if growth - half_width > STABILITY_THRESHOLD:
+        return "unstable"
+    return "stable" if growth + half_width < STABILITY_THRESHOLD else "undecided"
+
+
 def table(rows: Rows) -> str:
-    """A line a scheduler: peaks of the backlog, whether they keep growing, tasks present, and what the first saves.
+    """A line a scheduler: peaks of the backlog, whether it grows, mean tasks present, and what the first saves.
 
     That is how many tasks fewer are present under the first, on the same tasks, with its 95 % interval.
     """
     first, width = next(iter(rows)), max(map(len, rows))
-    lines = [f"{'scheduler':<{width}}  highest peak  mean peak  peak/early peak  tasks present  saved by {first}"]
+    titles = "highest peak  mean peak  peak/early peak    verdict  tasks present"
+    lines = [f"{'scheduler':<{width}}  {titles}  saved by {first}"]
     for name, runs in rows.items():
         peaks = np.array([run["peak"] for run in runs])
         growth = peaks / np.array([run["early_peak"] for run in runs])
         tasks = np.mean([run["mean_tasks"] for run in runs])
         saved = "" if name == first else "{:10.3f} ± {:.3f}".format(*fewer_tasks(rows, first, name))
-        of_peaks = f"{peaks.max():12,.0f}  {peaks.mean():9,.0f}  {growth.mean():15.2f}"
+        of_peaks = f"{peaks.max():12,.0f}  {peaks.mean():9,.0f}  {growth.mean():15.2f}  {verdict(runs):>9}"
         lines.append(f"{name:<{width}}  {of_peaks}  {tasks:13.2f}  {saved}")
     return "\n".join(line.rstrip() for line in lines)

@@ -34,6 +34,7 @@ SPREAD = np.array([4.0, 4.0, 1.0, 0.5])  # number m of a class is START + SPREAD
 NUM_FEATURES, HIDDEN = 9, 8
 NUM_WEIGHTS = (NUM_FEATURES + 1) * HIDDEN + (HIDDEN + 1) * NUM_OUTPUTS
 
+_FIRST = len(LIMITS)  # weights stand behind the limits
 KEY = 0  # column of request memory
 QUEUED = 1  # another, of which row k is for class k: its prompt tokens left at all engines, as these last told
 # Cells of engine memory: prompt tokens left here by class, what the others were told of them, numbers by class, and
@@ -53,9 +54,9 @@ def compose(view):
     cells = view.mem.engine
     inputs, hidden = cells[_INPUTS:_UNITS], cells[_UNITS:_CELLS]
     for k in range(classes):
-        numbers = _numbers(view, k)
+        numbers = cells[_place(k) : _place(k + 1)]
         features(view, k, classes, decoding, inputs)
-        evaluate(view.mem.params[len(LIMITS) :], inputs, hidden, numbers)
+        evaluate(view.mem.params[_FIRST:], inputs, hidden, numbers)
         for m in range(NUM_OUTPUTS):
             numbers[m] = START[m] + SPREAD[m] * numbers[m]
     for i in view.running:
@@ -128,17 +129,19 @@ def features(view, k, classes, decoding, x):
 
 
 @compiled(inline=True)
-def _numbers(view, k):
-    return view.mem.engine[_NUMBERS + k * NUM_OUTPUTS : _NUMBERS + (k + 1) * NUM_OUTPUTS]
+def _place(k):
+    """Where the numbers of class `k` begin."""
+    return _NUMBERS + k * NUM_OUTPUTS
 
 
 @compiled(inline=True)
 def _index(view, i, classes):
-    numbers = _numbers(view, min(view.req.klass[i], classes - 1))
+    cells, at = view.mem.engine, _place(min(view.req.klass[i], classes - 1))
     if is_decoding(view, i):
-        return numbers[DECODE]
+        return cells[at + DECODE]
     length = log(float(max(1, prefill_left(view, i))))
-    return numbers[PROMPT] + numbers[BY_LENGTH] * length + numbers[BY_AGE] * log1p(view.clock - view.req.arrival[i])
+    age = log1p(view.clock - view.req.arrival[i])
+    return cells[at + PROMPT] + cells[at + BY_LENGTH] * length + cells[at + BY_AGE] * age
 
 
 learned_network = Scheduler(
