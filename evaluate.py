@@ -38,20 +38,32 @@ from llmsched_env.workloads import LengthPredictor, Workload, load_trace, preset
 DEFAULT_SCHEDULERS = "fastertransformer,vllm_prefill_first,orca,sarathi"
 DEFAULT_ENGINE = "llama-3.1-8b_h100-80gb_tp1_aic"
 DEFAULT_REFERENCE = "sarathi"
+PRETRAINED = "pretrained"  # in a list of schedulers: all trained policies that come with the project
 DEFAULT_SLO = SLO(ttft=1.0, tpot=0.1)
 
 
 def parse_schedulers(text: str) -> dict[str, Scheduler]:
-    """Schedulers of a list such as `orca,sarathi(token_budget=256)`, by what was written for each.
+    """Schedulers of a list such as `orca,sarathi(token_budget=256),pretrained`, by what was written for each.
 
     Raises:
         ValueError: for anything but names from the registry with numbers as parameters.
     """
     try:
         items = ast.parse(f"[{text}]", mode="eval").body.elts  # type: ignore[attr-defined]
-        return {ast.unparse(item).replace(" ", ""): _scheduler(item) for item in items}
+        found = {}
+        for item in items:
+            name = ast.unparse(item).replace(" ", "")
+            found |= _pretrained() if name == PRETRAINED else {name: _scheduler(item)}
+        return found
     except (SyntaxError, AttributeError, TypeError):
         raise ValueError(f"--schedulers {text!r}; must be like orca,sarathi(token_budget=256)") from None
+
+
+def _pretrained() -> dict[str, Scheduler]:
+    from agents import pretrained  # here, so that comparing baselines does not need torch
+
+    policies = [pretrained.load(name) for name in pretrained.NAMES]
+    return {policy.name: policy for policy in policies}
 
 
 def _scheduler(item: ast.expr) -> Scheduler:
@@ -168,7 +180,8 @@ def parser() -> argparse.ArgumentParser:
         "--schedulers",
         default=DEFAULT_SCHEDULERS,
         metavar="LIST",
-        help="names, with parameters in brackets if wanted: sarathi(token_budget=256) (default: %(default)s)",
+        help="names, with parameters in brackets if wanted: sarathi(token_budget=256), or "
+        "pretrained for the trained policies of the project (default: %(default)s)",
     )
     p.add_argument("--agent", nargs="+", default=[], metavar="FILE", help="trained agents to compare as well")
     p.add_argument(

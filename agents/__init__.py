@@ -2,6 +2,6 @@
 
 from agents.checkpoint import AgentMeta, load_agent, read_meta, save_agent
 from agents.controller import PolicyController
-from agents.index_training import load_steered
+from agents.steered import load_steered
 
 __all__ = ["AgentMeta", "PolicyController", "load_agent", "load_steered", "read_meta", "save_agent"]

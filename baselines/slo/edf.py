@@ -3,9 +3,9 @@
 from math import inf
 
 from baselines.in_order import LIMITS, WORK_CONSERVING
-from baselines.slo.parts import KEY, is_pending, next_token_due, prefill_seconds, prompts_by_key
+from baselines.slo.parts import KEY, next_token_due, prefill_seconds, prompts_by_key
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.primitives import again_if_preempted, decodes
+from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_pending
 from llmsched_env.simulator.scheduler import Scheduler
 
 

@@ -7,14 +7,13 @@ from baselines.slo.parts import (
     KEY,
     decode_one,
     gather_decodes,
-    is_pending,
     next_token_due,
     prompts_by_key,
     smallest_slack,
 )
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
-from llmsched_env.simulator.primitives import again_if_preempted, is_decoding, tokens_left
+from llmsched_env.simulator.primitives import again_if_preempted, is_decoding, is_pending, tokens_left
 from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 from llmsched_env.simulator.step_time import step_seconds_with
 

@@ -10,6 +10,7 @@ from math import inf, isnan
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
 from llmsched_env.simulator.memory import cached_tokens
+from llmsched_env.simulator.ordering import heap_of_prompts
 from llmsched_env.simulator.primitives import (
     chunk_above,
     is_decoding,
@@ -19,7 +20,7 @@ from llmsched_env.simulator.primitives import (
     take,
     tokens_left,
 )
-from llmsched_env.simulator.state import PREFILL_TOKENS, RUNNING, WAITING
+from llmsched_env.simulator.state import PREFILL_TOKENS, WAITING
 from llmsched_env.simulator.step_time import chunk_seconds, chunk_within
 
 KEY = 0  # column of request memory
@@ -91,28 +92,6 @@ def prefill_seconds(view, i):
     return chunk_seconds(view, n, before)
 
 
-@compiled(inline=True)
-def is_pending(view, i):
-    """Whether running request `i` still has prefill to do."""
-    return view.req.phase[i] == RUNNING and prefill_left(view, i) > 0
-
-
-@compiled
-def gather_prompts(view):
-    """Put all prompts, begun and waiting, on the heap by their keys; returns how many."""
-    heap, size = view.mem.heap, 0
-    for i in view.running:
-        if is_pending(view, i):
-            heap[size] = i
-            size += 1
-    for i in view.waiting:
-        if view.req.phase[i] == WAITING:
-            heap[size] = i
-            size += 1
-    heapify(heap, size, view.mem.request[:, KEY])
-    return size
-
-
 @compiled
 def prompts_by_key(view, seconds, least, spare):
     """Prefill prompts, begun and waiting alike, least key first, while the batch lasts no longer than `seconds`.
@@ -122,7 +101,7 @@ def prompts_by_key(view, seconds, least, spare):
     behind it are not admitted either. What comes back from the host to decode counts as a prompt of one token.
     """
     heap, admitting = view.mem.heap, True
-    left = gather_prompts(view)
+    left = heap_of_prompts(view, KEY)
     while left > 0 and tokens_left(view) > 0:
         i = pop(heap, left, view.mem.request[:, KEY])
         left -= 1

@@ -7,8 +7,6 @@ from baselines.slo.parts import (
     BEHIND,
     KEY,
     first_token_due,
-    gather_prompts,
-    is_pending,
     next_token_due,
     prefill_seconds,
     prompts_by_key,
@@ -16,7 +14,8 @@ from baselines.slo.parts import (
 )
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
-from llmsched_env.simulator.primitives import again_if_preempted, decodes, prefill_left
+from llmsched_env.simulator.ordering import heap_of_prompts
+from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_pending, prefill_left
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 
 ALPHA, DEVIATIONS, MIN_CHUNK, PACED = range(NUM_LIMITS, NUM_LIMITS + 4)
@@ -76,7 +75,7 @@ def _relegate(view):
             _set_key(view, i)
     for i in view.waiting:
         _set_key(view, i)
-    left, busy = gather_prompts(view), 0.0
+    left, busy = heap_of_prompts(view, KEY), 0.0
     while left > 0:
         i = pop(view.mem.heap, left, memory[:, KEY])
         left -= 1

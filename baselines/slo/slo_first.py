@@ -7,14 +7,13 @@ from baselines.slo.parts import (
     BEHIND,
     KEY,
     first_token_due,
-    is_pending,
     missed_first_token,
     prefill_seconds,
     prompts_by_key,
     tightest_tpot,
 )
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.primitives import again_if_preempted, decodes, prefill_left
+from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_pending, prefill_left
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 
 TPOT_SHARE, MIN_CHUNK, STARTED_FIRST, FORESIGHT, SPARE = range(NUM_LIMITS, NUM_LIMITS + 5)

@@ -7,19 +7,16 @@ from baselines.slo.parts import (
     BEHIND,
     KEY,
     first_token_due,
-    gather_prompts,
-    is_pending,
     next_token_due,
     prompts_by_key,
     tightest_tpot,
 )
-from llmsched_env.simulator.batch_time import A_ATTN, seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
-from llmsched_env.simulator.memory import cached_tokens
-from llmsched_env.simulator.primitives import again_if_preempted, decodes, prefill_left, tokens_left
+from llmsched_env.simulator.ordering import heap_of_prompts
+from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_pending, prefill_left, tokens_left
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import DECODE_KV, NUM_SEQS, TOKENS
+from llmsched_env.simulator.step_time import attention_seconds, prompt_tokens_within, seconds_with_prompt
 
 MIN_CHUNK, CAUTION = range(NUM_LIMITS, NUM_LIMITS + 2)
 DECLINED, AHEAD = 1, 2  # columns of request memory: served without a promise; promised, as far as this step has checked
@@ -42,7 +39,7 @@ def compose(view):
             _set_key(view, i)
     for i in view.waiting:
         _set_key(view, i)
-    _promise(view, max(1, min(tokens_left(view), max(least, _room_within(view, seconds)))))
+    _promise(view, max(1, min(tokens_left(view), max(least, prompt_tokens_within(view, seconds)))))
     prompts_by_key(view, seconds, least, 0.0)
     return again_if_preempted(view)
 
@@ -57,57 +54,28 @@ def _set_key(view, i):
 
 
 @compiled
-def _seconds_with(view, tokens):
-    """Seconds of a step of the decodes of this batch and so many tokens of a prompt."""
-    law, counts = view.law, view.batch.counts
-    return seconds_with_host(law, counts[TOKENS] + tokens, counts[DECODE_KV], 0, 0, counts[NUM_SEQS] + 1)
-
-
-@compiled
-def _room_within(view, seconds):
-    """Prefill tokens that a step of such a length takes; 0 if there are none."""
-    low, high = 0, tokens_left(view)
-    if _seconds_with(view, high) <= seconds:
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _seconds_with(view, middle) <= seconds:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-@compiled
 def _promise(view, room):
     """Decline prompts until all others are expected to be in time, if each step prefills `room` tokens."""
     memory, tokens, attention = view.mem.request, 0, 0.0
-    left, step = gather_prompts(view), _seconds_with(view, room)
+    left, step = heap_of_prompts(view, KEY), seconds_with_prompt(view, room)
     while left > 0:
         i = pop(view.mem.heap, left, memory[:, KEY])
         left -= 1
         if memory[i, KEY] >= BEHIND:
             break
         tokens += prefill_left(view, i)
-        attention += _attention_seconds(view, i)
+        attention += attention_seconds(view, i)
         memory[i, AHEAD] = 1.0
         if isnan(view.req.first_token[i]):
             seconds = tokens // room * step + attention
             if tokens % room > 0:
-                seconds += _seconds_with(view, tokens % room)
+                seconds += seconds_with_prompt(view, tokens % room)
             if view.clock + view.mem.params[CAUTION] * seconds > first_token_due(view, i):
                 longest = _longest(view, i)
                 tokens -= prefill_left(view, longest)
-                attention -= _attention_seconds(view, longest)
+                attention -= attention_seconds(view, longest)
                 memory[longest, DECLINED] = 1.0
                 _set_key(view, longest)
-
-
-@compiled
-def _attention_seconds(view, i):
-    """What the prefill left of request `i` adds to steps by its attention."""
-    n, before = prefill_left(view, i), view.req.computed[i] + cached_tokens(view, i)
-    return view.law[A_ATTN] * (n * before + n * (n + 1) // 2)
 
 
 @compiled

@@ -6,14 +6,13 @@ from baselines.in_order import LIMITS, NUM_LIMITS
 from baselines.slo.parts import (
     BEHIND,
     KEY,
-    is_pending,
     missed_first_token,
     prefill_seconds,
     prompts_by_key,
     smallest_slack,
 )
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_decoding
+from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_decoding, is_pending
 from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 MIN_CHUNK = NUM_LIMITS

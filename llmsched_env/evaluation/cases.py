@@ -1,8 +1,7 @@
 """Fixed runs on which schedulers are tuned, validated and chosen: the same requests for every scheduler."""
 
 import os
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -12,8 +11,8 @@ import numpy as np
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.simulator.simulate import simulate
-from llmsched_env.workloads import Workload
+from llmsched_env.simulator.simulate import replay
+from llmsched_env.workloads import RequestTable, Workload
 
 T = TypeVar("T")
 
@@ -56,22 +55,25 @@ def map_runs(
     horizon: float | None = None,
     record: str = "batches",
 ) -> list[list[T]]:
-    """`measure` of every run (workload, engine, seed) under every scheduler, on all cores; [schedulers][runs]."""
+    """`measure` of every run (workload, engine, seed) under every scheduler, on all cores; [schedulers][runs].
 
-    def run(scheduler: Scheduler, workload: Workload, engine: EngineConfig, seed: int) -> T:
-        return measure(simulate(scheduler, workload, engine, seed, horizon, record))
+    The requests of a run are drawn once for all schedulers. `Result.capacity` and `Result.load` are nan.
+    """
 
-    return map_cases(run, schedulers, runs)
+    def run(scheduler: Scheduler, table: RequestTable, name: str, engine: EngineConfig, seed: int) -> T:
+        return measure(replay(scheduler, table, name, engine, seed, horizon, record))
+
+    drawn = ((workload.sample(seed), workload.name, engine, seed) for workload, engine, seed in runs)
+    return map_cases(run, schedulers, drawn)
 
 
-def map_cases(run: Callable[..., T], schedulers: Sequence[Scheduler], cases: Sequence[tuple]) -> list[list[T]]:
+def map_cases(run: Callable[..., T], schedulers: Sequence[Scheduler], cases: Iterable[tuple]) -> list[list[T]]:
     """`run(scheduler, *case)` of every scheduler and case, on all cores; [schedulers][cases]."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "(?s).*stalled", RuntimeWarning)  # its latencies say so
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
-            futures = [[pool.submit(run, scheduler, *case) for case in cases] for scheduler in schedulers]
-            try:
-                return [[future.result() for future in row] for row in futures]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
+        try:
+            futures = [[pool.submit(run, scheduler, *case) for scheduler in schedulers] for case in cases]
+            by_case = [[future.result() for future in row] for row in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [[values[k] for values in by_case] for k in range(len(schedulers))]

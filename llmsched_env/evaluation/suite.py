@@ -15,11 +15,14 @@ from llmsched_env.metrics import within_limits
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate
-from llmsched_env.workloads import Workload, preset
+from llmsched_env.workloads import LengthPredictor, Workload, preset
 
 VERSION = 1
 LOADS = (0.5, 0.8, 0.95, 1.1)
 HORIZON = 120.0  # s of arrivals
+KENDALL = 0.56
+"""Rank correlation of predicted with true output lengths, as the learning-to-rank scheduler (arXiv 2408.15792) has it;
+every scheduler that uses predictions gets the same ones."""
 
 H100, RTX4090, A100 = (
     "llama-3.1-8b_h100-80gb_tp1_aic",
@@ -55,8 +58,9 @@ class Site:
         return _engine(self.profile)
 
     def at(self, load: float, horizon: float = HORIZON) -> Workload:
-        """The workload at a load."""
-        return preset(self.workload, horizon=horizon, slo=self.slo).at_load(load, self.engine)
+        """The workload at a load, with predictions of output lengths."""
+        workload = preset(self.workload, horizon=horizon, slo=self.slo).with_predictor(_predictor(self.workload))
+        return workload.at_load(load, self.engine)
 
     def feasible(self, scheduler: Scheduler) -> bool:
         """Whether nearly all requests meet their targets when `scheduler` serves each alone."""
@@ -66,6 +70,11 @@ class Site:
 @cache
 def _engine(profile: str) -> EngineConfig:
     return EngineConfig.for_gpu(profile)
+
+
+@cache
+def _predictor(workload: str) -> LengthPredictor:
+    return LengthPredictor.calibrated(preset(workload), kendall=KENDALL)
 
 
 @cache

@@ -6,19 +6,30 @@ the waiting queue, and when requests are admitted. Running requests go first, as
 
 from math import inf, log
 
-from llmsched_env.policies.queue_state import DROPPED, DUE, HOPELESS, KEY, MEMORY, expected_left, survey
+from llmsched_env.policies.queue_state import (
+    DECLINED,
+    DROPPED,
+    DUE,
+    HOPELESS,
+    KEY,
+    MEMORY,
+    SIZE,
+    expected_left,
+    survey,
+)
 from llmsched_env.simulator.batch_time import A_KV, A_TOK
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
+from llmsched_env.simulator.ordering import heap_of_prompts, pop_least
 from llmsched_env.simulator.primitives import (
     again_if_preempted,
     chunk_above,
     decodes,
+    is_pending,
     prefill_left,
     tokens_left,
 )
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import DECODE_TOKENS, PREFILL_TOKENS, RUNNING, TOKENS
+from llmsched_env.simulator.state import DECODE_TOKENS, PREFILL_TOKENS, TOKENS, WAITING
 from llmsched_env.simulator.step_time import chunk_within
 
 (
@@ -30,17 +41,20 @@ from llmsched_env.simulator.step_time import chunk_within
     BY_WORK,
     LATE,
     OUTSIDE,
+    DECLINE,
+    BEGUN,
     CAUTION,
     STEP_SHARE,
     PACE_SHARE,
     SPEND,
     LEAST_CHUNK,
     MOST_CHUNK,
+    MOST_ACTIVE,
     LATE_SHARE,
     SPARE,
     KEEP,
     NUM_INDEX,
-) = range(18)
+) = range(21)
 
 INDEX_PARAMS = {
     "by_length": Param(1.0, -10, 10, "for each e-fold of prompt tokens left", Linear(0, 2)),
@@ -51,6 +65,8 @@ INDEX_PARAMS = {
     "by_work": Param(0.0, -10, 10, "for each e-fold of predicted seconds of service", Linear(0, 2)),
     "late": Param(10.0, -100, 100, "where the target can't be met any more", Linear(0, 20)),
     "outside": Param(0.0, -100, 100, "where others can be on time instead, see drop_late", Linear(0, 20)),
+    "decline": Param(0.0, 0, 100, "where that was so before, for good", Linear(0, 20)),
+    "begun": Param(100.0, -100, 100, "less, for prompts that have been begun", (0, 1, 100)),
     "caution": Param(1.2, 0, 100, "times the predicted prefill time", Log(0.3, 4, whole=False)),
     "step_share": Param(
         0.9, 0.01, 1e6, "longest step, as a share of that which keeps TPOT targets", Log(0.2, 4, whole=False)
@@ -59,6 +75,7 @@ INDEX_PARAMS = {
     "spend": Param(0.0, 0, 1, "or as a share of all the prefill that decodes can bear", Linear(0, 1)),
     "least_chunk": Param(64, 0, 131072, "prefill tokens that a step may take whatever its time", Log(1, 4096)),
     "most_chunk": Param(16384, 0, 131072, "prefill tokens of a step; below 1 prefill is held", Log(64, 16384)),
+    "most_active": Param(1e6, 1, 1e6, "requests admitted", Log(8, 1024)),
     "late_share": Param(1.0, 0, 1, "longest step for prompts without hope to be on time, as a share", Linear(0, 1)),
     "spare": Param(0.3, 0, 1, "share of KV blocks that prompts without hope to be on time leave free", Linear(0, 0.8)),
     "keep": Param(0.0, 0, 1, "share of KV blocks that all prompts leave free", Linear(0, 0.3)),
@@ -66,9 +83,15 @@ INDEX_PARAMS = {
 """Of the static policy; a learned one sets the same numbers before every batch."""
 
 
+LIMITS = {
+    "token_budget": Param(16384, 1, 131072, "tokens"),
+}
+_FIRST = len(LIMITS)  # the numbers stand behind the limits
+
+
 @compiled
 def compose_index(view, numbers, state):
-    """A token for every decoding request, started prompts, then waiting ones, least index first.
+    """A token for every decoding request, then prompts, begun or waiting, least index first.
 
     A step lasts as long as decoding requests that can still meet their TPOT targets allow, the largest of three
     measures: a share of the step that all of them could bear at all their steps, of the time until one falls behind,
@@ -79,47 +102,53 @@ def compose_index(view, numbers, state):
         numbers: f8[NUM_INDEX].
         state: `QueueState` of the same moment.
     """
-    counts = view.batch.counts
+    counts, memory, active = view.batch.counts, view.mem.request, len(view.running)
     if tokens_left(view) <= 0 or (numbers[MOST_CHUNK] < 1.0 and counts[DECODE_TOKENS] > 0):
         return
     longest = max(
-        numbers[STEP_SHARE] * state.even,
+        numbers[STEP_SHARE] * min(state.even, state.tightest),
         min(numbers[PACE_SHARE] * state.pace, 3.0 * state.tightest) if state.pace < inf else 0.0,
-        state.base + min(1.0, numbers[SPEND]) * state.spare if state.spare < inf else 0.0,
+        state.base + max(0.0, min(1.0, numbers[SPEND])) * state.spare if state.spare < inf else 0.0,
     )
+    share = max(0.0, min(1.0, numbers[LATE_SHARE]))
     least, most = int(min(numbers[LEAST_CHUNK], 1e6)), int(max(1.0, min(numbers[MOST_CHUNK], 1e6)))
     for i in view.running:
-        left = prefill_left(view, i)
-        if view.req.phase[i] == RUNNING and left > 0:
-            _prefill(view, i, longest, least, most, 0.0)
-            if prefill_left(view, i) > 0:
-                return
+        if is_pending(view, i):
+            memory[i, KEY] = _index(view, i, numbers, state) - numbers[BEGUN]
     for i in view.waiting:
-        view.mem.request[i, KEY] = _index(view, i, numbers, state)
-    left = heap_of_waiting(view, KEY)
-    while left > 0:
+        memory[i, KEY] = _index(view, i, numbers, state)
+    left, admitting, helping = heap_of_prompts(view, KEY), True, True
+    while left > 0 and tokens_left(view) > 0:
         i = pop_least(view, KEY, left)
         left -= 1
-        wanted = max(1, prefill_left(view, i))
-        if view.mem.request[i, HOPELESS] > 0.0 and counts[TOKENS] > 0:
-            share = max(0.0, min(1.0, numbers[LATE_SHARE]))
-            least = int(least * share)
+        waits, hopeless = view.req.phase[i] == WAITING, memory[i, HOPELESS] > 0.0
+        if (waits and not admitting) or (hopeless and not helping):
+            continue
+        if waits and active >= numbers[MOST_ACTIVE] and active > 0:
+            admitting = False
+            continue
+        within, at_least, watermark = longest, least, numbers[KEEP]
+        if hopeless and counts[TOKENS] > 0:
             within = longest if longest == inf else share * longest
-            n = _prefill(view, i, within, least, most, max(numbers[SPARE], numbers[KEEP]))
-        else:
-            n = _prefill(view, i, longest, least, most, numbers[KEEP])
-        if n < wanted:
-            return
+            at_least, watermark = int(least * share), max(numbers[SPARE], numbers[KEEP])
+        n = _chunk(view, i, within, at_least, most)
+        if n <= 0:
+            if not hopeless:
+                return
+            helping = False
+        elif chunk_above(view, i, n, watermark if waits else 0.0) > 0:
+            active += waits
+        elif waits:
+            admitting = False
 
 
 @compiled
-def _prefill(view, i, longest, least, most, watermark):
-    """A chunk of request `i` as the step allows; returns its tokens."""
+def _chunk(view, i, longest, least, most):
+    """Prefill tokens of request `i` that the step allows; one for what comes back from the host to decode."""
     room = most - view.batch.counts[PREFILL_TOKENS]
-    n = max(chunk_within(view, i, room, longest), min(least - view.batch.counts[PREFILL_TOKENS], room))
-    if prefill_left(view, i) == 0:  # back from the host to decode
-        n = 1
-    return chunk_above(view, i, n, watermark) if n > 0 else 0
+    if prefill_left(view, i) == 0:
+        return 1
+    return max(chunk_within(view, i, room, longest), min(least - view.batch.counts[PREFILL_TOKENS], room))
 
 
 @compiled
@@ -128,14 +157,14 @@ def _index(view, i, numbers, state):
     view.mem.request[i, HOPELESS] = 0.0
     length = log(left)
     key = numbers[BY_LENGTH] * length + numbers[BY_AGE] * log(1e-3 + view.clock - req.arrival[i])
-    service = state.seconds_per_token * left
+    service = view.mem.request[i, SIZE]
     if req.known_output[i] > 0.0:
         known = expected_left(view, i)
         key += numbers[BY_PREDICTION] * log(known)
         service += known * (law[A_TOK] + law[A_KV] * (left + 0.5 * known))
     key += numbers[BY_WORK] * log(service)
     if req.ttft_slo[i] < inf:
-        slack = view.mem.request[i, DUE] - view.clock - numbers[CAUTION] * state.seconds_per_token * left
+        slack = view.mem.request[i, DUE] - view.clock - numbers[CAUTION] * view.mem.request[i, SIZE]
         slack = max(-1e6, min(1e6, slack))
         key += numbers[BY_SLACK] * max(-1.0, min(1.0, slack / req.ttft_slo[i]))
         key += numbers[BY_URGENCY] * log(0.02 + max(0.0, slack))
@@ -144,7 +173,9 @@ def _index(view, i, numbers, state):
             view.mem.request[i, HOPELESS] = 1.0
         elif numbers[OUTSIDE] > 0.0 and view.mem.request[i, DROPPED] > 0.0:
             key += numbers[OUTSIDE]
-            view.mem.request[i, HOPELESS] = 1.0
+            view.mem.request[i, HOPELESS] = view.mem.request[i, DECLINED] = 1.0
+        if view.mem.request[i, DECLINED] > 0.0:
+            key += numbers[DECLINE]
     return key
 
 
@@ -152,16 +183,11 @@ def _index(view, i, numbers, state):
 def compose(view):
     """The index policy with the numbers of its parameters."""
     decodes(view, view.running)
-    numbers = view.mem.params[2:]
+    numbers = view.mem.params[_FIRST:]
     state = survey(view, numbers[OUTSIDE] > 0.0)
     compose_index(view, numbers, state)
     return again_if_preempted(view)
 
-
-LIMITS = {
-    "token_budget": Param(16384, 1, 131072, "tokens"),
-    "max_num_active_seqs": Param(inf, 1, inf, "requests", Log(8, 1024)),
-}
 
 index = Scheduler(
     "index",

@@ -18,25 +18,28 @@ _INPUTS_END = NUM_HISTORY + NUM_FEATURES  # of engine memory
 _HIDDEN_END = _INPUTS_END + HIDDEN
 # Number k is START + SPREAD * output k of the network, e to the power of it where it is a scale: (start, spread).
 _LINEAR = {
-    ix.BY_LENGTH: (1, 1),
+    ix.BY_LENGTH: (0.3, 1),
     ix.BY_SLACK: (0, 2),
-    ix.BY_URGENCY: (0, 1),
+    ix.BY_URGENCY: (1, 1),
     ix.BY_AGE: (0, 0.5),
     ix.BY_PREDICTION: (0, 1),
     ix.BY_WORK: (0, 1),
-    ix.LATE: (8, 6),
-    ix.OUTSIDE: (2, 4),
-    ix.SPEND: (0, 0.5),
-    ix.LATE_SHARE: (1, 1),
+    ix.LATE: (15, 6),
+    ix.OUTSIDE: (8, 4),
+    ix.DECLINE: (2, 4),
+    ix.BEGUN: (1, 3),
+    ix.LATE_SHARE: (0.3, 0.5),
     ix.KEEP: (0, 0.2),
 }
 _SCALES = {
-    ix.CAUTION: (1.5, 0.6),
-    ix.STEP_SHARE: (0.9, 0.4),
-    ix.PACE_SHARE: (0.3, 2),
+    ix.CAUTION: (1.0, 0.5),
+    ix.STEP_SHARE: (0.97, 0.3),
+    ix.PACE_SHARE: (0.1, 2),
+    ix.SPEND: (0.005, 2),
     ix.LEAST_CHUNK: (64, 1.5),
     ix.MOST_CHUNK: (8192, 1.5),
-    ix.SPARE: (0.3, 1),
+    ix.MOST_ACTIVE: (300, 1),
+    ix.SPARE: (0.2, 1),
 }
 START, SPREAD, EXPONENTIAL = np.zeros(NUM_INDEX), np.zeros(NUM_INDEX), np.zeros(NUM_INDEX)
 for _k, (_start, _spread) in _LINEAR.items():

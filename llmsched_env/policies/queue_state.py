@@ -6,16 +6,21 @@ from typing import NamedTuple
 from llmsched_env.simulator.batch_time import A_KV, A_STEP, A_TOK, A_TOK_OVER, B0
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.on_time import drop_late
-from llmsched_env.simulator.primitives import is_decoding, prefill_left
-from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_FREE, KV_TOTAL, RUNNING
-from llmsched_env.simulator.step_time import step_seconds
+from llmsched_env.simulator.primitives import is_decoding, is_pending, prefill_left
+from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_FREE, KV_TOTAL
+from llmsched_env.simulator.step_time import (
+    attention_seconds,
+    prompt_tokens_within,
+    seconds_with_prompt,
+    step_seconds,
+)
 
-KEY, DUE, SIZE, DROPPED, HOPELESS, SEEN = range(6)
-MEMORY = {"request": ("key", "due", "size", "dropped", "hopeless", "seen"), "heap": ("waiting",)}
+KEY, DUE, SIZE, DROPPED, DECLINED, HOPELESS, SEEN = range(7)
+MEMORY = {"request": ("key", "due", "size", "dropped", "declined", "hopeless", "seen"), "heap": ("prompts",)}
 """What schedulers that use these functions declare."""
 
-_SHARE = 0.9  # of the tightest TPOT target that a step is taken to last when prefill is predicted
-_CAUTION = 1.2  # times the predicted prefill, in the choice of those that can be on time
+_SHARE = 0.95  # of the tightest TPOT target that a step is taken to last when prefill is predicted
+_LEAST_TOKENS = 128  # of prefill that a step is taken to hold at least then
 _LONGEST = 60.0  # s; targets beyond count as that in features
 _SOON, _UNPREDICTED = 16.0, 32.0  # fewest tokens that a request is taken to have before it; without a prediction
 _MEMORY = 20.0  # s over which arrivals are averaged
@@ -33,12 +38,13 @@ class QueueState(NamedTuple):
         even: longest step with which all such requests meet their targets if all their steps are so long, s.
         spare: seconds of prefill that all such requests can bear until their predicted ends, on top of `base` a step.
         base: seconds of the batch as it is.
+        room: prompt tokens that a batch has room for within the TPOT targets.
         seconds_per_token: of prefill in batches as long as the TPOT targets allow, those of decodes included.
         decoding: requests that decode.
         alive: those of them that are not lost.
         started: prompt tokens left of running requests.
         growth: tokens that decoding requests are predicted to generate still.
-        outside: waiting requests outside the largest set that can be on time.
+        outside: prompts, begun or waiting, outside the largest set that can be on time.
     """
 
     tightest: float
@@ -46,6 +52,7 @@ class QueueState(NamedTuple):
     even: float
     spare: float
     base: float
+    room: int
     seconds_per_token: float
     decoding: int
     alive: int
@@ -71,8 +78,11 @@ def missed_first(view, i):
 
 @compiled
 def survey(view, sort):
-    """Look at all requests once; with `sort`, find the largest set of waiting ones that can be on time."""
-    req = view.req
+    """Look at all requests once; with `sort`, find the largest set of prompts that can be on time.
+
+    Leaves in request memory when each prompt, begun or waiting, is due, and the seconds of prefill that it needs.
+    """
+    req, memory = view.req, view.mem.request
     tightest, pace, even, spare = inf, inf, inf, inf
     decoding, alive, started, growth = 0, 0, 0, 0.0
     base = step_seconds(view)
@@ -94,28 +104,37 @@ def survey(view, sort):
                     pace = ahead
             alive += 1
             tightest = min(tightest, req.tpot_slo[i])
-        elif req.phase[i] == RUNNING:
+        elif is_pending(view, i):
             started += prefill_left(view, i)
-    per_token = view.law[A_STEP] / view.law[B0] + view.law[A_TOK] + view.law[A_TOK_OVER]
-    target = _SHARE * min(tightest, 1.0)
-    if target > 1.01 * base:
-        per_token *= min(10.0, target / (target - base))
-    else:
-        per_token *= 10.0
+    even = min(even, tightest) if even == inf else even
+    tokens = max(_LEAST_TOKENS, prompt_tokens_within(view, _SHARE * tightest))
+    per_token = seconds_with_prompt(view, tokens) / tokens
+    for i in view.running:
+        if is_pending(view, i):
+            memory[i, DUE], memory[i, SIZE] = _due(view, i, base), _prefill_seconds(view, i, per_token)
     for i in view.waiting:
-        view.mem.request[i, DUE] = _due(view, i, base)
+        memory[i, DUE], memory[i, SIZE] = _due(view, i, base), _prefill_seconds(view, i, per_token)
     outside = 0
-    if sort and len(view.waiting) > 0:
-        outside = drop_late(view, view.clock + base, _CAUTION * per_token, DUE, SIZE, DROPPED)
+    if sort and len(view.waiting) + started > 0:
+        outside = drop_late(view, view.clock, DUE, SIZE, DROPPED)
+        for i in view.running:
+            if is_pending(view, i):
+                memory[i, SIZE] *= -1.0
+        for i in view.waiting:
+            memory[i, SIZE] *= -1.0
     return QueueState(
-        tightest, pace, min(even, tightest) if even == inf else even, spare, base, per_token, decoding, alive, started,
-        growth, outside,
+        tightest, pace, even, spare, base, tokens, per_token, decoding, alive, started, growth, outside,
     )  # fmt: skip
 
 
 @compiled
+def _prefill_seconds(view, i, per_token):
+    return per_token * max(1, prefill_left(view, i)) + attention_seconds(view, i)
+
+
+@compiled
 def _due(view, i, base):
-    """When request `i`, which waits, must be decoding: for its first token, or for the rest if it was preempted."""
+    """When the prefill of request `i` must be done: for its first token, or for the rest if it was preempted."""
     req = view.req
     if isnan(req.first_token[i]):
         return req.arrival[i] + req.ttft_slo[i]
@@ -125,7 +144,7 @@ def _due(view, i, base):
     return req.first_token[i] + req.tpot_slo[i] * (req.generated[i] + left) - base * left
 
 
-NUM_FEATURES = 24
+NUM_FEATURES = 25
 CLOCK, WEIGHT, PREFILL_RATE, DECODE_RATE, NUM_HISTORY = range(5)  # columns of engine memory
 
 
@@ -168,7 +187,7 @@ def features(view, state, history, x):
         target = min(target, limit)
         if limit < inf:
             farthest = max(farthest, limit)
-            slack = view.mem.request[i, DUE] - view.clock - state.seconds_per_token * left
+            slack = view.mem.request[i, DUE] - view.clock - view.mem.request[i, SIZE]
             if slack < 0.0:
                 late += 1
             else:
@@ -204,3 +223,4 @@ def features(view, state, history, x):
     x[21] = log1p(state.growth / max(1.0, view.kv[KV_FREE] * view.kv[KV_BLOCK_SIZE])) - 0.5
     x[22] = 2.0 * relative / in_time - 1.0
     x[23] = 0.7 * (log1p(4.0 * work * in_time / max(0.01, slacks)) - 1.0)
+    x[24] = log(float(state.room)) / 3.0 - 2.0

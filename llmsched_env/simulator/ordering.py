@@ -5,7 +5,8 @@ A scheduler that uses them declares a heap and that column.
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
-from llmsched_env.simulator.primitives import ALL, chunk_above
+from llmsched_env.simulator.primitives import ALL, chunk_above, is_pending
+from llmsched_env.simulator.state import WAITING
 
 
 @compiled(inline=True)
@@ -27,6 +28,22 @@ def heap_of_present(view, column):
     for i in view.waiting:
         heap[size] = i
         size += 1
+    heapify(heap, size, view.mem.request[:, column])
+    return size
+
+
+@compiled
+def heap_of_prompts(view, column):
+    """As `heap_of_waiting`, of running requests with prefill to do and waiting ones."""
+    heap, size = view.mem.heap, 0
+    for i in view.running:
+        if is_pending(view, i):
+            heap[size] = i
+            size += 1
+    for i in view.waiting:
+        if view.req.phase[i] == WAITING:
+            heap[size] = i
+            size += 1
     heapify(heap, size, view.mem.request[:, column])
     return size
 

@@ -61,6 +61,12 @@ def prefill_left(view, i):
 
 
 @compiled(inline=True)
+def is_pending(view, i):
+    """Whether running request `i` still has prefill to do."""
+    return view.req.phase[i] == RUNNING and prefill_left(view, i) > 0
+
+
+@compiled(inline=True)
 def usable(view, i):
     """Tokens that request `i` could still use in this batch: the prefill left, or the one of a decode."""
     left = prefill_left(view, i)

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
+    from llmsched_env.workloads.table import RequestTable
     from llmsched_env.workloads.workload import Workload
 
 RECORDS = ("requests", "batches", "entries")
@@ -51,15 +53,8 @@ def simulate(
     """
     _check_run(scheduler, workload, engine, horizon, record)
     check_integer("seed", seed, at_least=0)
-    table = workload.sample(seed)
-    simulator = Simulator(engine, scheduler, record=record, interpreted=interpreted)
-    simulator.load(0, table, seed)
-    until = math.inf if horizon is None else float(horizon)
-    controller = None if scheduler.controller is None else scheduler.controller.fresh(engine)
-    reason = simulator.advance(0, until) if controller is None else _run_controlled(simulator, controller, until)
-    if reason == DRAINED and horizon is not None:
-        simulator.clock_to(0, until)
-    result = simulator.result(0, table, workload.name, seed, reason, **_load(workload, engine))
+    result = replay(scheduler, workload.sample(seed), workload.name, engine, seed, horizon, record, interpreted)
+    result = replace(result, **_load(workload, engine))
     if result.stalled:
         warnings.warn(
             f"{scheduler.name} stalled at {result.stalled_since:g} s: requests are present and it composes no batch",
@@ -67,6 +62,30 @@ def simulate(
             stacklevel=2,
         )
     return result
+
+
+def replay(
+    scheduler: Scheduler,
+    table: "RequestTable",
+    name: str,
+    engine: EngineConfig,
+    seed: int,
+    horizon: float | None,
+    record: str,
+    interpreted: bool = False,
+) -> Result:
+    """`simulate` on requests that have been drawn already, of a workload called `name`, for runs in great numbers.
+
+    It checks no argument, warns of nothing and leaves capacity and load out: to find them can take as long as the run.
+    """
+    simulator = Simulator(engine, scheduler, record=record, interpreted=interpreted)
+    simulator.load(0, table, seed)
+    until = math.inf if horizon is None else float(horizon)
+    controller = None if scheduler.controller is None else scheduler.controller.fresh(engine)
+    reason = simulator.advance(0, until) if controller is None else _run_controlled(simulator, controller, until)
+    if reason == DRAINED and horizon is not None:
+        simulator.clock_to(0, until)
+    return simulator.result(0, table, name, seed, reason)
 
 
 def simulate_many(

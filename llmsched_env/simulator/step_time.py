@@ -4,7 +4,7 @@
 so a scheduler that doubts its profile has to leave a margin of its own.
 """
 
-from llmsched_env.simulator.batch_time import SWAP_BLOCK, seconds_with_host
+from llmsched_env.simulator.batch_time import A_ATTN, SWAP_BLOCK, seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import cached_tokens
 from llmsched_env.simulator.primitives import prefill_left, tokens_left
@@ -61,6 +61,35 @@ def step_seconds_with(view, i, n):
 def chunk_seconds(view, n, before):
     """Seconds of a batch of nothing but `n` prompt tokens after `before` others of the same request."""
     return seconds_with_host(view.law, n, 0, n * before + n * (n + 1) // 2, before, 1)
+
+
+@compiled
+def seconds_with_prompt(view, tokens):
+    """Seconds that the batch would take with so many tokens of a further prompt, its attention left out."""
+    law, counts = view.law, view.batch.counts
+    return seconds_with_host(law, counts[TOKENS] + tokens, counts[DECODE_KV], 0, 0, counts[NUM_SEQS] + 1)
+
+
+@compiled
+def prompt_tokens_within(view, seconds):
+    """The most tokens of a prompt with which the batch lasts no longer than `seconds`, its attention left out."""
+    low, high = 0, tokens_left(view)
+    if seconds_with_prompt(view, high) <= seconds:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if seconds_with_prompt(view, middle) <= seconds:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def attention_seconds(view, i):
+    """What the prefill left of request `i` adds to batches by its attention, in seconds."""
+    n, before = prefill_left(view, i), view.req.computed[i] + cached_tokens(view, i)
+    return view.law[A_ATTN] * (n * before + n * (n + 1) // 2)
 
 
 @compiled

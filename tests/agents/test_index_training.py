@@ -6,8 +6,11 @@ import pytest
 import agents
 import llmsched_env as ls
 from agents import index_training
-from agents.index_training import IndexTraining, costs, first_weights, load_steered, saved, steered, train
+from agents.index_training import IndexTraining, costs, first_weights, saved, train
+from agents.random_sites import random_site
+from agents.steered import load_steered, steered
 from llmsched_env.evaluation.suite import H100, Site
+from llmsched_env.metrics import within_limits
 from llmsched_env.policies.learned import learned_index
 
 SITE = Site("azure-chat", "strict", H100)
@@ -17,7 +20,7 @@ SITE = Site("azure-chat", "strict", H100)
 def small(monkeypatch):
     monkeypatch.setattr(index_training, "TRAINING", (SITE,))
     monkeypatch.setattr(index_training, "_VALIDATION_LOADS", (0.9,))
-    return IndexTraining(minutes=0.03, pairs=2, horizon=5.0, validate_every=1)
+    return IndexTraining(generations=4, sites=1, random_sites=1, pairs=2, horizon=5.0, validate_every=2, average=0.5)
 
 
 def test_the_first_policy_is_the_index_policy_at_its_start():
@@ -39,19 +42,47 @@ def test_what_is_saved_is_relative_to_the_reference():
     assert saved(np.array([0.0]), np.array([0.003]), "slo_attainment") == pytest.approx(np.log(2))
 
 
-def test_training_keeps_its_best_and_goes_on_where_it_was(small, tmp_path):
+def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(small, tmp_path):
+    weights = train(small, tmp_path / "one", lambda line: None)
+    assert load_steered(tmp_path / "one" / "best.npz") == steered(weights, "one")
+    assert agents.load_steered is load_steered
+    assert list((tmp_path / "one" / "tensorboard").iterdir())
+
+    def until_the_second(line):
+        if line.startswith("generation    2"):
+            stopped.append(line)
+        elif stopped:
+            raise AssertionError("it went on")
+
+    def interrupt(cases, *args):
+        if stopped:
+            raise KeyboardInterrupt
+        return original(cases, *args)
+
+    stopped, original = [], index_training._draw
+    index_training._draw = interrupt
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(small, tmp_path / "two", until_the_second)
+    finally:
+        index_training._draw = original
     lines = []
-    weights = train(small, tmp_path, lines.append)
-    scheduler = load_steered(tmp_path / "best.npz")
-    assert scheduler == steered(weights, tmp_path.name) and agents.load_steered is load_steered
-    with np.load(tmp_path / "last.npz") as file:
-        generation, seconds = int(file["generation"]), float(file["seconds"])
-    assert lines and seconds < 60 * small.minutes
-    more = IndexTraining(minutes=small.minutes + seconds / 60 + 0.02, pairs=2, horizon=5.0, validate_every=1)
-    train(more, tmp_path, lambda line: None)
-    with np.load(tmp_path / "last.npz") as file:
-        assert int(file["generation"]) > generation and float(file["seconds"]) > seconds
-    assert list((tmp_path / "tensorboard").iterdir())
+    again = train(small, tmp_path / "two", lines.append)
+    assert lines[0].startswith("generation    2")
+    np.testing.assert_array_equal(again, weights)
+    assert not np.array_equal(again, first_weights(small.seed))
+
+
+def test_random_sites_differ_and_can_be_met():
+    rng = np.random.default_rng(3)
+    sites = [random_site(rng) for _ in range(12)]
+    assert len({site.engine for site in sites}) > 3
+    for site in sites:
+        table = site.at(0.9).sample(1)
+        assert len(table) and np.isfinite(table.ttft_slo).all()
+        apart = ls.Workload.from_table(table.rows(0, 40).at(1e4 * np.arange(len(table.rows(0, 40)))), site.name)
+        rows = ls.simulate(learned_index, apart, site.engine, record="requests").requests
+        assert within_limits(rows, None).mean() > 0.9
 
 
 @pytest.mark.parametrize("content", [None, b"nonsense", "short"])

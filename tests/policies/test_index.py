@@ -51,7 +51,7 @@ def test_the_step_is_as_long_as_the_tpot_target_allows():
 
 def test_the_network_at_rest_is_the_index_policy_at_its_start():
     numbers = np.where(EXPONENTIAL > 0, np.exp(START), START)
-    still = index(**dict(zip(list(index.params)[2:], numbers.tolist(), strict=True)))
+    still = index(**dict(zip(list(index.params)[1:], numbers.tolist(), strict=True)))
     engine = ls.EngineConfig.for_gpu("llama-3.1-8b_rtx4090-24gb_tp1_lss")
     workload = ls.preset("azure-chat", horizon=60.0).at_load(1.0, engine)
     one, other = (ls.simulate(s, workload, engine, seed=1) for s in (still, learned_index))

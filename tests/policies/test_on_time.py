@@ -38,7 +38,8 @@ def marks(prompts, targets):
     def look(view):
         if not seen:
             view.mem.request[: len(prompts), 1] = targets
-            seen["outside"] = drop(view, 0.0, PER_TOKEN, 1, 2, 3)
+            view.mem.request[: len(prompts), 2] = PER_TOKEN * np.array(prompts)
+            seen["outside"] = drop(view, 0.0, 1, 2, 3)
             seen["marks"] = view.mem.request[: len(prompts), 3].copy()
         return 10.0  # beyond the horizon: nothing is ever served
 

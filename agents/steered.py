@@ -1,0 +1,40 @@
+"""Index policies whose numbers a trained network sets, as schedulers: from weights, and from files."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from llmsched_env.policies.learned import NUM_WEIGHTS, learned_index
+from llmsched_env.simulator.scheduler import Scheduler
+
+DECISION_TIME = (50e-6, 0.5e-6)
+"""Seconds that a decision is taken to last: per batch, and per request present. It is several times what the compiled
+code takes (`benchmarks/decision_time.py`), so that reading a server's queues in Python is paid for as well."""
+
+
+def steered(weights: np.ndarray, name: str = "learned_index") -> Scheduler:
+    """The index policy, its numbers set by the network with these weights; its decisions cost simulated time."""
+    return replace(
+        learned_index, name=name, weights=tuple(np.asarray(weights, float).tolist()), decision_time=DECISION_TIME
+    )
+
+
+def load_steered(path: str | Path, name: str | None = None) -> Scheduler:
+    """The scheduler that a training has found: its `best.npz`; called after its folder unless there is a `name`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no weights of this network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no trained policy at {path}")
+    try:
+        with np.load(path) as file:
+            weights = file["weights"]
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{path} is no trained policy: {error}") from None
+    if weights.shape != (NUM_WEIGHTS,):
+        raise ValueError(f"{path} is no trained policy: weights must be {NUM_WEIGHTS} numbers, got {weights.shape}")
+    return steered(weights, name or path.parent.name or "steered")
