@@ -5,6 +5,7 @@ mirrored samples, fitness shaped by ranks, and Adam.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from llmsched_env.validation import check_integer, check_number
 
 _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.9, 0.99, 1e-8  # of Adam's moments; the second is short, as steps are few
+_SETTINGS = ("center", "noise", "learning_rate", "pairs", "decay", "seed", "generation")
 
 
 @dataclass(slots=True, eq=False)
@@ -80,8 +82,7 @@ class EvolutionStrategy:
 
     def state(self) -> dict[str, Any]:
         """Arrays and numbers from which `restored` goes on exactly."""
-        names = ("center", "noise", "learning_rate", "pairs", "decay", "seed", "generation")
-        return {name: getattr(self, name) for name in names} | {"first": self._first, "second": self._second}
+        return {name: getattr(self, name) for name in _SETTINGS} | {"first": self._first, "second": self._second}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> Self:
@@ -93,6 +94,20 @@ class EvolutionStrategy:
         strategy = cls(**numbers)
         strategy._first, strategy._second = first, second
         return strategy
+
+    def save(self, path: Path, **more: Any) -> None:
+        """Write the state and further arrays and numbers to an `.npz` file, at once or not at all."""
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, **self.state(), **more)
+        partial.replace(path)
+
+    @classmethod
+    def opened(cls, path: Path) -> tuple[Self, dict[str, np.ndarray]]:
+        """What `save` wrote: the strategy, and what came with it."""
+        with np.load(path) as file:
+            content = dict(file)
+        state = {name: content.pop(name) for name in (*_SETTINGS, "first", "second")}
+        return cls.restored(state), content
 
     def _directions(self) -> np.ndarray:
         rng = np.random.default_rng([self.seed, self.generation])

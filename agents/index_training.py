@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
@@ -200,10 +199,8 @@ def _opened(config: IndexTraining, folder: Path) -> tuple[EvolutionStrategy, np.
     """The search, the mean of its last centers, and the seconds it took."""
     path = folder / "last.npz"
     if path.exists():
-        with np.load(path) as file:
-            state: dict[str, Any] = dict(file)
-        mean, seconds = state.pop("mean"), float(state.pop("seconds"))
-        return EvolutionStrategy.restored(state), mean, seconds
+        strategy, kept = EvolutionStrategy.opened(path)
+        return strategy, kept["mean"], float(kept["seconds"])
     weights = first_weights(config.seed, config.objective)
     strategy = EvolutionStrategy(
         weights, config.noise, config.learning_rate, config.pairs, config.decay, seed=config.seed
@@ -212,9 +209,7 @@ def _opened(config: IndexTraining, folder: Path) -> tuple[EvolutionStrategy, np.
 
 
 def _keep(strategy: EvolutionStrategy, mean: np.ndarray, seconds: float, folder: Path) -> None:
-    partial = folder / "last.partial.npz"
-    np.savez(partial, **strategy.state(), mean=mean, seconds=seconds)
-    partial.replace(folder / "last.npz")
+    strategy.save(folder / "last.npz", mean=mean, seconds=seconds)
 
 
 def main() -> None:

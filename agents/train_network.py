@@ -1,7 +1,8 @@
-"""Train an agent on the Rybko-Stolyar network from scratch and compare it with every class priority.
+"""Train a policy for the Rybko-Stolyar network from scratch and compare it with every class priority and other rules.
 
-python -m agents.train_network                      # less than a minute on one core
-python -m agents.train_network --steps 80000 --seed 1
+python -m agents.train_network                                          # PPO, less than a minute on one core
+python -m agents.train_network --algo es --out runs/network             # evolution strategies, some minutes
+python -m agents.train_network --evaluate agents/pretrained/network.npz --runs 40
 """
 
 from __future__ import annotations
@@ -9,29 +10,47 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
-    p = argparse.ArgumentParser(description="Train PPO on llmsched/AgentNetwork-v0 and compare it with priorities.")
-    p.add_argument("--load", type=float, default=0.9, help="of each engine (default: %(default)s)")
-    p.add_argument("--steps", type=int, default=24_000, help="over all environments (default: %(default)s)")
-    p.add_argument("--envs", type=int, default=16, help="environments in parallel (default: %(default)s)")
-    p.add_argument("--interval", type=float, default=20.0, help="seconds between decisions (default: %(default)s)")
+    p = argparse.ArgumentParser(description="Train a policy for a network of engines and compare it with priorities.")
+    p.add_argument("--algo", choices=("ppo", "es"), default="ppo", help="PPO, or evolution strategies")
+    p.add_argument("--load", type=float, default=0.9, help="of each engine in the comparison (default: %(default)s)")
+    p.add_argument("--steps", type=int, default=24_000, help="PPO: over all environments (default: %(default)s)")
+    p.add_argument("--envs", type=int, default=16, help="PPO: environments in parallel (default: %(default)s)")
+    p.add_argument("--interval", type=float, default=20.0, help="PPO: seconds between decisions (default: %(default)s)")
+    p.add_argument("--generations", type=int, default=120, help="es: generations (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="of the training (default: %(default)s)")
     p.add_argument("--runs", type=int, default=10, help="held-out runs (default: %(default)s)")
-    p.add_argument("--out", help="file for the trained model")
+    p.add_argument("--out", type=Path, help="PPO: file for the model; es: folder, gone on from if a search is there")
+    p.add_argument("--evaluate", type=Path, metavar="NPZ", help="only compare a policy that es has found")
     args = p.parse_args(arguments)
+    if args.algo == "es" and args.out is None and args.evaluate is None:
+        p.error("--algo es needs --out FOLDER")
 
-    from agents.network_ppo import Setting, compare, table, train
+    from agents.network_comparison import Setting, compare, run_scheduler, table
 
     setting = Setting(load=args.load, interval=args.interval)
     started = time.perf_counter()
-    model = train(setting, args.steps, args.envs, args.seed)
-    print(f"trained {model.num_timesteps:,} steps in {time.perf_counter() - started:.0f} s")
-    if args.out:
-        model.save(args.out)
-    print(table(compare(model, setting, range(args.runs))))
+    if args.evaluate is not None or args.algo == "es":
+        from agents.network_index import NetworkTraining, load, train
+
+        if args.evaluate is None:
+            train(NetworkTraining(args.generations, args.seed), args.out, partial(print, flush=True))
+        name, run = "learned", partial(run_scheduler, load(args.evaluate or args.out / "best.npz"))
+    else:
+        from agents.network_ppo import run_agent
+        from agents.network_ppo import train as train_ppo
+
+        model = train_ppo(setting, args.steps, args.envs, args.seed)
+        if args.out is not None:
+            model.save(args.out)
+        name, run = "agent", partial(run_agent, model)
+    print(f"ready after {time.perf_counter() - started:.0f} s")
+    print(table(compare(name, run, setting, range(args.runs))))
 
 
 if __name__ == "__main__":

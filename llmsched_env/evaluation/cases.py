@@ -1,8 +1,8 @@
 """Fixed runs on which schedulers are tuned, validated and chosen: the same requests for every scheduler."""
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import replay
-from llmsched_env.workloads import Workload
+from llmsched_env.workloads import RequestTable, Workload
 
 T = TypeVar("T")
 
@@ -60,18 +60,20 @@ def map_runs(
     The requests of a run are drawn once for all schedulers. `Result.capacity` and `Result.load` are nan.
     """
 
-    def submit(workload: Workload, engine: EngineConfig, seed: int) -> list[Future[T]]:
-        table = workload.sample(seed)
+    def run(scheduler: Scheduler, table: RequestTable, name: str, engine: EngineConfig, seed: int) -> T:
+        return measure(replay(scheduler, table, name, engine, seed, horizon, record))
 
-        def run(scheduler: Scheduler) -> T:
-            return measure(replay(scheduler, table, workload.name, engine, seed, horizon, record))
+    drawn = ((workload.sample(seed), workload.name, engine, seed) for workload, engine, seed in runs)
+    return map_cases(run, schedulers, drawn)
 
-        return [pool.submit(run, scheduler) for scheduler in schedulers]
 
+def map_cases(run: Callable[..., T], schedulers: Sequence[Scheduler], cases: Iterable[tuple]) -> list[list[T]]:
+    """`run(scheduler, *case)` of every scheduler and case, on all cores; [schedulers][cases]."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
         try:
-            by_run = [[future.result() for future in row] for row in [submit(*case) for case in runs]]
+            futures = [[pool.submit(run, scheduler, *case) for scheduler in schedulers] for case in cases]
+            by_case = [[future.result() for future in row] for row in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [[values[k] for values in by_run] for k in range(len(schedulers))]
+    return [[values[k] for values in by_case] for k in range(len(schedulers))]

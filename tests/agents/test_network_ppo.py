@@ -1,10 +1,12 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from agents.network_ppo import PRIORITIES, SETTINGS, Setting, compare, run_agent, table, train
+from agents.network_comparison import PRIORITIES, Setting, compare, table
+from agents.network_ppo import SETTINGS, run_agent, train
 
 SHORT = Setting(training_horizon=60.0, horizon=80.0, interval=10.0)
 
@@ -21,7 +23,7 @@ def test_a_seed_gives_the_same_model_again(model):
 
 
 def test_all_run_on_the_same_tasks_and_are_in_the_table(model):
-    rows = compare(model, SHORT, range(2))
+    rows = compare("agent", partial(run_agent, model), SHORT, range(2))
     assert list(rows) == ["agent", *PRIORITIES]
     result = run_agent(model, SHORT, 1)
     np.testing.assert_array_equal(result.tasks.arrival, SHORT.tasks(1).arrival)
@@ -35,7 +37,9 @@ def test_all_run_on_the_same_tasks_and_are_in_the_table(model):
 def test_training_from_scratch_ends_with_a_bounded_backlog():
     """At load 0.9 on held-out seeds up to t = 4500: far below the unstable priority, which grows (section 5.4)."""
     setting = Setting()
-    rows = compare(train(setting, 24_000), setting, range(3))
+    model = train(setting, 24_000)
+    leaving_first = {"leaving first": PRIORITIES["leaving first"]}
+    rows = compare("agent", partial(run_agent, model), setting, range(3), leaving_first)
     unstable = rows["leaving first"]
     for agent, leaving in zip(rows["agent"], unstable, strict=True):
         assert agent["peak"] < 60_000

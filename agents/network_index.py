@@ -1,0 +1,177 @@
+"""Train the network index policy on the Rybko-Stolyar network: evolution strategies, each run paired with a rule.
+
+A candidate is measured by the logarithm of the ratio of mean tasks present under "entering first", the best priority
+among classes, and under the candidate, on the very same tasks: the noise of arrivals would drown the difference. The
+number of generations, not the clock, ends a training, so that a seed gives the same policy on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from agents.evolution import EvolutionStrategy
+from agents.network_comparison import PRIORITIES, mean_tasks
+from llmsched_env.envs.network_runner import UNROUTED
+from llmsched_env.evaluation.cases import map_cases
+from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
+from llmsched_env.policies.network_index import HIDDEN, NUM_FEATURES, NUM_WEIGHTS, learned_network
+from llmsched_env.simulator.network import simulate_network
+from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.validation import check_integer, check_number
+from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
+from llmsched_env.workloads.tasks import TaskTable
+
+PRETRAINED = Path(__file__).parent / "pretrained" / "network.npz"
+"""The policy that is shipped."""
+
+REFERENCE = PRIORITIES["entering first"]
+_SEED_BLOCK = 9_000  # training seeds are drawn from the first so many
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTraining:
+    """How a network policy is trained.
+
+    Attributes:
+        generations: after which it ends.
+        seed: of everything random.
+        loads: range of the loads of a generation's runs.
+        runs: of each candidate in a generation.
+        horizon: s of each.
+        noise: of the search distribution at the start; shrinks linearly to a fifth.
+        learning_rate: at the start; shrinks linearly to a tenth.
+        pairs: of candidates.
+        decay: of the weights.
+        validate_every: generations.
+        validation_runs: on tuning seeds.
+        validation_load: of these runs.
+        validation_horizon: s of each.
+    """
+
+    generations: int = 120
+    seed: int = 0
+    loads: tuple[float, float] = (0.85, 0.95)
+    runs: int = 4
+    horizon: float = 1500.0
+    noise: float = 0.1
+    learning_rate: float = 0.05
+    pairs: int = 12
+    decay: float = 0.9995
+    validate_every: int = 10
+    validation_runs: int = 8
+    validation_load: float = 0.9
+    validation_horizon: float = 4500.0
+
+    def __post_init__(self) -> None:
+        for name in ("generations", "runs", "validate_every", "validation_runs"):
+            check_integer(name, getattr(self, name), at_least=1)
+        for load in self.loads:
+            check_number("loads", load, above=0)
+
+
+def policy(weights: np.ndarray, name: str = "learned_network") -> Scheduler:
+    """The network index policy with these weights."""
+    return replace(learned_network, name=name, weights=tuple(np.asarray(weights, float).tolist()))
+
+
+def first_weights(seed: int) -> np.ndarray:
+    """Random hidden units and an output layer of zeros: at first decodes go first, then prompts in order of number."""
+    weights = np.zeros(NUM_WEIGHTS)
+    hidden = np.random.default_rng([seed, 1]).normal(0, NUM_FEATURES**-0.5, (HIDDEN, NUM_FEATURES + 1))
+    weights[: hidden.size] = hidden.ravel()
+    return weights
+
+
+def load(path: str | Path = PRETRAINED) -> Scheduler:
+    """The scheduler that a training has found; by default the one that is shipped.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no weights of this network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no trained network policy at {path}")
+    try:
+        with np.load(path) as file:
+            weights = file["weights"]
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{path} is no trained network policy: {error}") from None
+    if weights.shape != (NUM_WEIGHTS,):
+        raise ValueError(
+            f"{path} is no trained network policy: weights must be {NUM_WEIGHTS} numbers, got {weights.shape}"
+        )
+    return policy(weights, path.stem)
+
+
+def costs(schedulers: Sequence[Scheduler], tables: Sequence[TaskTable], horizon: float) -> np.ndarray:
+    """f8[schedulers, tables]: mean tasks present in [0, horizon] s."""
+
+    def run(scheduler: Scheduler, table: TaskTable) -> float:
+        return mean_tasks(
+            simulate_network(scheduler, table, RYBKO_STOLYAR_ENGINES, UNROUTED, horizon=horizon, record="requests")
+        )
+
+    return np.array(map_cases(run, schedulers, [(table,) for table in tables]))
+
+
+def train(config: NetworkTraining, folder: Path, say: Callable[[str], None] = print) -> np.ndarray:
+    """Search for so many generations, going on from `folder` if a search is there; returns the best weights.
+
+    The best are those with the best validation. `folder` holds `best.npz`, `last.npz` (to go on from) and
+    TensorBoard's logs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = rybko_stolyar(config.validation_load, config.validation_horizon)
+    held = [tasks.sample(TUNING_SEEDS + k) for k in range(config.validation_runs)]
+    target = costs([REFERENCE], held, config.validation_horizon)[0]
+    strategy, best = _opened(config, folder)
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=strategy.generation) as log:
+        while True:
+            generation, spent = strategy.generation, strategy.generation / config.generations
+            strategy.learning_rate = config.learning_rate * (1 - 0.9 * spent)
+            strategy.noise = config.noise * (1 - 0.8 * spent)
+            if generation % config.validate_every == 0 or spent >= 1:
+                own = costs([policy(strategy.center)], held, config.validation_horizon)[0]
+                value = float(np.log(target / own).mean())
+                log.add_scalar("validation/saved", value, generation)
+                log.add_scalar("validation/mean_tasks", own.mean(), generation)
+                log.add_scalar("validation/reference_mean_tasks", target.mean(), generation)
+                say(f"generation {generation:4d}: {own.mean():.3f} tasks present, reference {target.mean():.3f}")
+                if value > best[0]:
+                    best = (value, strategy.center.copy())
+                    np.savez(folder / "best.npz", weights=best[1], value=value, generation=generation)
+                strategy.save(folder / "last.npz", best_value=best[0], best=best[1])
+            if spent >= 1:
+                return best[1]
+            found = costs([*map(policy, strategy.ask()), REFERENCE], _draw(config, generation), config.horizon)
+            fitness = np.log(found[-1] / found[:-1]).mean(axis=1)
+            log.add_scalar("training/saved", fitness.mean(), generation)
+            strategy.tell(fitness)
+
+
+def _draw(config: NetworkTraining, generation: int) -> list[TaskTable]:
+    rng = np.random.default_rng([config.seed, 2, generation])
+    return [
+        rybko_stolyar(rng.uniform(*config.loads), config.horizon).sample(
+            TRAINING_SEEDS + int(rng.integers(_SEED_BLOCK))
+        )
+        for _ in range(config.runs)
+    ]
+
+
+def _opened(config: NetworkTraining, folder: Path) -> tuple[EvolutionStrategy, tuple[float, np.ndarray]]:
+    """The search and the best so far."""
+    if (folder / "last.npz").exists():
+        strategy, kept = EvolutionStrategy.opened(folder / "last.npz")
+        return strategy, (float(kept["best_value"]), kept["best"])
+    weights = first_weights(config.seed)
+    strategy = EvolutionStrategy(
+        weights, config.noise, config.learning_rate, config.pairs, config.decay, seed=config.seed
+    )
+    return strategy, (-np.inf, weights)
