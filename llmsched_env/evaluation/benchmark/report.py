@@ -1,0 +1,2 @@
+def write_benchmark(*a):
+    pass

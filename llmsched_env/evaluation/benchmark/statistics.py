@@ -1,0 +1,157 @@
+"""Statistics of paired runs: intervals by resampling, corrected tests, and the aggregates of rliable.
+
+Rows are seeds: every scheduler gets the same requests in each, so their differences are taken seed by seed. The
+aggregates over cells follow R. Agarwal et al., NeurIPS 2021 (arXiv 2108.13264): interquartile mean, probability of
+improvement, intervals by resampling the runs of every cell, a stratum each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 10_000
+_TAIL = 2.5  # % on each side of a 95 % interval
+_CHUNK = 500  # resamples at once
+
+
+class Interval(NamedTuple):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Paired(NamedTuple):
+    """The mean of paired differences, its 95 % interval by bootstrap and the p-value of the two-sided paired t-test."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def verdict(self) -> str:
+        """ "win" or "loss" if the interval excludes 0, else "tie"."""
+        return "win" if self.low > 0 else "loss" if self.high < 0 else "tie"
+
+
+def paired(differences: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Paired:
+    """Mean of paired differences f8[n] with a percentile bootstrap over the n seeds.
+
+    The p-value is that of the t-test: one of a bootstrap is no smaller than one over the resamples, too coarse to be
+    corrected for many cells. Without variation it is 1 for a mean of 0, and 0 for another.
+
+    Raises:
+        ValueError: with fewer than two differences, or one that is not finite.
+    """
+    differences = _checked(differences)
+    means = _resampled_means(differences, resamples, seed)
+    low, high = np.percentile(means, [_TAIL, 100 - _TAIL])
+    return Paired(float(differences.mean()), float(low), float(high), t_test(differences))
+
+
+def t_test(differences: np.ndarray) -> float:
+    """Two-sided p-value that the mean of paired differences f8[n] is 0."""
+    from scipy.special import stdtr
+
+    differences = _checked(differences)
+    n, mean, spread = len(differences), float(differences.mean()), float(differences.std(ddof=1))
+    if spread <= 1e-12 * abs(mean):  # as good as the same in every seed
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stdtr(n - 1, -abs(mean) / spread * math.sqrt(n)))
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """P-values corrected for their number by Holm's step-down method, f8[m] in the given order."""
+    p_values = np.asarray(p_values, float)
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * factors))
+    return adjusted
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of the middle half along the last axis: a quarter of the values, rounded down, is left out at each end."""
+    values = np.sort(values, axis=-1)
+    n = values.shape[-1]
+    cut = n // 4
+    return values[..., cut : n - cut].mean(axis=-1)
+
+
+def stratified(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    of_cell: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    over_cells: Callable[[np.ndarray], np.ndarray],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """A number over cells, with the interval that resampling the seeds within every cell gives.
+
+    Args:
+        pairs: (ours, theirs) of each cell, f8[n] each, by seed; a resample draws the same seeds of both.
+        of_cell: from both, f8[..., n] each, to a number per resample, f8[...].
+        over_cells: from the numbers of all cells, f8[..., cells], to one, f8[...].
+        resamples: how many.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: without cells.
+    """
+    if not pairs:
+        raise ValueError("pairs is empty; at least one cell is needed")
+    value = float(over_cells(np.array([of_cell(ours, theirs) for ours, theirs in pairs])))
+    rng, found = np.random.default_rng(seed), []
+    for start in range(0, resamples, _CHUNK):
+        size = min(_CHUNK, resamples - start)
+        cells = []
+        for ours, theirs in pairs:
+            drawn = rng.integers(len(ours), size=(size, len(ours)))
+            cells.append(of_cell(ours[drawn], theirs[drawn]))
+        found.append(over_cells(np.stack(cells, axis=-1)))
+    low, high = np.percentile(np.concatenate(found), [_TAIL, 100 - _TAIL])
+    return Interval(value, float(low), float(high))
+
+
+def reduction(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Share of the mean cost of `theirs` that `ours` saves, along the last axis; 0 where both cost nothing."""
+    own, other = ours.mean(axis=-1), theirs.mean(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(own == other, 0.0, 1 - own / other)
+
+
+def improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Probability that a run of `ours` costs less than one of `theirs`, ties by half, along the last axis.
+
+    As in rliable all runs of one are compared with all of the other: it says how far the cost of both is apart in view
+    of how much seeds differ.
+    """
+    difference = ours[..., :, None] - theirs[..., None, :]
+    return ((difference < 0) + 0.5 * (difference == 0)).mean(axis=(-2, -1))
+
+
+def paired_improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Share of the seeds in which `ours` costs less than `theirs` on the same requests, ties by half, last axis."""
+    return ((ours < theirs) + 0.5 * (ours == theirs)).mean(axis=-1)
+
+
+def mean_over_cells(values: np.ndarray) -> np.ndarray:
+    """Mean along the last axis."""
+    return values.mean(axis=-1)
+
+
+def _checked(differences: np.ndarray) -> np.ndarray:
+    differences = np.asarray(differences, float)
+    if differences.ndim != 1 or len(differences) < 2 or not np.isfinite(differences).all():
+        raise ValueError(f"differences must be at least two finite numbers, got {differences!r}")
+    return differences
+
+
+def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    return values[drawn].mean(axis=1)
