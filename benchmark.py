@@ -47,7 +47,7 @@ TESTED_AS_THEY_COME = (
 )
 STAGES = ("tune", "test", "azure", "report")
 TRACES = Path(os.environ.get("LLMSCHED_TRACES", Path(__file__).resolve().parent / "../shared/traces")) / "azure_2023"
-QUICK = {"cells": 2, "trials": 4, "tuning_seeds": 2, "seeds": 3}
+QUICK = {"cells": 2, "trials": 4, "index_trials": 8, "tuning_seeds": 2, "seeds": 3}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,8 +69,8 @@ def parser() -> argparse.ArgumentParser:
         "--policies",
         default="",
         metavar="LIST",
-        help="what is judged, as objective=POLICY: a name under agents/pretrained, a file .npz of a steered index policy, "
-        f"or a name of the registry (default: {', '.join(f'{k}={v}' for k, v in POLICIES.items())})",
+        help="what is judged, as objective=POLICY: a name under agents/pretrained, a file .npz of a steered index "
+        f"policy, or a name of the registry (default: {', '.join(f'{k}={v}' for k, v in POLICIES.items())})",
     )
     p.add_argument(
         "--beside",
@@ -85,6 +85,14 @@ def parser() -> argparse.ArgumentParser:
         default=24,
         metavar="N",
         help="settings of each baseline that is tuned; half of them for p99_ttft (default: %(default)s)",
+    )
+    p.add_argument(
+        "--index-trials",
+        type=int,
+        default=300,
+        metavar="N",
+        help="settings of the static index policy at most; it gets as many simulations as all baselines of a cell "
+        "together (default: %(default)s)",
     )
     p.add_argument(
         "--tuning-seeds", type=int, default=4, metavar="N", help="seeds that they are tuned on (default: %(default)s)"
@@ -202,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
-    for name in ("trials", "tuning_seeds"):
+    for name in ("trials", "index_trials", "tuning_seeds"):
         check_integer(f"--{name.replace('_', '-')}", getattr(args, name), at_least=1)
     check_integer("--seeds", args.seeds, at_least=2)
     beside = [name for name in args.beside.split(",") if name]
@@ -216,6 +224,7 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
             index=index,
             seeds=seed_range(TUNING_SEEDS, args.tuning_seeds),
             trials={name: max(1, args.trials // (2 if name == "p99_ttft" else 1)) for name in objectives},
+            index_trials=args.index_trials,
         ),
         beside={name: baselines.get(name) for name in (*TESTED_AS_THEY_COME, *beside)} | oracles(),
         test_seeds=seed_range(TEST_SEEDS, args.seeds),

@@ -18,11 +18,10 @@ from llmsched_env.evaluation.cell import load_text
 from llmsched_env.evaluation.identity import digest_of, distinct_seeds, file_name, scheduler_digest, source_of
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.evaluation.search import search
-from llmsched_env.evaluation.tuning import tunable, tune
+from llmsched_env.evaluation.tuning import Tuned, tunable, tune
 from llmsched_env.simulator.scheduler import Scheduler
 
-KEPT = 5  # schedulers that are tuned, the best at their defaults
-INDEX_TRIALS = 300  # at most
+KEPT = {"slo_attainment": 5, "mean_e2el": 3, "p99_ttft": 2}  # schedulers that are tuned, the best at their defaults
 _NOTHING_TO_GAIN = {"slo_attainment": 1.0}
 
 
@@ -36,6 +35,7 @@ class Plan:
         index: the static index policy.
         seeds: tuning seeds.
         trials: settings of each scheduler that is tuned, by objective.
+        index_trials: settings of the index policy at most, else as many as give it the simulations of all baselines.
     """
 
     schedulers: Mapping[str, Scheduler]
@@ -43,6 +43,7 @@ class Plan:
     index: Scheduler
     seeds: Sequence[int]
     trials: Mapping[str, int]
+    index_trials: int = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ def find(cell: Cell, objective: str, plan: Plan, folder: Path, say: Callable[[st
     after: dict[str, float] = {}
     if value != _NOTHING_TO_GAIN.get(objective):
         always = plan.always if objective == "slo_attainment" else ()
-        chosen = [name for name in names if name in ranked[:KEPT] or name in always]
+        best_ones = _distinct(ranked, value_of)[: KEPT[objective]]
+        chosen = [name for name in names if name in best_ones or name in always]
         for name in chosen:
             if not tunable(plan.schedulers[name]):
                 continue
@@ -133,7 +135,7 @@ def find(cell: Cell, objective: str, plan: Plan, folder: Path, say: Callable[[st
             if goal.score(tuned.value) > goal.score(value):
                 best, value = tuned.scheduler, tuned.value
         say(f"tuning {plan.index.name}")
-        trials = min(INDEX_TRIALS, max(1, simulations // len(runs.seeds)))
+        trials = min(plan.index_trials, max(1, simulations // len(runs.seeds)))
         tuned = _tuned(plan.index, cell, objective, trials, plan.seeds, folder)
         index, index_value, index_simulations = tuned.scheduler, tuned.value, tuned.provenance["simulations"]
     found = Found(best, value, default, value_of[ranked[0]], after, index, index_value, simulations, index_simulations)
@@ -144,10 +146,14 @@ def find(cell: Cell, objective: str, plan: Plan, folder: Path, say: Callable[[st
     return found
 
 
-def _tuned(scheduler: Scheduler, cell: Cell, objective: str, trials: int, seeds: Sequence[int], folder: Path) -> Any:
-    return tune(
-        scheduler, cell.workload, cell.engine, objective, load=cell.load, seeds=seeds, trials=trials, folder=folder, progress=False
-    )  # fmt: skip
+def _distinct(ranked: Sequence[str], value_of: Mapping[str, float]) -> list[str]:
+    """Without those that equal one before them: without predictions several schedulers are the same rule."""
+    return list({value_of[name]: name for name in reversed(ranked)}.values())[::-1]
+
+
+def _tuned(scheduler: Scheduler, cell: Cell, objective: str, trials: int, seeds: Sequence[int], folder: Path) -> Tuned:
+    more: dict[str, Any] = {"load": cell.load, "seeds": seeds, "trials": trials, "folder": folder, "progress": False}
+    return tune(scheduler, cell.workload, cell.engine, objective, **more)
 
 
 def _name(cell: Cell, objective: str, plan: Plan) -> str:
@@ -158,7 +164,16 @@ def _name(cell: Cell, objective: str, plan: Plan) -> str:
     ]
     code = [source_of(part) for part in (find, search, tune, type(OBJECTIVES[objective]))]
     requests = distinct_seeds(cell.workload, plan.seeds)
-    what = (schedulers, spaces, plan.always, plan.trials[objective], requests, cell.engine, cell.load)
+    what = (
+        schedulers,
+        spaces,
+        plan.always,
+        plan.trials[objective],
+        plan.index_trials,
+        requests,
+        cell.engine,
+        cell.load,
+    )
     return file_name(cell.site, load_text(cell.load), objective, digest_of(code, *what))
 
 

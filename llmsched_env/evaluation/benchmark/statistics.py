@@ -36,7 +36,7 @@ class Paired(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """ "win" or "loss" if the interval excludes 0, else "tie"."""
+        """Whether the interval lies above 0 ("win"), below ("loss") or holds it ("tie")."""
         return "win" if self.low > 0 else "loss" if self.high < 0 else "tie"
 
 
