@@ -215,9 +215,10 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
     check_integer("--seeds", args.seeds, at_least=2)
     beside = [name for name in args.beside.split(",") if name]
     objectives = parse_objectives(args.objectives)
+    policies = parse_policies(args.policies, objectives)
     run = Benchmark(
         cells=_cells(args.cells),
-        policies=parse_policies(args.policies, objectives),
+        policies=policies,
         plan=Plan(
             schedulers=single_engine_baselines(beside),
             always=ALWAYS_TUNED,

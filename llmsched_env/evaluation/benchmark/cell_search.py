@@ -54,7 +54,7 @@ class Found:
         best: the winner: a baseline with its best parameters.
         value: its objective.
         default: the best baseline at its defaults.
-        default_value: its objective.
+        defaults: objective by name of every baseline at its defaults.
         values: objective by name of every baseline that was tuned, after it.
         index: the static index policy with its best parameters.
         index_value: its objective.
@@ -65,12 +65,17 @@ class Found:
     best: Scheduler
     value: float
     default: Scheduler
-    default_value: float
+    defaults: dict[str, float]
     values: dict[str, float]
     index: Scheduler
     index_value: float
     simulations: int
     index_simulations: int
+
+    @property
+    def default_value(self) -> float:
+        """Objective of the best baseline at its defaults."""
+        return self.defaults[self.default.name]
 
     @property
     def was_tuned(self) -> bool:
@@ -138,10 +143,10 @@ def find(cell: Cell, objective: str, plan: Plan, folder: Path, say: Callable[[st
         trials = min(plan.index_trials, max(1, simulations // len(runs.seeds)))
         tuned = _tuned(plan.index, cell, objective, trials, plan.seeds, folder)
         index, index_value, index_simulations = tuned.scheduler, tuned.value, tuned.provenance["simulations"]
-    found = Found(best, value, default, value_of[ranked[0]], after, index, index_value, simulations, index_simulations)
+    found = Found(best, value, default, value_of, after, index, index_value, simulations, index_simulations)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps({**found.record(), "defaults": value_of}, indent=1), encoding="utf-8")
+    partial.write_text(json.dumps(found.record(), indent=1), encoding="utf-8")
     partial.replace(path)
     return found
 

@@ -123,7 +123,7 @@ def _saved(axes: Axes, objective: str, found: Mapping[str, Against]) -> None:
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     what = "misses" if OBJECTIVES[objective].larger_is_better else "latency"
     axes.set_title(f"Share of {what} saved against")
-    axes.set_xlabel("interquartile mean over cells with headroom, 95 % interval")
+    axes.set_xlabel("interquartile mean over cells, 95 % interval")
 
 
 def _scale(set_scale, axis) -> None:
@@ -132,5 +132,5 @@ def _scale(set_scale, axis) -> None:
 
 
 def _axis_text(objective: str) -> str:
-    unit = "points of %" if OBJECTIVES[objective].larger_is_better else "% of the baseline's mean"
-    return f"difference in {unit}, above 0 is better"
+    unit = "points of %" if OBJECTIVES[objective].larger_is_better else "% of baseline"
+    return f"{unit}, above 0 is better"

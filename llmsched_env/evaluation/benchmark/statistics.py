@@ -119,10 +119,13 @@ def stratified(
 
 
 def reduction(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Share of the mean cost of `theirs` that `ours` saves, along the last axis; 0 where both cost nothing."""
+    """Share of the mean cost of `theirs` that `ours` saves, along the last axis; 0 where both cost nothing.
+
+    It is no less than -9, ten times the cost, so that it exists where theirs is next to nothing.
+    """
     own, other = ours.mean(axis=-1), theirs.mean(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(own == other, 0.0, 1 - own / other)
+        return np.where(own == other, 0.0, np.maximum(1 - own / other, -9.0))
 
 
 def improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

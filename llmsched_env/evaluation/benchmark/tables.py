@@ -135,8 +135,8 @@ def audit_table(cells: Sequence[JudgedCell]) -> Table:
         rows.append(("bound", *_audit_numbers([c.bound.mean() for c in bounded], costs, bounded, objective)))
     middle = "mean" if goal.larger_is_better else "geometric mean"
     caption = (
-        f"Over {len(chosen)} cells with headroom: the {middle} of {goal.title} in {goal.unit}, the worst cell, and the "
-        "interquartile mean of the share of the cost of the best tuned baseline that is saved. The best tuned baseline "
+        f"Over the cells with headroom ({len(chosen)}): the {middle} of {goal.title} in {goal.unit}, the worst cell, "
+        "and the interquartile mean of the share of the cost of the best tuned baseline that is saved. That baseline "
         "and the index are tuned for each cell with the same number of simulations (the index with 300 settings at "
         "most), all others are the same everywhere; a name alone is a published default."
     )
