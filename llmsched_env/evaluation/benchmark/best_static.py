@@ -14,7 +14,7 @@ from llmsched_env.evaluation.identity import describe
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.simulator.scheduler import Scheduler
 
-CANDIDATES = 40  # settings that cells were tuned to, beside all defaults
+CANDIDATES = 20  # settings that cells were tuned to, beside all defaults
 
 
 def best_static(

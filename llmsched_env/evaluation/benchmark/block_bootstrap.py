@@ -31,7 +31,7 @@ def block_length(values: np.ndarray) -> int:
     """Length of blocks for the mean of dependent values f8[n].
 
     The rule of D. N. Politis and H. White (Econometric Reviews 23, 2004; corrected 2009) for circular blocks: from the
-    autocorrelations up to twice the lag after which five (or log10 n's root) in a row are small. At least n^(1/3), and
+    autocorrelations up to twice the lag after which five in a row are small. At least n^(1/3), and
     at most n/20.
     """
     values = np.asarray(values, float)
@@ -40,7 +40,7 @@ def block_length(values: np.ndarray) -> int:
     centered = values - values.mean()
     if not centered.any():
         return min(least, most)
-    run = max(5, math.ceil(math.sqrt(math.log10(n))))
+    run = 5  # the rule: or the root of log10 n, which is less for any n
     lags = min(n - 1, math.ceil(math.sqrt(n)) + run)
     covariance = np.array([centered[: n - k] @ centered[k:] / n for k in range(lags + 1)])
     small = np.abs(covariance[1:] / covariance[0]) < 2 * math.sqrt(math.log10(n) / n)

@@ -119,12 +119,8 @@ def find(cell: Cell, objective: str, plan: Plan, folder: Path, say: Callable[[st
     value_of = dict(zip(names, values, strict=True))
     ranked = sorted(names, key=lambda name: goal.score(value_of[name]), reverse=True)
     default = best = plan.schedulers[ranked[0]]
-    value, index, simulations, index_simulations = (
-        value_of[ranked[0]],
-        plan.index,
-        len(names) * len(runs.seeds),
-        len(runs.seeds),
-    )
+    value, simulations = value_of[ranked[0]], len(names) * len(runs.seeds)
+    index, index_simulations = plan.index, len(runs.seeds)
     after: dict[str, float] = {}
     if value != _NOTHING_TO_GAIN.get(objective):
         always = plan.always if objective == "slo_attainment" else ()

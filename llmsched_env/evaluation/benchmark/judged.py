@@ -25,8 +25,6 @@ from llmsched_env.evaluation.objective import OBJECTIVES
 HEADROOM = 0.995  # SLO attainment of the best tuned baseline below which there is something to gain
 POLICY, TUNED, INDEX, STATIC = "policy", "best tuned baseline", "index, tuned", "best single static"
 
-_PAIR_RESAMPLES = 2000  # of what compares all runs with all
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedCell:
@@ -112,15 +110,14 @@ def against(cells: Sequence[JudgedCell], role: str, resamples: int = RESAMPLES) 
         ).verdict
         for cell in cells
     ]
-    fewer = min(resamples, _PAIR_RESAMPLES)
     return Against(
         cells=len(cells),
         wins=verdicts.count("win"),
         ties=verdicts.count("tie"),
         losses=verdicts.count("loss"),
         reduction=stratified(pairs, reduction, interquartile_mean, resamples),
-        improvement=stratified(pairs, improvement, mean_over_cells, fewer),
-        paired_improvement=stratified(pairs, paired_improvement, mean_over_cells, fewer),
+        improvement=stratified(pairs, improvement, mean_over_cells, resamples),
+        paired_improvement=stratified(pairs, paired_improvement, mean_over_cells, resamples),
     )
 
 
@@ -168,13 +165,13 @@ def verdicts(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Ve
         )
     least, what = (0.10, "misses") if rising else (0.05, "mean E2E latency")
     if open_cells:
-        saved = stratified(
+        share = stratified(
             [(c.costs(POLICY), c.costs(TUNED)) for c in open_cells], reduction, interquartile_mean, resamples
         )
-        text = f"{saved.value:.1%} [{saved.low:.1%}, {saved.high:.1%}]"
+        text = f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]"
         found.append(
             Verdict(
-                f"{what} at least {least:.0%} lower in the interquartile mean over {where}", text, saved.value >= least
+                f"{what} at least {least:.0%} lower in the interquartile mean over {where}", text, share.value >= least
             )
         )
     return found

@@ -15,7 +15,6 @@ import numpy as np
 
 RESAMPLES = 10_000
 _TAIL = 2.5  # % on each side of a 95 % interval
-_CHUNK = 500  # resamples at once
 
 
 class Interval(NamedTuple):
@@ -86,7 +85,7 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
 
 def stratified(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-    of_cell: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    of_cell: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
     over_cells: Callable[[np.ndarray], np.ndarray],
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -95,8 +94,8 @@ def stratified(
 
     Args:
         pairs: (ours, theirs) of each cell, f8[n] each, by seed; a resample draws the same seeds of both.
-        of_cell: from both, f8[..., n] each, to a number per resample, f8[...].
-        over_cells: from the numbers of all cells, f8[..., cells], to one, f8[...].
+        of_cell: from both and the weights f8[resamples, n] of the seeds to a number per resample, f8[resamples].
+        over_cells: from the numbers of all cells, f8[resamples, cells], to one, f8[resamples].
         resamples: how many.
         seed: of the resampling.
 
@@ -105,42 +104,41 @@ def stratified(
     """
     if not pairs:
         raise ValueError("pairs is empty; at least one cell is needed")
-    value = float(over_cells(np.array([of_cell(ours, theirs) for ours, theirs in pairs])))
-    rng, found = np.random.default_rng(seed), []
-    for start in range(0, resamples, _CHUNK):
-        size = min(_CHUNK, resamples - start)
-        cells = []
-        for ours, theirs in pairs:
-            drawn = rng.integers(len(ours), size=(size, len(ours)))
-            cells.append(of_cell(ours[drawn], theirs[drawn]))
-        found.append(over_cells(np.stack(cells, axis=-1)))
-    low, high = np.percentile(np.concatenate(found), [_TAIL, 100 - _TAIL])
-    return Interval(value, float(low), float(high))
+    rng = np.random.default_rng(seed)
+    once = [of_cell(ours, theirs, np.full((1, len(ours)), 1 / len(ours))) for ours, theirs in pairs]
+    drawn = [of_cell(ours, theirs, _weights(rng, len(ours), resamples)) for ours, theirs in pairs]
+    low, high = np.percentile(over_cells(np.stack(drawn, axis=-1)), [_TAIL, 100 - _TAIL])
+    return Interval(float(over_cells(np.stack(once, axis=-1))[0]), float(low), float(high))
 
 
-def reduction(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Share of the mean cost of `theirs` that `ours` saves, along the last axis; 0 where both cost nothing.
+def reduction(ours: np.ndarray, theirs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of the mean cost of `theirs` that `ours` saves; 0 where both cost nothing.
 
     It is no less than -9, ten times the cost, so that it exists where theirs is next to nothing.
     """
-    own, other = ours.mean(axis=-1), theirs.mean(axis=-1)
+    own, other = weights @ ours, weights @ theirs
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(own == other, 0.0, np.maximum(1 - own / other, -9.0))
 
 
-def improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Probability that a run of `ours` costs less than one of `theirs`, ties by half, along the last axis.
+def improvement(ours: np.ndarray, theirs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Probability that a run of `ours` costs less than one of `theirs`, ties by half.
 
     As in rliable all runs of one are compared with all of the other: it says how far the cost of both is apart in view
     of how much seeds differ.
     """
-    difference = ours[..., :, None] - theirs[..., None, :]
-    return ((difference < 0) + 0.5 * (difference == 0)).mean(axis=(-2, -1))
+    difference = ours[:, None] - theirs
+    return ((weights @ ((difference < 0) + 0.5 * (difference == 0))) * weights).sum(axis=-1)
 
 
-def paired_improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Share of the seeds in which `ours` costs less than `theirs` on the same requests, ties by half, last axis."""
-    return ((ours < theirs) + 0.5 * (ours == theirs)).mean(axis=-1)
+def paired_improvement(ours: np.ndarray, theirs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of the seeds in which `ours` costs less than `theirs` on the same requests, ties by half."""
+    return weights @ ((ours < theirs) + 0.5 * (ours == theirs))
+
+
+def saved(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """`reduction` with the same weight for all seeds."""
+    return float(reduction(ours, theirs, np.full((1, len(ours)), 1 / len(ours)))[0])
 
 
 def mean_over_cells(values: np.ndarray) -> np.ndarray:
@@ -156,5 +154,10 @@ def _checked(differences: np.ndarray) -> np.ndarray:
 
 
 def _resampled_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    return values[drawn].mean(axis=1)
+    return _weights(np.random.default_rng(seed), len(values), resamples) @ values
+
+
+def _weights(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
+    """f8[resamples, n]: how often each of n values is drawn in each resample, over n."""
+    drawn = rng.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n * resamples).reshape(resamples, n) / n

@@ -10,7 +10,7 @@ import numpy as np
 from llmsched_env.evaluation.benchmark import judged
 from llmsched_env.evaluation.benchmark.azure import JudgedTrace
 from llmsched_env.evaluation.benchmark.judged import Against, JudgedCell, Verdict, against
-from llmsched_env.evaluation.benchmark.statistics import RESAMPLES, Interval, holm, interquartile_mean, reduction
+from llmsched_env.evaluation.benchmark.statistics import RESAMPLES, Interval, holm, interquartile_mean, saved
 from llmsched_env.evaluation.objective import OBJECTIVES
 
 _MARKS = {"win": "✓", "loss": "✗", "tie": ""}
@@ -91,7 +91,7 @@ def cell_table(cells: Sequence[JudgedCell]) -> Table:
                 cell.settings[judged.TUNED].split("(")[0],
                 f"{interval}{_MARKS[d.verdict]}",
                 f"{adjusted[cell.name]:.2g}",
-                f"{float(reduction(cell.costs(judged.POLICY), cell.costs(judged.TUNED))):+.1%}",
+                f"{saved(cell.costs(judged.POLICY), cell.costs(judged.TUNED)):+.1%}",
                 _role_text(cell, judged.INDEX),
                 _role_text(cell, judged.STATIC),
                 bound,
@@ -205,8 +205,8 @@ def _audit_numbers(
     rising = OBJECTIVES[objective].larger_is_better
     middle = np.mean(means) if rising else np.exp(np.mean(np.log(means)))
     worst = min(means) if rising else max(means)
-    saved = np.array([reduction(own, cell.costs(judged.TUNED)) for own, cell in zip(costs, cells, strict=True)])
-    return _number(middle, objective), _number(worst, objective), f"{float(interquartile_mean(saved)):+.1%}"
+    shares = np.array([saved(own, cell.costs(judged.TUNED)) for own, cell in zip(costs, cells, strict=True)])
+    return _number(middle, objective), _number(worst, objective), f"{float(interquartile_mean(shares)):+.1%}"
 
 
 def _role_text(cell: JudgedCell, role: str) -> str:

@@ -12,6 +12,7 @@ from llmsched_env.evaluation.benchmark.statistics import (
     paired,
     paired_improvement,
     reduction,
+    saved,
     stratified,
     t_test,
 )
@@ -68,13 +69,16 @@ def test_differences_must_be_several_finite_numbers(values):
 
 def test_what_is_saved_and_how_often():
     ours, theirs = np.array([1.0, 2.0]), np.array([2.0, 4.0])
-    assert reduction(ours, theirs) == 0.5
-    assert reduction(np.zeros(3), np.zeros(3)) == 0.0
-    assert reduction(np.ones(3), np.zeros(3)) == -9.0
-    assert improvement(ours, theirs) == (1 + 1 + 0.5 + 1) / 4  # 1<2, 1<4, 2=2, 2<4
-    assert improvement(ours, ours) == 0.5
-    assert paired_improvement(ours, theirs) == 1.0
-    assert paired_improvement(np.array([1.0, 5.0, 2.0, 2.0]), np.array([2.0, 4.0, 2.0, 2.0])) == 0.5
+    even, second = np.full((1, 2), 0.5), np.array([[0.0, 1.0]])
+    assert saved(ours, theirs) == 0.5 and reduction(ours, theirs + 4, second) == 0.75
+    assert saved(np.zeros(3), np.zeros(3)) == 0.0
+    assert saved(np.ones(3), np.zeros(3)) == -9.0
+    assert improvement(ours, theirs, even) == (1 + 1 + 0.5 + 1) / 4  # 1<2, 1<4, 2=2, 2<4
+    assert improvement(ours, theirs, second) == 1.0
+    assert improvement(ours, ours, even) == 0.5
+    assert paired_improvement(ours, theirs, even) == 1.0
+    four = np.full((1, 4), 0.25)
+    assert paired_improvement(np.array([1.0, 5.0, 2.0, 2.0]), np.array([2.0, 4.0, 2.0, 2.0]), four) == 0.5
 
 
 def test_a_stratified_interval_keeps_pairs_and_cells_together():
