@@ -81,7 +81,7 @@ def _sorted_differences(axes: Axes, cells: Sequence[JudgedCell]) -> None:
     axes.set_title(f"{goal.title}: policy against the best baseline tuned for each cell")
     axes.set_xticks([])
     _scale(axes.set_yscale, axes.yaxis)
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
 
 
 def _points(axes: Axes, ordered: Sequence[JudgedCell], horizontal: bool) -> None:
