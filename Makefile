@@ -1,14 +1,14 @@
 # `make train` and `make test` set up .venv by themselves. Options:
 #   PYTHON=python3.12        interpreter (3.11 or newer) for .venv
 #   TORCH_INDEX=URL          additional package index for torch, such as PyTorch's own with its small CPU builds
-#   ARGS="..."               further arguments of train.py, reproduce.py and pytest
+#   ARGS="..."               further arguments of train.py, reproduce.py, benchmark.py and pytest
 #   RUN=NAME.requests.jsonl  the measured run that `make measured` simulates
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test slow reproduce measured bench lint clean
+.PHONY: train test slow reproduce measured benchmark bench lint clean
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal $(ARGS)
@@ -24,6 +24,9 @@ reproduce: $(READY)
 
 measured: $(READY)
 	$(VENV)/bin/python -m experiments.measured_report $(RUN) $(ARGS)
+
+benchmark: $(READY)
+	$(VENV)/bin/python benchmark.py $(ARGS)
 
 bench: $(READY)
 	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done

@@ -26,12 +26,14 @@ class Cases:
         seeds: seeds of each.
         engine: the machine.
         horizon: clock in s at which runs stop; None: every run drains, so that all latencies are known.
+        record: how much of a run is kept for its measure, see `simulate`.
     """
 
     workloads: tuple[Workload, ...]
     seeds: tuple[int, ...]
     engine: EngineConfig
     horizon: float | None = None
+    record: str = "batches"
 
     def first(self, count: int) -> "Cases":
         """The same with the first `count` seeds only."""
@@ -40,7 +42,7 @@ class Cases:
     def map(self, schedulers: Sequence[Scheduler], measure: Callable[[Result], T]) -> list[list[T]]:
         """`measure` of every run of every scheduler, on all cores; [schedulers][workloads x seeds]."""
         runs = [(workload, self.engine, seed) for workload in self.workloads for seed in self.seeds]
-        return map_runs(schedulers, runs, measure, self.horizon)
+        return map_runs(schedulers, runs, measure, self.horizon, self.record)
 
     def means(self, schedulers: Sequence[Scheduler], metric: str) -> np.ndarray:
         """f8[schedulers]: mean over all runs of a number of `Result.summary`."""

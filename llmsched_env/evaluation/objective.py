@@ -57,6 +57,9 @@ class Objective:
         if self.metric in _LATENCIES:
             ends, reduce = _LATENCIES[self.metric]
             value = 1e3 * float(reduce(np.where(served, rows[ends] - rows.arrival, longest)))
+        elif self.metric == "slo_attainment":  # of all that arrived, so no window has to be looked at
+            good = within_limits(rows, slo)
+            value = float("nan") if good is None else float(good.mean())
         else:
             stop = float(rows.left.max()) if result.drained else longest
             value = summary(result, slo, (0.0, stop))[self.metric]

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 TRIALS = 60
 SEEDS = 5
 
-_PATIENCE = 10  # a run may take that many times what it should, see `_longest_run`
+_PATIENCE = 10  # a run may take that many times what it should, see `longest_run`
 
 Runs = tuple[tuple[float, float], ...]
 """(metric, share of requests within their TPOT target) of each seed, see `Objective.of_run`."""
@@ -169,7 +169,7 @@ def tune(
     offered = workload if load == "recorded" else workload.at_load(check_number("load", load, above=0), engine)
     distinct, requests = distinct_seeds(offered, seeds)
     _check_limits(goal, offered, distinct[0], slo)
-    cases = Cases((offered,), distinct, engine, _longest_run(offered, engine, distinct))
+    cases = Cases((offered,), distinct, engine, longest_run(offered, engine, distinct), record="requests")
     book = _Book(scheduler, cases, goal, slo)
     if folder is not None:
         code = [optuna().__version__, *(source_of(part) for part in (tune, search, Objective, summary, capacity))]
@@ -294,7 +294,7 @@ def _key(values: Values) -> tuple:
     return tuple(sorted(values.items()))
 
 
-def _longest_run(workload: Workload, engine: EngineConfig, seeds: Sequence[int]) -> float:
+def longest_run(workload: Workload, engine: EngineConfig, seeds: Sequence[int]) -> float:
     """Seconds after which a run is stopped: enough for anything but a scheduler that is lost."""
     rate, seconds, longest = capacity(engine, workload), engine.batch_time.seconds, 0.0
     for seed in seeds:

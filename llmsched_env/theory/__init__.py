@@ -9,6 +9,7 @@ from llmsched_env.theory.latency_bounds import makespan_bound, mean_latency_boun
 from llmsched_env.theory.network import Route, VirtualStation, Visit, engine_loads, virtual_stations
 from llmsched_env.theory.polygon import Region, stability_region, theorem10
 from llmsched_env.theory.rates import best_token_rate, critical_rate, token_rate
+from llmsched_env.theory.slo_bound import least_misses, slo_attainment_bound
 from llmsched_env.theory.srpt import mg1_srpt, srpt_flow_times
 from llmsched_env.theory.task_capacity import task_capacity
 from llmsched_env.theory.work import Work, mean_work
@@ -32,6 +33,7 @@ __all__ = [
     "hindsight_optimum",
     "kv_capacity",
     "kv_token_steps",
+    "least_misses",
     "load",
     "lp_bound",
     "makespan_bound",
@@ -39,6 +41,7 @@ __all__ = [
     "mean_work",
     "memory_demand",
     "mg1_srpt",
+    "slo_attainment_bound",
     "srpt_flow_times",
     "stability_region",
     "task_capacity",

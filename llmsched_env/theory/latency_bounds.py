@@ -35,7 +35,7 @@ def mean_latency_bound(table: RequestTable, engine: EngineConfig) -> float:
     """
     if not len(table):
         return float("nan")
-    demand = _Demand.of(table, engine)
+    demand = Demand.of(table, engine)
     shared = np.sort(table.arrival + srpt_flow_times(table.arrival, demand.work))
     alone = np.sort(table.arrival + demand.alone)
     return float(np.mean(np.maximum(shared, alone)) - np.mean(table.arrival))
@@ -49,20 +49,30 @@ def makespan_bound(table: RequestTable, engine: EngineConfig) -> float:
     """
     if not len(table):
         return 0.0
-    demand = _Demand.of(table, engine)
+    demand = Demand.of(table, engine)
     busy_from = np.cumsum(demand.work[::-1])[::-1]  # work of this request and all later ones
     return float(max(np.max(table.arrival + busy_from), np.max(table.arrival + demand.alone)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Demand:
-    """Seconds, f8[n]: `work` of the engine that belongs to a request alone, and how long it takes without others."""
+class Demand:
+    """What each request asks of the engine at least, in seconds, f8[n] each.
+
+    Attributes:
+        work: of the engine that belong to it alone, whatever its batches hold beside it.
+        alone: how long it takes without others.
+        prompt_work: the part of `work` up to the end of its prompt.
+        prompt_alone: the part of `alone` up to there.
+    """
 
     work: np.ndarray
     alone: np.ndarray
+    prompt_work: np.ndarray
+    prompt_alone: np.ndarray
 
     @classmethod
     def of(cls, table: RequestTable, engine: EngineConfig) -> Self:
+        """That of every request of a table."""
         _, _, a_tok, _, _, a_kv, a_attn, _ = engine.batch_time.coefficients()
         prompt, output = table.prompt_tokens.astype(np.float64), table.output_tokens.astype(np.float64)
         cached = _may_be_cached(table, engine)
@@ -72,12 +82,17 @@ class _Demand:
         # A step after a preemption may be a prefill instead, which reads its context at another price: it attends to
         # all of it, and unless it finds it in the prefix cache computes it as well.
         again = a_attn + (0.0 if engine.prefix_caching else min(a_tok, per_token))
-        own = min(a_kv, again) * (steps * prompt + steps * (steps - 1) / 2)
-        own += a_attn * (prompt * (prompt + 1) - cached * (cached + 1)) / 2
-        own += engine.host_overhead[1] * (steps + chunks)
+        own_decode = min(a_kv, again) * (steps * prompt + steps * (steps - 1) / 2) + engine.host_overhead[1] * steps
+        own_prompt = a_attn * (prompt * (prompt + 1) - cached * (cached + 1)) / 2 + engine.host_overhead[1] * chunks
         shortest = float(token_seconds(engine, np.float64(1.0)))
-        work = per_token * (prefill + steps) + own
-        return cls(work, np.maximum(chunks * shortest, prefill * per_token) + steps * shortest + own)
+        prompt_work = per_token * prefill + own_prompt
+        prompt_alone = np.maximum(chunks * shortest, prefill * per_token) + own_prompt
+        return cls(
+            work=prompt_work + per_token * steps + own_decode,
+            alone=prompt_alone + steps * shortest + own_decode,
+            prompt_work=prompt_work,
+            prompt_alone=prompt_alone,
+        )
 
 
 def _may_be_cached(table: RequestTable, engine: EngineConfig) -> np.ndarray:

@@ -1,0 +1,158 @@
+"""The stages of the benchmark: tune on tuning seeds, choose the best static setting, run all on test seeds."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from llmsched_env.evaluation.benchmark import judged
+from llmsched_env.evaluation.benchmark.azure import JudgedTrace, azure_cells, azure_slices, judge_trace
+from llmsched_env.evaluation.benchmark.best_static import best_static
+from llmsched_env.evaluation.benchmark.cell_search import Found, Plan, find
+from llmsched_env.evaluation.benchmark.cells import Cell
+from llmsched_env.evaluation.benchmark.judged import JudgedCell, difference
+from llmsched_env.evaluation.benchmark.kept_runs import BOUNDS, KeptRuns, metric_of
+from llmsched_env.evaluation.benchmark.statistics import RESAMPLES, Paired
+from llmsched_env.evaluation.cell import Load
+from llmsched_env.evaluation.identity import describe
+from llmsched_env.evaluation.objective import OBJECTIVES
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.scheduler import Scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """What is run.
+
+    Attributes:
+        cells: of the suite.
+        policies: the learned policy that is judged, by objective.
+        plan: baselines, and how hard they are tuned.
+        beside: further schedulers that are tested as they come, by the name to print.
+        test_seeds: on which all are judged.
+        folder: for all files.
+        resamples: of bootstraps.
+        progress: whether to show it.
+    """
+
+    cells: Sequence[Cell]
+    policies: Mapping[str, Scheduler]
+    plan: Plan
+    beside: Mapping[str, Scheduler]
+    test_seeds: Sequence[int]
+    folder: Path
+    resamples: int = RESAMPLES
+    progress: bool = True
+
+    def tune(self) -> dict[str, list[Found]]:
+        """The best baselines of every cell, by objective, in the order of the cells."""
+        found: dict[str, list[Found]] = {name: [] for name in self.policies}
+        jobs = [(objective, cell) for cell in self.cells for objective in self.policies]
+        with self._bar(jobs, "tuning") as bar:
+            for objective, cell in bar:
+                bar.set_description(f"{cell.name}, {objective}")
+                found[objective].append(find(cell, objective, self.plan, self.folder, bar.set_postfix_str))
+        return found
+
+    def test(self, found: Mapping[str, Sequence[Found]]) -> list[JudgedCell]:
+        """Every scheduler on the test seeds of every cell, judged; also written to `results.json`."""
+        static = {objective: self._best_static(objective, found[objective]) for objective in self.policies}
+        outcome = []
+        with self._bar(list(enumerate(self.cells)), "testing") as bar:
+            for k, cell in bar:
+                bar.set_description(cell.name)
+                runs = KeptRuns(cell, self.test_seeds, self.folder)
+                roles = {name: self._roles(name, found[name][k], static[name]) for name in self.policies}
+                runs.of([scheduler for role in roles.values() for scheduler in role.values()])  # all at once
+                outcome += [self._judged(cell, name, role, runs) for name, role in roles.items()]
+        write_results(outcome, self.folder / "results.json")
+        return outcome
+
+    def azure(self, traces: Path, engine: EngineConfig, loads: Sequence[Load]) -> list[JudgedTrace]:
+        """The policies on all rows of the traces in a folder, judged; also written to `azure.json`."""
+        pairs = azure_cells(azure_slices(traces), engine, loads)
+        jobs = [(objective, *pair) for pair in pairs for objective in self.policies if objective != "p99_ttft"]
+        outcome = []
+        with self._bar(jobs, "traces") as bar:
+            for objective, whole, half in bar:
+                bar.set_description(f"{whole.name}, {objective}")
+                best = find(half, objective, self.plan, self.folder, bar.set_postfix_str).best
+                outcome.append(judge_trace(whole, objective, self.policies[objective], best, self.resamples))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "azure.json").write_text(json.dumps([asdict(t) for t in outcome], indent=1), encoding="utf-8")
+        return outcome
+
+    def _best_static(self, objective: str, found: Sequence[Found]) -> Scheduler:
+        defaults = list(self.plan.schedulers.values())
+        return best_static(objective, self.cells, found, defaults, self.plan.seeds, self.folder)
+
+    def _roles(self, objective: str, found: Found, static: Scheduler) -> dict[str, Scheduler]:
+        return {
+            judged.POLICY: self.policies[objective],
+            judged.TUNED: found.best,
+            judged.INDEX: found.index,
+            judged.STATIC: static,
+            **self.beside,
+        }
+
+    def _judged(self, cell: Cell, objective: str, roles: Mapping[str, Scheduler], kept: KeptRuns) -> JudgedCell:
+        found = dict(zip(roles, kept.of(list(roles.values())), strict=True))
+        runs = {role: metric_of(values, objective) for role, values in found.items()}
+        least = OBJECTIVES[objective].tpot_bound
+        unknown = np.full(len(kept.seeds), np.nan)
+        return JudgedCell(
+            name=cell.name,
+            held_out=cell.held_out,
+            objective=objective,
+            runs=runs,
+            settings={role: describe(scheduler) for role, scheduler in roles.items()},
+            bound=kept.bound(objective) if objective in BOUNDS else unknown,
+            keeps_tpot={role: bool(values[:, -1].mean() >= least) for role, values in found.items()},
+            difference=difference(runs[judged.POLICY], runs[judged.TUNED], objective, self.resamples),
+        )
+
+    @contextmanager
+    def _bar(self, jobs: Sequence[Any], unit: str) -> Iterator[tqdm]:
+        with warnings.catch_warnings(), tqdm(jobs, unit=unit, dynamic_ncols=True, disable=not self.progress) as bar:
+            warnings.filterwarnings("ignore", "(?s).*stalled", RuntimeWarning)  # its latencies say so
+            yield bar
+
+
+def write_results(cells: Sequence[JudgedCell], path: Path) -> None:
+    """Keep the numbers of every run, so that all statistics can be redone without simulating."""
+    records = []
+    for cell in cells:
+        record = {name: getattr(cell, name) for name in JudgedCell.__slots__}
+        records.append(record | {"runs": {k: v.tolist() for k, v in cell.runs.items()}, "bound": cell.bound.tolist()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(records), encoding="utf-8")
+
+
+def read_results(path: Path) -> list[JudgedCell]:
+    """What `write_results` wrote.
+
+    Raises:
+        FileNotFoundError: if nothing was tested yet.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there are no results at {path}; run the stage test before the report")
+    records = json.loads(path.read_text(encoding="utf-8"))
+    for record in records:
+        record["runs"] = {role: np.array(values) for role, values in record["runs"].items()}
+        record["bound"], record["difference"] = np.array(record["bound"]), Paired(*record["difference"])
+    return [JudgedCell(**record) for record in records]
+
+
+def read_azure(path: Path) -> list[JudgedTrace]:
+    """What the stage azure wrote; empty if it has not run."""
+    if not path.exists():
+        return []
+    return [JudgedTrace.from_record(record) for record in json.loads(path.read_text(encoding="utf-8"))]

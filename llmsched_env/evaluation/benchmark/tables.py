@@ -1,0 +1,218 @@
+"""The tables of the benchmark, the same for the page and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmsched_env.evaluation.benchmark import judged
+from llmsched_env.evaluation.benchmark.azure import JudgedTrace
+from llmsched_env.evaluation.benchmark.judged import Against, JudgedCell, Verdict, against
+from llmsched_env.evaluation.benchmark.statistics import RESAMPLES, Interval, holm, interquartile_mean, saved
+from llmsched_env.evaluation.objective import OBJECTIVES
+
+_MARKS = {"win": "✓", "loss": "✗", "tie": ""}
+_NOTHING = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: its first column and those of `texts` hold text, the others numbers."""
+
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    texts: tuple[int, ...] = (0,)
+
+    def markdown(self) -> str:
+        """As Markdown, with title and caption."""
+        line = "|" + "|".join("---" if k in self.texts else "---:" for k in range(len(self.header))) + "|"
+        rows = ["| " + " | ".join(row) + " |" for row in (self.header, *self.rows)]
+        return "\n".join([f"### {self.title}", "", self.caption, "", rows[0], line, *rows[1:], ""])
+
+
+def verdict_table(verdicts: Sequence[tuple[str, Verdict]]) -> Table:
+    """Claims and whether they were reached; (objective, verdict) each."""
+    rows = [
+        (OBJECTIVES[name].title, v.claim, v.found, "reached" if v.reached else "not reached") for name, v in verdicts
+    ]
+    return Table("Claims", "On the test seeds.", ("Objective", "Claim", "Found", "Verdict"), tuple(rows), (0, 1, 2, 3))
+
+
+def aggregate_table(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> Table:
+    """The policy against each role, over groups of cells; all cells of one objective."""
+    goal = OBJECTIVES[cells[0].objective]
+    groups: dict[str, Callable[[JudgedCell], bool]] = {
+        "all cells": lambda cell: True,
+        "with headroom": lambda cell: cell.has_headroom,
+        "trained on, with headroom": lambda cell: cell.has_headroom and not cell.held_out,
+        "held out, with headroom": lambda cell: cell.has_headroom and cell.held_out,
+    }
+    if all(cell.has_headroom for cell in cells):
+        groups = {
+            "all cells": groups["all cells"],
+            "trained on": lambda c: not c.held_out,
+            "held out": lambda c: c.held_out,
+        }
+    rows = []
+    for role in (judged.TUNED, judged.INDEX, judged.STATIC):
+        for name, member in groups.items():
+            chosen = [cell for cell in cells if member(cell)]
+            if chosen:
+                rows.append((role, name, *_against_text(against(chosen, role, resamples))))
+    what = "requests that miss a target" if goal.larger_is_better else goal.title
+    caption = (
+        f"Saved: interquartile mean over cells of the share of {what} that the policy saves, with the 95 % interval "
+        "from resampling seeds within cells. Better run: probability that a run of the policy is better than one of "
+        "the other, whatever the seeds; same requests: share of seeds in which it is."
+    )
+    header = ("Against", "Cells", "n", "Won", "Tied", "Lost", "Saved", "Better run", "Same requests")
+    return Table(f"{goal.title}: the policy against", caption, header, tuple(rows), (0, 1))
+
+
+def cell_table(cells: Sequence[JudgedCell]) -> Table:
+    """A row a cell, the best difference first; all cells of one objective."""
+    goal = OBJECTIVES[cells[0].objective]
+    adjusted = dict(zip([cell.name for cell in cells], holm([cell.difference.p for cell in cells]), strict=True))
+    rows = []
+    for cell in sorted(cells, key=lambda cell: -cell.difference.mean):
+        d, scale = cell.difference, 100
+        digits = 2
+        interval = f"{scale * d.mean:+.{digits}f} [{scale * d.low:+.{digits}f}, {scale * d.high:+.{digits}f}]"
+        bound = _NOTHING if np.isnan(cell.bound).any() else _number(cell.bound.mean(), cell.objective)
+        rows.append(
+            (
+                cell.name + (" (held out)" if cell.held_out else ""),
+                _role_text(cell, judged.POLICY),
+                _role_text(cell, judged.TUNED),
+                cell.settings[judged.TUNED].split("(")[0],
+                f"{interval}{_MARKS[d.verdict]}",
+                f"{adjusted[cell.name]:.2g}",
+                f"{saved(cell.costs(judged.POLICY), cell.costs(judged.TUNED)):+.1%}",
+                _role_text(cell, judged.INDEX),
+                _role_text(cell, judged.STATIC),
+                bound,
+            )
+        )
+    unit = "points of %" if goal.larger_is_better else "% of the baseline's mean"
+    caption = (
+        f"{goal.title} in {goal.unit}, means over test seeds. Difference: policy less best tuned baseline on the same "
+        f"requests, in {unit}, above 0 is better, 95 % interval; ✓ above 0, ✗ below. p: paired t-test, corrected by "
+        "Holm. Bound: what no scheduler passes."
+    )
+    if goal.tpot_bound:
+        caption += f" *: fewer than {goal.tpot_bound:.0%} of the requests meet their TPOT target."
+    header = (
+        "Cell",
+        "Policy",
+        "Best tuned",
+        "which is",
+        "Difference",
+        "p",
+        "Saved",
+        "Index, tuned",
+        "Single static",
+        "Bound",
+    )
+    return Table(f"{goal.title}: cells", caption, header, tuple(rows), (0, 3))
+
+
+def audit_table(cells: Sequence[JudgedCell]) -> Table:
+    """What each scheduler reaches, over the cells with headroom; all cells of one objective."""
+    goal, objective = OBJECTIVES[cells[0].objective], cells[0].objective
+    chosen = [cell for cell in cells if cell.has_headroom] or list(cells)
+    rows = []
+    for role in chosen[0].runs:
+        means = [cell.runs[role].mean() for cell in chosen]
+        rows.append((role, *_audit_numbers(means, [c.costs(role) for c in chosen], chosen, objective)))
+    rows.sort(key=lambda row: float(row[1].split()[0]), reverse=goal.larger_is_better)
+    bounded = [cell for cell in chosen if np.isfinite(cell.bound).all()]
+    if bounded and len(bounded) == len(chosen):
+        costs = [judged.costs(cell.bound, objective) for cell in bounded]
+        rows.append(("bound", *_audit_numbers([c.bound.mean() for c in bounded], costs, bounded, objective)))
+    middle = "mean" if goal.larger_is_better else "geometric mean"
+    caption = (
+        f"Over the cells with headroom ({len(chosen)}): the {middle} of {goal.title} in {goal.unit}, the worst cell, "
+        "and the interquartile mean of the share of the cost of the best tuned baseline that is saved. That baseline "
+        "and the index are tuned for each cell with the same number of simulations (the index with 300 settings at "
+        "most), all others are the same everywhere; a name alone is a published default."
+    )
+    return Table(f"{goal.title}: headroom", caption, ("Scheduler", middle.capitalize(), "Worst", "Saved"), tuple(rows))
+
+
+def trace_table(traces: Sequence[JudgedTrace]) -> Table:
+    """The policies on the Azure slices."""
+    rows = []
+    for trace in traces:
+        d, goal = trace.difference, OBJECTIVES[trace.objective]
+        rising = goal.larger_is_better
+        number = (lambda v: f"{100 * v:.2f} %") if rising else (lambda v: f"{v:.3g} s")
+        mark = "✓" if d.low > 0 else "✗" if d.high < 0 else ""
+        rows.append(
+            (
+                trace.name,
+                goal.title,
+                f"{trace.requests}",
+                number(trace.policy),
+                number(trace.tuned),
+                trace.setting.split("(")[0],
+                f"{100 * d.mean:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]{mark}",
+                f"{d.p:.2g}",
+                f"{d.length}",
+            )
+        )
+    caption = (
+        "All rows replayed; the baseline is the best on the first half of them, tuned there. Difference: mean over "
+        "requests, in points of % or % of the baseline's mean, with the 95 % interval of a moving-block bootstrap over "
+        "requests in order of arrival; p by the same; block: its length in requests."
+    )
+    header = ("Trace", "Objective", "Requests", "Policy", "Best tuned", "which is", "Difference", "p", "Block")
+    return Table("Azure traces", caption, header, tuple(rows), (0, 1, 5))
+
+
+def setting_table(cells: Sequence[JudgedCell]) -> Table:
+    """What every cell was tuned to."""
+    rows = [
+        (cell.name, OBJECTIVES[cell.objective].title, cell.settings[judged.TUNED], cell.settings[judged.INDEX])
+        for cell in cells
+    ]
+    return Table(
+        "Settings",
+        "What was tuned for each cell.",
+        ("Cell", "Objective", "Best tuned", "Index"),
+        tuple(rows),
+        (0, 1, 2, 3),
+    )
+
+
+def interval_text(interval: Interval) -> str:
+    """A share with its interval, in %."""
+    return f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+
+
+def _against_text(found: Against) -> tuple[str, ...]:
+    counts = (found.cells, found.wins, found.ties, found.losses)
+    shares = (found.reduction, found.improvement, found.paired_improvement)
+    return (*map(str, counts), *map(interval_text, shares))
+
+
+def _audit_numbers(
+    means: Sequence[float], costs: Sequence[np.ndarray], cells: Sequence[JudgedCell], objective: str
+) -> tuple[str, str, str]:
+    rising = OBJECTIVES[objective].larger_is_better
+    middle = np.mean(means) if rising else np.exp(np.mean(np.log(means)))
+    worst = min(means) if rising else max(means)
+    shares = np.array([saved(own, cell.costs(judged.TUNED)) for own, cell in zip(costs, cells, strict=True)])
+    return _number(middle, objective), _number(worst, objective), f"{float(interquartile_mean(shares)):+.1%}"
+
+
+def _role_text(cell: JudgedCell, role: str) -> str:
+    return _number(cell.runs[role].mean(), cell.objective) + ("" if cell.keeps_tpot[role] else "*")
+
+
+def _number(value: float, objective: str) -> str:
+    scaled = OBJECTIVES[objective].scale * value
+    return f"{scaled:.2f}" if OBJECTIVES[objective].larger_is_better else f"{scaled:.4g}"

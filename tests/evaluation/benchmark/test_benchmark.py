@@ -1,0 +1,222 @@
+"""The benchmark from search to report, on cells of a few seconds."""
+
+import json
+
+import numpy as np
+import pytest
+
+import baselines
+import benchmark
+from llmsched_env.evaluation.benchmark import cell_search, judged, kept_runs
+from llmsched_env.evaluation.benchmark.azure import azure_cells, azure_slices, judge_trace
+from llmsched_env.evaluation.benchmark.best_static import best_static
+from llmsched_env.evaluation.benchmark.cell_search import Plan, find
+from llmsched_env.evaluation.benchmark.cells import MEASURES, Cell, suite_cells
+from llmsched_env.evaluation.benchmark.judged import JudgedCell, difference, verdicts
+from llmsched_env.evaluation.benchmark.kept_runs import KeptRuns, objective_of
+from llmsched_env.evaluation.benchmark.report import write_benchmark
+from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_results
+from llmsched_env.evaluation.suite import H100, HELD_OUT, Site
+from llmsched_env.policies.index import index
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.simulate import simulate
+
+SITE = Site("azure-chat", "strict", H100)
+SCHEDULERS = {name: baselines.get(name) for name in ("sarathi", "slo_first")}
+
+
+def cell(load=1.1, horizon=8.0):
+    return Cell(SITE.name, load, SITE.at(load, horizon), SITE.engine, held_out=False)
+
+
+def plan(trials=2):
+    objectives = ("slo_attainment", "mean_e2el", "p99_ttft")
+    return Plan(SCHEDULERS, ("slo_first",), index, (20000, 20001), dict.fromkeys(objectives, trials), index_trials=2)
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    """How many schedulers each call to the simulator had."""
+    seen, real = [], kept_runs.map_runs
+
+    def counted(schedulers, *more):
+        seen.append(len(schedulers))
+        return real(schedulers, *more)
+
+    monkeypatch.setattr(kept_runs, "map_runs", counted)
+    return seen
+
+
+def test_cells_are_sites_at_loads_and_impossible_sites_are_left_out():
+    sites = [HELD_OUT[0], HELD_OUT[5]]
+    cells, left_out = suite_cells(baselines.sarathi(token_budget=16384), (0.5, 0.8), sites)
+    assert [c.name for c in cells] == [f"azure-code on h100-80gb, load {load}" for load in (0.5, 0.8)]
+    assert left_out == ["azure-code on rtx4090-24gb"] and all(c.held_out for c in cells)
+
+
+def test_runs_are_kept_and_only_new_ones_are_simulated(simulated, tmp_path):
+    where, seeds = cell(), (30000, 30001)
+    [first] = KeptRuns(where, seeds, tmp_path).of([SCHEDULERS["sarathi"]])
+    again, other = KeptRuns(where, seeds, tmp_path).of(list(SCHEDULERS.values()))
+    assert simulated == [1, 1] and np.array_equal(first, again) and not np.array_equal(again, other)
+    summary = simulate(SCHEDULERS["slo_first"], where.workload, where.engine, 30001).summary()
+    row = dict(zip(MEASURES, other[1], strict=True))
+    assert row["slo_attainment"] == pytest.approx(summary["slo_attainment"])
+    assert row["mean_e2el"] == pytest.approx(summary["mean_e2el_ms"])
+    assert row["p99_ttft"] == pytest.approx(summary["p99_ttft_ms"])
+    assert objective_of(other, "slo_attainment", 1.0) == pytest.approx(other[:, 0].mean())
+    bounds = KeptRuns(where, seeds, tmp_path)
+    assert (bounds.bound("slo_attainment") >= other[:, 0]).all()
+    assert (bounds.bound("mean_e2el") <= other[:, 1]).all()
+
+
+def test_a_search_is_never_worse_than_the_best_default_and_is_found_again(monkeypatch, tmp_path):
+    where = cell()
+    found = find(where, "slo_attainment", plan(), tmp_path)
+    defaults = KeptRuns(where, plan().seeds, tmp_path).values(list(SCHEDULERS.values()), "slo_attainment")
+    assert found.default_value == max(defaults) and found.value >= found.default_value
+    assert found.was_tuned and set(found.values) == set(SCHEDULERS)
+    assert found.simulations == 2 * 2 + 2 * 2 * 2 and found.index_simulations == 2 * 2
+    monkeypatch.setattr(cell_search, "_tuned", None)  # would be called if it were searched again
+    assert find(where, "slo_attainment", plan(), tmp_path) == found
+    with pytest.raises(TypeError):
+        find(where, "slo_attainment", plan(trials=3), tmp_path)
+
+
+def test_nothing_is_tuned_where_a_default_meets_all_targets(monkeypatch, tmp_path):
+    monkeypatch.setattr(cell_search, "_tuned", None)
+    found = find(cell(load=0.05), "slo_attainment", plan(), tmp_path)
+    assert found.value == 1.0 and not found.was_tuned and found.best == found.default
+
+
+def test_the_best_static_setting_is_that_with_the_best_mean(tmp_path):
+    cells = [cell(0.9), cell(1.2)]
+    found = [find(c, "mean_e2el", plan(), tmp_path) for c in cells]
+    best = best_static("mean_e2el", cells, found, list(SCHEDULERS.values()), plan().seeds, tmp_path)
+    candidates = [*SCHEDULERS.values(), *(outcome.best for outcome in found)]
+    means = [
+        np.mean([np.log(KeptRuns(c, plan().seeds, tmp_path).values([s], "mean_e2el")[0]) for c in cells])
+        for s in candidates
+    ]
+    assert KeptRuns(cells[0], plan().seeds, tmp_path).values([best], "mean_e2el") == KeptRuns(
+        cells[0], plan().seeds, tmp_path
+    ).values([candidates[int(np.argmin(means))]], "mean_e2el")
+
+
+def made_up(number, policy, tuned, objective="slo_attainment"):
+    runs = {judged.POLICY: policy, judged.TUNED: tuned, judged.INDEX: tuned, judged.STATIC: tuned}
+    runs = {role: np.asarray(values, float) for role, values in runs.items()}
+    return JudgedCell(
+        name=f"cell {number}",
+        held_out=number % 2 == 1,
+        objective=objective,
+        runs=runs,
+        settings=dict.fromkeys(runs, "setting(x=1)"),
+        bound=np.full(len(policy), 1.0 if objective == "slo_attainment" else np.nan),
+        keeps_tpot=dict.fromkeys(runs, True),
+        difference=difference(runs[judged.POLICY], runs[judged.TUNED], objective, 200),
+    )
+
+
+def test_claims_are_judged_by_their_numbers():
+    rng = np.random.default_rng(1)
+    base = [0.9 + 0.01 * rng.random(12) for _ in range(10)]
+    good = [made_up(k, b + 0.02 + 0.002 * rng.random(12), b) for k, b in enumerate(base)]
+    assert [v.reached for v in verdicts(good, 200)] == [True, True, True, True]
+    assert "10 of 10" in verdicts(good, 200)[0].found
+    easy = [made_up(20, np.full(12, 0.999), np.full(12, 0.999))]  # no headroom: neither won nor counted
+    assert "10 of 10" in verdicts(good + easy, 200)[0].found
+    one_lost = [*good[:8], made_up(8, base[8] - 0.003 - 0.0001 * rng.random(12), base[8]), good[9]]
+    assert [v.reached for v in verdicts(one_lost, 200)] == [True, False, False, True]
+    assert "cell 8" in verdicts(one_lost, 200)[1].found
+    few = [made_up(k, b, b) for k, b in enumerate(base[:3])] + good[3:]
+    assert [v.reached for v in verdicts(few, 200)] == [False, True, True, True]
+
+
+def test_latencies_are_judged_as_shares_of_the_baseline():
+    rng = np.random.default_rng(2)
+    cells = [made_up(k, s * 0.96, s, "mean_e2el") for k, s in enumerate(rng.uniform(1e3, 9e3, (4, 12)))]
+    assert cells[0].difference.mean == pytest.approx(0.04) and cells[0].has_headroom
+    assert [v.reached for v in verdicts(cells, 200)] == [True, True, False]  # 4 % is less than 5 %
+
+
+def test_everything_from_search_to_report(tmp_path):
+    run = Benchmark(
+        cells=[cell(0.9), cell(1.1)],
+        policies={"slo_attainment": index, "mean_e2el": index},
+        plan=plan(),
+        beside={"vllm_v1": baselines.vllm_v1},
+        test_seeds=(30000, 30001, 30002),
+        folder=tmp_path,
+        resamples=100,
+        progress=False,
+    )
+    cells = run.test(run.tune())
+    assert [(c.name, c.objective) for c in read_results(tmp_path / "results.json")] == [
+        (where.name, name) for where in run.cells for name in run.policies
+    ]
+    own = next(c for c in cells if c.objective == "mean_e2el")
+    again = KeptRuns(run.cells[0], run.test_seeds, tmp_path).of([index])[0][:, 1]
+    assert np.array_equal(own.runs[judged.POLICY], again)
+    page = write_benchmark(read_results(tmp_path / "results.json"), read_azure(tmp_path / "azure.json"), tmp_path)
+    text = page.read_text(encoding="utf-8")
+    assert all(c.name in text for c in run.cells) and "vllm_v1" in text and "not reached" in text
+    assert {"report.html", "benchmark.md", "headline.svg", "headline.png", "verdicts.txt"} <= {
+        p.name for p in tmp_path.iterdir()
+    }
+    markdown = (tmp_path / "benchmark.md").read_text(encoding="utf-8")
+    assert markdown.count("### ") == 1 + 2 * 3
+    with pytest.raises(FileNotFoundError, match="run the stage test"):
+        read_results(tmp_path / "nowhere.json")
+
+
+def test_traces_are_compared_request_by_request(shared):
+    traces, engine = azure_slices(shared / "traces/azure_2023"), EngineConfig.for_gpu(H100)
+    assert set(traces) == {"azure-code", "azure-chat"}
+    [(whole, half)] = azure_cells({"azure-code": traces["azure-code"]}, engine, (1.1,))
+    assert 0 < len(half.workload.sample(0)) < len(whole.workload.sample(0)) == 4500
+    same = judge_trace(whole, "slo_attainment", baselines.slo_first, baselines.slo_first, 100)
+    assert same.difference[:4] == (0.0, 0.0, 0.0, 1.0)
+    other = judge_trace(whole, "slo_attainment", baselines.slo_first, baselines.vllm_v1, 100)
+    runs = [
+        simulate(s, whole.workload, engine).summary()["slo_attainment"]
+        for s in (baselines.slo_first, baselines.vllm_v1)
+    ]
+    assert other.policy == pytest.approx(runs[0]) and other.tuned == pytest.approx(runs[1])
+    assert other.difference.mean == pytest.approx(runs[0] - runs[1])
+
+
+def test_true_lengths_networks_and_mimics_are_no_baselines():
+    names = benchmark.single_engine_baselines(["sarathi"])
+    assert "slo_first" in names and not {"srpt", "sjf", "max_pressure", "sarathi"} & set(names)
+    assert set(benchmark.oracles()) == {"srpt, true lengths", "sjf, true lengths"}
+    assert set(benchmark.ALWAYS_TUNED) <= set(names) | {"sarathi"}
+
+
+def test_the_command_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark, "_cells", lambda count: [cell(1.1, 4.0)])
+    monkeypatch.setattr(benchmark, "single_engine_baselines", lambda beside: SCHEDULERS)
+    monkeypatch.setattr(benchmark, "TESTED_AS_THEY_COME", ("sarathi",))
+    monkeypatch.setattr(benchmark, "oracles", dict)
+    policies = "slo_attainment=slo_first,mean_e2el=index,p99_ttft=slo_first"
+    benchmark.main(["--quick", "--policies", policies, "--out", str(tmp_path)])
+    assert "Report:" in capsys.readouterr().out
+    facts = (tmp_path / "benchmark.md").read_text(encoding="utf-8")
+    assert "- Command: python benchmark.py --quick" in facts and "- Commit: " in facts
+    assert json.loads((tmp_path / "results.json").read_text())[0]["settings"][judged.POLICY].startswith("slo_first(")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--objectives", "fairness"], "objective"),
+        (["--policies", "fairness=slo_first"], "objective of --policies"),
+        (["--objectives", "mean_e2el", "--policies", "mean_e2el=nowhere.npz"], "nowhere.npz"),
+        (["--seeds", "1", "--policies", "slo_attainment=index"], "--seeds"),
+        (["--stage", "report"], "run the stage test"),
+    ],
+)
+def test_bad_arguments_are_refused_before_any_work(arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        benchmark.main([*arguments, "--out", str(tmp_path)])
+    assert message in capsys.readouterr().err
