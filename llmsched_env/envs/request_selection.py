@@ -68,7 +68,7 @@ class RequestSelectionEnv(EngineEnv):
 
     ## Vectorized environment
     `gym.make_vec("llmsched/RequestSelection-v0", num_envs=64)` as in `llmsched/BatchQueue-v0`; `action_masks()` is
-    bool[num_envs, slots + 1], and `infos["action_mask"]` is that of the observations returned.
+    bool[num_envs, slots + 1], and `infos["action_mask"]` and `infos["time"]` are those of the observations returned.
 
     ## Version History
     * v0: first version.
@@ -122,7 +122,8 @@ class RequestSelectionVectorEnv(EngineVectorEnv):
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         obs, rewards, terminated, truncated, infos = super().step(actions)
-        infos["action_mask"] = self.action_masks()  # where an episode ended, that of the next one
+        present = self._runner.step_info()  # where an episode ended, of the next one
+        infos |= {name: present[name] for name in ("time", "action_mask")}
         return obs, rewards, terminated, truncated, infos
 
     def action_masks(self) -> np.ndarray:

@@ -66,7 +66,7 @@ def test_an_environment_made_again_from_its_json_is_the_same(env_id, kwargs):
     for _ in range(5):
         np.testing.assert_array_equal(first[0], second[0])
         first, second = env.step(env.action_space.sample() * 0), again.step(env.action_space.sample() * 0)
-        assert first[1:] == second[1:]
+        np.testing.assert_equal(first[1:], second[1:])
 
 
 def test_registering_again_changes_nothing():
