@@ -119,8 +119,8 @@ def test_maskable_ppo_learns_it():
         num_envs=16,
     )  # fmt: skip
     env = make_selection_env(16, **PROBLEM, **CHOICES)
-    model = make_selection_model(env, config, Budget(120_000, None), seed=0)
-    model.learn(120_000, NoteSeconds(env.unwrapped))
+    model = make_selection_model(env, config, Budget(250_000, None), seed=0)
+    model.learn(250_000, NoteSeconds(env.unwrapped))
 
     def act(obs, info):
         return int(model.predict(obs, deterministic=True, action_masks=info["action_mask"])[0])
@@ -129,22 +129,24 @@ def test_maskable_ppo_learns_it():
 
 
 def linear(view):
-    """Prompts by a weight of their length and of their place, in batches as long as requests and work present say."""
+    """Whole prompts by a weight of their length and of their place, until the batch is as long as what is present says."""
     weights, n = view.mem.params, len(view.waiting)
-    if n > 0:
-        work = 0.0
-        for i in view.waiting:
-            work += view.req.prompt_tokens[i]
-        budget = exp(5.0 + 5.0 * weights[0] + weights[1] * log(n) + weights[2] * log(work / 64))
-        ls.lower_token_limit(view, int(max(64.0, min(1e6, budget))))
-        keys = weights[3] * np.log(view.req.prompt_tokens[view.waiting] / 64) + weights[4] * np.arange(n) / n
-        ls.chunks(view, view.running, ls.ALL)
-        ls.chunks(view, view.waiting[np.argsort(keys, kind="mergesort")], ls.ALL)
+    if n == 0:
         return inf
-    ls.chunks(view, view.running, ls.ALL)
+    work = 0.0
+    for i in view.waiting:
+        work += view.req.prompt_tokens[i]
+    enough = exp(5.0 + 5.0 * weights[0] + weights[1] * log(n) + weights[2] * log(work / 64))
+    keys = weights[3] * np.log(view.req.prompt_tokens[view.waiting] / 64) + weights[4] * np.arange(n) / n
+    tokens = 0.0
+    for i in view.waiting[np.argsort(keys, kind="mergesort")]:
+        if tokens < enough:
+            ls.take(view, i, ls.ALL)
+            tokens += view.req.prompt_tokens[i]
     return inf
 
 
+@pytest.mark.slow
 def test_evolution_strategies_learn_it():
     def cost(weights):
         scheduler = ls.Scheduler("linear", linear, weights=tuple(weights.tolist()))
