@@ -109,12 +109,16 @@ def save_agent(model: BaseAlgorithm, path: str | Path, meta: AgentMeta) -> Path:
     if getattr(model.policy, "activation_fn", None) is not torch.nn.Tanh:
         raise ValueError(f"policy must be an MLP with tanh activation, got {type(model.policy).__name__}")
     PolicyNetwork.from_state(model.policy.state_dict(), meta.actions.sizes)
-    path = Path(path)
+    return save_with(model, Path(path), _MEMBER, meta.to_json())
+
+
+def save_with(model: BaseAlgorithm, path: Path, member: str, text: str) -> Path:
+    """Write a model's file with one more member, all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = BytesIO()
     model.save(content)
     with zipfile.ZipFile(content, "a") as archive:
-        archive.writestr(_MEMBER, meta.to_json())
+        archive.writestr(member, text)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_bytes(content.getvalue())
     partial.replace(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 import baselines
 from agents.budget import Budget
 from agents.callbacks import TAG, StopWhenSpent
+from agents.checkpoint import save_with
 from agents.objective import OBJECTIVES
 from agents.ppo import EPISODE_NUMBERS, DecayingEntropy, restore_reward_statistics, reward_statistics
 from agents.sb3_vec_env import SB3VecEnv
@@ -38,6 +40,7 @@ from llmsched_env.validation import check_choice, check_integer, check_number
 from llmsched_env.workloads import Workload, preset
 
 CONFIG, LAST, BEST = "config.json", "last.zip", "best.zip"
+STATE = "training.json"  # member of a checkpoint: what resuming needs beyond the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,16 +260,13 @@ class ValidateSelection(BaseCallback):
 
     def save(self, improved: bool = False) -> None:
         """Write `last.zip` with what resuming needs, and `best.zip` if it `improved`."""
-        partial = self._folder / f"{LAST}.partial"
-        self.model.save(partial.open("wb"))
-        partial.replace(self._folder / LAST)
         state = {
             "steps": self.num_timesteps,
             "updates": self.model._n_updates,
             "best": self.best,
             "reward_statistics": reward_statistics(self.model.get_vec_normalize_env()),
         }
-        (self._folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        save_with(self.model, self._folder / LAST, STATE, json.dumps(state))
         if improved:
             shutil.copyfile(self._folder / LAST, self._folder / BEST)
 
@@ -283,7 +283,7 @@ def train(config: SelectionTraining, folder: Path, say: Callable[[str], None] = 
     if record.exists() and SelectionTraining.from_json(record.read_text()) != replace(config, steps=_steps(record)):
         raise ValueError(f"there is another training in {folder}; choose another --out")
     record.write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
-    state = json.loads((folder / "state.json").read_text()) if (folder / "state.json").exists() else None
+    state = read_state(folder / LAST) if (folder / LAST).exists() else None
     env = make_env(
         config.num_envs, workload=preset(config.workload, horizon=config.horizon), engine=config.engine,
         load=config.load, horizon=config.horizon, reward=config.objective, **config.choices(),
@@ -315,6 +315,12 @@ def train(config: SelectionTraining, folder: Path, say: Callable[[str], None] = 
         model.logger.close()
         env.close()
     return model
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Where a training stood: its steps, updates, best value and statistics of rewards."""
+    with zipfile.ZipFile(checkpoint) as archive:
+        return json.loads(archive.read(STATE))
 
 
 def _steps(record: Path) -> int:

@@ -129,7 +129,7 @@ def test_maskable_ppo_learns_it():
 
 
 def linear(view):
-    """Whole prompts by a weight of their length and of their place, until the batch is as long as what is present says."""
+    """Whole prompts by a weight of their length and of their place, until the batch is as long as they call for."""
     weights, n = view.mem.params, len(view.waiting)
     if n == 0:
         return inf

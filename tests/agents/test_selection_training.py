@@ -1,6 +1,5 @@
 """Selection: the slot scorer, discounts in time, and a tiny training that is saved and resumed."""
 
-import json
 from dataclasses import replace
 
 import gymnasium as gym
@@ -13,7 +12,7 @@ import llmsched_env as ls
 from agents.budget import Budget
 from agents.sb3_vec_env import SB3VecEnv
 from agents.selection_policy import NoteSeconds, SlotScorer, TimeDiscountedBuffer
-from agents.selection_training import SelectionTraining, evaluate, make_env, make_model, run_agent, train
+from agents.selection_training import SelectionTraining, evaluate, make_env, make_model, read_state, run_agent, train
 from llmsched_env.envs.observation import NUM_FEATURES
 from llmsched_env.envs.selection import BATCH_FEATURES, SLOT_FEATURES
 
@@ -107,7 +106,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("selection") / "run"
     said = []
     train(TINY, folder, said.append)
-    first = json.loads((folder / "state.json").read_text())
+    first = read_state(folder / "last.zip")
     optimizer = load_from_zip_file(folder / "last.zip", device="cpu")[1]["policy.optimizer"]
     train(replace(TINY, steps=4 * STEPS), folder, said.append)
     return folder, first, optimizer, said
@@ -115,7 +114,7 @@ def trained(tmp_path_factory):
 
 def test_resuming_goes_on_where_training_stopped(trained):
     folder, first, before, said = trained
-    state = json.loads((folder / "state.json").read_text())
+    state = read_state(folder / "last.zip")
     assert (first["steps"], state["steps"]) == (2 * STEPS, 4 * STEPS)
     after = load_from_zip_file(folder / "last.zip", device="cpu")[1]["policy.optimizer"]
     counts = [{float(s["step"]) for s in saved["state"].values()} for saved in (before, after)]
