@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     p.add_argument("--objective", choices=("latency", "goodput"), default="latency")
     p.add_argument("--steps", type=int, default=500_000, help="choices, over all environments (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="of the training (default: %(default)s)")
+    p.add_argument("--slots", type=int, default=16, help="requests to choose from (default: %(default)s)")
     p.add_argument("--from-scratch", action="store_true", help="do not start from the shortest prompt first")
     p.add_argument("--work-conserving", action="store_true", help="never hold back a request that fits")
     args = p.parse_args(arguments)
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         config = SelectionTraining(
             workload=args.workload, engine=args.engine, objective=args.objective, steps=args.steps, seed=args.seed,
-            work_conserving=args.work_conserving, **start,
+            slots=args.slots, work_conserving=args.work_conserving, **start,
         )  # fmt: skip
         train(config, args.out)
     except ValueError as error:
