@@ -42,8 +42,10 @@ def test_actions_reach_from_end_to_end_of_what_a_tuner_searches():
     for k, name in enumerate(numbers.names):
         param = INDEX_PARAMS[name]
         tune = param.tune
-        if isinstance(tune, Log | Linear):
-            assert (low[name], high[name]) == pytest.approx((tune.low, tune.high))
+        ends = (min(tune), max(tune)) if isinstance(tune, tuple) else (tune.low, tune.high)
+        # A default beyond the range takes the place of its end.
+        expected = (min(ends[0], param.default), max(ends[1], param.default))
+        assert (low[name], high[name]) == pytest.approx(expected)
         if start[k] != 0 and isinstance(tune, Linear) and not tune.whole:
             assert middle[name] == pytest.approx((tune.low + tune.high) / 2)
         if start[k] != 0 and isinstance(tune, Log):
@@ -84,7 +86,7 @@ def test_the_vector_environment_is_its_single_ones(small):
         env.reset(seed=4 + i)
     rng = np.random.default_rng(0)
     for _ in range(30):
-        actions = rng.uniform(-1.2, 1.2, (2, len(INDEX_PARAMS))).astype(np.float32)
+        actions = rng.uniform(-1.2, 1.2, (2, *vector.single_action_space.shape)).astype(np.float32)
         obs, rewards, *_ = vector.step(actions)
         for i, env in enumerate(singles):
             single, reward, *_ = env.step(actions[i])
