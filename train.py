@@ -20,7 +20,7 @@ RUNS = Path("runs")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
-        description="Train an agent to schedule with PPO and compare it with the baselines.",
+        description="Train an agent to schedule and compare it with the baselines.",
         epilog="Training, tuning (with the choice of the checkpoint) and test use disjoint seeds, or parts of a trace.",
     )
     what = p.add_argument_group("what to train on")
@@ -53,6 +53,10 @@ def parser() -> argparse.ArgumentParser:
         help="targets in seconds (default: the workload's; 1.0 0.1 for a trace without)",
     )  # fmt: skip
     how = p.add_argument_group("how to train")
+    how.add_argument(
+        "--algo", choices=("ppo", "dqn"), default="ppo",
+        help="ppo sets every knob; dqn chooses among the best fixed settings of them (default: %(default)s)",
+    )  # fmt: skip
     how.add_argument("--steps", type=int, metavar="N", help="environment steps; repeatable, unlike a time limit")
     how.add_argument(
         "--minutes", type=float, metavar="M", help="wall-clock time of training (default: 3.5 unless --steps is given)"
@@ -108,6 +112,7 @@ def open_training(args: argparse.Namespace) -> Training:  # noqa: F821
         num_envs=args.envs,
         interval=args.interval,
         seed=args.seed,
+        algo=args.algo,
     )
     name = args.workload if args.trace is None else Path(args.trace).stem
     return Training.create(config, args.out or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{args.objective}")

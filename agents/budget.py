@@ -51,3 +51,15 @@ class Budget:
         """Estimate of the seconds left, nan before there is a basis for one."""
         spent = self.spent(steps)
         return self.elapsed() * (1 - spent) / spent if spent > 0 else math.nan
+
+
+class OverBudget:
+    """Mixed into an algorithm of Stable-Baselines3: its schedules run over a `Budget`, not over a number of steps."""
+
+    budget: Budget
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        self._current_progress_remaining = 1.0 - self.budget.spent(num_timesteps)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "budget"]

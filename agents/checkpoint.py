@@ -19,6 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 import llmsched_env
 from agents.controller import PolicyController, PolicyNetwork
+from llmsched_env.envs.arms import Arms, actions_or_arms
 from llmsched_env.envs.knobs import Knobs, parametric
 from llmsched_env.envs.observation import FEATURES
 from llmsched_env.simulator.scheduler import Scheduler
@@ -37,12 +38,19 @@ class AgentMeta:
         knobs: levels of its actions.
         interval: time between its decisions, s; None decides before every batch.
         training: how it was trained (configuration, steps, seeds, versions, ...): anything that JSON holds.
+        arms: settings of the knobs among which it chooses; None: it sets each knob.
     """
 
     name: str
     knobs: Knobs
     interval: float | None
     training: dict[str, Any] = field(default_factory=dict)
+    arms: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def actions(self) -> Knobs | Arms:
+        """What its network chooses among."""
+        return actions_or_arms(self.knobs, self.arms)
 
     def to_json(self) -> str:
         """As text; an unlimited number of admitted requests is null."""
@@ -55,6 +63,8 @@ class AgentMeta:
             "features": [feature.name for feature in FEATURES],
             "training": self.training,
         }
+        if self.arms is not None:
+            record["arms"] = self.arms
         return json.dumps(record, indent=1, allow_nan=False)
 
     @classmethod
@@ -74,7 +84,10 @@ class AgentMeta:
                 check_number("interval", record["interval"], above=0, unit="s")
             limits = tuple(math.inf if limit is None else limit for limit in record["admission_limits"])
             knobs = Knobs(tuple(record["token_budgets"]), limits)
-            return cls(str(record["name"]), knobs, record["interval"], record["training"])
+            arms = tuple(tuple(map(int, arm)) for arm in record["arms"]) if "arms" in record else None
+            meta = cls(str(record["name"]), knobs, record["interval"], record["training"], arms)
+            _ = meta.actions  # refuses arms that are no settings of the knobs
+            return meta
         except (KeyError, TypeError) as error:
             raise ValueError(f"its description is malformed: {error!r}") from None
 
@@ -88,20 +101,24 @@ def versions() -> dict[str, str]:
 def save_agent(model: BaseAlgorithm, path: str | Path, meta: AgentMeta) -> Path:
     """Write weights, optimizer state and description to one file, all or nothing.
 
-    The file is also what `PPO.load` reads.
+    The file is also what `PPO.load`, or `DQN.load`, reads.
 
     Raises:
         ValueError: if the model's policy or action space is not one that `load_agent` could run.
     """
     if getattr(model.policy, "activation_fn", None) is not torch.nn.Tanh:
         raise ValueError(f"policy must be an MLP with tanh activation, got {type(model.policy).__name__}")
-    PolicyNetwork.from_state(model.policy.state_dict(), meta.knobs.sizes)
-    path = Path(path)
+    PolicyNetwork.from_state(model.policy.state_dict(), meta.actions.sizes)
+    return save_with(model, Path(path), _MEMBER, meta.to_json())
+
+
+def save_with(model: BaseAlgorithm, path: Path, member: str, text: str) -> Path:
+    """Write a model's file with one more member, all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = BytesIO()
     model.save(content)
     with zipfile.ZipFile(content, "a") as archive:
-        archive.writestr(_MEMBER, meta.to_json())
+        archive.writestr(member, text)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_bytes(content.getvalue())
     partial.replace(path)
@@ -129,19 +146,20 @@ def load_agent(path: str | Path) -> Scheduler:
     """
     meta, state = _read(Path(path))
     try:
-        network = PolicyNetwork.from_state(state, meta.knobs.sizes)
+        network = PolicyNetwork.from_state(state, meta.actions.sizes)
         if network.num_features != len(FEATURES):
             raise ValueError(f"it observes {network.num_features} features, not {len(FEATURES)}")
     except ValueError as error:
         raise ValueError(f"{path} is no trained agent: {error}") from None
-    controller = PolicyController(network, meta.knobs, meta.interval)
+    controller = PolicyController(network, meta.actions, meta.interval)
     return replace(parametric, name=meta.name, controller=controller, reference=f"trained agent {path}")
 
 
 def as_scheduler(model: BaseAlgorithm, meta: AgentMeta) -> Scheduler:
     """The scheduler that a model is now."""
-    network = PolicyNetwork.from_state(model.policy.state_dict(), meta.knobs.sizes)
-    return replace(parametric, name=meta.name, controller=PolicyController(network, meta.knobs, meta.interval))
+    actions = meta.actions
+    network = PolicyNetwork.from_state(model.policy.state_dict(), actions.sizes)
+    return replace(parametric, name=meta.name, controller=PolicyController(network, actions, meta.interval))
 
 
 def _read(path: Path) -> tuple[AgentMeta, dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from llmsched_env.envs.arms import Arms
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.envs.observation import Observer
 from llmsched_env.simulator.config import EngineConfig
@@ -16,11 +17,11 @@ Layer = tuple[np.ndarray, np.ndarray]
 
 
 class PolicyNetwork:
-    """The actor of an SB3 `MlpPolicy` over a `MultiDiscrete` space, in NumPy: tens of microseconds a decision.
+    """The actor of an SB3 `MlpPolicy`, or the Q-network of a DQN, in NumPy: tens of microseconds a decision.
 
     Args:
         layers: linear layers from the observation to the logits, tanh between them.
-        sizes: number of levels of each knob; the logits of one knob stand after those of the other.
+        sizes: number of levels of each knob, or of arms; the logits of one knob stand after those of the other.
 
     Raises:
         ValueError: if the layers do not fit each other or the knobs.
@@ -45,8 +46,11 @@ class PolicyNetwork:
         Raises:
             ValueError: if it is not the state of an MLP policy over these knobs.
         """
-        hidden = sorted({int(key.split(".")[2]) for key in state if key.startswith("mlp_extractor.policy_net.")})
-        names = [f"mlp_extractor.policy_net.{k}" for k in hidden] + ["action_net"]
+        prefix, last = "mlp_extractor.policy_net.", ["action_net"]
+        if any(key.startswith("q_net.") for key in state):
+            prefix, last = "q_net.q_net.", []
+        hidden = sorted({int(key.removeprefix(prefix).split(".")[0]) for key in state if key.startswith(prefix)})
+        names = [f"{prefix}{k}" for k in hidden] + last
         try:
             layers = [
                 tuple(state[f"{name}.{part}"].cpu().numpy().copy() for part in ("weight", "bias")) for name in names
@@ -56,7 +60,7 @@ class PolicyNetwork:
         return cls(layers, sizes)
 
     def __call__(self, observation: np.ndarray) -> list[int]:
-        """The most probable level of each knob."""
+        """The most probable level of each knob, or the best arm."""
         values = observation
         for weight, bias in self.layers[:-1]:
             values = np.tanh(weight @ values + bias)
@@ -77,11 +81,11 @@ class PolicyController:
 
     Args:
         network: observation to levels.
-        knobs: what the levels mean.
+        knobs: what the levels, or arms of them, mean.
         interval: time between decisions, s; None decides before every batch.
     """
 
-    def __init__(self, network: PolicyNetwork, knobs: Knobs, interval: float | None) -> None:
+    def __init__(self, network: PolicyNetwork, knobs: Knobs | Arms, interval: float | None) -> None:
         self.network = network
         self.knobs = knobs
         self.interval = interval
@@ -91,7 +95,8 @@ class PolicyController:
         return PolicyController(self.network, self.knobs, self.interval)
 
     def decide(self, view: View) -> np.ndarray:
-        return self.knobs.params(self.network(self._observer.observe(view)))
+        levels = np.array(self.network(self._observer.observe(view)))
+        return self.knobs.params(levels.reshape(self.knobs.space.shape))
 
     @property
     def digest(self) -> str:

@@ -19,7 +19,7 @@ def train(
     env = make_training_env(
         num_envs,
         setting.interval,
-        settings,
+        settings.time_constant,
         env_id="llmsched/AgentNetwork-v0",
         episode_numbers=EPISODE_NUMBERS,
         load=setting.load,

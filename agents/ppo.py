@@ -12,7 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
-from agents.budget import Budget
+from agents.budget import Budget, OverBudget
 from agents.sb3_vec_env import SB3VecEnv
 from llmsched_env.envs.knobs import Knobs
 
@@ -57,34 +57,34 @@ class PPOSettings:
     start_logit: float = 2.0
 
 
-class BudgetedPPO(PPO):
-    """PPO whose learning rate and entropy bonus decay over a `Budget` rather than over a number of steps."""
+class DecayingEntropy(OverBudget):
+    """The entropy bonus of an algorithm decays over its budget as well."""
 
-    budget: Budget
     start_ent_coef: float
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        self._current_progress_remaining = 1.0 - self.budget.spent(num_timesteps)
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
         self.ent_coef = self.start_ent_coef * self._current_progress_remaining
 
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "budget"]
+
+class BudgetedPPO(DecayingEntropy, PPO):
+    """PPO whose learning rate and entropy bonus decay over a `Budget` rather than over a number of steps."""
 
 
 def make_training_env(
     num_envs: int,
-    interval: float,
-    settings: PPOSettings,
+    interval: float | None,
+    time_constant: float,
     env_id: str = "llmsched/BatchQueue-v0",
     episode_numbers: tuple[str, ...] = EPISODE_NUMBERS,
     **kwargs: Any,
 ) -> VecNormalize:
-    """The vector environment as PPO sees it: episode statistics, and rewards scaled by the spread of their returns.
+    """The vector environment as a learner sees it: episode statistics, rewards scaled by the spread of their returns.
 
     Args:
         num_envs: engines stepped together.
-        interval: seconds between decisions.
-        settings: for the discount.
+        interval: seconds between decisions; None: before every batch.
+        time_constant: of the discount, s.
         env_id: which environment.
         episode_numbers: what its episodes report at their end.
         kwargs: further arguments of its vector environment.
@@ -97,15 +97,20 @@ def make_training_env(
         **kwargs,
     )
     monitored = VecMonitor(SB3VecEnv(env), info_keywords=episode_numbers)
-    return VecNormalize(monitored, norm_obs=False, clip_reward=math.inf, gamma=discount(interval, settings))
+    return VecNormalize(monitored, norm_obs=False, clip_reward=math.inf, gamma=discount(interval, time_constant))
 
 
-def discount(interval: float, settings: PPOSettings) -> float:
-    """Discount of a step of `interval` seconds: constant in time, so that it does not depend on the tick."""
-    return math.exp(-interval / settings.time_constant)
+def discount(interval: float | None, time_constant: float) -> float:
+    """Discount of a step of `interval` seconds: constant in time, so that it does not depend on the tick.
+
+    None, for steps of different durations, is not discounted: for episodes that end by themselves.
+    """
+    return 1.0 if interval is None else math.exp(-interval / time_constant)
 
 
-def make_model(env: VecNormalize, interval: float, settings: PPOSettings, budget: Budget, seed: int) -> BudgetedPPO:
+def make_model(
+    env: VecNormalize, interval: float | None, settings: PPOSettings, budget: Budget, seed: int
+) -> BudgetedPPO:
     """An untrained model. One torch thread: more are slower for networks this small."""
     torch.set_num_threads(1)
     torch.distributions.Distribution.set_default_validate_args(False)  # a tenth of the time of an update
@@ -117,7 +122,7 @@ def make_model(env: VecNormalize, interval: float, settings: PPOSettings, budget
         n_steps=settings.n_steps,
         batch_size=min(settings.batch_size, settings.n_steps * env.num_envs),
         n_epochs=settings.n_epochs,
-        gamma=discount(interval, settings),
+        gamma=discount(interval, settings.time_constant),
         gae_lambda=settings.gae_lambda,
         ent_coef=settings.ent_coef,
         target_kl=settings.target_kl,

@@ -14,6 +14,9 @@ class SB3VecEnv(VecEnv):
     The info of an environment is empty, to cost nothing, unless its episode ended; then it holds
     `terminal_observation`, `TimeLimit.truncated` and the numbers of the episode (`episode_arrived`, ...).
 
+    Attributes:
+        seconds: f8[num_envs], simulated time that the last step took, for learners that discount in time.
+
     Args:
         env: a vector environment in `AutoresetMode.SAME_STEP`.
 
@@ -26,12 +29,15 @@ class SB3VecEnv(VecEnv):
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(f"env must reset in the same step (AutoresetMode.SAME_STEP), got autoreset mode {mode!r}")
         self.env = env
+        self.seconds = np.zeros(env.num_envs)
+        self._times = np.zeros(env.num_envs)
         self._actions: np.ndarray | None = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> np.ndarray:
         seeds = self._seeds if any(seed is not None for seed in self._seeds) else None
-        observations, _ = self.env.reset(seed=seeds)
+        observations, batch = self.env.reset(seed=seeds)
+        self._times = batch.get("time", np.zeros(self.num_envs))
         self._reset_seeds()
         self._reset_options()
         return observations
@@ -42,6 +48,7 @@ class SB3VecEnv(VecEnv):
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         observations, rewards, terminated, truncated, batch = self.env.step(self._actions)
         dones = terminated | truncated
+        self._note_time(batch, dones)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(dones):
             final = batch["final_info"]
@@ -49,6 +56,11 @@ class SB3VecEnv(VecEnv):
             infos[i]["terminal_observation"] = batch["final_obs"][i]
             infos[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
         return observations, rewards.astype(np.float32), dones, infos
+
+    def _note_time(self, batch: dict[str, Any], dones: np.ndarray) -> None:
+        if "time" in batch:
+            ended = np.where(dones, batch["final_info"]["time"], batch["time"]) if dones.any() else batch["time"]
+            self.seconds, self._times = ended - self._times, batch["time"]
 
     def close(self) -> None:
         self.env.close()
@@ -68,11 +80,13 @@ class SB3VecEnv(VecEnv):
     def env_method(
         self, method_name: str, *args: Any, indices: int | Sequence[int] | None = None, **kwargs: Any
     ) -> list[Any]:
-        """Not possible: there are no single environments to call.
+        """`action_masks`, for sb3-contrib; there are no single environments to call anything else of.
 
         Raises:
-            NotImplementedError: always.
+            NotImplementedError: for another method.
         """
+        if method_name == "action_masks":
+            return list(self.env.action_masks()[self._get_indices(indices)])
         raise NotImplementedError(f"there are no single environments whose {method_name!r} could be called")
 
     def env_is_wrapped(self, wrapper_class: type, indices: int | Sequence[int] | None = None) -> list[bool]:

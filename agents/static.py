@@ -22,6 +22,7 @@ class StaticBest:
         order: its queue order.
         value: its mean of the objective's metric on the tuning runs.
         note: where the setting comes from, for reports.
+        finalists: (token budget, queue order) of the best settings, the winner first.
     """
 
     scheduler: Scheduler
@@ -29,6 +30,7 @@ class StaticBest:
     order: str
     value: float
     note: str
+    finalists: tuple[tuple[int, str], ...]
 
 
 def tune_static(cases: Cases, knobs: Knobs, objective: Objective) -> StaticBest:
@@ -50,14 +52,16 @@ def tune_static(cases: Cases, knobs: Knobs, objective: Objective) -> StaticBest:
         for budget, order in product(knobs.token_budgets, ORDERS)
     ]
     finalists = _best(settings, cases.first(_SCREENING_SEEDS), objective)[:_FINALISTS]
-    winner, value = _best([values for values, _ in finalists], cases, objective)[0]
+    ranked = _best([values for values, _ in finalists], cases, objective)
+    winner, value = ranked[0]
     order = ORDERS[winner["order"]]
     note = (
         f"best of {len(settings)} fixed settings (token budget x queue order) by {objective.metric} on tuning seeds: "
         f"token_budget={winner['token_budget']:g}, order={order}"
     )
     scheduler = replace(parametric(**winner), name="static_best", reference=note)
-    return StaticBest(scheduler, int(winner["token_budget"]), order, value, note)
+    best = tuple((int(values["token_budget"]), ORDERS[values["order"]]) for values, _ in ranked)
+    return StaticBest(scheduler, int(winner["token_budget"]), order, value, note, best)
 
 
 def _best(settings: list[dict], cases: Cases, objective: Objective) -> list[tuple[dict, float]]:

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
 
 import baselines
 from agents.budget import Budget
 from agents.callbacks import TAG, Progress, StopWhenSpent, Validate
 from agents.checkpoint import AgentMeta, load_agent, read_meta, versions
+from agents.dqn import DQNSettings, make_dqn, prefer_arm
 from agents.objective import OBJECTIVES
 from agents.ppo import (
-    BudgetedPPO,
     PPOSettings,
+    discount,
     make_model,
     make_training_env,
     restore_reward_statistics,
@@ -45,6 +48,7 @@ TRACE_SLO = (1.0, 0.1)
 TOKEN_BUDGETS = (256, 384, 512, 768, 1024, 2048, 4096, 8192)
 ADMISSION_LIMITS = (math.inf,)
 CONFIG = "config.json"
+ALGORITHMS = ("ppo", "dqn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class TrainingConfig:
         validations: how often to validate during training.
         seed: of the training.
         ppo: hyper-parameters.
+        algo: "ppo" sets every knob; "dqn" chooses among the best fixed settings of the knobs.
+        dqn: hyper-parameters.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -91,8 +97,11 @@ class TrainingConfig:
     validations: int = 15
     seed: int = 0
     ppo: PPOSettings = PPOSettings()
+    algo: str = "ppo"
+    dqn: DQNSettings = DQNSettings()
 
     def __post_init__(self) -> None:
+        check_choice("algo", self.algo, ALGORITHMS)
         check_choice("objective", self.objective, OBJECTIVES)
         check_number("load", self.load[0], above=0)
         check_number("load", self.load[1], at_least=self.load[0])
@@ -114,9 +123,10 @@ class TrainingConfig:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """What `json.dumps(asdict(config))` wrote."""
-        record = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()}
-        ppo = {name: tuple(value) if isinstance(value, list) else value for name, value in record.pop("ppo").items()}
-        return cls(**record, ppo=PPOSettings(**ppo))
+        record = _tuples(json.loads(text))
+        ppo = PPOSettings(**_tuples(record.pop("ppo")))
+        dqn = DQNSettings(**_tuples(record.pop("dqn", {})))  # a training of before there was a choice has none
+        return cls(**record, ppo=ppo, dqn=dqn)
 
 
 class Training:
@@ -199,6 +209,34 @@ class Training:
         )
         return best
 
+    @cached_property
+    def arms(self) -> tuple[tuple[int, ...], ...] | None:
+        """The settings that DQN chooses among, the tuned static baseline first; None for PPO, which sets the knobs."""
+        if self.config.algo == "ppo":
+            return None
+        return tuple(self._action(*setting) for setting in self.static_best.finalists[: self.config.dqn.arms])
+
+    def _action(self, token_budget: int, order: str) -> tuple[int, ...]:
+        return tuple(self.knobs.encode(token_budget, self.knobs.admission_limits[-1], order).tolist())
+
+    @property
+    def _time_constant(self) -> float:
+        return (self.config.ppo if self.arms is None else self.config.dqn).time_constant
+
+    def _new_model(self, env: VecNormalize, budget: Budget, seed: int, started: bool) -> BaseAlgorithm:
+        """An untrained model; unless training has `started`, its policy is the tuned static baseline."""
+        config = self.config
+        if self.arms is None:
+            model = make_model(env, config.interval, config.ppo, budget, seed)
+            if not started:
+                start = self._action(self.static_best.token_budget, self.static_best.order)
+                warm_start(model, self.knobs, start, config.ppo)
+            return model
+        model = make_dqn(env, discount(config.interval, config.dqn.time_constant), config.dqn, budget, seed)
+        if not started:
+            prefer_arm(model, 0, config.dqn)
+        return model
+
     @property
     def baselines(self) -> dict[str, Scheduler]:
         """The published baselines and the tuned static one."""
@@ -221,21 +259,16 @@ class Training:
         sessions = before["sessions"] if before else 0
         seed = int(np.random.SeedSequence([TRAINING_SEEDS, config.seed, sessions]).generate_state(1)[0])
         env = make_training_env(
-            config.num_envs, config.interval, config.ppo, workload=self.train_workload, engine=self.engine,
+            config.num_envs, config.interval, self._time_constant, workload=self.train_workload, engine=self.engine,
             load=config.load, horizon=config.horizon, reward=config.objective,
-            token_budgets=self.knobs.token_budgets, admission_limits=self.knobs.admission_limits,
+            token_budgets=self.knobs.token_budgets, admission_limits=self.knobs.admission_limits, arms=self.arms,
         )  # fmt: skip
-        model = make_model(env, config.interval, config.ppo, budget, seed)
+        model = self._new_model(env, budget, seed, started=before is not None)
         if before:
             model.set_parameters(last, exact_match=True)
             model.num_timesteps, model._n_updates = before["steps"], before["updates"]
             restore_reward_statistics(env, before["reward_statistics"])
             self.say(f"Resuming at step {before['steps']:,}.")
-        else:
-            start = self.knobs.encode(
-                self.static_best.token_budget, self.knobs.admission_limits[-1], self.static_best.order
-            )
-            warm_start(model, self.knobs, start, config.ppo)
 
         def describe(best: float | None) -> AgentMeta:
             return self._meta(model, env, budget, sessions + 1, best)
@@ -253,7 +286,10 @@ class Training:
         budget.start()
         try:
             callbacks = [StopWhenSpent(budget), validation, progress]
-            model.learn(steps, callbacks, log_interval=1, reset_num_timesteps=False)
+            # PPO counts rollouts between two logs, DQN episodes.
+            model.learn(
+                steps, callbacks, log_interval=1 if self.arms is None else config.num_envs, reset_num_timesteps=False
+            )
         except KeyboardInterrupt:
             validation.save()
             raise
@@ -268,8 +304,8 @@ class Training:
         agent = load_agent(self.checkpoints / "best.zip")
         meta = read_meta(self.checkpoints / "best.zip").training
         note = (
-            f"PPO for {self.objective.name}, started at static_best; checkpoint of step {meta['steps']}, chosen by "
-            f"{self.objective.metric} on tuning seeds"
+            f"{self.config.algo.upper()} for {self.objective.name}, started at static_best; "
+            f"checkpoint of step {meta['steps']}, chosen by {self.objective.metric} on tuning seeds"
         )
         return compare(
             self.baselines | {"agent": agent},
@@ -285,7 +321,7 @@ class Training:
         values = {name: validate(scheduler, self.tuning_cases) for name, scheduler in self.baselines.items()}
         return {name: {TAG + tag: number for tag, number in numbers.items()} for name, numbers in values.items()}
 
-    def _meta(self, model: BudgetedPPO, env: Any, budget: Budget, sessions: int, best: float | None) -> AgentMeta:
+    def _meta(self, model: BaseAlgorithm, env: Any, budget: Budget, sessions: int, best: float | None) -> AgentMeta:
         training = {
             "config": asdict(self.config),
             "steps": model.num_timesteps,
@@ -298,7 +334,13 @@ class Training:
             "seeds": {"training": TRAINING_SEEDS, "tuning": TUNING_SEEDS, "test": TEST_SEEDS},
             "versions": versions(),
         }
-        return AgentMeta(f"ppo_{self.config.objective}", self.knobs, self.config.interval, training)
+        name = f"{self.config.algo}_{self.config.objective}"
+        return AgentMeta(name, self.knobs, self.config.interval, training, self.arms)
+
+
+def _tuples(record: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
 
 
 def _parts(config: TrainingConfig) -> tuple[Workload, Workload, Workload]:

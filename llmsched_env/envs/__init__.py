@@ -4,6 +4,8 @@ import gymnasium as gym
 
 _ENTRY_POINTS = {
     "llmsched/BatchQueue-v0": "llmsched_env.envs.batch_queue:BatchQueue",
+    "llmsched/IndexPolicy-v0": "llmsched_env.envs.index_policy:IndexPolicy",
+    "llmsched/RequestSelection-v0": "llmsched_env.envs.request_selection:RequestSelection",
     "llmsched/AgentNetwork-v0": "llmsched_env.envs.agent_network:AgentNetwork",
     "llmsched/Cluster-v0": "llmsched_env.envs.cluster:Cluster",
 }

@@ -2,24 +2,18 @@
 
 from collections.abc import Sequence
 
-import gymnasium as gym
-import numpy as np
-from gymnasium.vector.utils import batch_space
-
+from llmsched_env.envs.arms import actions_or_arms
+from llmsched_env.envs.engine_env import EngineEnv, EngineVectorEnv
 from llmsched_env.envs.episodes import Episodes, Load
 from llmsched_env.envs.knobs import Knobs
-from llmsched_env.envs.observation import observation_space
-from llmsched_env.envs.render import as_image, as_text
 from llmsched_env.envs.runner import EpisodeRunner
-from llmsched_env.envs.runner_env import RunnerEnv, RunnerVectorEnv
 from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.records import Result
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_integer
 from llmsched_env.workloads import Workload
 
 
-class BatchQueueEnv(RunnerEnv):
+class BatchQueueEnv(EngineEnv):
     """One LLM inference engine whose batches the agent steers.
 
     ## Description
@@ -40,7 +34,8 @@ class BatchQueueEnv(RunnerEnv):
     | 3   | hold prefill     | 0 no, 1 no prefill while any request decodes                                         |
     | (4) | watermark        | only with `watermarks`: share of KV blocks that admitting a request must leave free  |
 
-    `unwrapped.knobs.encode(token_budget=512)` is the action of Sarathi-Serve with a budget of 512.
+    `unwrapped.knobs.encode(token_budget=512)` is the action of Sarathi-Serve with a budget of 512. With `arms`, a list
+    of such actions, the action space is `Discrete(len(arms))`, for agents that choose among a few settings.
 
     ## Observation Space
     `Box(0, 1, (37,), float32)`, described by `llmsched_env.envs.observation.FEATURES`. A feature x that is no share is
@@ -89,6 +84,7 @@ class BatchQueueEnv(RunnerEnv):
     | `token_budgets`     | see above        | levels of the token budget                                        |
     | `admission_limits`  | see above        | levels of the admission limit                                     |
     | `watermarks`        | `None`           | levels of the watermark; `None`: no such knob, and none is kept   |
+    | `arms`              | `None`           | actions among which a `Discrete` action chooses, instead          |
     | `record`            | `"off"`          | "requests", "batches" or "entries": keep rows for `result()`      |
     | `render_mode`       | `None`           | `"ansi"` or `"rgb_array"`                                         |
 
@@ -103,8 +99,6 @@ class BatchQueueEnv(RunnerEnv):
     * v0: first version.
     """
 
-    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}
-
     def __init__(
         self,
         workload: Workload | str = "azure-chat",
@@ -117,40 +111,17 @@ class BatchQueueEnv(RunnerEnv):
         token_budgets: Sequence[int] = Knobs().token_budgets,
         admission_limits: Sequence[float] = Knobs().admission_limits,
         watermarks: Sequence[float] | None = None,
+        arms: Sequence[Sequence[int]] | None = None,
         record: str = "off",
         render_mode: str | None = None,
     ) -> None:
-        self.render_mode = render_mode
-        self.knobs = Knobs(
-            tuple(token_budgets), tuple(admission_limits), None if watermarks is None else tuple(watermarks)
-        )
-        self.episodes = Episodes(workload, engine, load, horizon, slo)
-        self._runner = EpisodeRunner(self.episodes, self.knobs, 1, decision_interval, reward, record)
-        self.action_space = self.knobs.space
-        self.observation_space = observation_space()
-
-    def result(self) -> Result:
-        """The rows of the episode so far; needs `record`.
-
-        Raises:
-            ValueError: if the environment records nothing, or before the first reset.
-        """
-        simulator, table = self._runner.simulator, self._runner.tables[0]
-        if simulator.record == "off" or table is None:
-            raise ValueError(
-                f"result() needs record='requests', 'batches' or 'entries' and a reset, got {simulator.record!r}"
-            )
-        return simulator.result(0, table, self.episodes.workload.name)
-
-    def render(self) -> str | np.ndarray | None:
-        if self.render_mode is None:
-            gym.logger.warn("render() needs a render_mode, chosen when the environment is made")
-            return None
-        view = self._runner.simulator.view(0)
-        return as_text(view) if self.render_mode == "ansi" else as_image(view)
+        self.knobs = _knobs(token_budgets, admission_limits, watermarks)
+        actions = actions_or_arms(self.knobs, arms)
+        episodes = Episodes(workload, engine, load, horizon, slo)
+        super().__init__(EpisodeRunner(episodes, actions, 1, decision_interval, reward, record), render_mode)
 
 
-class BatchQueueVectorEnv(RunnerVectorEnv):
+class BatchQueueVectorEnv(EngineVectorEnv):
     """`num_envs` independent engines stepped together by one compiled call; see `BatchQueueEnv`.
 
     See `RunnerVectorEnv` for `infos`, seeds and how episodes follow each other.
@@ -169,14 +140,16 @@ class BatchQueueVectorEnv(RunnerVectorEnv):
         token_budgets: Sequence[int] = Knobs().token_budgets,
         admission_limits: Sequence[float] = Knobs().admission_limits,
         watermarks: Sequence[float] | None = None,
+        arms: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        self.num_envs = check_integer("num_envs", num_envs, at_least=1)
-        self.knobs = Knobs(
-            tuple(token_budgets), tuple(admission_limits), None if watermarks is None else tuple(watermarks)
-        )
-        self.episodes = Episodes(workload, engine, load, horizon, slo)
-        self._runner = EpisodeRunner(self.episodes, self.knobs, num_envs, decision_interval, reward, "off")
-        self.single_action_space = self.knobs.space
-        self.single_observation_space = observation_space()
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        check_integer("num_envs", num_envs, at_least=1)
+        self.knobs = _knobs(token_budgets, admission_limits, watermarks)
+        actions = actions_or_arms(self.knobs, arms)
+        episodes = Episodes(workload, engine, load, horizon, slo)
+        super().__init__(EpisodeRunner(episodes, actions, num_envs, decision_interval, reward, "off"))
+
+
+def _knobs(
+    token_budgets: Sequence[int], admission_limits: Sequence[float], watermarks: Sequence[float] | None
+) -> Knobs:
+    return Knobs(tuple(token_budgets), tuple(admission_limits), None if watermarks is None else tuple(watermarks))

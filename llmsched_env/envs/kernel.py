@@ -1,13 +1,13 @@
-"""The compiled step of an environment: set the knobs, advance to the next decision, account, observe."""
+"""The compiled step of an environment: set the parameters, advance to the next decision, account, observe."""
 
 import numpy as np
 
 from llmsched_env.envs.observation import observe
 from llmsched_env.envs.runner_env import GOES_ON, TERMINATED, TRUNCATED
-from llmsched_env.simulator.advance import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED, advance
+from llmsched_env.simulator.advance import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED, advance
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.events import clock_to
-from llmsched_env.simulator.state import AREA, CLOCK, DECIDE, DECIDED, GOOD, view_of
+from llmsched_env.simulator.state import AREA, CLOCK, DECIDED, GOOD, view_of
 
 # The columns of `progress`: decisions taken, and the integral of N and the good requests at the last one.
 TICK, AREA_BEFORE, GOOD_BEFORE, PROGRESS = range(4)
@@ -16,22 +16,18 @@ LATENCY, GOODPUT, TERMS = range(3)
 
 
 @compiled
-def start_episode(world, schedulers, g, interval, horizon, progress, memory, obs):
+def start_episode(world, schedulers, g, interval, horizon, progress, memory, knobs, obs):
     """Advance engine `g`, just loaded, to its first decision and observe; see `step_episodes` for the arguments."""
     progress[g, :] = 0.0
     memory[g, :] = 0.0
-    if interval > 0.0:
-        advance(world, schedulers, g, 0.0)
-    else:
-        world.count[g, DECIDE] = 1
-        advance(world, schedulers, g, horizon)
+    advance(world, schedulers, g, 0.0 if interval > 0.0 else horizon)
     progress[g, AREA_BEFORE] = world.time[g, AREA]
-    observe(view_of(world, g), memory[g], obs[g])
+    observe(view_of(world, g), memory[g], obs[g], knobs)
 
 
 @compiled
 def step_episodes(
-    world, schedulers, first, resume, levels, actions, interval, horizon, progress, memory, obs, terms, ends
+    world, schedulers, first, resume, params, interval, horizon, progress, memory, knobs, obs, terms, ends
 ):
     """One step of engines first, first+1, ...; returns how many engines are done, fewer than all if records are full.
 
@@ -40,21 +36,21 @@ def step_episodes(
         schedulers: the tuple of schedulers.
         first: the engine to start with.
         resume: whether engine `first` has begun this step and goes on after its records have grown.
-        levels: f8[knobs, most levels], parameter values of the levels of each knob.
-        actions: i8[E, knobs].
-        interval: s between decisions; 0: before every batch.
+        params: f8[E, p], the scheduler's parameters from now on.
+        interval: s between decisions; 0: whenever one is due.
         horizon: s at which episodes are truncated; inf: never.
         progress: f8[E, PROGRESS].
         memory: f8[E, MEMORY_SIZE] of the observation.
-        obs: f4[E, features], written.
+        knobs: whether to observe the knobs in force.
+        obs: f4[E, features], of which the first NUM_FEATURES are written.
         terms: f8[E, TERMS], written: -(integral of the number in system) and good requests of this step.
         ends: i8[E], written: GOES_ON, TERMINATED or TRUNCATED.
     """
-    for g in range(first, len(actions)):
+    for g in range(first, len(params)):
         time, done = world.time[g], progress[g]
         if not resume:
-            for knob in range(actions.shape[1]):
-                world.params[g, knob] = levels[knob, actions[g, knob]]
+            for k in range(params.shape[1]):
+                world.params[g, k] = params[g, k]
             world.count[g, DECIDED] = 1
             done[TICK] += 1.0
         until = min(horizon, done[TICK] * interval) if interval > 0.0 else horizon
@@ -68,11 +64,11 @@ def step_episodes(
             reason = HORIZON
         if reason == DRAINED or (reason == STALLED and until == np.inf):
             ends[g] = TERMINATED
-        elif reason != BOUNDARY and time[CLOCK] >= horizon:
+        elif reason != BOUNDARY and reason != SELECT and time[CLOCK] >= horizon:
             ends[g] = TRUNCATED
         terms[g, LATENCY] = -(time[AREA] - done[AREA_BEFORE])
         terms[g, GOODPUT] = time[GOOD] - done[GOOD_BEFORE]
         done[AREA_BEFORE] = time[AREA]
         done[GOOD_BEFORE] = time[GOOD]
-        observe(view_of(world, g), memory[g], obs[g])
-    return len(actions)
+        observe(view_of(world, g), memory[g], obs[g], knobs)
+    return len(params)

@@ -7,7 +7,7 @@ it is work-conserving, so stability is the default.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 
 import numpy as np
@@ -92,6 +92,8 @@ class Knobs:
     token_budgets: tuple[int, ...] = (64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192, 16384)
     admission_limits: tuple[float, ...] = (16, 32, 64, 128, 256, inf)
     watermarks: tuple[float, ...] | None = None
+    table: np.ndarray = field(init=False, repr=False, compare=False)
+    """f8[knobs, most levels]: the parameter value of each level of each knob."""
 
     def __post_init__(self) -> None:
         for name, levels, param in (
@@ -106,6 +108,15 @@ class Knobs:
                 raise ValueError(f"{name} must be one or more levels in ascending order, got {tuple(levels)!r}")
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, tuple(float(level) for level in levels))
+        table = np.zeros((len(self.sizes), max(self.sizes)))
+        for knob, values in enumerate(self.levels):
+            table[knob, : len(values)] = values
+        object.__setattr__(self, "table", table)
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The scheduler whose parameters the knobs are."""
+        return parametric
 
     @property
     def levels(self) -> tuple[Sequence[float], ...]:
@@ -123,18 +134,11 @@ class Knobs:
         """MultiDiscrete over (token budget, admission limit, queue order, hold prefill[, watermark])."""
         return MultiDiscrete(np.array(self.sizes))
 
-    @property
-    def table(self) -> np.ndarray:
-        """f8[knobs, most levels]: the parameter value of each level of each knob."""
-        table = np.zeros((len(self.sizes), max(self.sizes)))
-        for knob, values in enumerate(self.levels):
-            table[knob, : len(values)] = values
-        return table
-
     def params(self, action: Sequence[int] | np.ndarray) -> np.ndarray:
-        """f8[5]: the parameters of `parametric` that the action sets."""
-        params = np.zeros(NUM_PARAMS)
-        params[: len(self.sizes)] = self.table[np.arange(len(self.sizes)), np.asarray(action)]
+        """f8[..., 5]: the parameters of `parametric` that actions (i8[..., knobs]) set."""
+        action = np.asarray(action)
+        params = np.zeros((*action.shape[:-1], NUM_PARAMS))
+        params[..., : len(self.sizes)] = self.table[np.arange(len(self.sizes)), action]
         return params
 
     def encode(

@@ -103,17 +103,18 @@ _NUM_AVERAGES = len(_AVERAGES)
 MEMORY_SIZE = 1 + 2 * _NUM_AVERAGES  # the clock at the last call, then totals and averages
 
 
-def observation_space() -> Box:
+def observation_space(features: int = NUM_FEATURES) -> Box:
     """Box of shape [features] in [0, 1]."""
-    return Box(0.0, 1.0, (NUM_FEATURES,), np.float32)
+    return Box(0.0, 1.0, (features,), np.float32)
 
 
 @compiled
-def observe(view, memory, out):
-    """Write the features of `view` to `out` (f4[NUM_FEATURES]).
+def observe(view, memory, out, knobs):
+    """Write the features of `view` to the first NUM_FEATURES of `out` (f4).
 
     `memory` (f8[MEMORY_SIZE], zero at the start of a run) carries the moving averages from call to call. A feature x
-    with a scale is log(1 + x) / log(1 + scale); all are clipped to [0, 1].
+    with a scale is log(1 + x) / log(1 + scale); all are clipped to [0, 1]. `knobs` says whether the scheduler is that
+    of `Knobs`; for others the features of the knobs in force are 0.
     """
     for k in range(NUM_FEATURES):
         out[k] = 0.0
@@ -127,12 +128,13 @@ def observe(view, memory, out):
     out[16] = 1e3 * view.last.duration
     out[17] = latest
     out[18] = view.totals[LATEST_PREFILL] / max(1, latest)
-    params = view.mem.params
-    out[25] = params[0]
-    out[26] = params[1]
-    out[27 + int(params[2])] = 1.0
-    out[31] = params[3]
-    out[32] = params[4]
+    if knobs:
+        params = view.mem.params
+        out[25] = params[0]
+        out[26] = params[1]
+        out[27 + int(params[2])] = 1.0
+        out[31] = params[3]
+        out[32] = params[4]
     for k in range(NUM_FEATURES):
         value = np.float64(out[k])
         if _SCALE[k] > 0.0 and value > 0.0:  # many are 0 most of the time, and a logarithm is dear
@@ -221,10 +223,10 @@ class Observer:
 
     def __init__(self) -> None:
         self._memory = np.zeros(MEMORY_SIZE)
-        self._observe = compiled_entry(observe, (VIEW_TYPE, types.float64[::1], types.float32[::1]))
+        self._observe = compiled_entry(observe, (VIEW_TYPE, types.float64[::1], types.float32[::1], types.boolean))
 
     def observe(self, view: View) -> np.ndarray:
         """f4[NUM_FEATURES]: the features of `view`."""
         out = np.empty(NUM_FEATURES, np.float32)
-        self._observe(view, self._memory, out)
+        self._observe(view, self._memory, out, True)
         return out

@@ -1,23 +1,41 @@
 """The state of running episodes, one engine each: what the single and the vector environment share."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
+from gymnasium import Space
 from numba import types
 
 from llmsched_env.envs.episodes import Episodes
 from llmsched_env.envs.kernel import PROGRESS, TERMS, start_episode, step_episodes
-from llmsched_env.envs.knobs import Knobs, parametric
+from llmsched_env.envs.knobs import parametric
 from llmsched_env.envs.observation import MEMORY_SIZE, NUM_FEATURES
 from llmsched_env.simulator import state as s
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.validation import check_choice, check_number
 from llmsched_env.workloads import RequestTable
 
 REWARDS = ("latency", "goodput")
 
-_F1, _F2, _I1, _I2 = types.float64[::1], types.float64[:, ::1], types.int64[::1], types.int64[:, ::1]
+_F2, _I1 = types.float64[:, ::1], types.int64[::1]
 _OBS = types.float32[:, ::1]
+
+
+class Actions(Protocol):
+    """What the actions of an agent mean: parameters of a scheduler.
+
+    Attributes:
+        scheduler: what composes the batches.
+        space: of an action.
+    """
+
+    scheduler: Scheduler
+    space: Space
+
+    def params(self, actions: np.ndarray) -> np.ndarray:
+        """f8[..., p]: the parameters of the scheduler that `actions` (of any leading shape) set."""
 
 
 class EpisodeRunner:
@@ -25,24 +43,29 @@ class EpisodeRunner:
 
     Args:
         episodes: what to simulate.
-        knobs: levels of the action.
+        actions: what an action sets.
         num_envs: how many engines.
         decision_interval: s between decisions; None decides before every batch.
         reward: which of `REWARDS` is the reward.
         record: how much of the rows to keep, see `simulate`; "off" for the vector environment.
+        features: numbers of an observation; those after the first NUM_FEATURES are a subclass's.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
     """
 
+    at_boundaries = True
+    """Whether decisions are due before batches; else the scheduler asks for them."""
+
     def __init__(
         self,
         episodes: Episodes,
-        knobs: Knobs,
+        actions: Actions,
         num_envs: int,
         decision_interval: float | None,
         reward: str,
         record: str,
+        features: int = NUM_FEATURES,
     ) -> None:
         if decision_interval is not None:
             check_number("decision_interval", decision_interval, above=0, unit="s")
@@ -51,32 +74,37 @@ class EpisodeRunner:
         self.interval = 0.0 if decision_interval is None else float(decision_interval)
         self.horizon = np.inf if episodes.horizon is None else float(episodes.horizon)
         self.reward_term = REWARDS.index(check_choice("reward", reward, REWARDS))
-        self.simulator = Simulator(episodes.engine, parametric, num_envs, record)
+        self.actions = actions
+        self.simulator = Simulator(episodes.engine, actions.scheduler, num_envs, record)
         self.tables: list[RequestTable | None] = [None] * num_envs
-        self.levels = knobs.table
-        self.obs = np.zeros((num_envs, NUM_FEATURES), np.float32)
+        self.obs = np.zeros((num_envs, features), np.float32)
         self.terms = np.zeros((num_envs, TERMS))
         self.ends = np.zeros(num_envs, np.int64)
         self._progress = np.zeros((num_envs, PROGRESS))
         self._memory = np.zeros((num_envs, MEMORY_SIZE))
-        self._start = self.simulator.kernel(start_episode, types.int64, types.float64, types.float64, _F2, _F2, _OBS)
-        self._step = self.simulator.kernel(
-            step_episodes, types.int64, types.boolean, _F2, _I2, types.float64, types.float64, _F2, _F2, _OBS, _F2, _I1
-        )
+        self._knobs = actions.scheduler is parametric
+        f8, i8, flag = types.float64, types.int64, types.boolean
+        self._start = self.simulator.kernel(start_episode, i8, f8, f8, _F2, _F2, flag, _OBS)
+        self._step = self.simulator.kernel(step_episodes, i8, flag, _F2, f8, f8, _F2, _F2, flag, _OBS, _F2, _I1)
 
     def start(self, g: int, rng: np.random.Generator) -> None:
         """Begin a new episode in engine `g`; its first observation is `obs[g]`."""
         table = self.tables[g] = self.episodes.draw(rng)
         self.simulator.load(g, table)
+        if self.interval == 0.0 and self.at_boundaries:
+            self.simulator.decide_every_batch(g)
         world, schedulers = self.simulator.world, self.simulator.schedulers
-        self._start(world, schedulers, g, self.interval, self.horizon, self._progress, self._memory, self.obs)
+        self._start(
+            world, schedulers, g, self.interval, self.horizon, self._progress, self._memory, self._knobs, self.obs
+        )
 
     def step(self, actions: np.ndarray) -> None:
         """Take one step everywhere; results are in `obs`, `terms` and `ends`.
 
         Args:
-            actions: i8[num_envs, knobs].
+            actions: of each environment, elements of the action space.
         """
+        params = self.actions.params(actions)
         first, resume = 0, False
         while True:
             first = self._step(
@@ -84,12 +112,12 @@ class EpisodeRunner:
                 self.simulator.schedulers,
                 first,
                 resume,
-                self.levels,
-                actions,
+                params,
                 self.interval,
                 self.horizon,
                 self._progress,
                 self._memory,
+                self._knobs,
                 self.obs,
                 self.terms,
                 self.ends,

@@ -29,13 +29,13 @@ class Runner(Protocol):
         """Begin a new episode of environment `g`."""
 
     def step(self, actions: np.ndarray) -> None:
-        """Take one step everywhere; `actions` is i8[num_envs, ...]."""
+        """Take one step everywhere; `actions` holds an element of the action space for each environment."""
 
     def rewards(self) -> np.ndarray:
         """f8[num_envs]: the reward of the last step."""
 
     def step_info(self) -> dict[str, np.ndarray]:
-        """Arrays of shape [num_envs], new ones."""
+        """Arrays of shape [num_envs] or [num_envs, ...], new ones."""
 
     def episode_info(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
         """What the episodes of `envs` came to, arrays of their number."""
@@ -53,7 +53,7 @@ class RunnerEnv(gym.Env):
         return self._runner.obs[0].copy(), self._info()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self._runner.step(np.asarray(action, dtype=np.int64)[None])
+        self._runner.step(np.asarray(action, dtype=self.action_space.dtype)[None])
         end = self._runner.ends[0]
         info = self._info()
         if end in (TERMINATED, TRUNCATED):
@@ -62,7 +62,8 @@ class RunnerEnv(gym.Env):
         return self._runner.obs[0].copy(), reward, bool(end == TERMINATED), bool(end == TRUNCATED), info
 
     def _info(self) -> dict[str, Any]:
-        return {name: values[0].item() for name, values in self._runner.step_info().items()}
+        step_info = self._runner.step_info()
+        return {name: v[0].item() if v.ndim == 1 else v[0].copy() for name, v in step_info.items()}
 
 
 class RunnerVectorEnv(VectorEnv):
@@ -95,7 +96,7 @@ class RunnerVectorEnv(VectorEnv):
         return self._runner.obs.copy(), self._masked(self._runner.step_info())
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        self._runner.step(np.ascontiguousarray(actions, dtype=np.int64))
+        self._runner.step(np.ascontiguousarray(actions, dtype=self.single_action_space.dtype))
         ends = self._runner.ends
         rewards, terminated, truncated = self._runner.rewards(), ends == TERMINATED, ends == TRUNCATED
         infos = self._masked(self._runner.step_info())
@@ -111,7 +112,9 @@ class RunnerVectorEnv(VectorEnv):
         final_obs = np.full(self.num_envs, None, dtype=object)
         for g in done:
             final_obs[g] = self._runner.obs[g].copy()
-        final = {name: np.where(mask, values, 0) for name, values in infos.items() if not name.startswith("_")}
+        final = {name: np.zeros_like(values) for name, values in infos.items() if not name.startswith("_")}
+        for name, values in final.items():
+            values[done] = infos[name][done]
         for name, values in self._runner.episode_info(done).items():
             final[name] = np.zeros(self.num_envs, values.dtype)
             final[name][done] = values

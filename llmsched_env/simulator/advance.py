@@ -19,6 +19,7 @@ from llmsched_env.simulator.state import (
     N_ARRIVED,
     N_FINISHED,
     NEXT_EVENT,
+    OPEN,
     PENDING,
     PHASE,
     PREEMPTIONS,
@@ -34,6 +35,9 @@ DRAINED = 2  # nothing is present and nothing will arrive
 STALLED = 3  # requests are present, but the scheduler does nothing and no event will change that
 RECORD_FULL = 4  # the record arrays must grow before the next batch
 BAD_WAKE = 5  # the scheduler asked to be woken at a time that is not in the future
+SELECT = 6  # the scheduler asks for a choice within the batch under construction
+
+ASK = -np.inf  # what `compose` returns for that; it is called again, with the batch as it left it, once there is one
 
 
 @compiled
@@ -82,9 +86,14 @@ def advance(world, schedulers, g, until):
         if not room_in_records(world, g):
             return RECORD_FULL
         count[DECIDED] = 0
-        open_batch(world, g)
+        if count[OPEN] == 0:
+            open_batch(world, g)
         view = view_of(world, g)
         wake = schedulers[count[SLOT]](view)
+        if wake == ASK:
+            count[OPEN] = 1
+            return SELECT
+        count[OPEN] = 0
         count[N_ARRIVED] = 0
         count[N_FINISHED] = 0
         commit(world, g)

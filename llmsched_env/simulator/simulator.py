@@ -8,7 +8,7 @@ import numpy as np
 from numba import types
 
 from llmsched_env.simulator import state as s
-from llmsched_env.simulator.advance import BAD_WAKE, RECORD_FULL, STALLED, advance
+from llmsched_env.simulator.advance import BAD_WAKE, RECORD_FULL, SELECT, STALLED, advance
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.events import clock_to
@@ -149,7 +149,8 @@ class Simulator:
         """Run engine `g`; see `simulator.advance.advance`. Grows the records as needed.
 
         Raises:
-            ValueError: if the scheduler left the batch empty and asked to be woken at a time that is not ahead.
+            ValueError: if the scheduler left the batch empty and asked to be woken at a time that is not ahead, or
+                asked for a choice, which only an environment can make.
         """
         while (reason := self._advance(self.world, self.schedulers, g, until)) == RECORD_FULL:
             self.grow_records()
@@ -157,6 +158,11 @@ class Simulator:
             raise ValueError(
                 f"scheduler {self.scheduler.name!r} composed an empty batch at {self.clock(g):g} s and asked to be "
                 "woken at a time that is not later; return a later time (s) or inf for the next arrival"
+            )
+        if reason == SELECT:
+            raise ValueError(
+                f"scheduler {self.scheduler.name!r} asks for a choice within a batch, which an agent makes in "
+                "llmsched/RequestSelection-v0; simulate another scheduler"
             )
         return reason
 

@@ -123,6 +123,7 @@ CLASS_PRESENT, CLASS_WORK, CLASS_ONWARD = range(3)  # calls at an engine now; to
     ASKED,  # 1: the scheduler has been asked for it, and has composed none
     DECIDE,  # 1: stop for a decision before every batch
     DECIDED,  # 1: the decision for this batch has been taken
+    OPEN,  # 1: the scheduler has asked for a choice and goes on with the batch under construction
     SLOT,  # which scheduler of the tuple composes the batches
     MAX_TOKENS,  # the engine's limits
     MAX_SEQS,
@@ -135,7 +136,7 @@ CLASS_PRESENT, CLASS_WORK, CLASS_ONWARD = range(3)  # calls at an engine now; to
     NETWORKED,  # 1: one of a network of engines over shared requests
     N_DEPARTED,  # requests that have left this engine and that the network has not seen off yet
     COUNTS,
-) = range(34)
+) = range(35)
 BOUNDARY_PHASE, BUSY_PHASE = range(2)
 
 # `World.time`: floats of an engine.

@@ -16,6 +16,12 @@ def test_every_registered_id_is_listed():
 
 VARIANTS = {
     "llmsched/BatchQueue-v0": [{}, {"decision_interval": 0.1}, {"reward": "goodput"}, {"render_mode": "ansi"}],
+    "llmsched/IndexPolicy-v0": [{}, {"decision_interval": 0.1, "reward": "goodput", "render_mode": "ansi"}],
+    "llmsched/RequestSelection-v0": [
+        {},
+        {"reward": "goodput", "slots": 4, "token_budget": 256, "render_mode": "ansi"},
+        {"work_conserving": True, "load": 1.5},
+    ],
     "llmsched/AgentNetwork-v0": [
         {"horizon": 200.0},
         {"decision_interval": 0.5},
@@ -47,6 +53,8 @@ def test_spec_can_be_written_as_json():
 @pytest.mark.parametrize(
     ("env_id", "kwargs"),
     [
+        ("llmsched/IndexPolicy-v0", {"load": 0.7, "horizon": 3.0, "decision_interval": 0.2}),
+        ("llmsched/RequestSelection-v0", {"load": 0.7, "horizon": 3.0, "slots": 3, "max_num_seqs": 8}),
         ("llmsched/AgentNetwork-v0", {"load": 0.7, "horizon": 40.0, "decision_interval": 5.0}),
         ("llmsched/Cluster-v0", {"load": (0.5, 1.0), "horizon": 3.0, "engines": ["llama-2-7b_a100-80gb_tp1"] * 2}),
     ],
@@ -58,7 +66,7 @@ def test_an_environment_made_again_from_its_json_is_the_same(env_id, kwargs):
     for _ in range(5):
         np.testing.assert_array_equal(first[0], second[0])
         first, second = env.step(env.action_space.sample() * 0), again.step(env.action_space.sample() * 0)
-        assert first[1:] == second[1:]
+        np.testing.assert_equal(first[1:], second[1:])
 
 
 def test_registering_again_changes_nothing():
