@@ -25,6 +25,7 @@ from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.evaluation.suite import TRAINING, Site
 from llmsched_env.policies import index as ix
+from llmsched_env.policies.index import NUM_INDEX
 from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START
 from llmsched_env.policies.queue_state import NUM_FEATURES
 from llmsched_env.simulator.records import Result
@@ -53,59 +54,85 @@ _FIRST_NUMBERS: dict[str, dict[int, float]] = {
     },
 }
 """Where they differ from the start that the network's outputs are measured from: no target matters to the latency."""
-_VALIDATION_LOADS = (0.8, 0.95, 1.1)
+_VALIDATION_LOADS, _VALIDATION_SEEDS = (0.8, 0.95, 1.1), 2
 _SEED_BLOCK = 9_000  # training seeds are drawn from the first so many
+_INPUTS = (4, 5, 8, 14, 19, 2, 1, 15, 16, 17, 18, 20, 21, 22, 23, 24)  # the feature that each hidden unit looks at
+_WEIGHT_SCALE = 0.7  # of weights of hidden units, against that of biases
+_EVEN = 0.05  # added to the spread of a case over the candidates, by which its logarithms of costs are divided
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A search.
+
+    Attributes:
+        generations: how many.
+        inputs: hidden units whose output weights are searched, beside the biases; 0: constant numbers.
+        noise: of the search distribution.
+        learning_rate: at the start; decays linearly to a tenth.
+        pairs: of candidates.
+    """
+
+    generations: int
+    inputs: int
+    noise: float
+    learning_rate: float
+    pairs: int
+
+    def __post_init__(self) -> None:
+        check_integer("generations", self.generations, at_least=1)
+        check_integer("inputs", self.inputs, at_least=0, at_most=HIDDEN)
 
 
 @dataclass(frozen=True, slots=True)
 class IndexTraining:
-    """How a network is trained.
+    """How a network is trained: first the constant numbers that serve all cases best, then what they depend on.
 
     Attributes:
         objective: "slo_attainment" or "mean_e2el".
-        generations: how many.
+        stages: one after the other, each from what the one before it found.
         seed: of everything random.
         sites: cases of a generation on sites of the suite, each on another one, and
         random_sites: on random ones.
         loads: range of their loads.
         horizon: s of arrivals at sites of the suite.
-        noise: of the search distribution.
-        learning_rate: at the start; decays linearly to a tenth.
-        pairs: of candidates.
-        decay: of the weights.
         validate_every: generations.
-        average: share of the last generations over which the shipped weights are averaged.
+        average: share of the last generations of a stage over which the weights are averaged.
     """
 
     objective: str = "slo_attainment"
-    generations: int = 600
+    stages: tuple[Stage, ...] = (Stage(80, 0, 0.15, 0.05, 12), Stage(200, 6, 0.1, 0.006, 16))
     seed: int = 0
     sites: int = 5
     random_sites: int = 5
     loads: tuple[float, float] = (0.75, 1.15)
     horizon: float = 60.0
-    noise: float = 0.08
-    learning_rate: float = 0.03
-    pairs: int = 12
-    decay: float = 0.9998
-    validate_every: int = 25
-    average: float = 0.2
+    validate_every: int = 20
+    average: float = 0.4
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, tuple(REFERENCES))
-        check_integer("generations", self.generations, at_least=1)
 
 
-def first_weights(seed: int, objective: str = "slo_attainment") -> np.ndarray:
-    """Random hidden units and an output layer of biases: at first the policy is an index policy of constant numbers."""
+def first_weights(objective: str = "slo_attainment") -> np.ndarray:
+    """Hidden units that pass on a feature each, and an output layer of biases: an index policy of constant numbers."""
     weights = np.zeros(NUM_WEIGHTS)
-    hidden = np.random.default_rng([seed, 1]).normal(0, NUM_FEATURES**-0.5, (HIDDEN, NUM_FEATURES + 1))
-    hidden[:, -1] = 0.0
-    weights[: hidden.size] = hidden.ravel()
+    weights[[h * (NUM_FEATURES + 1) + feature for h, feature in enumerate(_INPUTS)]] = 1.0
+    biases = weights[_OUTPUT:].reshape(NUM_INDEX, HIDDEN + 1)[:, -1]
     for k, number in _FIRST_NUMBERS[objective].items():
         wanted = np.log(number) if EXPONENTIAL[k] else number
-        weights[hidden.size + (k + 1) * (HIDDEN + 1) - 1] = (wanted - START[k]) / SPREAD[k]
+        biases[k] = (wanted - START[k]) / SPREAD[k]
     return weights
+
+
+_OUTPUT = (NUM_FEATURES + 1) * HIDDEN  # where the weights of the output layer begin
+
+
+def _searched(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the weights that a stage searches, and their scales."""
+    places = np.arange(_OUTPUT, NUM_WEIGHTS).reshape(NUM_INDEX, HIDDEN + 1)
+    scales = np.append(np.full(stage.inputs, _WEIGHT_SCALE), 1.0)
+    return places[:, [*range(stage.inputs), HIDDEN]].ravel(), np.tile(scales, NUM_INDEX)
 
 
 def costs(schedulers: Sequence[Scheduler], cases: Sequence[Case], objective: str) -> np.ndarray:
@@ -127,7 +154,7 @@ def saved(own: np.ndarray, reference: np.ndarray, objective: str) -> np.ndarray:
 
 
 def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = print) -> np.ndarray:
-    """Search for so many generations, going on from `folder` if a search is there; returns the weights.
+    """Search stage by stage, going on from `folder` if a search is there; returns the weights.
 
     They are the mean of the centers of the last generations, which wander around what is best. `folder` holds
     `best.npz` with them, `last.npz` (to go on from) and TensorBoard's logs. Validation is on a fixed set of tuning
@@ -136,38 +163,111 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
     folder.mkdir(parents=True, exist_ok=True)
     held = _validation()
     target = costs([baselines.get(REFERENCES[config.objective])], held, config.objective)[0]
-    strategy, mean, before = _opened(config, folder)
-    begin = round((1 - config.average) * config.generations)  # of averaging
-    started = time.monotonic()
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=strategy.generation) as log:
+    search = _Search.opened(config, folder / "last.npz")
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=search.total) as log:
+
+        def validate(search: _Search) -> None:
+            own = costs([steered(search.weights(averaged=True))], held, config.objective)[0]
+            gains = saved(own, target, config.objective)
+            log.add_scalar("validation/saved", gains.mean(), search.total)
+            log.add_scalar("validation/worst_case", gains.min(), search.total)
+            log.add_scalar(f"validation/{config.objective}_cost", own.mean(), search.total)
+            suite = gains[: len(TRAINING) * len(_VALIDATION_LOADS) * _VALIDATION_SEEDS].mean()
+            say(
+                f"generation {search.total:4d}, {search.elapsed():5.0f} s: cost {own.mean():.5f}, reference "
+                f"{target.mean():.5f}, saved {gains.mean():+.4f} (suite {suite:+.4f})"
+            )
+            np.savez(folder / "best.npz", weights=search.weights(averaged=True), generation=search.total)
+            search.save(folder / "last.npz")
+
         while True:
-            generation = strategy.generation
-            if generation % config.validate_every == 0 or generation == config.generations:
-                seconds = before + time.monotonic() - started
-                weights = strategy.center if generation <= begin else mean
-                own = costs([steered(weights)], held, config.objective)[0]
-                gains = saved(own, target, config.objective)
-                log.add_scalar("validation/saved", gains.mean(), generation)
-                log.add_scalar("validation/worst_case", gains.min(), generation)
-                log.add_scalar(f"validation/{config.objective}_cost", own.mean(), generation)
-                say(
-                    f"generation {generation:4d}, {seconds:5.0f} s: cost {own.mean():.5f}, reference "
-                    f"{target.mean():.5f}, saved {gains.mean():+.4f} (suite {gains[: -len(held) // 3].mean():+.4f})"
-                )
-                np.savez(folder / "best.npz", weights=weights, value=gains.mean(), generation=generation)
-                _keep(strategy, mean, seconds, folder)
-            if generation >= config.generations:
-                return weights
-            strategy.learning_rate = config.learning_rate * (1 - 0.9 * generation / config.generations)
-            found = costs(list(map(steered, strategy.ask())), _draw(config, generation), config.objective)
-            strategy.tell(-np.log(found + _FLOOR[config.objective]).mean(axis=1))
-            if strategy.generation > begin:
-                mean += (strategy.center - mean) / (strategy.generation - begin)
+            if search.over or search.total % config.validate_every == 0:
+                validate(search)
+            if not search.over:
+                search.generation()
+            elif (following := search.next()) is not None:
+                search = following
+            else:
+                return search.weights(averaged=True)
+
+
+class _Search:
+    """Where a training stands: the stage, its strategy, the mean of its last centers, and where it began."""
+
+    def __init__(self, config: IndexTraining, stage: int, first: np.ndarray) -> None:
+        self.config, self.number, self.first = config, stage, first
+        self.stage = config.stages[stage]
+        self.places, self.scales = _searched(self.stage)
+        self.mean = np.zeros(len(self.places))
+        self.strategy = EvolutionStrategy(
+            self.mean, self.stage.noise, self.stage.learning_rate, self.stage.pairs, seed=config.seed + stage
+        )
+        self.before, self.started = 0.0, time.monotonic()
+
+    @classmethod
+    def opened(cls, config: IndexTraining, path: Path) -> _Search:
+        if not path.exists():
+            return cls(config, 0, first_weights(config.objective))
+        strategy, more = EvolutionStrategy.opened(path)
+        search = cls(config, int(more["stage"]), more["first_weights"])
+        search.strategy, search.mean, search.before = strategy, more["mean"], float(more["seconds"])
+        return search
+
+    def save(self, path: Path) -> None:
+        more = {"mean": self.mean, "first_weights": self.first, "stage": self.number, "seconds": self.elapsed()}
+        self.strategy.save(path, **more)
+
+    @property
+    def total(self) -> int:
+        """Generations of all stages."""
+        return sum(stage.generations for stage in self.config.stages[: self.number]) + self.strategy.generation
+
+    @property
+    def over(self) -> bool:
+        """Whether the stage is."""
+        return self.strategy.generation >= self.stage.generations
+
+    def next(self) -> _Search | None:
+        """The search of the next stage, from what this one found; None after the last."""
+        if self.number + 1 == len(self.config.stages):
+            return None
+        search = _Search(self.config, self.number + 1, self.weights(averaged=True))
+        search.before = self.elapsed()
+        return search
+
+    @property
+    def _begin(self) -> int:
+        return round((1 - self.config.average) * self.stage.generations)  # of averaging
+
+    def elapsed(self) -> float:
+        return self.before + time.monotonic() - self.started
+
+    def weights(self, averaged: bool = False, step: np.ndarray | None = None) -> np.ndarray:
+        """Of the center, of the mean of the last ones (once there is one), or of a candidate."""
+        if step is None:
+            step = self.mean if averaged and self.strategy.generation > self._begin else self.strategy.center
+        weights = self.first.copy()
+        weights[self.places] += self.scales * step
+        return weights
+
+    def generation(self) -> None:
+        """Ask, evaluate, tell."""
+        config, strategy, stage = self.config, self.strategy, self.stage
+        strategy.learning_rate = stage.learning_rate * (1 - 0.9 * strategy.generation / stage.generations)
+        candidates = [steered(self.weights(step=step)) for step in strategy.ask()]
+        logs = np.log(costs(candidates, _draw(config, self.total), config.objective) + _FLOOR[config.objective])
+        # Each case counts alike, however much or little the candidates differ in it.
+        strategy.tell(-((logs - logs.mean(axis=0)) / (logs.std(axis=0) + _EVEN)).mean(axis=1))
+        if strategy.generation > self._begin:
+            self.mean = self.mean + (strategy.center - self.mean) / (strategy.generation - self._begin)
 
 
 def _validation() -> list[Case]:
     held: list[Case] = [
-        (site, site.at(load), TUNING_SEEDS + k) for site in TRAINING for load in _VALIDATION_LOADS for k in range(2)
+        (site, site.at(load), TUNING_SEEDS + k)
+        for site in TRAINING
+        for load in _VALIDATION_LOADS
+        for k in range(_VALIDATION_SEEDS)
     ]
     rng = np.random.default_rng(TUNING_SEEDS)
     return held + _random_cases(rng, len(held) // 2, TUNING_SEEDS, (0.75, 1.15))
@@ -195,34 +295,16 @@ def _random_cases(rng: np.random.Generator, count: int, first: int, loads: tuple
     return drawn
 
 
-def _opened(config: IndexTraining, folder: Path) -> tuple[EvolutionStrategy, np.ndarray, float]:
-    """The search, the mean of its last centers, and the seconds it took."""
-    path = folder / "last.npz"
-    if path.exists():
-        strategy, kept = EvolutionStrategy.opened(path)
-        return strategy, kept["mean"], float(kept["seconds"])
-    weights = first_weights(config.seed, config.objective)
-    strategy = EvolutionStrategy(
-        weights, config.noise, config.learning_rate, config.pairs, config.decay, seed=config.seed
-    )
-    return strategy, np.zeros_like(weights), 0.0
-
-
-def _keep(strategy: EvolutionStrategy, mean: np.ndarray, seconds: float, folder: Path) -> None:
-    strategy.save(folder / "last.npz", mean=mean, seconds=seconds)
-
-
 def main() -> None:
     """`python -m agents.index_training --objective slo_attainment --out FOLDER`."""
     import argparse
 
     parser = argparse.ArgumentParser(description="Train a network that steers the index policy.")
     parser.add_argument("--objective", choices=tuple(REFERENCES), default="slo_attainment")
-    parser.add_argument("--generations", type=int, default=IndexTraining.generations)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    config = IndexTraining(args.objective, args.generations, args.seed)
+    config = IndexTraining(args.objective, seed=args.seed)
     print(asdict(config))
     train(config, args.out, lambda line: print(line, flush=True))
 
