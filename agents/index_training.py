@@ -101,14 +101,14 @@ class IndexTraining:
     """
 
     objective: str = "slo_attainment"
-    stages: tuple[Stage, ...] = (Stage(80, 0, 0.15, 0.05, 12), Stage(200, 6, 0.1, 0.006, 16))
+    stages: tuple[Stage, ...] = (Stage(100, 0, 0.15, 0.05, 12), Stage(150, 6, 0.1, 0.01, 16))
     seed: int = 0
     sites: int = 5
     random_sites: int = 5
     loads: tuple[float, float] = (0.75, 1.15)
     horizon: float = 60.0
     validate_every: int = 20
-    average: float = 0.4
+    average: float = 0.15
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, tuple(REFERENCES))

@@ -18,7 +18,7 @@ from llmsched_env.workloads.dist import Quantiles, normal_quantile
 _LEVELS = (0.1, 1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 99.9)
 _CLASSES = (0.45, 0.35, 0.2)  # chances of one, two and three classes
 _REQUESTS = 600  # about so many a case, within the horizons below
-_SHORTEST, _LONGEST = 12.0, 120.0  # s of arrivals
+_SHORTEST, _LONGEST = 6.0, 120.0  # s of arrivals
 _WITHOUT_PREDICTIONS = 0.2  # share of sites
 
 
