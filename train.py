@@ -52,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
         "--slo", type=float, nargs=2, metavar=("TTFT", "TPOT"),
         help="targets in seconds (default: the workload's; 1.0 0.1 for a trace without)",
     )  # fmt: skip
+    what.add_argument(
+        "--pretrained", choices=("slo", "latency", "network"),
+        help="train a policy that comes with the project once more, from its seed; of the other options only --out and "
+        "--seed are heeded",
+    )  # fmt: skip
     how = p.add_argument_group("how to train")
     how.add_argument(
         "--algo", choices=("ppo", "dqn"), default="ppo",
@@ -149,13 +154,29 @@ def report(training: Training, command: str) -> None:  # noqa: F821
     print(f"Report:       {path.resolve()}  (one file, open it in a browser)")
 
 
+def retrain(name: str, seed: int, folder: Path) -> None:
+    """Train a policy of `agents.pretrained` once more; goes on where it was interrupted in the same folder."""
+    from agents import index_training, network_index  # here, so that --help is quick
+
+    if name == "network":
+        network_index.train(network_index.NetworkTraining(seed=seed), folder)
+    else:
+        objective = {"slo": "slo_attainment", "latency": "mean_e2el"}[name]
+        index_training.train(index_training.IndexTraining(objective, seed=seed), folder)
+    print(f"Policy:       {(folder / 'best.npz').resolve()}  (agents/pretrained/{name}.npz is that of seed 0)")
+    print(f"TensorBoard:  tensorboard --logdir {shlex.quote(str((folder / 'tensorboard').resolve()))}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     arguments = sys.argv[1:] if arguments is None else arguments
     p = parser()
     args = p.parse_args(arguments)
     try:
-        run(args, shlex.join(["python", "train.py", *arguments]))
+        if args.pretrained:
+            retrain(args.pretrained, args.seed, args.out or RUNS / f"pretrained-{args.pretrained}")
+        else:
+            run(args, shlex.join(["python", "train.py", *arguments]))
     except (ValueError, FileNotFoundError) as error:
         p.error(str(error))
 

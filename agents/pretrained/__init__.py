@@ -9,12 +9,19 @@ from llmsched_env.validation import check_choice
 FOLDER = Path(__file__).parent
 NAMES = ("slo", "latency")
 """Of single engines: for SLO attainment, and for the mean end-to-end latency."""
+NETWORK = "network"
+"""Of networks of engines, for `simulate_network`."""
 
 
 def load(name: str) -> Scheduler:
-    """The pretrained scheduler of this name, one of `NAMES`.
+    """The pretrained scheduler of this name, one of `NAMES` or `NETWORK`.
 
     Raises:
         ValueError: if there is no such policy; the message lists those there are.
     """
-    return load_steered(FOLDER / f"{check_choice('pretrained policy', name, NAMES)}.npz", f"pretrained_{name}")
+    check_choice("pretrained policy", name, (*NAMES, NETWORK))
+    if name == NETWORK:
+        from agents.network_index import load as load_network  # it needs torch, the others do not
+
+        return load_network(FOLDER / "network.npz")
+    return load_steered(FOLDER / f"{name}.npz", f"pretrained_{name}")

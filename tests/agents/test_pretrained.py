@@ -1,0 +1,43 @@
+"""The trained policies that come with the project."""
+
+import pytest
+
+import baselines
+import llmsched_env as ls
+from agents import pretrained
+from evaluate import parse_schedulers
+from llmsched_env.evaluation.suite import A100, Site
+
+
+@pytest.mark.parametrize("name", [*pretrained.NAMES, pretrained.NETWORK])
+def test_each_has_weights_and_a_card_that_says_how_it_was_trained(name):
+    scheduler = pretrained.load(name)
+    assert any(scheduler.weights)
+    assert (pretrained.FOLDER / f"{name}.npz").stat().st_size < 1e6
+    card = (pretrained.FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    assert f"train.py --pretrained {name}" in card
+
+
+def test_unknown_ones_are_refused_by_name():
+    with pytest.raises(ValueError, match="slo, latency, network"):
+        pretrained.load("fairness")
+
+
+def test_the_command_line_knows_them():
+    found = parse_schedulers("sarathi,pretrained")
+    assert list(found) == ["sarathi", "pretrained_slo", "pretrained_latency"]
+
+
+def test_they_do_what_they_were_trained_for():
+    site = Site("azure-chat", "relaxed", A100)
+    workload = site.at(0.95, 60.0)
+    slo, latency, sarathi = (
+        ls.simulate(s, workload, site.engine, seed=0).summary()
+        for s in (pretrained.load("slo"), pretrained.load("latency"), baselines.sarathi)
+    )
+    assert 1 - slo["slo_attainment"] < 0.5 * (1 - sarathi["slo_attainment"])
+    assert latency["mean_e2el_ms"] < 0.9 * sarathi["mean_e2el_ms"]
+
+
+def test_their_decisions_take_time():
+    assert all(min(pretrained.load(name).decision_time) > 0 for name in pretrained.NAMES)
