@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import baselines
+from agents.rules import length_times_slack
 from llmsched_env.evaluation.benchmark.azure import LOADS as TRACE_LOADS
 from llmsched_env.evaluation.benchmark.cell_search import Plan
 from llmsched_env.evaluation.benchmark.cells import JUDGED, Cell, suite_cells
@@ -227,7 +228,9 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
             trials={name: max(1, args.trials // (2 if name == "p99_ttft" else 1)) for name in objectives},
             index_trials=args.index_trials,
         ),
-        beside={name: baselines.get(name) for name in (*TESTED_AS_THEY_COME, *beside)} | oracles(),
+        beside={name: baselines.get(name) for name in (*TESTED_AS_THEY_COME, *beside)}
+        | {"rule made after the policy": length_times_slack}
+        | oracles(),
         test_seeds=seed_range(TEST_SEEDS, args.seeds),
         folder=args.out,
         resamples=RESAMPLES,

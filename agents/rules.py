@@ -1,0 +1,25 @@
+"""Rules written by hand after what training found, to see how much of it can be said in a sentence."""
+
+from dataclasses import replace
+
+from llmsched_env.policies.index import index
+
+length_times_slack = replace(
+    index(
+        by_length=1.0,
+        by_urgency=1.3,
+        outside=6.0,
+        late=16.0,
+        begun=1.0,
+        caution=1.1,
+        step_share=0.95,
+        join=1500,
+        late_share=0.1,
+        spare=0.25,
+    ),
+    name="length_times_slack",
+    reference="ours: written after pretrained_slo",
+)
+"""For SLO attainment: the prompt with the least product of length and slack goes first, among the most that can be on
+time; what cannot be gets a tenth of a step. Prompts join a batch up to 1500 tokens, and steps last 0.95 of the tightest
+TPOT target."""
