@@ -84,13 +84,20 @@ class Stage:
         check_integer("inputs", self.inputs, at_least=0, at_most=HIDDEN)
 
 
+STAGES = {
+    "slo_attainment": (Stage(100, 0, 0.15, 0.05, 12), Stage(150, 6, 0.1, 0.01, 16)),
+    "mean_e2el": (Stage(80, 0, 0.15, 0.05, 12), Stage(40, 6, 0.1, 0.01, 16)),
+}
+"""Of the policies that come with the project, by objective."""
+
+
 @dataclass(frozen=True, slots=True)
 class IndexTraining:
     """How a network is trained: first the constant numbers that serve all cases best, then what they depend on.
 
     Attributes:
         objective: "slo_attainment" or "mean_e2el".
-        stages: one after the other, each from what the one before it found.
+        stages: one after the other, each from what the one before it found; None for those of `STAGES`.
         seed: of everything random.
         sites: cases of a generation on sites of the suite, each on another one, and
         random_sites: on random ones.
@@ -101,7 +108,7 @@ class IndexTraining:
     """
 
     objective: str = "slo_attainment"
-    stages: tuple[Stage, ...] = (Stage(100, 0, 0.15, 0.05, 12), Stage(150, 6, 0.1, 0.01, 16))
+    stages: tuple[Stage, ...] | None = None
     seed: int = 0
     sites: int = 5
     random_sites: int = 5
@@ -112,6 +119,8 @@ class IndexTraining:
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, tuple(REFERENCES))
+        if self.stages is None:
+            object.__setattr__(self, "stages", STAGES[self.objective])
 
 
 def first_weights(objective: str = "slo_attainment") -> np.ndarray:
