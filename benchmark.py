@@ -79,6 +79,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help="schedulers of the registry that were made after a policy: tested beside it, never among the baselines",
     )
+    p.add_argument(
+        "--baselines",
+        default="",
+        metavar="LIST",
+        help="the baselines to screen, tune and choose from (default: all of the registry for one engine)",
+    )
     p.add_argument("--cells", type=int, metavar="N", help="cells of the suite, spread over it (default: all)")
     p.add_argument(
         "--trials",
@@ -159,13 +165,20 @@ def parse_policies(text: str, objectives: Sequence[str]) -> dict[str, Scheduler]
     return {name: load_policy(given.get(name, POLICIES[name])) for name in objectives}
 
 
-def single_engine_baselines(beside: Sequence[str]) -> dict[str, Scheduler]:
-    """Registered schedulers for one engine that do without true lengths, but for those named."""
-    return {
+def single_engine_baselines(beside: Sequence[str], only: Sequence[str] = ()) -> dict[str, Scheduler]:
+    """Registered schedulers for one engine that do without true lengths, but for those beside; or `only` some of them.
+
+    Raises:
+        ValueError: for a name that is none of them.
+    """
+    found = {
         name: scheduler
         for name, scheduler in baselines.REGISTRY.items()
         if scheduler.needs_lengths != "true" and name not in beside and not _of_networks(scheduler)
     }
+    for name in only:
+        check_choice("--baselines", name, tuple(found))
+    return {name: scheduler for name, scheduler in found.items() if not only or name in only}
 
 
 def oracles() -> dict[str, Scheduler]:
@@ -215,14 +228,15 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
         check_integer(f"--{name.replace('_', '-')}", getattr(args, name), at_least=1)
     check_integer("--seeds", args.seeds, at_least=2)
     beside = [name for name in args.beside.split(",") if name]
+    chosen = single_engine_baselines(beside, [name for name in args.baselines.split(",") if name])
     objectives = parse_objectives(args.objectives)
     policies = parse_policies(args.policies, objectives)
     run = Benchmark(
         cells=_cells(args.cells),
         policies=policies,
         plan=Plan(
-            schedulers=single_engine_baselines(beside),
-            always=ALWAYS_TUNED,
+            schedulers=chosen,
+            always=[name for name in ALWAYS_TUNED if name in chosen],
             index=index,
             seeds=seed_range(TUNING_SEEDS, args.tuning_seeds),
             trials={name: max(1, args.trials // (2 if name == "p99_ttft" else 1)) for name in objectives},
