@@ -33,7 +33,7 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice, check_integer
 
 POLICIES = {"slo_attainment": "slo", "mean_e2el": "latency", "p99_ttft": "slo"}
-ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve", "slai")
+ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve")
 TESTED_AS_THEY_COME = (
     "vllm_v1",
     "sarathi",
@@ -84,6 +84,14 @@ def parser() -> argparse.ArgumentParser:
         default="",
         metavar="LIST",
         help="the baselines to screen, tune and choose from (default: all of the registry for one engine)",
+    )
+    p.add_argument(
+        "--loads",
+        type=float,
+        nargs="+",
+        default=LOADS,
+        metavar="LOAD",
+        help=f"of every site (default: {' '.join(map(str, LOADS))})",
     )
     p.add_argument("--cells", type=int, metavar="N", help="cells of the suite, spread over it (default: all)")
     p.add_argument(
@@ -232,7 +240,7 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
     objectives = parse_objectives(args.objectives)
     policies = parse_policies(args.policies, objectives)
     run = Benchmark(
-        cells=_cells(args.cells),
+        cells=_cells(args.cells, args.loads),
         policies=policies,
         plan=Plan(
             schedulers=chosen,
@@ -260,8 +268,8 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
             print(f"There is no folder {args.traces} with slices of the Azure trace: they are left out. See --traces.")
 
 
-def _cells(count: int | None) -> list[Cell]:
-    cells, left_out = suite_cells(baselines.sarathi(token_budget=16384), LOADS)
+def _cells(count: int | None, loads: Sequence[float]) -> list[Cell]:
+    cells, left_out = suite_cells(baselines.sarathi(token_budget=16384), loads)
     for name in left_out:
         print(f"{name} is left out: its requests miss their targets even when each is served alone.")
     if count is None:
