@@ -250,7 +250,7 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
             trials={name: max(1, args.trials // (2 if name == "p99_ttft" else 1)) for name in objectives},
             index_trials=args.index_trials,
         ),
-        beside={name: baselines.get(name) for name in (*TESTED_AS_THEY_COME, *beside)}
+        beside={name: baselines.get(name) for name in (*TESTED_AS_THEY_COME, *beside) if name in (*chosen, *beside)}
         | {"rule made after the policy": length_times_slack}
         | oracles(),
         test_seeds=seed_range(TEST_SEEDS, args.seeds),
