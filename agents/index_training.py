@@ -86,7 +86,7 @@ class Stage:
 
 STAGES = {
     "slo_attainment": (Stage(100, 0, 0.15, 0.05, 12), Stage(150, 6, 0.1, 0.01, 16)),
-    "mean_e2el": (Stage(80, 0, 0.15, 0.05, 12), Stage(40, 6, 0.1, 0.01, 16)),
+    "mean_e2el": (Stage(220, 0, 0.15, 0.06, 12), Stage(40, 6, 0.1, 0.01, 16)),
 }
 """Of the policies that come with the project, by objective."""
 

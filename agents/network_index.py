@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from agents.evolution import EvolutionStrategy
 from agents.network_comparison import PRIORITIES, mean_tasks
+from agents.weights import read_weights
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import map_cases
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
@@ -94,19 +95,8 @@ def load(path: str | Path = PRETRAINED) -> Scheduler:
         FileNotFoundError: if there is no such file.
         ValueError: if it holds no weights of this network.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no trained network policy at {path}")
-    try:
-        with np.load(path) as file:
-            weights = file["weights"]
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is no trained network policy: {error}") from None
-    if weights.shape != (NUM_WEIGHTS,):
-        raise ValueError(
-            f"{path} is no trained network policy: weights must be {NUM_WEIGHTS} numbers, got {weights.shape}"
-        )
-    return policy(weights, path.stem)
+    weights = read_weights(path, NUM_WEIGHTS, "trained network policy")
+    return policy(weights, Path(path).stem)
 
 
 def costs(schedulers: Sequence[Scheduler], tables: Sequence[TaskTable], horizon: float) -> np.ndarray:

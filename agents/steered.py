@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agents.weights import read_weights
 from llmsched_env.policies.learned import NUM_WEIGHTS, learned_index
 from llmsched_env.simulator.scheduler import Scheduler
 
@@ -27,14 +28,5 @@ def load_steered(path: str | Path, name: str | None = None) -> Scheduler:
         FileNotFoundError: if there is no such file.
         ValueError: if it holds no weights of this network.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no trained policy at {path}")
-    try:
-        with np.load(path) as file:
-            weights = file["weights"]
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is no trained policy: {error}") from None
-    if weights.shape != (NUM_WEIGHTS,):
-        raise ValueError(f"{path} is no trained policy: weights must be {NUM_WEIGHTS} numbers, got {weights.shape}")
-    return steered(weights, name or path.parent.name or "steered")
+    weights = read_weights(path, NUM_WEIGHTS)
+    return steered(weights, name or Path(path).parent.name or "steered")
