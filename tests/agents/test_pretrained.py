@@ -6,7 +6,7 @@ import baselines
 import llmsched_env as ls
 from agents import pretrained
 from evaluate import parse_schedulers
-from llmsched_env.evaluation.suite import A100, Site
+from llmsched_env.evaluation.suite import A100, H100, Site
 
 
 @pytest.mark.parametrize("name", [*pretrained.NAMES, pretrained.NETWORK])
@@ -19,7 +19,7 @@ def test_each_has_weights_and_a_card_that_says_how_it_was_trained(name):
 
 
 def test_unknown_ones_are_refused_by_name():
-    with pytest.raises(ValueError, match="slo, latency, network"):
+    with pytest.raises(ValueError, match="'slo', 'latency', 'network'"):
         pretrained.load("fairness")
 
 
@@ -28,15 +28,21 @@ def test_the_command_line_knows_them():
     assert list(found) == ["sarathi", "pretrained_slo", "pretrained_latency"]
 
 
-def test_they_do_what_they_were_trained_for():
-    site = Site("azure-chat", "relaxed", A100)
-    workload = site.at(0.95, 60.0)
-    slo, latency, sarathi = (
-        ls.simulate(s, workload, site.engine, seed=0).summary()
-        for s in (pretrained.load("slo"), pretrained.load("latency"), baselines.sarathi)
+@pytest.mark.parametrize(
+    ("name", "slo", "profile", "cost"),
+    [
+        ("slo", "relaxed", A100, lambda summary: 1 - summary["slo_attainment"]),
+        ("latency", "default", H100, lambda summary: summary["mean_e2el_ms"]),
+    ],
+)
+def test_each_does_what_it_was_trained_for(name, slo, profile, cost):
+    site = Site("azure-chat", slo, profile)
+    workload = site.at(1.2, 60.0)
+    own, sarathi = (
+        cost(ls.simulate(s, workload, site.engine, seed=0).summary())
+        for s in (pretrained.load(name), baselines.sarathi)
     )
-    assert 1 - slo["slo_attainment"] < 0.5 * (1 - sarathi["slo_attainment"])
-    assert latency["mean_e2el_ms"] < 0.9 * sarathi["mean_e2el_ms"]
+    assert own < 0.8 * sarathi
 
 
 def test_their_decisions_take_time():
