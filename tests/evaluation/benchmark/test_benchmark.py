@@ -194,8 +194,8 @@ def test_true_lengths_networks_and_mimics_are_no_baselines():
 
 
 def test_the_command_line(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(benchmark, "_cells", lambda count: [cell(1.1, 4.0)])
-    monkeypatch.setattr(benchmark, "single_engine_baselines", lambda beside: SCHEDULERS)
+    monkeypatch.setattr(benchmark, "_cells", lambda count, loads: [cell(1.1, 4.0)])
+    monkeypatch.setattr(benchmark, "single_engine_baselines", lambda beside, only: SCHEDULERS)
     monkeypatch.setattr(benchmark, "TESTED_AS_THEY_COME", ("sarathi",))
     monkeypatch.setattr(benchmark, "oracles", dict)
     policies = "slo_attainment=slo_first,mean_e2el=index,p99_ttft=slo_first"
