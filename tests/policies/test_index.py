@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.policies.index import BY_LENGTH, BY_SLACK, index
+from llmsched_env.policies.index import BY_LENGTH, BY_URGENCY, index
 from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START, learned_index
 from llmsched_env.policies.queue_state import NUM_FEATURES
 from tests.simulator.cases import LONG, bound, memory_cases
@@ -61,11 +61,11 @@ def test_the_network_at_rest_is_the_index_policy_at_its_start():
 def test_a_bias_of_the_network_moves_its_number():
     weights = np.zeros(NUM_WEIGHTS)
     output = (NUM_FEATURES + 1) * HIDDEN  # where the rows of its output layer begin, each ending with a bias
-    for k, bias in ((BY_LENGTH, -1 / SPREAD[BY_LENGTH]), (BY_SLACK, 1 / SPREAD[BY_SLACK])):
-        weights[output + (HIDDEN + 1) * k + HIDDEN] = bias
+    for k, number in ((BY_LENGTH, 2.0), (BY_URGENCY, 0.0)):
+        weights[output + (HIDDEN + 1) * k + HIDDEN] = (number - START[k]) / SPREAD[k]
     moved = dataclasses.replace(learned_index, weights=tuple(weights.tolist()))
-    assert order_of_prefill(moved, [4, 8], [9.0, 2.0]) == [1, 0]
-    assert order_of_prefill(learned_index, [4, 8], [9.0, 2.0]) == [0, 1]
+    assert order_of_prefill(learned_index, [4, 8], [9.0, 2.0]) == [1, 0]  # the second is more urgent
+    assert order_of_prefill(moved, [4, 8], [9.0, 2.0]) == [0, 1]  # the first is shorter
 
 
 @pytest.mark.parametrize("scheduler", [index, learned_index], ids=lambda s: s.name)
