@@ -21,11 +21,10 @@ def main() -> None:
     """Print time per batch by requests present, the fit, and what is charged."""
     engine = ls.EngineConfig.for_gpu("llama-3.1-8b_h100-80gb_tp1_aic")
     scheduler = steered(np.random.default_rng(0).normal(0, 0.1, NUM_WEIGHTS))
-    simulator = Simulator(engine, scheduler, record="batches")
     present, seconds = [], []
     for load in LOADS:
         table = ls.preset("azure-chat", horizon=HORIZON).at_load(load, engine).sample(seed=0)
-        best = math.inf
+        best, simulator = math.inf, Simulator(engine, scheduler, record="batches")
         for _ in range(ROUNDS):
             simulator.load(0, table)
             start = time.perf_counter()
