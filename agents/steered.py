@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from agents.weights import read_weights
-from llmsched_env.policies.learned import NUM_WEIGHTS, learned_index
+from llmsched_env.policies.index import BEGUN, INDEX_PARAMS, NUM_INDEX
+from llmsched_env.policies.learned import HIDDEN, NUM_WEIGHTS, SPREAD, START, learned_index
 from llmsched_env.simulator.scheduler import Scheduler
 
 DECISION_TIME = (50e-6, 0.5e-6)
@@ -19,6 +20,19 @@ def steered(weights: np.ndarray, name: str = "learned_index") -> Scheduler:
     return replace(
         learned_index, name=name, weights=tuple(np.asarray(weights, float).tolist()), decision_time=DECISION_TIME
     )
+
+
+def within_four_knobs(weights: np.ndarray) -> np.ndarray:
+    """The same network with prompts that have begun always first, as vLLM serves them.
+
+    Then a scheduler class of vLLM can do what the policy does with four knobs: the token budget of the step, the order
+    of the queue, the admission limit, and holding prefill.
+    """
+    weights = np.array(weights, dtype=float)
+    row = weights[-NUM_INDEX * (HIDDEN + 1) :].reshape(NUM_INDEX, HIDDEN + 1)[BEGUN]
+    row[:] = 0.0
+    row[-1] = (INDEX_PARAMS["begun"].high - START[BEGUN]) / SPREAD[BEGUN]
+    return weights
 
 
 def load_steered(path: str | Path, name: str | None = None) -> Scheduler:

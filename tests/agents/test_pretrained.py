@@ -45,5 +45,22 @@ def test_each_does_what_it_was_trained_for(name, slo, profile, cost):
     assert own < 0.8 * sarathi
 
 
+@pytest.mark.parametrize("name", pretrained.NAMES)
+def test_they_serve_begun_prompts_before_all_that_wait(name):
+    # As vLLM does: while a begun prompt is left, only those that have begun take prompt tokens.
+    site = Site("azure-chat", "default", H100)
+    result = ls.simulate(pretrained.load(name), site.at(1.0, 20.0), site.engine, seed=1, record="entries")
+    entries, left, begun = result.batch_entries, dict(enumerate(result.requests.prompt_tokens.tolist())), set()
+    assert result.batches.preemptions.sum() == 0
+    for batch in range(len(result.batches)):
+        prompts = [e for e in entries[entries.batch == batch] if left[e.request] > 0]
+        for entry in prompts:
+            left[entry.request] -= entry.tokens
+        new = {e.request for e in prompts} - begun
+        assert not new or not any(left[i] > 0 for i in begun)
+        begun |= new
+    assert not any(left.values()) and len(begun) == len(left)
+
+
 def test_their_decisions_take_time():
     assert all(min(pretrained.load(name).decision_time) > 0 for name in pretrained.NAMES)
