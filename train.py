@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         help="targets in seconds (default: the workload's; 1.0 0.1 for a trace without)",
     )  # fmt: skip
     what.add_argument(
-        "--pretrained", choices=("slo", "latency", "network"),
+        "--pretrained", choices=("slo", "slo_pausing", "latency", "network"),
         help="train a policy that comes with the project once more, from its seed; of the other options only --out and "
         "--seed are heeded",
     )  # fmt: skip
@@ -161,9 +161,10 @@ def retrain(name: str, seed: int, folder: Path) -> None:
     if name == "network":
         network_index.train(network_index.NetworkTraining(seed=seed), folder)
     else:
-        objective = {"slo": "slo_attainment", "latency": "mean_e2el"}[name]
+        objective = "mean_e2el" if name == "latency" else "slo_attainment"
         index_training.train(index_training.IndexTraining(objective, seed=seed), folder)
-    print(f"Policy:       {(folder / 'best.npz').resolve()}  (agents/pretrained/{name}.npz is that of seed 0)")
+    file = "pausing.npz" if name == "slo_pausing" else "best.npz"
+    print(f"Policy:       {(folder / file).resolve()}  (agents/pretrained/{name}.npz is that of seed 0)")
     print(f"TensorBoard:  tensorboard --logdir {shlex.quote(str((folder / 'tensorboard').resolve()))}")
 
 

@@ -166,9 +166,9 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
     """Search stage by stage, going on from `folder` if a search is there; returns the weights.
 
     They are the mean of the centers of the last generations, which wander around what is best. `folder` holds
-    `best.npz` with them, but begun prompts first (`within_four_knobs`), what the search leaves open; `last.npz` (to go on
-    from) and TensorBoard's logs. Validation is on a fixed set of tuning seeds: all sites of the suite to train on, and
-    random ones that training never draws.
+    `pausing.npz` with them, `best.npz` with begun prompts first (`within_four_knobs`), `last.npz` (to go on from) and
+    TensorBoard's logs. Validation is on a fixed set of tuning seeds: all sites of the suite to train on, and random
+    ones that training never draws.
     """
     folder.mkdir(parents=True, exist_ok=True)
     held = _validation()
@@ -187,8 +187,9 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
                 f"generation {search.total:4d}, {search.elapsed():5.0f} s: cost {own.mean():.5f}, reference "
                 f"{target.mean():.5f}, saved {gains.mean():+.4f} (suite {suite:+.4f})"
             )
-            found = within_four_knobs(search.weights(averaged=True))
-            np.savez(folder / "best.npz", weights=found, generation=search.total)
+            found = search.weights(averaged=True)
+            np.savez(folder / "pausing.npz", weights=found, generation=search.total)
+            np.savez(folder / "best.npz", weights=within_four_knobs(found), generation=search.total)
             search.save(folder / "last.npz")
 
         while True:
