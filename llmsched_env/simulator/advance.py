@@ -37,7 +37,7 @@ RECORD_FULL = 4  # the record arrays must grow before the next batch
 BAD_WAKE = 5  # the scheduler asked to be woken at a time that is not in the future
 SELECT = 6  # the scheduler asks for a choice within the batch under construction
 
-ASK = -np.inf  # what `compose` returns for that; it is called again, with the batch as it left it, once there is one
+ASK = -1.7e308  # what `compose` returns for that; it is called again, with the batch as it left it, once there is one
 
 
 @compiled
