@@ -1,6 +1,6 @@
 """Judge the learned policies against the best baseline tuned for every cell of the benchmark suite.
 
-python benchmark.py                             # everything, about an hour; goes on where it was interrupted
+python benchmark.py                             # everything, hours on two cores; goes on where it was interrupted
 python benchmark.py --quick                     # a few cells, trials and seeds, in a minute
 python benchmark.py --stage report              # tables and figures from the runs that are there
 python benchmark.py --policies slo_attainment=runs/steered/best.npz

@@ -147,8 +147,10 @@ def load_agents(paths: Sequence[str]) -> dict[str, Scheduler]:
         return {}
     from agents import load_agent, load_steered  # here, so that comparing baselines does not need torch
 
-    load = {True: load_steered, False: load_agent}
-    return {"/".join(Path(p).with_suffix("").parts[-2:]): load[Path(p).suffix == ".npz"](p) for p in paths}
+    return {
+        "/".join(Path(p).with_suffix("").parts[-2:]): (load_steered if Path(p).suffix == ".npz" else load_agent)(p)
+        for p in paths
+    }
 
 
 def beside_tuned(

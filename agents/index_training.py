@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 import baselines
 from agents.evolution import EvolutionStrategy
 from agents.random_sites import RandomSite, random_site
-from agents.steered import steered, within_four_knobs
+from agents.steered import output_layer, steered, within_four_knobs
 from llmsched_env.evaluation.cases import map_runs
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
@@ -127,19 +127,16 @@ def first_weights(objective: str = "slo_attainment") -> np.ndarray:
     """Hidden units that pass on a feature each, and an output layer of biases: an index policy of constant numbers."""
     weights = np.zeros(NUM_WEIGHTS)
     weights[[h * (NUM_FEATURES + 1) + feature for h, feature in enumerate(_INPUTS)]] = 1.0
-    biases = weights[_OUTPUT:].reshape(NUM_INDEX, HIDDEN + 1)[:, -1]
+    biases = output_layer(weights)[:, -1]
     for k, number in _FIRST_NUMBERS[objective].items():
         wanted = np.log(number) if EXPONENTIAL[k] else number
         biases[k] = (wanted - START[k]) / SPREAD[k]
     return weights
 
 
-_OUTPUT = (NUM_FEATURES + 1) * HIDDEN  # where the weights of the output layer begin
-
-
 def _searched(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
     """Places of the weights that a stage searches, and their scales."""
-    places = np.arange(_OUTPUT, NUM_WEIGHTS).reshape(NUM_INDEX, HIDDEN + 1)
+    places = output_layer(np.arange(NUM_WEIGHTS))
     scales = np.append(np.full(stage.inputs, _WEIGHT_SCALE), 1.0)
     return places[:, [*range(stage.inputs), HIDDEN]].ravel(), np.tile(scales, NUM_INDEX)
 
@@ -193,7 +190,8 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
             search.save(folder / "last.npz")
 
         while True:
-            if search.over or search.total % config.validate_every == 0:
+            begins = search.number > 0 and search.strategy.generation == 0  # validated as the end of the stage before
+            if search.over or (search.total % config.validate_every == 0 and not begins):
                 validate(search)
             if not search.over:
                 search.generation()

@@ -22,6 +22,11 @@ def steered(weights: np.ndarray, name: str = "learned_index") -> Scheduler:
     )
 
 
+def output_layer(weights: np.ndarray) -> np.ndarray:
+    """[NUM_INDEX, HIDDEN + 1]: the part of f8[NUM_WEIGHTS] that sets the numbers, a view; biases stand last."""
+    return weights[-NUM_INDEX * (HIDDEN + 1) :].reshape(NUM_INDEX, HIDDEN + 1)
+
+
 def within_four_knobs(weights: np.ndarray) -> np.ndarray:
     """The same network with prompts that have begun always first, as vLLM serves them.
 
@@ -29,7 +34,7 @@ def within_four_knobs(weights: np.ndarray) -> np.ndarray:
     of the queue, the admission limit, and holding prefill.
     """
     weights = np.array(weights, dtype=float)
-    row = weights[-NUM_INDEX * (HIDDEN + 1) :].reshape(NUM_INDEX, HIDDEN + 1)[BEGUN]
+    row = output_layer(weights)[BEGUN]
     row[:] = 0.0
     row[-1] = (INDEX_PARAMS["begun"].high - START[BEGUN]) / SPREAD[BEGUN]
     return weights
