@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from llmsched_env.simulator.compiled import source_digest
+from llmsched_env.simulator.compiled import POLICIES, SOURCES, source_digest
 
 if TYPE_CHECKING:
     from llmsched_env.simulator.scheduler import Scheduler
@@ -33,8 +33,12 @@ def versions() -> dict[str, str]:
 
 
 def digest_of(*what: Any) -> str:
-    """Sixteen digits that change with the sources of simulator, environments and schedulers, and with `what`."""
-    return hashlib.sha256(repr((source_digest(), *what)).encode()).hexdigest()[:16]
+    """Sixteen digits that change with the sources of simulator, environments and baselines, and with `what`.
+
+    Those of policies are in `scheduler_digest`: an edited policy leaves the runs of baselines as they were.
+    """
+    sources = source_digest(folder for folder in SOURCES if folder != POLICIES)
+    return hashlib.sha256(repr((sources, *what)).encode()).hexdigest()[:16]
 
 
 def file_name(*parts: str) -> str:
@@ -69,7 +73,7 @@ def _table_digest(table: RequestTable) -> str:
 
 
 def scheduler_digest(scheduler: Scheduler) -> tuple[Any, ...]:
-    """What determines the scheduler beyond the sources of this package: user code, parameters, learned weights."""
+    """What determines the scheduler beyond the sources in `digest_of`: other code, parameters, learned weights."""
     compose = getattr(scheduler.compose, "py_func", scheduler.compose)
     weights = None
     if scheduler.controller is not None:
@@ -80,7 +84,9 @@ def scheduler_digest(scheduler: Scheduler) -> tuple[Any, ...]:
                 "with its weights; add one, or compare with folder=None"
             )
     code = [source_of(compose), *([] if scheduler.controller is None else [source_of(type(scheduler.controller))])]
-    return describe(scheduler), scheduler.weights, compose.__qualname__, code, weights
+    if scheduler.controller is not None or POLICIES in Path(inspect.getfile(compose)).resolve().parents:
+        code.append(source_digest([POLICIES]))
+    return describe(scheduler), scheduler.weights, scheduler.decision_time, compose.__qualname__, code, weights
 
 
 def source_of(thing: Any) -> str:

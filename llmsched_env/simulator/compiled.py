@@ -12,7 +12,7 @@ import os
 import shutil
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,18 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaExperimentalFeatureWarning
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = (
-    _ROOT / "llmsched_env" / "simulator",
-    _ROOT / "llmsched_env" / "envs",
-    _ROOT / "llmsched_env" / "policies",
-    _ROOT / "baselines",
-)
+POLICIES = _ROOT / "llmsched_env" / "policies"
+SOURCES = (_ROOT / "llmsched_env" / "simulator", _ROOT / "llmsched_env" / "envs", POLICIES, _ROOT / "baselines")
 _KEPT_CACHES = 8
 
 # Function pointers are how schedulers reach the loop without recompiling it; numba still calls them experimental.
 warnings.filterwarnings("ignore", category=NumbaExperimentalFeatureWarning)
 
 
-def source_digest() -> str:
-    """Digest of the sources of these folders: compiled code stands, and takes its constants from, nowhere else."""
+def source_digest(folders: Iterable[Path] = SOURCES) -> str:
+    """Digest of the sources of folders, by default all: compiled code stands, and takes its constants from, nowhere else."""
     digest = hashlib.sha256()
-    for folder in _SOURCES:
+    for folder in folders:
         for path in sorted(folder.rglob("*.py")):
             digest.update(str(path.relative_to(_ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
