@@ -31,7 +31,7 @@ warnings.filterwarnings("ignore", category=NumbaExperimentalFeatureWarning)
 
 
 def source_digest(folders: Iterable[Path] = SOURCES) -> str:
-    """Digest of the sources of folders, by default all: compiled code stands, and takes its constants from, nowhere else."""
+    """Digest of the sources of folders; compiled code stands, and takes its constants from, nowhere else."""
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.rglob("*.py")):
