@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         help="targets in seconds (default: the workload's; 1.0 0.1 for a trace without)",
     )  # fmt: skip
     what.add_argument(
-        "--pretrained", choices=("slo", "slo_pausing", "latency", "network"),
+        "--pretrained", choices=("slo", "slo_pausing", "latency", "latency_pausing", "network"),
         help="train a policy that comes with the project once more, from its seed; of the other options only --out and "
         "--seed are heeded",
     )  # fmt: skip
@@ -156,15 +156,16 @@ def report(training: Training, command: str) -> None:  # noqa: F821
 
 def retrain(name: str, seed: int, folder: Path) -> None:
     """Train a policy of `agents.pretrained` once more; goes on where it was interrupted in the same folder."""
-    from agents import index_training, network_index  # here, so that --help is quick
+    from agents import index_training, network_index, pretrained  # here, so that --help is quick
 
     if name == "network":
         network_index.train(network_index.NetworkTraining(seed=seed), folder)
     else:
-        objective = "mean_e2el" if name == "latency" else "slo_attainment"
-        index_training.train(index_training.IndexTraining(objective, seed=seed), folder)
-    file = "pausing.npz" if name == "slo_pausing" else "best.npz"
-    print(f"Policy:       {(folder / file).resolve()}  (agents/pretrained/{name}.npz is that of seed 0)")
+        objective = "slo_attainment" if name.startswith("slo") else "mean_e2el"
+        four_knobs = name.removesuffix("_pausing")
+        start = None if name == four_knobs else pretrained.FOLDER / f"{four_knobs}.npz"
+        index_training.train(index_training.IndexTraining(objective, start is not None, start, seed=seed), folder)
+    print(f"Policy:       {(folder / 'best.npz').resolve()}  (agents/pretrained/{name}.npz is that of seed 0)")
     print(f"TensorBoard:  tensorboard --logdir {shlex.quote(str((folder / 'tensorboard').resolve()))}")
 
 

@@ -1,4 +1,4 @@
-"""The index policy: one batch whose length of step, admission and order of the queue are a dozen numbers.
+"""The index policy: one batch whose length of step, admission and order of the queue are two dozen numbers.
 
 The numbers turn what vLLM lets a scheduler plug-in turn: the token budget of the step, holding prefill, the order of
 the waiting queue, and when requests are admitted. Running requests go first, as they do there.
@@ -10,12 +10,14 @@ from llmsched_env.policies.queue_state import (
     DECLINED,
     DROPPED,
     DUE,
+    HISTORY,
     HOPELESS,
     KEY,
     MEMORY,
     SIZE,
     expected_left,
     survey,
+    watch_arrivals,
 )
 from llmsched_env.simulator.batch_time import A_KV, A_TOK
 from llmsched_env.simulator.compiled import compiled
@@ -30,7 +32,7 @@ from llmsched_env.simulator.primitives import (
 )
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import DECODE_TOKENS, PREFILL_TOKENS, TOKENS, WAITING
-from llmsched_env.simulator.step_time import chunk_within
+from llmsched_env.simulator.step_time import chunk_within, step_seconds
 
 (
     BY_LENGTH,
@@ -44,18 +46,22 @@ from llmsched_env.simulator.step_time import chunk_within
     DECLINE,
     BEGUN,
     CAUTION,
+    MARGIN,
     STEP_SHARE,
     PACE_SHARE,
     SPEND,
     LEAST_CHUNK,
     MOST_CHUNK,
+    EXTRA,
     JOIN,
     MOST_ACTIVE,
     LATE_SHARE,
     SPARE,
     KEEP,
     NUM_INDEX,
-) = range(22)
+) = range(24)
+
+_ALWAYS = 100.0  # what "begun" is at most
 
 INDEX_PARAMS = {
     "by_length": Param(1.0, -10, 10, "for each e-fold of prompt tokens left", Linear(0, 2)),
@@ -67,16 +73,34 @@ INDEX_PARAMS = {
     "late": Param(10.0, -100, 100, "where the target can't be met any more", Linear(0, 20)),
     "outside": Param(0.0, -100, 100, "where others can be on time instead, see drop_late", Linear(0, 20)),
     "decline": Param(0.0, 0, 100, "where that was so before, for good", Linear(0, 20)),
-    "begun": Param(100.0, -100, 100, "less, for prompts that have been begun", (0, 1, 100)),
+    "begun": Param(_ALWAYS, -100, _ALWAYS, "less, for prompts that have been begun", (0, 1, _ALWAYS)),
     "caution": Param(1.2, 0, 100, "times the predicted prefill time", Log(0.3, 4, whole=False)),
+    "margin": Param(
+        1.0, 0.1, 10, "times it where the most that can be on time are looked for", Log(0.5, 2, whole=False)
+    ),
     "step_share": Param(
         0.9, 0.01, 1e6, "longest step, as a share of that which keeps TPOT targets", Log(0.2, 4, whole=False)
     ),
     "pace_share": Param(0.0, 0, 100, "or as a share of the time until a decode falls behind its target", Linear(0, 2)),
-    "spend": Param(0.0, 0, 1, "or as a share of all the prefill that decodes can bear", Linear(0, 1)),
+    "spend": Param(
+        0.0, 0, 1, "or as a share of the prefill that decodes can bear on top of what is to be expected", Linear(0, 1)
+    ),
     "least_chunk": Param(64, 0, 131072, "prefill tokens that a step may take whatever its time", Log(1, 4096)),
     "most_chunk": Param(16384, 0, 131072, "prefill tokens of a step; below 1 prefill is held", Log(64, 16384)),
-    "join": Param(131072, 1, 131072, "prefill tokens from which on no further prompt joins", Log(64, 16384)),
+    "extra": Param(
+        1e6,
+        0,
+        1e6,
+        "longest prefill beside decodes, as a multiple of the step without it",
+        Log(0.1, 30, whole=False),
+    ),
+    "join": Param(
+        1e6,
+        0,
+        1e6,
+        "prefill, as such a multiple, from which on no further prompt joins",
+        Log(0.1, 30, whole=False),
+    ),
     "most_active": Param(1e6, 1, 1e6, "requests admitted", Log(8, 1024)),
     "late_share": Param(1.0, 0, 1, "longest step for prompts without hope to be on time, as a share", Linear(0, 1)),
     "spare": Param(0.3, 0, 1, "share of KV blocks that prompts without hope to be on time leave free", Linear(0, 0.8)),
@@ -97,8 +121,10 @@ def compose_index(view, numbers, state):
 
     A step lasts as long as decoding requests that can still meet their TPOT targets allow, the largest of three
     measures: a share of the step that all of them could bear at all their steps, of the time until one falls behind,
-    and of the prefill that they can bear until their predicted ends. All prompts of a batch have their first tokens at
-    its end, so that further ones join only up to a number of tokens, even if there is time for more.
+    and of the prefill that they can bear until their predicted ends. Beyond what targets ask, prefill beside decodes is
+    held to a multiple of what the step would last without. All prompts of a batch have their first tokens at its end,
+    so that further ones join only up to such a multiple, even if there is time for more. Where begun prompts always go
+    first, as vLLM serves them, no prompt overtakes one of them, however late it is.
 
     Args:
         view: the view; its batch already holds the decodes.
@@ -108,13 +134,15 @@ def compose_index(view, numbers, state):
     counts, memory, active = view.batch.counts, view.mem.request, len(view.running)
     if tokens_left(view) <= 0 or (numbers[MOST_CHUNK] < 1.0 and counts[DECODE_TOKENS] > 0):
         return
-    longest = max(
+    allowed = max(
         numbers[STEP_SHARE] * min(state.even, state.tightest),
         min(numbers[PACE_SHARE] * state.pace, 3.0 * state.tightest) if state.pace < inf else 0.0,
         state.base + max(0.0, min(1.0, numbers[SPEND])) * state.spare if state.spare < inf else 0.0,
     )
-    share = max(0.0, min(1.0, numbers[LATE_SHARE]))
-    join = max(1.0, numbers[JOIN])
+    share = max(0.0, min(1.0, numbers[LATE_SHARE])) if allowed < inf else 1.0
+    longest, join = allowed, state.least * (1.0 + numbers[JOIN])
+    if state.decoding > 0:
+        longest = min(allowed, state.least * (1.0 + numbers[EXTRA]))
     least, most = int(min(numbers[LEAST_CHUNK], 1e6)), int(max(1.0, min(numbers[MOST_CHUNK], 1e6)))
     for i in view.running:
         if is_pending(view, i):
@@ -122,10 +150,11 @@ def compose_index(view, numbers, state):
     for i in view.waiting:
         memory[i, KEY] = _index(view, i, numbers, state)
     left, admitting, helping = heap_of_prompts(view, KEY), True, True
-    while left > 0 and tokens_left(view) > 0 and counts[PREFILL_TOKENS] < join:
+    while left > 0 and tokens_left(view) > 0 and (counts[PREFILL_TOKENS] == 0 or step_seconds(view) < join):
         i = pop_least(view, KEY, left)
         left -= 1
-        waits, hopeless = view.req.phase[i] == WAITING, memory[i, HOPELESS] > 0.0
+        waits = view.req.phase[i] == WAITING
+        hopeless = memory[i, HOPELESS] > 0.0 and (waits or numbers[BEGUN] < _ALWAYS)
         if (waits and not admitting) or (hopeless and not helping):
             continue
         if waits and active >= numbers[MOST_ACTIVE] and active > 0:
@@ -133,15 +162,17 @@ def compose_index(view, numbers, state):
             continue
         within, at_least, watermark = longest, least, numbers[KEEP]
         if hopeless and counts[TOKENS] > 0:
-            within = longest if longest == inf else share * longest
+            within = min(longest, share * allowed)
             at_least, watermark = int(least * share), max(numbers[SPARE], numbers[KEEP])
-        n = _chunk(view, i, within, at_least, most)
+        n, all_of_it = _chunk(view, i, within, at_least, most), prefill_left(view, i)
         if n <= 0:
             if not hopeless:
                 return
             helping = False
         elif chunk_above(view, i, n, watermark if waits else 0.0) > 0:
             active += waits
+            if n < all_of_it and not hopeless:
+                return  # the step is full, even if a token with less context would still fit
         elif waits:
             admitting = False
 
@@ -188,7 +219,9 @@ def compose(view):
     """The index policy with the numbers of its parameters."""
     decodes(view, view.running)
     numbers = view.mem.params[_FIRST:]
-    state = survey(view, numbers[OUTSIDE] > 0.0)
+    history = view.mem.engine
+    watch_arrivals(view, history)
+    state = survey(view, history, numbers[OUTSIDE] > 0.0, numbers[MARGIN])
     compose_index(view, numbers, state)
     return again_if_preempted(view)
 
@@ -197,7 +230,7 @@ index = Scheduler(
     "index",
     compose,
     params={**LIMITS, **INDEX_PARAMS},
-    memory=MEMORY,
+    memory={**MEMORY, "engine": HISTORY},
     needs_lengths="predicted",
     mixes_phases=True,
     chunks_prefill=True,

@@ -33,12 +33,14 @@ _LINEAR = {
 }
 _SCALES = {
     ix.CAUTION: (1.0, 0.5),
+    ix.MARGIN: (1.0, 0.3),
     ix.STEP_SHARE: (0.97, 0.3),
     ix.PACE_SHARE: (0.1, 2),
-    ix.SPEND: (0.005, 2),
+    ix.SPEND: (0.2, 2),
     ix.LEAST_CHUNK: (64, 1.5),
     ix.MOST_CHUNK: (8192, 1.5),
-    ix.JOIN: (1024, 1.5),
+    ix.EXTRA: (30, 2),
+    ix.JOIN: (3, 1.5),
     ix.MOST_ACTIVE: (300, 1),
     ix.SPARE: (0.2, 1),
 }
@@ -75,8 +77,9 @@ def compose(view):
         memory = view.mem.engine
         history, inputs = memory[:NUM_HISTORY], memory[NUM_HISTORY:_INPUTS_END]
         hidden, numbers = memory[_INPUTS_END:_HIDDEN_END], memory[_HIDDEN_END:]
-        state = survey(view, True)
+        margin = numbers[ix.MARGIN] if numbers[ix.MARGIN] > 0.0 else 1.0  # as the network set it for the batch before
         watch_arrivals(view, history)
+        state = survey(view, history, True, margin)
         features(view, state, history, inputs)
         evaluate(view.mem.params[_FIRST:], inputs, hidden, numbers)
         for k in range(NUM_INDEX):

@@ -8,12 +8,14 @@ import pytest
 import agents
 import llmsched_env as ls
 from agents import index_training
-from agents.index_training import IndexTraining, Stage, costs, first_weights, saved, train
+from agents.index_training import IndexTraining, Stage, _searched, costs, first_weights, saved, train
 from agents.random_sites import random_site
-from agents.steered import load_steered, steered, within_four_knobs
+from agents.steered import load_steered, output_layer, steered
 from llmsched_env.evaluation.suite import H100, Site
 from llmsched_env.metrics import within_limits
-from llmsched_env.policies.learned import learned_index
+from llmsched_env.policies import index as ix
+from llmsched_env.policies.index import INDEX_PARAMS, index
+from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START, learned_index
 
 SITE = Site("azure-chat", "strict", H100)
 
@@ -22,17 +24,37 @@ SITE = Site("azure-chat", "strict", H100)
 def small(monkeypatch):
     monkeypatch.setattr(index_training, "TRAINING", (SITE,))
     monkeypatch.setattr(index_training, "_VALIDATION_LOADS", (0.9,))
-    stages = (Stage(2, 0, 0.1, 0.05, 2), Stage(2, 3, 0.1, 0.02, 2))
-    return IndexTraining(stages=stages, sites=1, random_sites=1, horizon=5.0, validate_every=1, average=0.5)
+    numbers = (ix.BY_LENGTH, ix.STEP_SHARE, ix.MARGIN)
+    stages = (
+        Stage(2, 0.1, 0.05, 2, 0.99, numbers),
+        Stage(2, 0.1, 0.02, 2, 1.0, numbers, (ix.JOIN, ix.EXTRA), ("queue", "prompt")),
+    )
+    return IndexTraining(
+        stages=stages, sites=1, random_sites=1, horizon=5.0, validate_every=1, average=0.5, sweeps=2, cases=1
+    )
 
 
-def test_the_first_policy_is_the_index_policy_at_its_start():
-    workload = SITE.at(0.9, 30.0)
+def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy():
+    workload, weights = SITE.at(0.9, 30.0), first_weights()
+    output_layer(weights)[:, :-1] = 0.0
+    numbers = START + SPREAD * output_layer(weights)[:, -1]
+    constants = dict(zip(INDEX_PARAMS, np.where(EXPONENTIAL > 0, np.exp(numbers), numbers), strict=True))
     one, other = (
         ls.simulate(s, workload, SITE.engine)
-        for s in (replace(steered(first_weights()), decision_time=(0.0, 0.0)), learned_index)
+        for s in (replace(steered(weights), decision_time=(0.0, 0.0)), index(token_budget=16384, **constants))
     )
     assert one.requests.tobytes() == other.requests.tobytes()
+
+
+def test_without_pausing_begun_prompts_come_first_whatever_is_found(small):
+    whole = replace(small, pausing=True)
+    for config, at_most in ((small, 0), (whole, 1)):
+        places, _ = _searched(config.stages[0], config.pausing)
+        searched = np.zeros(NUM_WEIGHTS)
+        searched[places] = 1.0
+        assert output_layer(searched)[ix.BEGUN].sum() == at_most
+    begun = output_layer(first_weights())[ix.BEGUN]
+    assert START[ix.BEGUN] + SPREAD[ix.BEGUN] * begun[-1] == INDEX_PARAMS["begun"].high and not begun[:-1].any()
 
 
 def test_costs_are_missed_requests_or_seconds():
@@ -45,12 +67,14 @@ def test_costs_are_missed_requests_or_seconds():
 
 def test_what_is_saved_is_relative_to_the_reference():
     assert saved(np.array([1.0]), np.array([2.0]), "mean_e2el") == pytest.approx(np.log(2))
-    assert saved(np.array([0.0]), np.array([0.003]), "slo_attainment") == pytest.approx(np.log(2))
+    assert saved(
+        np.array([0.0]), np.array([index_training._FLOOR["slo_attainment"]]), "slo_attainment"
+    ) == pytest.approx(np.log(2))
 
 
 def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(small, tmp_path):
     weights = train(small, tmp_path / "one", lambda line: None)
-    assert load_steered(tmp_path / "one" / "best.npz") == steered(within_four_knobs(weights), "one")
+    assert load_steered(tmp_path / "one" / "best.npz") == steered(weights, "one")
     assert agents.load_steered is load_steered
     assert list((tmp_path / "one" / "tensorboard").iterdir())
 
