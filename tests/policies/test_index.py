@@ -49,6 +49,38 @@ def test_the_step_is_as_long_as_the_tpot_target_allows():
     assert result.batches.prefill_tokens.tolist()[:4] == [4, 0, 7, 7]
 
 
+@pytest.mark.parametrize(("extra", "tokens"), [(0.0, 3), (1.0, 7), (1e6, 30)])
+def test_prefill_beside_decodes_is_held_to_a_multiple_of_the_step_without(extra, tokens):
+    # One request decodes, in steps of 0.25 s; four tokens more take as long again. No target limits the step.
+    workload = ls.Workload.from_arrays([0.0, 0.3], [4, 30], [9, 1])
+    result = ls.simulate(index(least_chunk=1, extra=extra), workload, ENGINE, interpreted=True)
+    assert result.batches.prefill_tokens.tolist()[:3] == [4, 0, tokens]
+
+
+@pytest.mark.parametrize(("join", "tokens"), [(0.0, [4, 4, 4]), (1.0, [8, 4]), (1e6, [12])])
+def test_prompts_join_a_batch_up_to_a_multiple_of_its_shortest_step(join, tokens):
+    workload = ls.Workload.from_arrays([0.0] * 3, [4] * 3, [1] * 3)
+    result = ls.simulate(index(join=join), workload, ENGINE, interpreted=True)
+    assert result.batches.prefill_tokens.tolist() == tokens
+
+
+def test_a_margin_leaves_less_room_for_those_that_can_be_on_time():
+    # 0.25 s and 0.5 s of prefill, 0.8 s until both are due: with a fifth on top they do not fit, and the longer is out.
+    longest_first = index(by_length=-1, outside=10, caution=1)
+    assert order_of_prefill(longest_first(margin=1.0), [4, 8], [0.8, 0.8]) == [1, 0]
+    assert order_of_prefill(longest_first(margin=1.2), [4, 8], [0.8, 0.8]) == [0, 1]
+
+
+def test_no_prompt_overtakes_one_that_has_begun_unless_it_may():
+    # The long prompt begins alone; three short ones arrive while it is computed, four tokens a batch.
+    workload = ls.Workload.from_arrays([0.0, 0.1, 0.1, 0.1], [12, 4, 4, 4], [1] * 4)
+    first = []
+    for begun in (100, 0):
+        rows = ls.simulate(index(begun=begun)(token_budget=4), workload, ENGINE, interpreted=True).requests
+        first.append(int(np.argmin(rows.first_token)))
+    assert first[0] == 0 and first[1] != 0
+
+
 def test_the_network_at_rest_is_the_index_policy_at_its_start():
     numbers = np.where(EXPONENTIAL > 0, np.exp(START), START)
     still = index(**dict(zip(list(index.params)[1:], numbers.tolist(), strict=True)))
