@@ -1,5 +1,7 @@
 """Clusters in the benchmark: two engines, pairs chosen on tuning seeds, differences by seed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,8 +73,6 @@ def test_the_best_pair_is_that_of_the_tuning_seeds(cell, simulated, tmp_path):
 
 
 def test_the_time_of_decisions_is_charged_on_every_engine(cell, tmp_path):
-    from dataclasses import replace
-
     quick = SCHEDULERS[0]
     slow = replace(quick, decision_time=(0.01, 0.0))
     a, b = ClusterRuns(cell, TUNING, tmp_path).of([Pair(s, ROUTERS[1]) for s in (quick, slow)])
