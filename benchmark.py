@@ -1,4 +1,4 @@
-"""Judge the learned policies against the best baseline tuned for every cell of the benchmark suite.
+"""Judge the learned policies against the best baselines of the benchmark suite: engines, clusters, agent networks.
 
 python benchmark.py                             # everything, hours on two cores; goes on where it was interrupted
 python benchmark.py --quick                     # a few cells, trials and seeds, in a minute
@@ -18,15 +18,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import baselines
+from agents.network_benchmark import network_sections, run_networks
+from agents.network_comparison import PRIORITIES, Setting
 from agents.rules import length_times_slack
+from baselines import routers
 from llmsched_env.evaluation.benchmark.azure import LOADS as TRACE_LOADS
 from llmsched_env.evaluation.benchmark.cell_search import Plan
 from llmsched_env.evaluation.benchmark.cells import JUDGED, Cell, suite_cells
+from llmsched_env.evaluation.benchmark.cluster import ClusterCell, cluster_cells
+from llmsched_env.evaluation.benchmark.command_line import QUICK, STAGES, parser
 from llmsched_env.evaluation.benchmark.report import write_benchmark
-from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_results
+from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_cluster, read_results
+from llmsched_env.evaluation.benchmark.sections import cluster_sections, trace_sections
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
 from llmsched_env.evaluation.seeds import TEST_SEEDS, TUNING_SEEDS, seed_range
-from llmsched_env.evaluation.suite import H100, HELD_OUT, LOADS, TRAINING, VERSION
+from llmsched_env.evaluation.suite import H100, HELD_OUT, TRAINING, VERSION
 from llmsched_env.policies.index import index
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
@@ -46,90 +52,18 @@ TESTED_AS_THEY_COME = (
     "slai",
     "slos_serve",
 )
-STAGES = ("tune", "test", "azure", "report")
+CLUSTER_DEFAULTS = (*ALWAYS_TUNED, "sarathi", "vllm_v1")
+CLUSTER_ROUTER = "join_shortest_queue"
+CLUSTER_ROUTERS = (
+    "join_shortest_queue",
+    "least_outstanding_tokens",
+    "power_of_two",
+    "round_robin",
+    "llumnix",
+    "br_0",
+)
 TRACES = Path(os.environ.get("LLMSCHED_TRACES", Path(__file__).resolve().parent / "../shared/traces")) / "azure_2023"
-QUICK = {"cells": 2, "trials": 4, "index_trials": 8, "tuning_seeds": 2, "seeds": 3}
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = argparse.ArgumentParser(description="Judge the learned policies against the best tuned baselines of the suite.")
-    p.add_argument(
-        "--stage",
-        choices=("all", *STAGES),
-        default="all",
-        help="one stage; those before it must have run, or are run as far as it needs them (default: %(default)s)",
-    )
-    p.add_argument(
-        "--objectives",
-        default=",".join(JUDGED),
-        metavar="LIST",
-        help="what policies are judged by (default: %(default)s)",
-    )
-    p.add_argument(
-        "--policies",
-        default="",
-        metavar="LIST",
-        help="what is judged, as objective=POLICY: a name under agents/pretrained, a file .npz of a steered index "
-        f"policy, or a name of the registry (default: {', '.join(f'{k}={v}' for k, v in POLICIES.items())})",
-    )
-    p.add_argument(
-        "--beside",
-        default="",
-        metavar="LIST",
-        help="schedulers of the registry that were made after a policy: tested beside it, never among the baselines",
-    )
-    p.add_argument(
-        "--baselines",
-        default="",
-        metavar="LIST",
-        help="the baselines to screen, tune and choose from (default: all of the registry for one engine)",
-    )
-    p.add_argument(
-        "--loads",
-        type=float,
-        nargs="+",
-        default=LOADS,
-        metavar="LOAD",
-        help=f"of every site (default: {' '.join(map(str, LOADS))})",
-    )
-    p.add_argument("--cells", type=int, metavar="N", help="cells of the suite, spread over it (default: all)")
-    p.add_argument(
-        "--trials",
-        type=int,
-        default=24,
-        metavar="N",
-        help="settings of each baseline that is tuned; half of them for p99_ttft (default: %(default)s)",
-    )
-    p.add_argument(
-        "--index-trials",
-        type=int,
-        default=300,
-        metavar="N",
-        help="settings of the static index policy at most; it gets as many simulations as all baselines of a cell "
-        "together (default: %(default)s)",
-    )
-    p.add_argument(
-        "--tuning-seeds", type=int, default=4, metavar="N", help="seeds that they are tuned on (default: %(default)s)"
-    )
-    p.add_argument("--seeds", type=int, default=24, metavar="N", help="test seeds of each cell (default: %(default)s)")
-    p.add_argument(
-        "--traces", type=Path, default=TRACES, metavar="FOLDER", help="slices of the Azure trace (default: %(default)s)"
-    )
-    p.add_argument(
-        "--quick",
-        action="store_true",
-        help="a look at everything: " + ", ".join(f"--{k.replace('_', '-')} {v}" for k, v in QUICK.items())
-        + ", no traces",
-    )  # fmt: skip
-    p.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/benchmark"),
-        metavar="FOLDER",
-        help="for report.html, benchmark.md, headline.svg and .png, and all runs (default: %(default)s)",
-    )
-    return p
+QUICK_HORIZON = 450.0  # s of a run of the network
 
 
 def parse_objectives(text: str) -> list[str]:
@@ -199,8 +133,11 @@ def benchmark(args: argparse.Namespace, command: str) -> Path | None:
     if args.quick:
         args = argparse.Namespace(**{**vars(args), **QUICK})
     stages = STAGES if args.stage == "all" else (args.stage,)
-    if stages != ("report",):
+    check_integer("--network-runs", args.network_runs, at_least=2)
+    if {"tune", "test", "azure", "cluster"} & set(stages):
         _simulate(args, stages)
+    if "networks" in stages:
+        _networks(args)
     if "report" not in stages:
         return None
     facts = [
@@ -211,14 +148,18 @@ def benchmark(args: argparse.Namespace, command: str) -> Path | None:
         ("Commit", _commit()),
         ("Date", time.strftime("%Y-%m-%d", time.gmtime())),
     ]
-    cells, traces = read_results(args.out / "results.json"), read_azure(args.out / "azure.json")
-    return write_benchmark(cells, traces, args.out, facts)
+    more = [
+        *trace_sections(read_azure(args.out / "azure.json")),
+        *cluster_sections(read_cluster(args.out / "cluster.json")),
+        *network_sections(args.out / "networks.json"),
+    ]
+    return write_benchmark(read_results(args.out / "results.json"), more, args.out, facts)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    p = parser()
+    p = parser(POLICIES, TRACES)
     args = p.parse_args(arguments)
     try:
         report = benchmark(args, shlex.join(["python", "benchmark.py", *arguments]))
@@ -239,6 +180,7 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
     chosen = single_engine_baselines(beside, [name for name in args.baselines.split(",") if name])
     objectives = parse_objectives(args.objectives)
     policies = parse_policies(args.policies, objectives)
+    clusters = _clusters(args.clusters) if "cluster" in stages else []
     run = Benchmark(
         cells=_cells(args.cells, args.loads),
         policies=policies,
@@ -266,15 +208,33 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
             run.azure(args.traces, EngineConfig.for_gpu(H100), TRACE_LOADS)
         else:
             print(f"There is no folder {args.traces} with slices of the Azure trace: they are left out. See --traces.")
+    if clusters:
+        rivals = [chosen[name] for name in CLUSTER_DEFAULTS if name in chosen]
+        run.cluster(clusters, rivals, routers.get(CLUSTER_ROUTER), [*map(routers.get, CLUSTER_ROUTERS)])
+
+
+def _networks(args: argparse.Namespace) -> None:
+    from agents import pretrained  # the policy of networks needs torch
+
+    policy, setting = pretrained.load(pretrained.NETWORK), Setting(horizon=QUICK_HORIZON) if args.quick else Setting()
+    run_networks({"the policy": policy} | PRIORITIES, setting, args.network_runs, args.out / "networks.json")
 
 
 def _cells(count: int | None, loads: Sequence[float]) -> list[Cell]:
     cells, left_out = suite_cells(baselines.sarathi(token_budget=16384), loads)
     for name in left_out:
         print(f"{name} is left out: its requests miss their targets even when each is served alone.")
+    return _spread("--cells", count, cells)
+
+
+def _clusters(count: int | None) -> list[ClusterCell]:
+    return _spread("--clusters", count, cluster_cells())
+
+
+def _spread(name: str, count: int | None, cells: list) -> list:
     if count is None:
         return cells
-    check_integer("--cells", count, at_least=1, at_most=len(cells))
+    check_integer(name, count, at_least=1, at_most=len(cells))
     return [cells[k * len(cells) // count] for k in range(count)]
 
 

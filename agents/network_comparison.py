@@ -107,6 +107,17 @@ def numbers(result: NetworkResult) -> dict[str, float]:
     }
 
 
+def all_numbers(
+    schedulers: Sequence[Scheduler], setting: Setting, seeds: Sequence[int]
+) -> list[list[dict[str, float]]]:
+    """`numbers` of every held-out run of each scheduler, on all cores; [schedulers][seeds]."""
+    return map_cases(
+        lambda scheduler, seed: numbers(run_scheduler(scheduler, setting, seed)),
+        schedulers,
+        [(seed,) for seed in seeds],
+    )
+
+
 def compare(
     name: str,
     run: Callable[[Setting, int], NetworkResult],
@@ -116,11 +127,7 @@ def compare(
 ) -> Rows:
     """`numbers` of what `run` does (called `name`) and of each scheduler, on the same held-out runs."""
     rows = {name: [numbers(run(setting, seed)) for seed in seeds]}
-    found = map_cases(
-        lambda scheduler, seed: numbers(run_scheduler(scheduler, setting, seed)),
-        list(schedulers.values()),
-        [(seed,) for seed in seeds],
-    )
+    found = all_numbers(list(schedulers.values()), setting, seeds)
     return rows | dict(zip(schedulers, found, strict=True))
 
 

@@ -18,13 +18,14 @@ from llmsched_env.evaluation.benchmark.azure import JudgedTrace, azure_cells, az
 from llmsched_env.evaluation.benchmark.best_static import best_static
 from llmsched_env.evaluation.benchmark.cell_search import Found, Plan, find
 from llmsched_env.evaluation.benchmark.cells import Cell
+from llmsched_env.evaluation.benchmark.cluster import SAME_ROUTER, ClusterCell, ClusterRuns, Pair, best_pair
 from llmsched_env.evaluation.benchmark.judged import JudgedCell, difference
-from llmsched_env.evaluation.benchmark.kept_runs import BOUNDS, KeptRuns, metric_of
+from llmsched_env.evaluation.benchmark.kept_runs import KeptRuns, RunsOfCell, metric_of
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES, Paired
 from llmsched_env.evaluation.cell import Load
-from llmsched_env.evaluation.identity import describe
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 
 
@@ -90,6 +91,36 @@ class Benchmark:
         (self.folder / "azure.json").write_text(json.dumps([asdict(t) for t in outcome], indent=1), encoding="utf-8")
         return outcome
 
+    def cluster(
+        self, cells: Sequence[ClusterCell], rivals: Sequence[Scheduler], router: Router, routers: Sequence[Router]
+    ) -> list[JudgedCell]:
+        """The policies on every engine of clusters, judged; also written to `cluster.json`.
+
+        Args:
+            cells: the clusters.
+            rivals: baselines at their defaults, beside the best tuned one for a single engine of the cell.
+            router: before the engines of the policy.
+            routers: those that the baselines choose from.
+        """
+        jobs = [(objective, cell) for cell in cells for objective in self.policies if objective != "p99_ttft"]
+        outcome = []
+        with self._bar(jobs, "clusters") as bar:
+            for objective, cell in bar:
+                bar.set_description(f"{cell.name}, {objective}")
+                tuned = find(cell.single, objective, self.plan, self.folder, bar.set_postfix_str).best
+                bar.set_postfix_str("pairs")
+                search = (cell, objective, [tuned, *rivals], self.plan.seeds, self.folder)
+                roles = {
+                    judged.POLICY: Pair(self.policies[objective], router),
+                    judged.TUNED: best_pair(*search, routers),
+                    SAME_ROUTER: best_pair(*search, [router]),
+                }
+                bar.set_postfix_str("testing")
+                kept = ClusterRuns(cell, self.test_seeds, self.folder)
+                outcome.append(self._judged(cell, objective, roles, kept))
+        write_results(outcome, self.folder / "cluster.json")
+        return outcome
+
     def _best_static(self, objective: str, found: Sequence[Found]) -> Scheduler:
         defaults = list(self.plan.schedulers.values())
         return best_static(objective, self.cells, found, defaults, self.plan.seeds, self.folder)
@@ -103,18 +134,17 @@ class Benchmark:
             **self.beside,
         }
 
-    def _judged(self, cell: Cell, objective: str, roles: Mapping[str, Scheduler], kept: KeptRuns) -> JudgedCell:
+    def _judged(self, cell: Cell, objective: str, roles: Mapping[str, Any], kept: RunsOfCell) -> JudgedCell:
         found = dict(zip(roles, kept.of(list(roles.values())), strict=True))
         runs = {role: metric_of(values, objective) for role, values in found.items()}
         least = OBJECTIVES[objective].tpot_bound
-        unknown = np.full(len(kept.seeds), np.nan)
         return JudgedCell(
             name=cell.name,
             held_out=cell.held_out,
             objective=objective,
             runs=runs,
-            settings={role: describe(scheduler) for role, scheduler in roles.items()},
-            bound=kept.bound(objective) if objective in BOUNDS else unknown,
+            settings={role: kept.text(one) for role, one in roles.items()},
+            bound=kept.bound(objective),
             keeps_tpot={role: bool(values[:, -1].mean() >= least) for role, values in found.items()},
             difference=difference(runs[judged.POLICY], runs[judged.TUNED], objective, self.resamples),
         )
@@ -156,3 +186,8 @@ def read_azure(path: Path) -> list[JudgedTrace]:
     if not path.exists():
         return []
     return [JudgedTrace.from_record(record) for record in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def read_cluster(path: Path) -> list[JudgedCell]:
+    """What the stage cluster wrote; empty if it has not run."""
+    return read_results(path) if path.exists() else []

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from llmsched_env.evaluation.benchmark import judged
 from llmsched_env.evaluation.benchmark.azure import JudgedTrace
+from llmsched_env.evaluation.benchmark.block_bootstrap import BlockMean
+from llmsched_env.evaluation.benchmark.cluster import SAME_ROUTER
 from llmsched_env.evaluation.benchmark.judged import Against, JudgedCell, Verdict, against
-from llmsched_env.evaluation.benchmark.statistics import RESAMPLES, Interval, holm, interquartile_mean, saved
+from llmsched_env.evaluation.benchmark.statistics import (
+    RESAMPLES,
+    Interval,
+    Paired,
+    holm,
+    interquartile_mean,
+    saved,
+)
 from llmsched_env.evaluation.objective import OBJECTIVES
 
-_MARKS = {"win": "✓", "loss": "✗", "tie": ""}
 _NOTHING = "–"
 
 
@@ -35,10 +43,8 @@ class Table:
 
 
 def verdict_table(verdicts: Sequence[tuple[str, Verdict]]) -> Table:
-    """Claims and whether they were reached; (objective, verdict) each."""
-    rows = [
-        (OBJECTIVES[name].title, v.claim, v.found, "reached" if v.reached else "not reached") for name, v in verdicts
-    ]
+    """Claims and whether they were reached; (title of the objective, verdict) each."""
+    rows = [(title, v.claim, v.found, "reached" if v.reached else "not reached") for title, v in verdicts]
     return Table("Claims", "On the test seeds.", ("Objective", "Claim", "Found", "Verdict"), tuple(rows), (0, 1, 2, 3))
 
 
@@ -76,22 +82,13 @@ def aggregate_table(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> 
 def cell_table(cells: Sequence[JudgedCell]) -> Table:
     """A row a cell, the best difference first; all cells of one objective."""
     goal = OBJECTIVES[cells[0].objective]
-    adjusted = dict(zip([cell.name for cell in cells], holm([cell.difference.p for cell in cells]), strict=True))
+    adjusted = _adjusted(cells)
     rows = []
     for cell in sorted(cells, key=lambda cell: -cell.difference.mean):
-        d, scale = cell.difference, 100
-        digits = 2
-        interval = f"{scale * d.mean:+.{digits}f} [{scale * d.low:+.{digits}f}, {scale * d.high:+.{digits}f}]"
         bound = _NOTHING if np.isnan(cell.bound).any() else _number(cell.bound.mean(), cell.objective)
         rows.append(
             (
-                cell.name + (" (held out)" if cell.held_out else ""),
-                _role_text(cell, judged.POLICY),
-                _role_text(cell, judged.TUNED),
-                cell.settings[judged.TUNED].split("(")[0],
-                f"{interval}{_MARKS[d.verdict]}",
-                f"{adjusted[cell.name]:.2g}",
-                f"{saved(cell.costs(judged.POLICY), cell.costs(judged.TUNED)):+.1%}",
+                *_against_best(cell, adjusted),
                 _role_text(cell, judged.INDEX),
                 _role_text(cell, judged.STATIC),
                 bound,
@@ -150,7 +147,6 @@ def trace_table(traces: Sequence[JudgedTrace]) -> Table:
         d, goal = trace.difference, OBJECTIVES[trace.objective]
         rising = goal.larger_is_better
         number = (lambda v: f"{100 * v:.2f} %") if rising else (lambda v: f"{v:.3g} s")
-        mark = "✓" if d.low > 0 else "✗" if d.high < 0 else ""
         rows.append(
             (
                 trace.name,
@@ -159,7 +155,7 @@ def trace_table(traces: Sequence[JudgedTrace]) -> Table:
                 number(trace.policy),
                 number(trace.tuned),
                 trace.setting.split("(")[0],
-                f"{100 * d.mean:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]{mark}",
+                _difference_text(d),
                 f"{d.p:.2g}",
                 f"{d.length}",
             )
@@ -171,6 +167,25 @@ def trace_table(traces: Sequence[JudgedTrace]) -> Table:
     )
     header = ("Trace", "Objective", "Requests", "Policy", "Best tuned", "which is", "Difference", "p", "Block")
     return Table("Azure traces", caption, header, tuple(rows), (0, 1, 5))
+
+
+def cluster_table(cells: Sequence[JudgedCell]) -> Table:
+    """A row a cluster, the best difference first; all of one objective."""
+    goal, adjusted = OBJECTIVES[cells[0].objective], _adjusted(cells)
+    rows = [
+        (*_against_best(cell, adjusted), _role_text(cell, SAME_ROUTER), cell.settings[SAME_ROUTER].split("(")[0])
+        for cell in sorted(cells, key=lambda cell: -cell.difference.mean)
+    ]
+    unit = "points of %" if goal.larger_is_better else "% of the baseline's mean"
+    caption = (
+        f"{goal.title} in {goal.unit} of all requests, means over test seeds. The policy runs on every engine behind "
+        f"{cells[0].settings[judged.POLICY].split(',')[0]}. Best pair: the router and scheduler that were best on the "
+        f"tuning seeds. Difference: policy less best pair on the same requests, in {unit}, above 0 is better, 95 % "
+        "interval; ✓ above 0, ✗ below. p: paired t-test, corrected by Holm. Same router: the best scheduler behind the "
+        "router of the policy."
+    )
+    header = ("Cluster", "Policy", "Best pair", "which is", "Difference", "p", "Saved", "Same router", "which is")
+    return Table(f"{goal.title}: clusters", caption, header, tuple(rows), (0, 3, 8))
 
 
 def setting_table(cells: Sequence[JudgedCell]) -> Table:
@@ -191,6 +206,29 @@ def setting_table(cells: Sequence[JudgedCell]) -> Table:
 def interval_text(interval: Interval) -> str:
     """A share with its interval, in %."""
     return f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+
+
+def _adjusted(cells: Sequence[JudgedCell]) -> dict[str, float]:
+    """P-value of each cell, corrected by Holm."""
+    return dict(zip([cell.name for cell in cells], holm([cell.difference.p for cell in cells]), strict=True))
+
+
+def _against_best(cell: JudgedCell, adjusted: Mapping[str, float]) -> tuple[str, ...]:
+    """Cell, policy, best baseline, which that is, difference, p-value, and share of the cost that is saved."""
+    return (
+        cell.name + (" (held out)" if cell.held_out else ""),
+        _role_text(cell, judged.POLICY),
+        _role_text(cell, judged.TUNED),
+        cell.settings[judged.TUNED].split("(")[0],
+        _difference_text(cell.difference),
+        f"{adjusted[cell.name]:.2g}",
+        f"{saved(cell.costs(judged.POLICY), cell.costs(judged.TUNED)):+.1%}",
+    )
+
+
+def _difference_text(d: Paired | BlockMean) -> str:
+    mark = "✓" if d.low > 0 else "✗" if d.high < 0 else ""
+    return f"{100 * d.mean:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]{mark}"
 
 
 def _against_text(found: Against) -> tuple[str, ...]:

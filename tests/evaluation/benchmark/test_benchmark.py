@@ -1,21 +1,27 @@
 """The benchmark from search to report, on cells of a few seconds."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import baselines
 import benchmark
+from agents import pretrained
+from agents.network_benchmark import network_sections
+from agents.network_comparison import PRIORITIES
 from llmsched_env.evaluation.benchmark import cell_search, judged, kept_runs
 from llmsched_env.evaluation.benchmark.azure import azure_cells, azure_slices, judge_trace
 from llmsched_env.evaluation.benchmark.best_static import best_static
 from llmsched_env.evaluation.benchmark.cell_search import Plan, find
 from llmsched_env.evaluation.benchmark.cells import MEASURES, Cell, suite_cells
+from llmsched_env.evaluation.benchmark.cluster import SAME_ROUTER, cluster_cells
 from llmsched_env.evaluation.benchmark.judged import JudgedCell, difference, verdicts
 from llmsched_env.evaluation.benchmark.kept_runs import KeptRuns, objective_of
 from llmsched_env.evaluation.benchmark.report import write_benchmark
-from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_results
+from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_cluster, read_results, write_results
+from llmsched_env.evaluation.benchmark.sections import cluster_sections, trace_sections
 from llmsched_env.evaluation.suite import H100, HELD_OUT, Site
 from llmsched_env.policies.index import index
 from llmsched_env.simulator.config import EngineConfig
@@ -158,7 +164,7 @@ def test_everything_from_search_to_report(tmp_path):
     own = next(c for c in cells if c.objective == "mean_e2el")
     again = KeptRuns(run.cells[0], run.test_seeds, tmp_path).of([index])[0][:, 1]
     assert np.array_equal(own.runs[judged.POLICY], again)
-    page = write_benchmark(read_results(tmp_path / "results.json"), read_azure(tmp_path / "azure.json"), tmp_path)
+    page = write_benchmark(read_results(tmp_path / "results.json"), [], tmp_path)
     text = page.read_text(encoding="utf-8")
     assert all(c.name in text for c in run.cells) and "vllm_v1" in text and "not reached" in text
     assert {"report.html", "benchmark.md", "headline.svg", "headline.png", "verdicts.txt"} <= {
@@ -168,6 +174,37 @@ def test_everything_from_search_to_report(tmp_path):
     assert markdown.count("### ") == 1 + 2 * 3
     with pytest.raises(FileNotFoundError, match="run the stage test"):
         read_results(tmp_path / "nowhere.json")
+
+
+def test_the_report_holds_what_there_is(tmp_path):
+    base = np.linspace(0.9, 0.92, 6)
+    single = [made_up(0, base + 0.01, base)]
+    cluster = replace(made_up(1, base - 0.01, base), name="4 x a site")
+    cluster = replace(
+        cluster,
+        runs=cluster.runs | {SAME_ROUTER: base},
+        keeps_tpot=cluster.keeps_tpot | {SAME_ROUTER: True},
+        settings=cluster.settings
+        | {judged.POLICY: "round_robin, index(x=1)", SAME_ROUTER: "round_robin, sarathi(x=1)"},
+    )
+    run = {"peak": 2.0, "early_peak": 1.0, "growth": 0.0, "mean_tasks": 3.0}
+    rows = {"the policy": [run] * 2, "type A first": [run | {"mean_tasks": 4.0}] * 2}
+    record = {"runs": 2, "schedulers": {name: name for name in rows}, "kept": rows}
+    (tmp_path / "networks.json").write_text(json.dumps(record))
+    write_results([cluster], tmp_path / "cluster.json")
+    more = [
+        *trace_sections(read_azure(tmp_path / "azure.json")),
+        *cluster_sections(read_cluster(tmp_path / "cluster.json"), 100),
+        *network_sections(tmp_path / "networks.json"),
+    ]
+    page = write_benchmark(single, more, tmp_path, resamples=100).read_text(encoding="utf-8")
+    markdown = (tmp_path / "benchmark.md").read_text(encoding="utf-8")
+    assert [name for name in ("traces", "clusters", "networks") if f'id="{name}"' in page] == ["clusters", "networks"]
+    assert "| 4 x a site (held out) |" in markdown and "| type A first | 4.00 | +1.000 ± 0.000✓ |" in markdown
+    claims = [
+        line for line in (tmp_path / "verdicts.txt").read_text().splitlines() if "luster" in line or "network" in line
+    ]
+    assert [line.endswith("NOT reached") for line in claims] == [True] * 4 + [False] * 2
 
 
 def test_traces_are_compared_request_by_request(shared):
@@ -198,12 +235,22 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmark, "single_engine_baselines", lambda beside, only: SCHEDULERS)
     monkeypatch.setattr(benchmark, "TESTED_AS_THEY_COME", ("sarathi",))
     monkeypatch.setattr(benchmark, "oracles", dict)
+    monkeypatch.setattr(benchmark, "_clusters", lambda count: cluster_cells([SITE], [1.1], engines=2, horizon=4.0))
+    monkeypatch.setattr(benchmark, "CLUSTER_ROUTERS", ("round_robin",))
+    monkeypatch.setattr(benchmark, "PRIORITIES", {"type A first": PRIORITIES["type A first"]})
+    monkeypatch.setattr(benchmark, "QUICK_HORIZON", 20.0)
+    monkeypatch.setattr(pretrained, "load", lambda name: PRIORITIES["entering first"])
     policies = "slo_attainment=slo_first,mean_e2el=index,p99_ttft=slo_first"
     benchmark.main(["--quick", "--policies", policies, "--out", str(tmp_path)])
     assert "Report:" in capsys.readouterr().out
     facts = (tmp_path / "benchmark.md").read_text(encoding="utf-8")
     assert "- Command: python benchmark.py --quick" in facts and "- Commit: " in facts
     assert json.loads((tmp_path / "results.json").read_text())[0]["settings"][judged.POLICY].startswith("slo_first(")
+    assert "### SLO met: clusters" in facts and "### Agent network: tasks present" in facts
+    kept = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
+    assert {path.name for path in kept} == {"results.json", "cluster.json", "networks.json"}
+    benchmark.main(["--quick", "--policies", policies, "--out", str(tmp_path)])
+    assert all(path.read_bytes() == content for path, content in kept.items())
 
 
 @pytest.mark.parametrize(
@@ -214,6 +261,8 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
         (["--objectives", "mean_e2el", "--policies", "mean_e2el=nowhere.npz"], "nowhere.npz"),
         (["--seeds", "1", "--policies", "slo_attainment=index"], "--seeds"),
         (["--stage", "report"], "run the stage test"),
+        (["--network-runs", "1"], "--network-runs"),
+        (["--clusters", "7"], "--clusters"),
     ],
 )
 def test_bad_arguments_are_refused_before_any_work(arguments, message, tmp_path, capsys):

@@ -1,0 +1,115 @@
+"""The command line of the benchmark."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmsched_env.evaluation.benchmark.cells import JUDGED
+from llmsched_env.evaluation.suite import LOADS
+
+STAGES = ("tune", "test", "azure", "cluster", "networks", "report")
+QUICK = {
+    "cells": 2,
+    "trials": 4,
+    "index_trials": 8,
+    "tuning_seeds": 2,
+    "seeds": 3,
+    "clusters": 1,
+    "network_runs": 2,
+}
+
+
+def parser(policies: Mapping[str, str], traces: Path) -> argparse.ArgumentParser:
+    """The command line.
+
+    Args:
+        policies: name of the policy of each objective, unless others are given.
+        traces: folder of the Azure slices, unless another is given.
+    """
+    p = argparse.ArgumentParser(description="Judge the learned policies against the best tuned baselines of the suite.")
+    p.add_argument(
+        "--stage",
+        choices=("all", *STAGES),
+        default="all",
+        help="one stage; those before it must have run, or are run as far as it needs them (default: %(default)s)",
+    )
+    p.add_argument(
+        "--objectives",
+        default=",".join(JUDGED),
+        metavar="LIST",
+        help="what policies are judged by (default: %(default)s)",
+    )
+    p.add_argument(
+        "--policies",
+        default="",
+        metavar="LIST",
+        help="what is judged, as objective=POLICY: a name under agents/pretrained, a file .npz of a steered index "
+        f"policy, or a name of the registry (default: {', '.join(f'{k}={v}' for k, v in policies.items())})",
+    )
+    p.add_argument(
+        "--beside",
+        default="",
+        metavar="LIST",
+        help="schedulers of the registry that were made after a policy: tested beside it, never among the baselines",
+    )
+    p.add_argument(
+        "--baselines",
+        default="",
+        metavar="LIST",
+        help="the baselines to screen, tune and choose from (default: all of the registry for one engine)",
+    )
+    p.add_argument(
+        "--loads",
+        type=float,
+        nargs="+",
+        default=LOADS,
+        metavar="LOAD",
+        help=f"of every site (default: {' '.join(map(str, LOADS))})",
+    )
+    p.add_argument("--cells", type=int, metavar="N", help="cells of the suite, spread over it (default: all)")
+    p.add_argument(
+        "--trials",
+        type=int,
+        default=24,
+        metavar="N",
+        help="settings of each baseline that is tuned; half of them for p99_ttft (default: %(default)s)",
+    )
+    p.add_argument(
+        "--index-trials",
+        type=int,
+        default=300,
+        metavar="N",
+        help="settings of the static index policy at most; it gets as many simulations as all baselines of a cell "
+        "together (default: %(default)s)",
+    )
+    p.add_argument(
+        "--tuning-seeds", type=int, default=4, metavar="N", help="seeds that they are tuned on (default: %(default)s)"
+    )
+    p.add_argument("--seeds", type=int, default=24, metavar="N", help="test seeds of each cell (default: %(default)s)")
+    p.add_argument("--clusters", type=int, metavar="N", help="clusters, spread over those of the suite (default: all)")
+    p.add_argument(
+        "--network-runs",
+        type=int,
+        default=40,
+        metavar="N",
+        help="held-out runs of each scheduler of the agent network (default: %(default)s)",
+    )
+    p.add_argument(
+        "--traces", type=Path, default=traces, metavar="FOLDER", help="slices of the Azure trace (default: %(default)s)"
+    )
+    p.add_argument(
+        "--quick",
+        action="store_true",
+        help="a look at everything: " + ", ".join(f"--{k.replace('_', '-')} {v}" for k, v in QUICK.items())
+        + ", no traces",
+    )  # fmt: skip
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/benchmark"),
+        metavar="FOLDER",
+        help="for report.html, benchmark.md, headline.svg and .png, and all runs (default: %(default)s)",
+    )
+    return p
