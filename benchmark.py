@@ -143,7 +143,11 @@ def benchmark(args: argparse.Namespace, command: str) -> Path | None:
     facts = [
         ("Suite", f"version {VERSION}: {len(TRAINING)} sites that policies train on, {len(HELD_OUT)} held out"),
         ("Seeds", f"tuning {TUNING_SEEDS} and on, {args.tuning_seeds} of them; test {TEST_SEEDS} and on"),
-        ("Trials", f"{args.trials} settings of each tuned baseline; half of them for p99_ttft"),
+        (
+            "Trials",
+            f"{args.trials} settings of each tuned baseline, half of them for p99_ttft; "
+            f"{args.index_trials} of the static index policy at most",
+        ),
         ("Command", command),
         ("Commit", _commit()),
         ("Date", time.strftime("%Y-%m-%d", time.gmtime())),

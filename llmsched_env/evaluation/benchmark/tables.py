@@ -134,8 +134,8 @@ def audit_table(cells: Sequence[JudgedCell]) -> Table:
     caption = (
         f"Over the cells with headroom ({len(chosen)}): the {middle} of {goal.title} in {goal.unit}, the worst cell, "
         "and the interquartile mean of the share of the cost of the best tuned baseline that is saved. That baseline "
-        "and the index are tuned for each cell with the same number of simulations (the index with 300 settings at "
-        "most), all others are the same everywhere; a name alone is a published default."
+        "and the index are tuned for each cell, the index with no more simulations than all baselines together; all "
+        "others are the same everywhere; a name alone is a published default."
     )
     return Table(f"{goal.title}: headroom", caption, ("Scheduler", middle.capitalize(), "Worst", "Saved"), tuple(rows))
 
