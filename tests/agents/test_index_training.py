@@ -7,8 +7,10 @@ import pytest
 
 import agents
 import llmsched_env as ls
-from agents import index_training
-from agents.index_training import IndexTraining, Stage, _searched, costs, first_weights, saved, train
+from agents import index_cases, index_training
+from agents.index_cases import costs, saved
+from agents.index_search_space import Stage, first_weights, searched
+from agents.index_training import IndexTraining, train
 from agents.random_sites import random_site
 from agents.steered import load_steered, output_layer, steered
 from llmsched_env.evaluation.suite import H100, Site
@@ -22,8 +24,8 @@ SITE = Site("azure-chat", "strict", H100)
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(index_training, "TRAINING", (SITE,))
-    monkeypatch.setattr(index_training, "_VALIDATION_LOADS", (0.9,))
+    monkeypatch.setattr(index_cases, "TRAINING", (SITE,))
+    monkeypatch.setattr(index_cases, "_VALIDATION_LOADS", (0.9,))
     numbers = (ix.BY_LENGTH, ix.STEP_SHARE, ix.MARGIN)
     stages = (
         Stage(2, 0.1, 0.05, 2, 0.99, numbers),
@@ -49,10 +51,10 @@ def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy()
 def test_without_pausing_begun_prompts_come_first_whatever_is_found(small):
     whole = replace(small, pausing=True)
     for config, at_most in ((small, 0), (whole, 1)):
-        places, _ = _searched(config.stages[0], config.pausing)
-        searched = np.zeros(NUM_WEIGHTS)
-        searched[places] = 1.0
-        assert output_layer(searched)[ix.BEGUN].sum() == at_most
+        places, _ = searched(config.stages[0], config.pausing)
+        touched = np.zeros(NUM_WEIGHTS)
+        touched[places] = 1.0
+        assert output_layer(touched)[ix.BEGUN].sum() == at_most
     begun = output_layer(first_weights())[ix.BEGUN]
     assert START[ix.BEGUN] + SPREAD[ix.BEGUN] * begun[-1] == INDEX_PARAMS["begun"].high and not begun[:-1].any()
 
@@ -67,9 +69,9 @@ def test_costs_are_missed_requests_or_seconds():
 
 def test_what_is_saved_is_relative_to_the_reference():
     assert saved(np.array([1.0]), np.array([2.0]), "mean_e2el") == pytest.approx(np.log(2))
-    assert saved(
-        np.array([0.0]), np.array([index_training._FLOOR["slo_attainment"]]), "slo_attainment"
-    ) == pytest.approx(np.log(2))
+    assert saved(np.array([0.0]), np.array([index_cases.FLOOR["slo_attainment"]]), "slo_attainment") == pytest.approx(
+        np.log(2)
+    )
 
 
 def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(small, tmp_path):
@@ -89,13 +91,13 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(small, tmp_
             raise KeyboardInterrupt
         return original(cases, *args)
 
-    stopped, original = [], index_training._draw
-    index_training._draw = interrupt
+    stopped, original = [], index_training.generation_cases
+    index_training.generation_cases = interrupt
     try:
         with pytest.raises(KeyboardInterrupt):
             train(small, tmp_path / "two", until_the_second)
     finally:
-        index_training._draw = original
+        index_training.generation_cases = original
     lines = []
     again = train(small, tmp_path / "two", lines.append)
     assert lines[0].startswith("generation    2")

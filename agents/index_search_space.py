@@ -1,0 +1,172 @@
+"""Where the search for index policies begins, and which of their numbers may depend on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.steered import output_layer, within_four_knobs
+from llmsched_env.policies import index as ix
+from llmsched_env.policies.index import NUM_INDEX
+from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START
+from llmsched_env.policies.queue_state import NUM_FEATURES
+from llmsched_env.validation import check_choice, check_integer
+
+UNITS = {
+    "kv_used": 4,
+    "base": 5,
+    "outside": 8,
+    "even": 19,
+    "growth": 21,
+    "decoding": 3,
+    "prefill_odds": 25,
+    "queue": 26,
+    "output_left": 27,
+    "prompt": 28,
+    "ttft_slack": 29,
+    "tpot_slack": 30,
+    "output": 31,
+    "decode_rate": 15,
+    "waiting": 0,
+    "room": 24,
+}
+"""The feature (`queue_state.features`) that each hidden unit passes on."""
+_FIRST_NUMBERS: dict[str, dict[int, float]] = {
+    "slo_attainment": {
+        ix.BY_LENGTH: 0.9,
+        ix.BY_SLACK: 1.6,
+        ix.BY_URGENCY: 1.7,
+        ix.BY_WORK: 0.1,
+        ix.LATE: 16.0,
+        ix.DECLINE: 0.0,
+        ix.CAUTION: 0.7,
+        ix.MARGIN: 1.25,
+        ix.STEP_SHARE: 0.92,
+        ix.PACE_SHARE: 0.6,
+        ix.SPEND: 0.03,
+        ix.EXTRA: 6.0,
+        ix.JOIN: 1.8,
+        ix.LEAST_CHUNK: 28.0,
+        ix.MOST_ACTIVE: 800.0,
+        ix.LATE_SHARE: 0.0,
+        ix.SPARE: 0.27,
+    },
+    "mean_e2el": {
+        ix.BY_LENGTH: 0.0,
+        ix.BY_URGENCY: 0.0,
+        ix.BY_WORK: 1.0,
+        ix.LATE: 0.0,
+        ix.OUTSIDE: 0.0,
+        ix.DECLINE: 0.0,
+        ix.STEP_SHARE: 1e4,
+        ix.LATE_SHARE: 1.0,
+        ix.SPARE: 0.01,
+        ix.KEEP: 0.03,
+        ix.LEAST_CHUNK: 16.0,
+        ix.EXTRA: 1.5,
+        ix.JOIN: 1.5,
+    },
+}
+"""Where they differ from the start that the network's outputs are measured from: no target matters to the latency."""
+_FIRST_WEIGHTS: dict[str, dict[tuple[int, str], float]] = {
+    "slo_attainment": {(ix.EXTRA, "kv_used"): -1.0},
+    "mean_e2el": {(ix.EXTRA, "prefill_odds"): 1.0, (ix.JOIN, "prefill_odds"): 1.3},
+}
+"""For the latency, prefill beside decodes has to keep up with the prompts that arrive, and more of it only delays the
+decodes; where memory is short, what counts is that decodes end and make room."""
+_WEIGHT_SCALE = 1.0  # of weights of hidden units, against that of biases
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A search.
+
+    Attributes:
+        generations: how many.
+        noise: of the search distribution.
+        learning_rate: at the start; decays linearly to a tenth.
+        pairs: of candidates.
+        decay: by which what was found shrinks towards the start each generation, so that weights that hardly matter do
+            not wander off.
+        numbers: of the index policy, whose constants are searched.
+        steered: those numbers that depend on something, and
+        units: on what, by names of `UNITS`.
+    """
+
+    generations: int
+    noise: float
+    learning_rate: float
+    pairs: int
+    decay: float
+    numbers: tuple[int, ...]
+    steered: tuple[int, ...] = ()
+    units: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_integer("generations", self.generations, at_least=0)
+        for unit in self.units:
+            check_choice("units", unit, tuple(UNITS))
+
+
+_FOR_SLO = tuple(k for k in range(NUM_INDEX) if k not in (ix.BEGUN, ix.MOST_CHUNK))
+_FOR_LATENCY = (
+    ix.BY_LENGTH,
+    ix.BY_AGE,
+    ix.BY_PREDICTION,
+    ix.BY_WORK,
+    ix.LEAST_CHUNK,
+    ix.EXTRA,
+    ix.JOIN,
+    ix.MOST_ACTIVE,
+    ix.KEEP,
+)
+STAGES = {
+    "slo_attainment": (
+        Stage(
+            20,
+            0.1,
+            0.02,
+            20,
+            0.99,
+            _FOR_SLO,
+            (ix.EXTRA, ix.MARGIN, ix.BY_PREDICTION, ix.STEP_SHARE, ix.JOIN, ix.BY_LENGTH),
+            ("kv_used", "base", "prefill_odds", "ttft_slack", "outside", "growth"),
+        ),
+    ),
+    "mean_e2el": (
+        Stage(
+            60,
+            0.15,
+            0.04,
+            16,
+            0.99,
+            _FOR_LATENCY,
+            (ix.EXTRA, ix.JOIN),
+            ("prefill_odds", "queue", "decoding", "output_left", "kv_used", "output", "base", "prompt"),
+        ),
+    ),
+}
+"""Of the policies that come with the project, by objective."""
+
+
+def first_weights(objective: str = "slo_attainment", pausing: bool = False) -> np.ndarray:
+    """Hidden units that pass on a feature each, and an output layer of little but biases: an index policy, still."""
+    weights = np.zeros(NUM_WEIGHTS)
+    weights[[h * (NUM_FEATURES + 1) + feature for h, feature in enumerate(UNITS.values())]] = 1.0
+    outputs = output_layer(weights)
+    for k, number in _FIRST_NUMBERS[objective].items():
+        wanted = np.log(number) if EXPONENTIAL[k] else number
+        outputs[k, -1] = (wanted - START[k]) / SPREAD[k]
+    for (k, unit), weight in _FIRST_WEIGHTS[objective].items():
+        outputs[k, list(UNITS).index(unit)] = weight
+    return weights if pausing else within_four_knobs(weights)
+
+
+def searched(stage: Stage, pausing: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the weights that a stage searches, and their scales."""
+    places = output_layer(np.arange(NUM_WEIGHTS))
+    constants = places[[*stage.numbers, *([ix.BEGUN] if pausing else [])], -1]
+    others = places[np.ix_(stage.steered, [list(UNITS).index(unit) for unit in stage.units])].ravel()
+    scales = np.append(np.ones(len(constants)), np.full(len(others), _WEIGHT_SCALE))
+    return np.append(constants, others).astype(int), scales
