@@ -84,7 +84,9 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
     folder.mkdir(parents=True, exist_ok=True)
     held, on_suite = validation_cases()
     target = costs([baselines.get(REFERENCES[config.objective])], held, config.objective)[0]
-    with SummaryWriter(str(folder / "tensorboard")) as log:
+    refined = folder / "sweeps.npz"
+    evolving = None if refined.exists() else _Search.opened(config, folder / "last.npz")
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=evolving and evolving.total) as log:
 
         def validate(weights: np.ndarray, step: int, when: str) -> None:
             own = costs([steered(weights)], held, config.objective)[0]
@@ -99,13 +101,13 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
             )
             np.savez(folder / "best.npz", weights=weights)
 
-        weights = _evolve(config, folder / "last.npz", validate)
-        return _refine(config, weights, folder / "sweeps.npz", validate)
+        weights = None if evolving is None else _evolve(evolving, folder / "last.npz", validate)
+        return _refine(config, weights, refined, validate)
 
 
-def _evolve(config: IndexTraining, path: Path, validate: Callable[[np.ndarray, int, str], None]) -> np.ndarray:
-    """All stages of evolution strategies, going on from the file at `path`; returns the weights."""
-    search = _Search.opened(config, path)
+def _evolve(search: _Search, path: Path, validate: Callable[[np.ndarray, int, str], None]) -> np.ndarray:
+    """What is left of the stages of evolution strategies, kept in the file at `path`; returns the weights."""
+    config = search.config
     while True:
         begins = search.number > 0 and search.strategy.generation == 0  # validated as the end of the stage before
         if search.over or (search.total % config.validate_every == 0 and not begins):
@@ -122,11 +124,11 @@ def _evolve(config: IndexTraining, path: Path, validate: Callable[[np.ndarray, i
 
 
 def _refine(
-    config: IndexTraining, weights: np.ndarray, path: Path, validate: Callable[[np.ndarray, int, str], None]
+    config: IndexTraining, weights: np.ndarray | None, path: Path, validate: Callable[[np.ndarray, int, str], None]
 ) -> np.ndarray:
-    """The coordinate search of the places of the last stage, going on from the file at `path`; returns the weights."""
+    """The coordinate search of what the last stage searched: from `weights`, or else from the file at `path`."""
     places, scales = searched(config.stages[-1], config.pausing)
-    if path.exists():
+    if weights is None:
         search, more = CoordinateSearch.opened(path)
         weights, before = more["weights"], float(more["seconds"])
     else:

@@ -105,6 +105,13 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(small, tmp_
     assert not np.array_equal(again, first_weights())
 
 
+def test_a_training_that_is_over_is_left_as_it_is(small, tmp_path):
+    weights = train(small, tmp_path, lambda line: None)
+    lines, best = [], (tmp_path / "best.npz").read_bytes()
+    np.testing.assert_array_equal(train(small, tmp_path, lines.append), weights)
+    assert not lines and (tmp_path / "best.npz").read_bytes() == best
+
+
 def test_random_sites_differ_and_can_be_met():
     rng = np.random.default_rng(3)
     sites = [random_site(rng) for _ in range(12)]
