@@ -186,7 +186,7 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
     policies = parse_policies(args.policies, objectives)
     clusters = _clusters(args.clusters) if "cluster" in stages else []
     run = Benchmark(
-        cells=_cells(args.cells, args.loads),
+        cells=_cells(args.cells, args.loads) if {"tune", "test"} & set(stages) else [],
         policies=policies,
         plan=Plan(
             schedulers=chosen,
