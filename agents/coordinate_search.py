@@ -7,15 +7,17 @@ and shrinks when none was (a success rule, as Rechenberg's for the steps of evol
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
+from agents.weights import write_arrays
 from llmsched_env.validation import check_number
 
 _GROW, _SHRINK, _LARGEST_GAIN = 1.3, 0.6, 0.5  # the last: of one case, so that no case decides alone
+_SETTINGS = ("center", "widths", "clear", "seed", "sweeps")
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +29,7 @@ class CoordinateSearch:
         widths: f8[n], by how much each is moved.
         clear: standard errors by which a change has to be better on average over the cases.
         seed: of the order in which parameters are tried.
+        sweeps: done so far.
 
     Raises:
         ValueError: for a number that is not allowed.
@@ -36,7 +39,7 @@ class CoordinateSearch:
     widths: np.ndarray
     clear: float = 1.0
     seed: int = 0
-    sweeps: int = field(default=0)
+    sweeps: int = 0
 
     def __post_init__(self) -> None:
         self.center, self.widths = np.array(self.center, float), np.array(self.widths, float)
@@ -72,23 +75,12 @@ class CoordinateSearch:
 
     def save(self, path: Path, **more: np.ndarray | float) -> None:
         """Write the state and further arrays and numbers to an `.npz` file, at once or not at all."""
-        partial = path.with_suffix(".partial.npz")
-        np.savez(
-            partial,
-            center=self.center,
-            widths=self.widths,
-            clear=self.clear,
-            seed=self.seed,
-            sweeps=self.sweeps,
-            **more,
-        )
-        partial.replace(path)
+        write_arrays(path, **{name: getattr(self, name) for name in _SETTINGS}, **more)
 
     @classmethod
     def opened(cls, path: Path) -> tuple[Self, dict[str, np.ndarray]]:
         """What `save` wrote: the search, and what came with it."""
         with np.load(path) as file:
             content = dict(file)
-        numbers = {"clear": float(content.pop("clear")), "seed": int(content.pop("seed"))}
-        sweeps = int(content.pop("sweeps"))
-        return cls(content.pop("center"), content.pop("widths"), **numbers, sweeps=sweeps), content
+        center, widths, *numbers = (content.pop(name) for name in _SETTINGS)
+        return cls(center, widths, *(number.item() for number in numbers)), content

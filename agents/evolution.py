@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from agents.weights import write_arrays
 from llmsched_env.validation import check_integer, check_number
 
 _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.9, 0.99, 1e-8  # of Adam's moments; the second is short, as steps are few
@@ -97,9 +98,7 @@ class EvolutionStrategy:
 
     def save(self, path: Path, **more: Any) -> None:
         """Write the state and further arrays and numbers to an `.npz` file, at once or not at all."""
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, **self.state(), **more)
-        partial.replace(path)
+        write_arrays(path, **self.state(), **more)
 
     @classmethod
     def opened(cls, path: Path) -> tuple[Self, dict[str, np.ndarray]]:

@@ -75,7 +75,6 @@ _FIRST_WEIGHTS: dict[str, dict[tuple[int, str], float]] = {
 }
 """For the latency, prefill beside decodes has to keep up with the prompts that arrive, and more of it only delays the
 decodes; where memory is short, what counts is that decodes end and make room."""
-_WEIGHT_SCALE = 1.0  # of weights of hidden units, against that of biases
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +162,9 @@ def first_weights(objective: str = "slo_attainment", pausing: bool = False) -> n
     return weights if pausing else within_four_knobs(weights)
 
 
-def searched(stage: Stage, pausing: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the weights that a stage searches, and their scales."""
+def searched(stage: Stage, pausing: bool) -> np.ndarray:
+    """Places of the weights that a stage searches."""
     places = output_layer(np.arange(NUM_WEIGHTS))
     constants = places[[*stage.numbers, *([ix.BEGUN] if pausing else [])], -1]
     others = places[np.ix_(stage.steered, [list(UNITS).index(unit) for unit in stage.units])].ravel()
-    scales = np.append(np.ones(len(constants)), np.full(len(others), _WEIGHT_SCALE))
-    return np.append(constants, others).astype(int), scales
+    return np.append(constants, others).astype(int)

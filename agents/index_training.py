@@ -21,7 +21,7 @@ from agents.evolution import EvolutionStrategy
 from agents.index_cases import FLOOR, Case, costs, generation_cases, saved, sweep_cases, validation_cases
 from agents.index_search_space import STAGES, Stage, first_weights, searched
 from agents.steered import output_layer, steered
-from agents.weights import read_weights
+from agents.weights import read_weights, write_arrays
 from llmsched_env.policies.index import BEGUN
 from llmsched_env.policies.learned import NUM_WEIGHTS
 from llmsched_env.validation import check_choice
@@ -99,7 +99,7 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
                 f"{when}: cost {own.mean():.5f}, reference {target.mean():.5f}, "
                 f"saved {gains.mean():+.4f} (suite {suite:+.4f})"
             )
-            np.savez(folder / "best.npz", weights=weights)
+            write_arrays(folder / "best.npz", weights=weights)
 
         weights = None if evolving is None else _evolve(evolving, folder / "last.npz", validate)
         return _refine(config, weights, refined, validate)
@@ -127,7 +127,7 @@ def _refine(
     config: IndexTraining, weights: np.ndarray | None, path: Path, validate: Callable[[np.ndarray, int, str], None]
 ) -> np.ndarray:
     """The coordinate search of what the last stage searched: from `weights`, or else from the file at `path`."""
-    places, scales = searched(config.stages[-1], config.pausing)
+    places = searched(config.stages[-1], config.pausing)
     if weights is None:
         search, more = CoordinateSearch.opened(path)
         weights, before = more["weights"], float(more["seconds"])
@@ -137,7 +137,7 @@ def _refine(
 
     def moved(center: np.ndarray) -> np.ndarray:
         changed = weights.copy()
-        changed[places] += scales * center
+        changed[places] += center
         return changed
 
     generations = sum(stage.generations for stage in config.stages)
@@ -162,7 +162,7 @@ class _Search:
     def __init__(self, config: IndexTraining, stage: int, first: np.ndarray) -> None:
         self.config, self.number, self.first = config, stage, first
         self.stage = config.stages[stage]
-        self.places, self.scales = searched(self.stage, config.pausing)
+        self.places = searched(self.stage, config.pausing)
         self.mean = np.zeros(len(self.places))
         self.strategy = EvolutionStrategy(
             self.mean,
@@ -222,7 +222,7 @@ class _Search:
         if step is None:
             step = self.mean if averaged and self.strategy.generation > self._begin else self.strategy.center
         weights = self.first.copy()
-        weights[self.places] += self.scales * step
+        weights[self.places] += step
         return weights
 
     def _cases(self) -> list[Case]:

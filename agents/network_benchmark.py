@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from llmsched_env.evaluation.benchmark.judged import Verdict
 from llmsched_env.evaluation.benchmark.sections import Section
 from llmsched_env.evaluation.benchmark.tables import Table
 from llmsched_env.evaluation.identity import digest_of, scheduler_digest, source_of
+from llmsched_env.json_files import write_json
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.workloads.rybko_stolyar import rybko_stolyar
 
@@ -37,14 +37,13 @@ def run_networks(
     old = json.loads(path.read_text(encoding="utf-8"))["kept"] if path.exists() else {}
     keys = {name: _key(scheduler, setting) for name, scheduler in schedulers.items()}
     kept = {key: old[key] for key in keys.values() if key in old}
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tqdm(schedulers.items(), unit="networks", dynamic_ncols=True, disable=not progress) as bar:
         for name, scheduler in bar:
             bar.set_description(f"network, {name}")
             have = kept.setdefault(keys[name], [])
             [new] = all_numbers([scheduler], setting, range(len(have), runs))
             have += new
-            _write(path, {"setting": asdict(setting), "runs": runs, "schedulers": keys, "kept": kept})
+            write_json(path, {"setting": asdict(setting), "runs": runs, "schedulers": keys, "kept": kept})
     return read_networks(path)
 
 
@@ -120,9 +119,3 @@ def _mean(runs: list[dict[str, float]], name: str) -> float:
 
 def _key(scheduler: Scheduler, setting: Setting) -> str:
     return digest_of(scheduler_digest(scheduler), setting, source_of(numbers), source_of(rybko_stolyar))
-
-
-def _write(path: Path, record: dict) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(record), encoding="utf-8")
-    partial.replace(path)

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from agents.evolution import EvolutionStrategy
 from agents.network_comparison import PRIORITIES, mean_tasks
-from agents.weights import read_weights
+from agents.weights import read_weights, write_arrays
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import map_cases
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
@@ -135,7 +135,7 @@ def train(config: NetworkTraining, folder: Path, say: Callable[[str], None] = pr
                 say(f"generation {generation:4d}: {own.mean():.3f} tasks present, reference {target.mean():.3f}")
                 if value > best[0]:
                     best = (value, strategy.center.copy())
-                    np.savez(folder / "best.npz", weights=best[1], value=value, generation=generation)
+                    write_arrays(folder / "best.npz", weights=best[1], value=value, generation=generation)
                 strategy.save(folder / "last.npz", best_value=best[0], best=best[1])
             if spent >= 1:
                 return best[1]

@@ -1,6 +1,7 @@
-"""Weights of trained policies in files."""
+"""Weights of trained policies, and states of searches, in files."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,3 +24,10 @@ def read_weights(path: str | Path, count: int, what: str = "trained policy") -> 
     if weights.shape != (count,):
         raise ValueError(f"{path} is no {what}: weights must be {count} numbers, got {weights.shape}")
     return weights
+
+
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """Write arrays and numbers to an `.npz` file, at once or not at all."""
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **arrays)
+    partial.replace(path)

@@ -1,8 +1,9 @@
-"""JSON files, with errors that point at the place."""
+"""JSON files: read with errors that point at the place, and written at once or not at all."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +32,11 @@ def read_object(path: str | Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path} must be a JSON object, got {repr(value)[:80]}")
     return value
+
+
+def write_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """Write a file, and the folders above it, at once or not at all: who is interrupted keeps the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(value, indent=indent), encoding="utf-8")
+    partial.replace(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,6 +26,7 @@ from llmsched_env.evaluation.identity import (
 from llmsched_env.evaluation.objective import OBJECTIVES, Objective
 from llmsched_env.evaluation.search import Values, optuna, search
 from llmsched_env.evaluation.seeds import TUNING_SEEDS, seed_range
+from llmsched_env.json_files import write_json
 from llmsched_env.metrics import summary
 from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.theory import capacity
@@ -251,10 +251,7 @@ class _Book:
         """Replace the file, if there is something new."""
         if self.path is None or len(self.runs) == self.written:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
-        partial.replace(self.path)
+        write_json(self.path, record, indent=1)
         self.written = len(self.runs)
 
     def _measure(self, result: Result) -> tuple[float, float]:

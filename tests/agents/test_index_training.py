@@ -51,7 +51,7 @@ def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy()
 def test_without_pausing_begun_prompts_come_first_whatever_is_found(small):
     whole = replace(small, pausing=True)
     for config, at_most in ((small, 0), (whole, 1)):
-        places, _ = searched(config.stages[0], config.pausing)
+        places = searched(config.stages[0], config.pausing)
         touched = np.zeros(NUM_WEIGHTS)
         touched[places] = 1.0
         assert output_layer(touched)[ix.BEGUN].sum() == at_most

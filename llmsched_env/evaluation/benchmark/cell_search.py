@@ -6,7 +6,6 @@ Beside it the static index policy, tuned with as many simulations as all baselin
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from llmsched_env.evaluation.identity import digest_of, distinct_seeds, file_nam
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.evaluation.search import search
 from llmsched_env.evaluation.tuning import Tuned, tunable, tune
+from llmsched_env.json_files import write_json
 from llmsched_env.simulator.scheduler import Scheduler
 
 KEPT = {"slo_attainment": 3, "mean_e2el": 3, "p99_ttft": 2}  # schedulers that are tuned, the best at their defaults
@@ -140,10 +140,7 @@ def find(cell: Cell, objective: str, plan: Plan, folder: Path, say: Callable[[st
         tuned = _tuned(plan.index, cell, objective, trials, plan.seeds, folder)
         index, index_value, index_simulations = tuned.scheduler, tuned.value, tuned.provenance["simulations"]
     found = Found(best, value, default, value_of, after, index, index_value, simulations, index_simulations)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(found.record(), indent=1), encoding="utf-8")
-    partial.replace(path)
+    write_json(path, found.record(), indent=1)
     return found
 
 

@@ -121,6 +121,11 @@ def against(cells: Sequence[JudgedCell], role: str, resamples: int = RESAMPLES) 
     )
 
 
+def by_objective(cells: Sequence[JudgedCell]) -> dict[str, list[JudgedCell]]:
+    """The cells of each objective, in their order."""
+    return {name: [c for c in cells if c.objective == name] for name in dict.fromkeys(c.objective for c in cells)}
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One claim: what was asked for, what was found, and whether it was reached."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from llmsched_env.evaluation.identity import (
 )
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.evaluation.tuning import longest_run
+from llmsched_env.json_files import write_json
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.theory import mean_latency_bound, slo_attainment_bound
 
@@ -77,7 +77,7 @@ class RunsOfCell(ABC, Generic[T]):
         if new:
             for (key, one), values in zip(new.items(), self.simulate(list(new.values())), strict=True):
                 self._kept["runs"][key] = {"scheduler": self.text(one), "values": values}
-            self._write()
+            write_json(self._path, self._kept)
         return [np.array(self._kept["runs"][key]["values"]) for key in keys]
 
     def bound(self, objective: str) -> np.ndarray:
@@ -87,12 +87,6 @@ class RunsOfCell(ABC, Generic[T]):
     def values(self, serving: Sequence[T], objective: str) -> list[float]:
         """The objective of each over all seeds."""
         return [objective_of(runs, objective, self.longest) for runs in self.of(serving)]
-
-    def _write(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f"{self._path.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(self._kept), encoding="utf-8")
-        partial.replace(self._path)
 
 
 class KeptRuns(RunsOfCell[Scheduler]):
@@ -119,7 +113,7 @@ class KeptRuns(RunsOfCell[Scheduler]):
             scale = 1.0 if OBJECTIVES[objective].larger_is_better else 1e3
             tables = (self.cell.workload.sample(seed) for seed in self.seeds)
             self._kept["bounds"][objective] = [scale * BOUNDS[objective](table, self.cell.engine) for table in tables]
-            self._write()
+            write_json(self._path, self._kept)
         return np.array(self._kept["bounds"][objective])
 
 

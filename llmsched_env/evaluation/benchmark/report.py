@@ -40,9 +40,7 @@ def write_benchmark(
     """
     if not cells:
         raise ValueError("cells is empty; at least one is needed")
-    by_objective = {
-        name: [c for c in cells if c.objective == name] for name in dict.fromkeys(c.objective for c in cells)
-    }
+    by_objective = judged.by_objective(cells)
     claims = [(OBJECTIVES[name].title, v) for name, own in by_objective.items() for v in verdicts(own, resamples)]
     claims += [claim for section in more for claim in section.claims]
     shown = {name: own for name, own in by_objective.items() if name != "p99_ttft"} or by_objective

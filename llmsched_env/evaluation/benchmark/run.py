@@ -24,6 +24,7 @@ from llmsched_env.evaluation.benchmark.kept_runs import KeptRuns, RunsOfCell, me
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES, Paired
 from llmsched_env.evaluation.cell import Load
 from llmsched_env.evaluation.objective import OBJECTIVES
+from llmsched_env.json_files import write_json
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
@@ -87,8 +88,7 @@ class Benchmark:
                 bar.set_description(f"{whole.name}, {objective}")
                 best = find(half, objective, self.plan, self.folder, bar.set_postfix_str).best
                 outcome.append(judge_trace(whole, objective, self.policies[objective], best, self.resamples))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "azure.json").write_text(json.dumps([asdict(t) for t in outcome], indent=1), encoding="utf-8")
+        write_json(self.folder / "azure.json", [asdict(t) for t in outcome], indent=1)
         return outcome
 
     def cluster(
@@ -162,8 +162,7 @@ def write_results(cells: Sequence[JudgedCell], path: Path) -> None:
     for cell in cells:
         record = {name: getattr(cell, name) for name in JudgedCell.__slots__}
         records.append(record | {"runs": {k: v.tolist() for k, v in cell.runs.items()}, "bound": cell.bound.tolist()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(records), encoding="utf-8")
+    write_json(path, records)
 
 
 def read_results(path: Path) -> list[JudgedCell]:

@@ -43,9 +43,7 @@ def cluster_sections(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) ->
     """The clusters, with the claims of single engines; none without them."""
     if not cells:
         return []
-    by_objective = {
-        name: [c for c in cells if c.objective == name] for name in dict.fromkeys(c.objective for c in cells)
-    }
+    by_objective = judged.by_objective(cells)
     claims = [
         (OBJECTIVES[name].title, replace(verdict, claim=f"Clusters: {verdict.claim}"))
         for name, own in by_objective.items()
