@@ -232,3 +232,12 @@ def test_vllm_v0_preempts_although_the_last_block_has_room():
     assert result.requests.preemptions.tolist() == [0, 2] and result.requests.recomputed.tolist() == [0, 5]
     other = simulate(baselines.vllm_v1, [0, 0], [2, 2], [3, 3], engine=engine)
     assert entries(other) == [[(0, 2, 0), (1, 2, 0)], [(0, 1, 2), (1, 1, 2)], [(0, 1, 3), (1, 1, 3)]]
+
+
+def test_vllm_v0_never_decodes_a_prompt_that_fills_the_memory():
+    # Its last block has room for the token to come, but no block is free: preempted and computed again, for ever.
+    engine = {"block_size": 4, "kv_blocks": 2, "first_token": "separate"}
+    result = simulate(baselines.vllm_v0, [0], [7], [1], horizon=10, engine=engine)
+    assert entries(result) == [[(0, 7, 0)]] * 10
+    assert result.requests.preemptions.tolist() == [9] and result.requests.generated.tolist() == [0]
+    assert simulate(baselines.vllm_v1, [0], [7], [1], engine=engine).drained
