@@ -37,7 +37,7 @@ class CoordinateSearch:
 
     center: np.ndarray
     widths: np.ndarray
-    clear: float = 1.0
+    clear: float = 1.5
     seed: int = 0
     sweeps: int = 0
 

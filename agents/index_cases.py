@@ -77,7 +77,7 @@ def generation_cases(
 
 
 def sweep_cases(seed: int, sweep: int, count: int, loads: tuple[float, float], horizon: float) -> list[Case]:
-    """Of a sweep of the coordinate search: `count` at each site, all over the loads, and half as many random ones."""
+    """Of a sweep of the coordinate search: `count` at each site, all over the loads, and as many random ones."""
     rng = np.random.default_rng([seed, 3, sweep])
     edges = np.linspace(*loads, count + 1)
     cases: list[Case] = [
@@ -85,7 +85,7 @@ def sweep_cases(seed: int, sweep: int, count: int, loads: tuple[float, float], h
         for site in TRAINING
         for low, high in pairwise(edges)
     ]
-    return cases + _random_cases(rng, max(1, len(cases) // 2), TRAINING_SEEDS, loads)
+    return cases + _random_cases(rng, len(cases), TRAINING_SEEDS, loads)
 
 
 def _random_cases(rng: np.random.Generator, count: int, first: int, loads: tuple[float, float]) -> list[Case]:

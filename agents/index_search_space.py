@@ -8,9 +8,9 @@ import numpy as np
 
 from agents.steered import output_layer, within_four_knobs
 from llmsched_env.policies import index as ix
+from llmsched_env.policies.features import NUM_FEATURES
 from llmsched_env.policies.index import NUM_INDEX
 from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START
-from llmsched_env.policies.queue_state import NUM_FEATURES
 from llmsched_env.validation import check_choice, check_integer
 
 UNITS = {
@@ -31,50 +31,81 @@ UNITS = {
     "waiting": 0,
     "room": 24,
 }
-"""The feature (`queue_state.features`) that each hidden unit passes on."""
+"""The feature (`policies.features`) that each hidden unit passes on."""
 _FIRST_NUMBERS: dict[str, dict[int, float]] = {
     "slo_attainment": {
-        ix.BY_LENGTH: 0.9,
-        ix.BY_SLACK: 1.6,
-        ix.BY_URGENCY: 1.7,
-        ix.BY_WORK: 0.1,
+        ix.BY_LENGTH: 0.72,
+        ix.BY_SLACK: 1.55,
+        ix.BY_URGENCY: 1.55,
+        ix.BY_AGE: -0.05,
+        ix.BY_WORK: 0.19,
         ix.LATE: 16.0,
         ix.DECLINE: 0.0,
-        ix.CAUTION: 0.7,
-        ix.MARGIN: 1.25,
-        ix.STEP_SHARE: 0.92,
-        ix.PACE_SHARE: 0.6,
-        ix.SPEND: 0.03,
-        ix.EXTRA: 6.0,
-        ix.JOIN: 1.8,
-        ix.LEAST_CHUNK: 28.0,
-        ix.MOST_ACTIVE: 800.0,
+        ix.BLOCKING: 1.0,
+        ix.CAUTION: 0.83,
+        ix.MARGIN: 1.22,
+        ix.STEP_SHARE: 0.97,
+        ix.PACE_SHARE: 0.94,
+        ix.SPEND: 0.001,
+        ix.EXTRA: 5.9,
+        ix.JOIN: 2.1,
+        ix.LEAST_CHUNK: 26.0,
+        ix.MOST_ACTIVE: 830.0,
         ix.LATE_SHARE: 0.0,
-        ix.SPARE: 0.27,
+        ix.SPARE: 0.26,
     },
     "mean_e2el": {
-        ix.BY_LENGTH: 0.0,
+        ix.BY_LENGTH: 0.6,
         ix.BY_URGENCY: 0.0,
-        ix.BY_WORK: 1.0,
+        ix.BY_WORK: 0.3,
         ix.LATE: 0.0,
         ix.OUTSIDE: 0.0,
         ix.DECLINE: 0.0,
         ix.STEP_SHARE: 1e4,
         ix.LATE_SHARE: 1.0,
         ix.SPARE: 0.01,
-        ix.KEEP: 0.03,
-        ix.LEAST_CHUNK: 16.0,
-        ix.EXTRA: 1.5,
+        ix.KEEP: 0.02,
+        ix.LEAST_CHUNK: 48.0,
+        ix.EXTRA: 0.85,
+        ix.EXTRA_BY_LOAD: -0.45,
         ix.JOIN: 1.5,
     },
 }
 """Where they differ from the start that the network's outputs are measured from: no target matters to the latency."""
 _FIRST_WEIGHTS: dict[str, dict[tuple[int, str], float]] = {
-    "slo_attainment": {(ix.EXTRA, "kv_used"): -1.0},
-    "mean_e2el": {(ix.EXTRA, "prefill_odds"): 1.0, (ix.JOIN, "prefill_odds"): 1.3},
+    "slo_attainment": {
+        (ix.EXTRA, "kv_used"): -0.75,
+        (ix.EXTRA, "prefill_odds"): -0.1,
+        (ix.EXTRA, "growth"): -0.09,
+        (ix.JOIN, "base"): 0.22,
+        (ix.JOIN, "prefill_odds"): -0.28,
+        (ix.JOIN, "ttft_slack"): 0.1,
+        (ix.BY_LENGTH, "kv_used"): 0.1,
+        (ix.BY_LENGTH, "outside"): -0.17,
+        (ix.BY_LENGTH, "growth"): 0.12,
+        (ix.BY_LENGTH, "prefill_odds"): -0.1,
+        (ix.BY_PREDICTION, "kv_used"): -0.11,
+        (ix.BY_PREDICTION, "base"): 0.22,
+        (ix.MARGIN, "kv_used"): 0.38,
+        (ix.MARGIN, "base"): 0.09,
+        (ix.BLOCKING, "kv_used"): -0.11,
+        (ix.BLOCKING, "ttft_slack"): -0.18,
+    },
+    "mean_e2el": {
+        (ix.EXTRA, "decoding"): -0.72,
+        (ix.EXTRA, "queue"): 0.3,
+        (ix.EXTRA, "output"): -0.3,
+        (ix.EXTRA, "output_left"): -0.11,
+        (ix.EXTRA, "prompt"): 0.11,
+        (ix.JOIN, "prompt"): 0.53,
+        (ix.JOIN, "decoding"): -0.3,
+        (ix.JOIN, "base"): 0.22,
+        (ix.BY_LENGTH, "base"): 0.22,
+        (ix.BY_LENGTH, "prompt"): -0.18,
+        (ix.BY_LENGTH, "decoding"): -0.07,
+    },
 }
-"""For the latency, prefill beside decodes has to keep up with the prompts that arrive, and more of it only delays the
-decodes; where memory is short, what counts is that decodes end and make room."""
+"""Where memory is short, what counts is that decodes end and make room. The more decode, the more prefill delays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +146,9 @@ _FOR_LATENCY = (
     ix.BY_PREDICTION,
     ix.BY_WORK,
     ix.LEAST_CHUNK,
+    ix.MOST_CHUNK,
     ix.EXTRA,
+    ix.EXTRA_BY_LOAD,
     ix.JOIN,
     ix.MOST_ACTIVE,
     ix.KEEP,
@@ -123,25 +156,25 @@ _FOR_LATENCY = (
 STAGES = {
     "slo_attainment": (
         Stage(
-            20,
+            0,
             0.1,
             0.02,
             20,
             0.99,
             _FOR_SLO,
-            (ix.EXTRA, ix.MARGIN, ix.BY_PREDICTION, ix.STEP_SHARE, ix.JOIN, ix.BY_LENGTH),
+            (ix.EXTRA, ix.MARGIN, ix.BY_PREDICTION, ix.BLOCKING, ix.JOIN, ix.BY_LENGTH),
             ("kv_used", "base", "prefill_odds", "ttft_slack", "outside", "growth"),
         ),
     ),
     "mean_e2el": (
         Stage(
-            60,
-            0.15,
-            0.04,
+            0,
+            0.1,
+            0.02,
             16,
             0.99,
             _FOR_LATENCY,
-            (ix.EXTRA, ix.JOIN),
+            (ix.EXTRA, ix.JOIN, ix.BY_PREDICTION, ix.BY_LENGTH),
             ("prefill_odds", "queue", "decoding", "output_left", "kv_used", "output", "base", "prompt"),
         ),
     ),
@@ -159,7 +192,10 @@ def first_weights(objective: str = "slo_attainment", pausing: bool = False) -> n
         outputs[k, -1] = (wanted - START[k]) / SPREAD[k]
     for (k, unit), weight in _FIRST_WEIGHTS[objective].items():
         outputs[k, list(UNITS).index(unit)] = weight
-    return weights if pausing else within_four_knobs(weights)
+    if not pausing:
+        return within_four_knobs(weights)
+    outputs[ix.BLOCKING] = 0.0  # a prompt that can wait for others blocks none
+    return weights
 
 
 def searched(stage: Stage, pausing: bool) -> np.ndarray:

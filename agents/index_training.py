@@ -22,7 +22,7 @@ from agents.index_cases import FLOOR, Case, costs, generation_cases, saved, swee
 from agents.index_search_space import STAGES, Stage, first_weights, searched
 from agents.steered import output_layer, steered
 from agents.weights import read_weights, write_arrays
-from llmsched_env.policies.index import BEGUN
+from llmsched_env.policies.index import BEGUN, BLOCKING
 from llmsched_env.policies.learned import NUM_WEIGHTS
 from llmsched_env.validation import check_choice
 
@@ -48,7 +48,7 @@ class IndexTraining:
         validate_every: generations.
         average: share of the last generations of a stage over which the weights are averaged.
         sweeps: of the coordinate search that follows, and
-        cases: at each site of the suite in a sweep; half as many random ones come on top.
+        cases: at each site of the suite in a sweep; as many random ones come on top.
     """
 
     objective: str = "slo_attainment"
@@ -62,8 +62,8 @@ class IndexTraining:
     horizon: float = 60.0
     validate_every: int = 20
     average: float = 0.15
-    sweeps: int = 6
-    cases: int = 4
+    sweeps: int = 1
+    cases: int = 6
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, tuple(REFERENCES))
@@ -74,17 +74,17 @@ class IndexTraining:
 
 
 def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = print) -> np.ndarray:
-    """Search stage by stage, going on from `folder` if a search is there; returns the weights.
+    """Search stage by stage, going on from `folder` if a search is there; returns the best weights validated.
 
     Evolution strategies hand over the mean of the centers of their last generations, which wander around what is best.
-    `folder` holds `best.npz` with the weights, `last.npz` and `sweeps.npz` (to go on from) and TensorBoard's logs.
-    Validation is on a fixed set of tuning seeds: all sites of the suite to train on, and random ones that training
-    never draws.
+    `folder` holds `best.npz` with those that saved most in validation, `last.npz` and `sweeps.npz` (to go on from) and
+    TensorBoard's logs. Validation is on a fixed set of tuning seeds: all sites of the suite to train on, and random
+    ones that training never draws.
     """
     folder.mkdir(parents=True, exist_ok=True)
     held, on_suite = validation_cases()
     target = costs([baselines.get(REFERENCES[config.objective])], held, config.objective)[0]
-    refined = folder / "sweeps.npz"
+    best, refined = folder / "best.npz", folder / "sweeps.npz"
     evolving = None if refined.exists() else _Search.opened(config, folder / "last.npz")
     with SummaryWriter(str(folder / "tensorboard"), purge_step=evolving and evolving.total) as log:
 
@@ -99,10 +99,12 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
                 f"{when}: cost {own.mean():.5f}, reference {target.mean():.5f}, "
                 f"saved {gains.mean():+.4f} (suite {suite:+.4f})"
             )
-            write_arrays(folder / "best.npz", weights=weights)
+            if not best.exists() or gains.mean() > np.load(best)["saved"]:
+                write_arrays(best, weights=weights, saved=gains.mean())
 
         weights = None if evolving is None else _evolve(evolving, folder / "last.npz", validate)
-        return _refine(config, weights, refined, validate)
+        _refine(config, weights, refined, validate)
+    return read_weights(best, NUM_WEIGHTS)
 
 
 def _evolve(search: _Search, path: Path, validate: Callable[[np.ndarray, int, str], None]) -> np.ndarray:
@@ -125,7 +127,7 @@ def _evolve(search: _Search, path: Path, validate: Callable[[np.ndarray, int, st
 
 def _refine(
     config: IndexTraining, weights: np.ndarray | None, path: Path, validate: Callable[[np.ndarray, int, str], None]
-) -> np.ndarray:
+) -> None:
     """The coordinate search of what the last stage searched: from `weights`, or else from the file at `path`."""
     places = searched(config.stages[-1], config.pausing)
     if weights is None:
@@ -153,7 +155,6 @@ def _refine(
         when = f"sweep {search.sweeps}, {seconds:5.0f} s, {kept} of {len(places)} changes, {gain:+.4f} on its cases"
         validate(moved(search.center), generations + search.sweeps, when)
         search.save(path, weights=weights, seconds=seconds)
-    return moved(search.center)
 
 
 class _Search:
@@ -179,9 +180,9 @@ class _Search:
         if not path.exists():
             first = first_weights(config.objective, config.pausing)
             if config.start is not None:
-                begun = output_layer(first)[BEGUN].copy()
+                fixed = output_layer(first)[[BEGUN, BLOCKING]].copy()
                 first = read_weights(config.start, NUM_WEIGHTS).copy()
-                output_layer(first)[BEGUN] = begun  # whether it may pause is not up to the file
+                output_layer(first)[[BEGUN, BLOCKING]] = fixed  # whether it may pause is not up to the file
             return cls(config, 0, first)
         strategy, more = EvolutionStrategy.opened(path)
         search = cls(config, int(more["stage"]), more["first_weights"])
@@ -251,10 +252,12 @@ def main() -> None:
     parser.add_argument("--objective", choices=tuple(REFERENCES), default="slo_attainment")
     parser.add_argument("--pausing", action="store_true", help="let begun prompts wait for others")
     parser.add_argument("--start", type=Path, help="a policy to go on from")
+    parser.add_argument("--generations", type=int, default=0, help="of evolution strategies, before the sweeps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    config = IndexTraining(args.objective, args.pausing, args.start, seed=args.seed)
+    stages = (replace(STAGES[args.objective][-1], generations=args.generations),)
+    config = IndexTraining(args.objective, args.pausing, args.start, stages, seed=args.seed)
     print(asdict(config))
     train(config, args.out, lambda line: print(line, flush=True))
 

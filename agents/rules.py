@@ -1,4 +1,4 @@
-"""Rules written by hand after what training found, to see how much of it can be said in a sentence."""
+"""Rules written by hand after what training found, to see how much of it can be said in a few sentences."""
 
 from dataclasses import replace
 
@@ -10,16 +10,18 @@ length_times_slack = replace(
         by_urgency=1.3,
         outside=6.0,
         late=16.0,
-        begun=1.0,
+        blocking=1.0,
         caution=1.1,
+        margin=1.2,
         step_share=0.95,
         join=3.0,
-        late_share=0.1,
+        late_share=0.0,
         spare=0.25,
     ),
     name="length_times_slack",
     reference="ours: written after pretrained_slo",
 )
 """For SLO attainment: the prompt with the least product of length and slack goes first, among the most that can be on
-time; what cannot be gets a tenth of a step. Prompts join a batch until it lasts four times as long as without, and
-steps last 0.95 of the tightest TPOT target."""
+time; what cannot be waits until no decode has a target to meet. There, prefill is taken to last 1.2 times as long as
+the law says. A prompt is not begun where it is expected to make another late. Prompts join a batch until it lasts
+four times as long as without, and steps last 0.95 of the tightest TPOT target."""

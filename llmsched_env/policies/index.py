@@ -4,21 +4,20 @@ The numbers turn what vLLM lets a scheduler plug-in turn: the token budget of th
 the waiting queue, and when requests are admitted. Running requests go first, as they do there.
 """
 
-from math import inf, log
+from math import exp, inf, log
 
 from llmsched_env.policies.queue_state import (
     DECLINED,
     DROPPED,
     DUE,
-    HISTORY,
     HOPELESS,
     KEY,
     MEMORY,
     SIZE,
     expected_left,
     survey,
-    watch_arrivals,
 )
+from llmsched_env.policies.recent import HISTORY, prefill_rate, victims, watch_arrivals
 from llmsched_env.simulator.batch_time import A_KV, A_TOK
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import heap_of_prompts, pop_least
@@ -44,6 +43,7 @@ from llmsched_env.simulator.step_time import chunk_within, step_seconds
     LATE,
     OUTSIDE,
     DECLINE,
+    BLOCKING,
     BEGUN,
     CAUTION,
     MARGIN,
@@ -53,13 +53,14 @@ from llmsched_env.simulator.step_time import chunk_within, step_seconds
     LEAST_CHUNK,
     MOST_CHUNK,
     EXTRA,
+    EXTRA_BY_LOAD,
     JOIN,
     MOST_ACTIVE,
     LATE_SHARE,
     SPARE,
     KEEP,
     NUM_INDEX,
-) = range(24)
+) = range(26)
 
 _ALWAYS = 100.0  # what "begun" is at most
 
@@ -73,6 +74,13 @@ INDEX_PARAMS = {
     "late": Param(10.0, -100, 100, "where the target can't be met any more", Linear(0, 20)),
     "outside": Param(0.0, -100, 100, "where others can be on time instead, see drop_late", Linear(0, 20)),
     "decline": Param(0.0, 0, 100, "where that was so before, for good", Linear(0, 20)),
+    "blocking": Param(
+        0.0,
+        0,
+        100,
+        "for each request expected to be late if this prompt is begun; from 1 on it is outside",
+        Linear(0, 2),
+    ),
     "begun": Param(_ALWAYS, -100, _ALWAYS, "less, for prompts that have been begun", (0, 1, _ALWAYS)),
     "caution": Param(1.2, 0, 100, "times the predicted prefill time", Log(0.3, 4, whole=False)),
     "margin": Param(
@@ -93,6 +101,9 @@ INDEX_PARAMS = {
         1e6,
         "longest prefill beside decodes, as a multiple of the step without it",
         Log(0.1, 30, whole=False),
+    ),
+    "extra_by_load": Param(
+        1.0, -10, 10, "power of the step without it in that, the rest is the empty step", Linear(-1, 1)
     ),
     "join": Param(
         1e6,
@@ -116,20 +127,22 @@ _FIRST = len(LIMITS)  # the numbers stand behind the limits
 
 
 @compiled
-def compose_index(view, numbers, state):
+def compose_index(view, numbers, state, history):
     """A token for every decoding request, then prompts, begun or waiting, least index first.
 
     A step lasts as long as decoding requests that can still meet their TPOT targets allow, the largest of three
     measures: a share of the step that all of them could bear at all their steps, of the time until one falls behind,
     and of the prefill that they can bear until their predicted ends. Beyond what targets ask, prefill beside decodes is
-    held to a multiple of what the step would last without. All prompts of a batch have their first tokens at its end,
-    so that further ones join only up to such a multiple, even if there is time for more. Where begun prompts always go
-    first, as vLLM serves them, no prompt overtakes one of them, however late it is.
+    held to a multiple of what the step would last without, of what an empty one would last, or of something between.
+    All prompts of a batch have their first tokens at its end, so that further ones join only up to such a multiple,
+    even if there is time for more. Where begun prompts always go first, as vLLM serves them, no prompt overtakes one of
+    them, however late it is; so one that would make others late who may come had better not be begun.
 
     Args:
         view: the view; its batch already holds the decodes.
         numbers: f8[NUM_INDEX].
         state: `QueueState` of the same moment.
+        history: f8[NUM_HISTORY], what happened lately.
     """
     counts, memory, active = view.batch.counts, view.mem.request, len(view.running)
     if tokens_left(view) <= 0 or (numbers[MOST_CHUNK] < 1.0 and counts[DECODE_TOKENS] > 0):
@@ -142,13 +155,13 @@ def compose_index(view, numbers, state):
     share = max(0.0, min(1.0, numbers[LATE_SHARE])) if allowed < inf else 1.0
     longest, join = allowed, state.least * (1.0 + numbers[JOIN])
     if state.decoding > 0:
-        longest = min(allowed, state.least * (1.0 + numbers[EXTRA]))
+        longest = min(allowed, state.least + numbers[EXTRA] * _unit(numbers, state))
     least, most = int(min(numbers[LEAST_CHUNK], 1e6)), int(max(1.0, min(numbers[MOST_CHUNK], 1e6)))
     for i in view.running:
         if is_pending(view, i):
-            memory[i, KEY] = _index(view, i, numbers, state) - numbers[BEGUN]
+            memory[i, KEY] = _index(view, i, numbers, history) - numbers[BEGUN]
     for i in view.waiting:
-        memory[i, KEY] = _index(view, i, numbers, state)
+        memory[i, KEY] = _index(view, i, numbers, history)
     left, admitting, helping = heap_of_prompts(view, KEY), True, True
     while left > 0 and tokens_left(view) > 0 and (counts[PREFILL_TOKENS] == 0 or step_seconds(view) < join):
         i = pop_least(view, KEY, left)
@@ -178,6 +191,12 @@ def compose_index(view, numbers, state):
 
 
 @compiled
+def _unit(numbers, state):
+    """Seconds by which prefill beside decodes is measured."""
+    return state.empty * exp(numbers[EXTRA_BY_LOAD] * log(state.least / state.empty))
+
+
+@compiled
 def _chunk(view, i, longest, least, most):
     """Prefill tokens of request `i` that the step allows; one for what comes back from the host to decode."""
     room = most - view.batch.counts[PREFILL_TOKENS]
@@ -187,7 +206,7 @@ def _chunk(view, i, longest, least, most):
 
 
 @compiled
-def _index(view, i, numbers, state):
+def _index(view, i, numbers, history):
     req, law, left = view.req, view.law, float(max(1, prefill_left(view, i)))
     view.mem.request[i, HOPELESS] = 0.0
     length = log(left)
@@ -203,10 +222,14 @@ def _index(view, i, numbers, state):
         slack = max(-1e6, min(1e6, slack))
         key += numbers[BY_SLACK] * max(-1.0, min(1.0, slack / req.ttft_slo[i]))
         key += numbers[BY_URGENCY] * log(0.02 + max(0.0, slack))
+        blocks = 0.0
+        if numbers[BLOCKING] > 0.0 and req.phase[i] == WAITING:
+            blocks = numbers[BLOCKING] * victims(history, view.mem.request[i, SIZE])
+            key += blocks
         if slack < 0.0:
             key += numbers[LATE]
             view.mem.request[i, HOPELESS] = 1.0
-        elif numbers[OUTSIDE] > 0.0 and view.mem.request[i, DROPPED] > 0.0:
+        elif blocks >= 1.0 or (numbers[OUTSIDE] > 0.0 and view.mem.request[i, DROPPED] > 0.0):
             key += numbers[OUTSIDE]
             view.mem.request[i, HOPELESS] = view.mem.request[i, DECLINED] = 1.0
         if view.mem.request[i, DECLINED] > 0.0:
@@ -221,8 +244,8 @@ def compose(view):
     numbers = view.mem.params[_FIRST:]
     history = view.mem.engine
     watch_arrivals(view, history)
-    state = survey(view, history, numbers[OUTSIDE] > 0.0, numbers[MARGIN])
-    compose_index(view, numbers, state)
+    state = survey(view, prefill_rate(history), numbers[OUTSIDE] > 0.0, numbers[MARGIN])
+    compose_index(view, numbers, state, history)
     return again_if_preempted(view)
 
 

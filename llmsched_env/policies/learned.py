@@ -5,8 +5,10 @@ from math import tanh
 import numpy as np
 
 from llmsched_env.policies import index as ix
+from llmsched_env.policies.features import NUM_FEATURES, features
 from llmsched_env.policies.index import LIMITS, NUM_INDEX, compose_index
-from llmsched_env.policies.queue_state import MEMORY, NUM_FEATURES, NUM_HISTORY, features, survey, watch_arrivals
+from llmsched_env.policies.queue_state import MEMORY, survey
+from llmsched_env.policies.recent import NUM_HISTORY, prefill_rate, watch_arrivals
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, tokens_left
 from llmsched_env.simulator.scheduler import Scheduler
@@ -27,7 +29,9 @@ _LINEAR = {
     ix.LATE: (15, 6),
     ix.OUTSIDE: (8, 4),
     ix.DECLINE: (2, 4),
+    ix.BLOCKING: (0, 0.5),
     ix.BEGUN: (1, 3),
+    ix.EXTRA_BY_LOAD: (1, 0.5),
     ix.LATE_SHARE: (0.3, 0.5),
     ix.KEEP: (0, 0.2),
 }
@@ -77,16 +81,16 @@ def compose(view):
         memory = view.mem.engine
         history, inputs = memory[:NUM_HISTORY], memory[NUM_HISTORY:_INPUTS_END]
         hidden, numbers = memory[_INPUTS_END:_HIDDEN_END], memory[_HIDDEN_END:]
-        margin = numbers[ix.MARGIN] if numbers[ix.MARGIN] > 0.0 else 1.0  # as the network set it for the batch before
         watch_arrivals(view, history)
-        state = survey(view, history, True, margin)
+        margin = numbers[ix.MARGIN] if numbers[ix.MARGIN] > 0.0 else 1.0  # as the network set it for the batch before
+        state = survey(view, prefill_rate(history), True, margin)
         features(view, state, history, inputs)
         evaluate(view.mem.params[_FIRST:], inputs, hidden, numbers)
         for k in range(NUM_INDEX):
             numbers[k] = START[k] + SPREAD[k] * numbers[k]
             if EXPONENTIAL[k] > 0.0:
                 numbers[k] = np.exp(min(14.0, numbers[k]))
-        compose_index(view, numbers, state)
+        compose_index(view, numbers, state, history)
     return again_if_preempted(view)
 
 

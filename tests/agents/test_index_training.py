@@ -1,11 +1,13 @@
 """Training of the network that steers the index policy, on one small site."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import agents
+import baselines
 import llmsched_env as ls
 from agents import index_cases, index_training
 from agents.index_cases import costs, saved
@@ -55,6 +57,7 @@ def test_without_pausing_begun_prompts_come_first_whatever_is_found(small):
         touched = np.zeros(NUM_WEIGHTS)
         touched[places] = 1.0
         assert output_layer(touched)[ix.BEGUN].sum() == at_most
+    assert not output_layer(first_weights(pausing=True))[ix.BLOCKING].any()  # a prompt that can wait blocks none
     begun = output_layer(first_weights())[ix.BEGUN]
     assert START[ix.BEGUN] + SPREAD[ix.BEGUN] * begun[-1] == INDEX_PARAMS["begun"].high and not begun[:-1].any()
 
@@ -102,7 +105,20 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(small, tmp_
     again = train(small, tmp_path / "two", lines.append)
     assert lines[0].startswith("generation    2")
     np.testing.assert_array_equal(again, weights)
-    assert not np.array_equal(again, first_weights())
+    one, two = (np.load(tmp_path / name / "sweeps.npz") for name in ("one", "two"))
+    for name in ("weights", "center"):
+        np.testing.assert_array_equal(one[name], two[name])
+    assert not np.array_equal(one["weights"], first_weights())
+
+
+def test_the_best_in_validation_is_what_is_kept(small, tmp_path):
+    lines = []
+    weights = train(small, tmp_path, lines.append)
+    gains = [float(re.search(r"saved ([+-][\d.]+)", line)[1]) for line in lines]
+    held, _ = index_cases.validation_cases()
+    reference, own = costs([baselines.get("slos_serve"), steered(weights)], held, "slo_attainment")
+    assert len(gains) > 4
+    assert saved(own, reference, "slo_attainment").mean() == pytest.approx(max(gains), abs=1e-4)
 
 
 def test_a_training_that_is_over_is_left_as_it_is(small, tmp_path):

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 
 import baselines
 import llmsched_env as ls
+from llmsched_env.policies.features import NUM_FEATURES
 from llmsched_env.policies.index import BY_LENGTH, BY_URGENCY, index
 from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START, learned_index
-from llmsched_env.policies.queue_state import NUM_FEATURES
 from tests.simulator.cases import LONG, bound, memory_cases
 from tests.simulator.test_kv_invariants import check_run
 
@@ -55,6 +55,33 @@ def test_prefill_beside_decodes_is_held_to_a_multiple_of_the_step_without(extra,
     workload = ls.Workload.from_arrays([0.0, 0.3], [4, 30], [9, 1])
     result = ls.simulate(index(least_chunk=1, extra=extra), workload, ENGINE, interpreted=True)
     assert result.batches.prefill_tokens.tolist()[:3] == [4, 0, tokens]
+
+
+@pytest.mark.parametrize(("by_load", "tokens"), [(1.0, 12), (0.0, 8), (-1.0, 4)])
+def test_prefill_beside_decodes_may_be_measured_by_the_empty_step(by_load, tokens):
+    # Four requests decode. With a token more their step takes 0.5 s, an empty one 0.25 s: as long again is 12 tokens,
+    # an empty step 8, and an empty step by how many times the step is longer, 0.125 s, 4: whole blocks of four.
+    workload = ls.Workload.from_arrays([0.0] * 4 + [0.3], [1] * 4 + [40], [9] * 4 + [1])
+    scheduler = index(least_chunk=1, extra=1.0, extra_by_load=by_load)
+    result = ls.simulate(scheduler, workload, ENGINE, interpreted=True)
+    assert result.batches.prefill_tokens.tolist()[:3] == [4, 0, tokens]
+
+
+@pytest.mark.parametrize("blocking", [0.0, 5.0])
+def test_a_prompt_that_would_make_others_late_is_not_begun_while_they_come(blocking):
+    # One request decodes all the time. A short prompt comes every second and has 0.6 s; the long one, which needs at
+    # least 2.5 s of the engine, has all the time there is.
+    arrival = [0.0, 1.1, 2.1, 3.1, 3.3, 4.1, 5.1, 6.1, 7.1, 8.1]
+    long = arrival.index(3.3)
+    prompts, targets, outputs = [3] * len(arrival), [0.6] * len(arrival), [1] * len(arrival)
+    prompts[0], targets[0], outputs[0] = 4, 9.0, 60
+    prompts[long], targets[long] = 30, 1e3
+    workload = ls.Workload.from_arrays(arrival, prompts, outputs, slo=(targets, [0.5] * len(arrival)))
+    scheduler = index(token_budget=4, late_share=0, least_chunk=4, blocking=blocking)
+    rows = ls.simulate(scheduler, workload, ENGINE, interpreted=True).requests
+    first = rows.first_token - rows.arrival
+    assert (first <= rows.ttft_slo).all() == (blocking > 0)
+    assert (rows.first_token[long] > 9.0) == (blocking > 0)
 
 
 @pytest.mark.parametrize(("join", "tokens"), [(0.0, [4, 4, 4]), (1.0, [8, 4]), (1e6, [12])])
