@@ -1,6 +1,6 @@
 """The cases that index policies are trained and validated on, and what a run costs.
 
-Most are on the sites of the suite to train on, the others on random ones: a policy that is to serve unknown workloads
+Many are on the sites of the suite to train on, the others on random ones: a policy that is to serve unknown workloads
 has to see many. Training seeds and tuning seeds only.
 """
 

@@ -38,7 +38,7 @@ class IndexTraining:
     Attributes:
         objective: "slo_attainment" or "mean_e2el".
         pausing: whether begun prompts may wait for others, which takes more than four knobs of vLLM.
-        start: file of a policy to go on from, by the coordinate search alone; None: from constants.
+        start: file of a policy to go on from; None: from constants.
         stages: one after the other, each from what the one before it found; None for those of `STAGES`.
         seed: of everything random.
         sites: cases of a generation on sites of the suite, each on another one, and
@@ -68,9 +68,7 @@ class IndexTraining:
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, tuple(REFERENCES))
         if self.stages is None:
-            stages = STAGES[self.objective]
-            kept = stages if self.start is None else (replace(stages[-1], generations=0),)
-            object.__setattr__(self, "stages", kept)
+            object.__setattr__(self, "stages", STAGES[self.objective])
 
 
 def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = print) -> np.ndarray:

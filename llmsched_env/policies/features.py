@@ -3,13 +3,12 @@
 from math import inf, log, log1p, sqrt
 
 from llmsched_env.policies.queue_state import DUE, SIZE
-from llmsched_env.policies.recent import DECODE_RATE, FIRST, OUTPUT, PACE, PREFILL_RATE, PROMPT, WEIGHT
+from llmsched_env.policies.recent import DECODE_RATE, FIRST, LONGEST, OUTPUT, PACE, PREFILL_RATE, PROMPT, WEIGHT
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_FREE, KV_TOTAL
 
 NUM_FEATURES = 32
-_LONGEST = 60.0  # s; targets beyond count as that
 
 
 @compiled
@@ -37,7 +36,7 @@ def features(view, state, history, x):
                 oldest = min(oldest, slack / limit)
         if req.known_output[i] > 0.0:
             known += log(req.known_output[i])
-    target, tightest, some = min(target, _LONGEST), min(state.tightest, 1.0), float(max(1, n))
+    target, tightest, some = min(target, LONGEST), min(state.tightest, 1.0), float(max(1, n))
     work *= state.seconds_per_token
     in_time = float(max(1, n - late))
     x[0] = log1p(n) / 4.0 - 0.5
@@ -58,7 +57,7 @@ def features(view, state, history, x):
     x[15] = min(3.0, 2.0 * history[DECODE_RATE] / max(0.1, history[WEIGHT])) - 1.0
     x[16] = 2.0 * state.alive / max(1, state.decoding) - 1.0
     x[17] = sqrt(max(0.0, squares / some - (lengths / some) ** 2)) - 1.0
-    x[18] = log(max(1.0, min(farthest, _LONGEST) / target)) / 3.0
+    x[18] = log(max(1.0, min(farthest, LONGEST) / target)) / 3.0
     x[19] = log(max(0.1, min(10.0, state.even / tightest)))
     x[20] = 0.5 * (log1p(min(state.spare, 1e3) / tightest) - 2.0)
     x[21] = log1p(state.growth / max(1.0, view.kv[KV_FREE] * view.kv[KV_BLOCK_SIZE])) - 0.5

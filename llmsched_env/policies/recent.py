@@ -7,7 +7,7 @@ from llmsched_env.simulator.batch_time import A_ATTN, A_KV, A_STEP, A_TOK, A_TOK
 from llmsched_env.simulator.compiled import compiled
 
 _MEMORY, _LATELY = 20.0, 100.0  # s, and requests, over which arrivals are averaged
-_LONGEST = 60.0  # s; TTFT targets beyond count as that
+LONGEST = 60.0  # s; TTFT targets beyond count as that
 _BINS, _LEAST_PATIENCE = 9, 0.05  # arrivals are counted by patience: up to so many seconds, and then twice as many each
 
 CLOCK, WEIGHT, PREFILL_RATE, DECODE_RATE, SEEN_REQUESTS, PROMPT, OUTPUT, FIRST, PACE, PATIENCE = range(10)
@@ -49,7 +49,7 @@ def watch_arrivals(view, history):
             if known > 0.0:
                 decode += known * (law[A_TOK] + law[A_KV] * (prompt + 0.5 * known))
                 history[OUTPUT] += rate * (log(known) - history[OUTPUT])
-            first = min(req.ttft_slo[i], _LONGEST) / (alone + seconds)
+            first = min(req.ttft_slo[i], LONGEST) / (alone + seconds)
             history[FIRST] += rate * (log(max(0.1, first)) - history[FIRST])
             history[PACE] += rate * (log(max(0.1, min(req.tpot_slo[i], 1.0) / alone)) - history[PACE])
     history[PREFILL_RATE] = fade * history[PREFILL_RATE] + prefill / _MEMORY
