@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.steered import output_layer, within_four_knobs
-from llmsched_env.policies import index as ix
+from llmsched_env.policies import numbers as ix
 from llmsched_env.policies.features import NUM_FEATURES
-from llmsched_env.policies.index import NUM_INDEX
 from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START
+from llmsched_env.policies.numbers import NUM_INDEX
 from llmsched_env.validation import check_choice, check_integer
 
 UNITS = {
@@ -28,7 +28,7 @@ UNITS = {
     "tpot_slack": 30,
     "output": 31,
     "decode_rate": 15,
-    "waiting": 0,
+    "seats": 32,
     "room": 24,
 }
 """The feature (`policies.features`) that each hidden unit passes on."""
@@ -47,8 +47,9 @@ _FIRST_NUMBERS: dict[str, dict[int, float]] = {
         ix.STEP_SHARE: 0.97,
         ix.PACE_SHARE: 0.94,
         ix.SPEND: 0.001,
-        ix.EXTRA: 5.9,
-        ix.JOIN: 2.1,
+        ix.DUE_SHARE: 0.9,
+        ix.EXTRA: 3.0,
+        ix.JOIN: 1e4,
         ix.LEAST_CHUNK: 26.0,
         ix.MOST_ACTIVE: 830.0,
         ix.LATE_SHARE: 0.0,
@@ -62,6 +63,7 @@ _FIRST_NUMBERS: dict[str, dict[int, float]] = {
         ix.OUTSIDE: 0.0,
         ix.DECLINE: 0.0,
         ix.STEP_SHARE: 1e4,
+        ix.DUE_SHARE: 1e4,
         ix.LATE_SHARE: 1.0,
         ix.SPARE: 0.01,
         ix.KEEP: 0.02,
@@ -77,6 +79,7 @@ _FIRST_WEIGHTS: dict[str, dict[tuple[int, str], float]] = {
         (ix.EXTRA, "kv_used"): -0.75,
         (ix.EXTRA, "prefill_odds"): -0.1,
         (ix.EXTRA, "growth"): -0.09,
+        (ix.EXTRA, "seats"): 0.6,
         (ix.JOIN, "base"): 0.22,
         (ix.JOIN, "prefill_odds"): -0.28,
         (ix.JOIN, "ttft_slack"): 0.1,
@@ -163,7 +166,7 @@ STAGES = {
             0.99,
             _FOR_SLO,
             (ix.EXTRA, ix.MARGIN, ix.BY_PREDICTION, ix.BLOCKING, ix.JOIN, ix.BY_LENGTH),
-            ("kv_used", "base", "prefill_odds", "ttft_slack", "outside", "growth"),
+            ("kv_used", "seats", "base", "prefill_odds", "ttft_slack", "outside", "growth"),
         ),
     ),
     "mean_e2el": (

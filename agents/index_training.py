@@ -22,8 +22,8 @@ from agents.index_cases import FLOOR, Case, costs, generation_cases, saved, swee
 from agents.index_search_space import STAGES, Stage, first_weights, searched
 from agents.steered import output_layer, steered
 from agents.weights import read_weights, write_arrays
-from llmsched_env.policies.index import BEGUN, BLOCKING
 from llmsched_env.policies.learned import NUM_WEIGHTS
+from llmsched_env.policies.numbers import BEGUN, BLOCKING
 from llmsched_env.validation import check_choice
 
 REFERENCES = {"slo_attainment": "slos_serve", "mean_e2el": "slo_first"}

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from agents.weights import read_weights
-from llmsched_env.policies.index import BEGUN, INDEX_PARAMS, NUM_INDEX
 from llmsched_env.policies.learned import HIDDEN, NUM_WEIGHTS, SPREAD, START, learned_index
+from llmsched_env.policies.numbers import BEGUN, INDEX_PARAMS, NUM_INDEX
 from llmsched_env.simulator.scheduler import Scheduler
 
 DECISION_TIME = (50e-6, 0.5e-6)

@@ -1,6 +1,6 @@
 """What the network that steers the index policy sees before each batch."""
 
-from math import inf, log, log1p, sqrt
+from math import exp, inf, log, log1p, sqrt
 
 from llmsched_env.policies.queue_state import DUE, SIZE
 from llmsched_env.policies.recent import DECODE_RATE, FIRST, LONGEST, OUTPUT, PACE, PREFILL_RATE, PROMPT, WEIGHT
@@ -8,7 +8,7 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_FREE, KV_TOTAL
 
-NUM_FEATURES = 32
+NUM_FEATURES = 33
 
 
 @compiled
@@ -71,3 +71,5 @@ def features(view, state, history, x):
     x[29] = 0.5 * (history[FIRST] - 3.0)
     x[30] = history[PACE] - 1.0
     x[31] = 0.5 * (history[OUTPUT] - 4.5)
+    seats = view.kv[KV_TOTAL] * view.kv[KV_BLOCK_SIZE] / (exp(history[PROMPT]) + exp(history[OUTPUT]))
+    x[32] = 0.5 * (log(max(1.0, seats)) - 4.5)

@@ -4,8 +4,35 @@ The numbers turn what vLLM lets a scheduler plug-in turn: the token budget of th
 the waiting queue, and when requests are admitted. Running requests go first, as they do there.
 """
 
-from math import exp, inf, log
+from math import inf, log
 
+from llmsched_env.policies.numbers import (
+    ALWAYS,
+    BEGUN,
+    BLOCKING,
+    BY_AGE,
+    BY_LENGTH,
+    BY_PREDICTION,
+    BY_SLACK,
+    BY_URGENCY,
+    BY_WORK,
+    CAUTION,
+    DECLINE,
+    DUE_SHARE,
+    INDEX_PARAMS,
+    JOIN,
+    KEEP,
+    LATE,
+    LATE_SHARE,
+    LEAST_CHUNK,
+    MOST_ACTIVE,
+    MOST_CHUNK,
+    OUTSIDE,
+    PACE_SHARE,
+    SPARE,
+    SPEND,
+    STEP_SHARE,
+)
 from llmsched_env.policies.queue_state import (
     DECLINED,
     DROPPED,
@@ -15,6 +42,7 @@ from llmsched_env.policies.queue_state import (
     MEMORY,
     SIZE,
     expected_left,
+    longest_with_decodes,
     survey,
 )
 from llmsched_env.policies.recent import HISTORY, prefill_rate, victims, watch_arrivals
@@ -29,96 +57,9 @@ from llmsched_env.simulator.primitives import (
     prefill_left,
     tokens_left,
 )
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.simulator.state import DECODE_TOKENS, PREFILL_TOKENS, TOKENS, WAITING
 from llmsched_env.simulator.step_time import chunk_within, step_seconds
-
-(
-    BY_LENGTH,
-    BY_SLACK,
-    BY_URGENCY,
-    BY_AGE,
-    BY_PREDICTION,
-    BY_WORK,
-    LATE,
-    OUTSIDE,
-    DECLINE,
-    BLOCKING,
-    BEGUN,
-    CAUTION,
-    MARGIN,
-    STEP_SHARE,
-    PACE_SHARE,
-    SPEND,
-    LEAST_CHUNK,
-    MOST_CHUNK,
-    EXTRA,
-    EXTRA_BY_LOAD,
-    JOIN,
-    MOST_ACTIVE,
-    LATE_SHARE,
-    SPARE,
-    KEEP,
-    NUM_INDEX,
-) = range(26)
-
-_ALWAYS = 100.0  # what "begun" is at most
-
-INDEX_PARAMS = {
-    "by_length": Param(1.0, -10, 10, "for each e-fold of prompt tokens left", Linear(0, 2)),
-    "by_slack": Param(0.0, -100, 100, "for each TTFT target of slack, within -1 to 1", Linear(0, 8)),
-    "by_urgency": Param(0.0, -100, 100, "for each e-fold of slack in seconds", Linear(0, 4)),
-    "by_age": Param(0.0, -100, 100, "for each e-fold of waiting time", Linear(-1, 1)),
-    "by_prediction": Param(0.0, -10, 10, "for each e-fold of predicted output", Linear(0, 2)),
-    "by_work": Param(0.0, -10, 10, "for each e-fold of predicted seconds of service", Linear(0, 2)),
-    "late": Param(10.0, -100, 100, "where the target can't be met any more", Linear(0, 20)),
-    "outside": Param(0.0, -100, 100, "where others can be on time instead, see drop_late", Linear(0, 20)),
-    "decline": Param(0.0, 0, 100, "where that was so before, for good", Linear(0, 20)),
-    "blocking": Param(
-        0.0,
-        0,
-        100,
-        "for each request expected to be late if this prompt is begun; from 1 on it is outside",
-        Linear(0, 2),
-    ),
-    "begun": Param(_ALWAYS, -100, _ALWAYS, "less, for prompts that have been begun", (0, 1, _ALWAYS)),
-    "caution": Param(1.2, 0, 100, "times the predicted prefill time", Log(0.3, 4, whole=False)),
-    "margin": Param(
-        1.0, 0.1, 10, "times it where the most that can be on time are looked for", Log(0.5, 2, whole=False)
-    ),
-    "step_share": Param(
-        0.9, 0.01, 1e6, "longest step, as a share of that which keeps TPOT targets", Log(0.2, 4, whole=False)
-    ),
-    "pace_share": Param(0.0, 0, 100, "or as a share of the time until a decode falls behind its target", Linear(0, 2)),
-    "spend": Param(
-        0.0, 0, 1, "or as a share of the prefill that decodes can bear on top of what is to be expected", Linear(0, 1)
-    ),
-    "least_chunk": Param(64, 0, 131072, "prefill tokens that a step may take whatever its time", Log(1, 4096)),
-    "most_chunk": Param(16384, 0, 131072, "prefill tokens of a step; below 1 prefill is held", Log(64, 16384)),
-    "extra": Param(
-        1e6,
-        0,
-        1e6,
-        "longest prefill beside decodes, as a multiple of the step without it",
-        Log(0.1, 30, whole=False),
-    ),
-    "extra_by_load": Param(
-        1.0, -10, 10, "power of the step without it in that, the rest is the empty step", Linear(-1, 1)
-    ),
-    "join": Param(
-        1e6,
-        0,
-        1e6,
-        "prefill, as such a multiple, from which on no further prompt joins",
-        Log(0.1, 30, whole=False),
-    ),
-    "most_active": Param(1e6, 1, 1e6, "requests admitted", Log(8, 1024)),
-    "late_share": Param(1.0, 0, 1, "longest step for prompts without hope to be on time, as a share", Linear(0, 1)),
-    "spare": Param(0.3, 0, 1, "share of KV blocks that prompts without hope to be on time leave free", Linear(0, 0.8)),
-    "keep": Param(0.0, 0, 1, "share of KV blocks that all prompts leave free", Linear(0, 0.3)),
-}
-"""Of the static policy; a learned one sets the same numbers before every batch."""
-
 
 LIMITS = {
     "token_budget": Param(16384, 1, 131072, "tokens"),
@@ -135,8 +76,10 @@ def compose_index(view, numbers, state, history):
     and of the prefill that they can bear until their predicted ends. Beyond what targets ask, prefill beside decodes is
     held to a multiple of what the step would last without, of what an empty one would last, or of something between.
     All prompts of a batch have their first tokens at its end, so that further ones join only up to such a multiple,
-    even if there is time for more. Where begun prompts always go first, as vLLM serves them, no prompt overtakes one of
-    them, however late it is; so one that would make others late who may come had better not be begun.
+    even if there is time for more, and only while none that the batch completes would be late for it.
+
+    Where begun prompts always go first, as vLLM serves them, no prompt overtakes one of them, however late it is; so
+    one that would make others late who may come had better not be begun.
 
     Args:
         view: the view; its batch already holds the decodes.
@@ -155,7 +98,7 @@ def compose_index(view, numbers, state, history):
     share = max(0.0, min(1.0, numbers[LATE_SHARE])) if allowed < inf else 1.0
     longest, join = allowed, state.least * (1.0 + numbers[JOIN])
     if state.decoding > 0:
-        longest = min(allowed, state.least + numbers[EXTRA] * _unit(numbers, state))
+        longest = min(allowed, longest_with_decodes(numbers, state.least, state.empty))
     least, most = int(min(numbers[LEAST_CHUNK], 1e6)), int(max(1.0, min(numbers[MOST_CHUNK], 1e6)))
     for i in view.running:
         if is_pending(view, i):
@@ -167,7 +110,7 @@ def compose_index(view, numbers, state, history):
         i = pop_least(view, KEY, left)
         left -= 1
         waits = view.req.phase[i] == WAITING
-        hopeless = memory[i, HOPELESS] > 0.0 and (waits or numbers[BEGUN] < _ALWAYS)
+        hopeless = memory[i, HOPELESS] > 0.0 and (waits or numbers[BEGUN] < ALWAYS)
         if (waits and not admitting) or (hopeless and not helping):
             continue
         if waits and active >= numbers[MOST_ACTIVE] and active > 0:
@@ -184,16 +127,12 @@ def compose_index(view, numbers, state, history):
             helping = False
         elif chunk_above(view, i, n, watermark if waits else 0.0) > 0:
             active += waits
+            if n == all_of_it and not hopeless and memory[i, DUE] < inf:
+                longest = min(longest, max(step_seconds(view), numbers[DUE_SHARE] * (memory[i, DUE] - view.clock)))
             if n < all_of_it and not hopeless:
                 return  # the step is full, even if a token with less context would still fit
         elif waits:
             admitting = False
-
-
-@compiled
-def _unit(numbers, state):
-    """Seconds by which prefill beside decodes is measured."""
-    return state.empty * exp(numbers[EXTRA_BY_LOAD] * log(state.least / state.empty))
 
 
 @compiled
@@ -244,7 +183,7 @@ def compose(view):
     numbers = view.mem.params[_FIRST:]
     history = view.mem.engine
     watch_arrivals(view, history)
-    state = survey(view, prefill_rate(history), numbers[OUTSIDE] > 0.0, numbers[MARGIN])
+    state = survey(view, prefill_rate(history), numbers[OUTSIDE] > 0.0, numbers)
     compose_index(view, numbers, state, history)
     return again_if_preempted(view)
 

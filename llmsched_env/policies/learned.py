@@ -4,9 +4,10 @@ from math import tanh
 
 import numpy as np
 
-from llmsched_env.policies import index as ix
+from llmsched_env.policies import numbers as ix
 from llmsched_env.policies.features import NUM_FEATURES, features
-from llmsched_env.policies.index import LIMITS, NUM_INDEX, compose_index
+from llmsched_env.policies.index import LIMITS, compose_index
+from llmsched_env.policies.numbers import NUM_INDEX
 from llmsched_env.policies.queue_state import MEMORY, survey
 from llmsched_env.policies.recent import NUM_HISTORY, prefill_rate, watch_arrivals
 from llmsched_env.simulator.compiled import compiled
@@ -41,6 +42,7 @@ _SCALES = {
     ix.STEP_SHARE: (0.97, 0.3),
     ix.PACE_SHARE: (0.1, 2),
     ix.SPEND: (0.2, 2),
+    ix.DUE_SHARE: (1.0, 0.3),
     ix.LEAST_CHUNK: (64, 1.5),
     ix.MOST_CHUNK: (8192, 1.5),
     ix.EXTRA: (30, 2),
@@ -82,8 +84,8 @@ def compose(view):
         history, inputs = memory[:NUM_HISTORY], memory[NUM_HISTORY:_INPUTS_END]
         hidden, numbers = memory[_INPUTS_END:_HIDDEN_END], memory[_HIDDEN_END:]
         watch_arrivals(view, history)
-        margin = numbers[ix.MARGIN] if numbers[ix.MARGIN] > 0.0 else 1.0  # as the network set it for the batch before
-        state = survey(view, prefill_rate(history), True, margin)
+        # of the batch before: without them there is no state for the network to see
+        state = survey(view, prefill_rate(history), True, numbers)
         features(view, state, history, inputs)
         evaluate(view.mem.params[_FIRST:], inputs, hidden, numbers)
         for k in range(NUM_INDEX):

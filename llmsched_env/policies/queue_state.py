@@ -1,8 +1,9 @@
 """The engine as the index policy finds it: how long the step may be, and which prompts can be on time."""
 
-from math import inf, isnan
+from math import exp, inf, isnan, log
 from typing import NamedTuple
 
+from llmsched_env.policies.numbers import EXTRA, EXTRA_BY_LOAD, MARGIN
 from llmsched_env.simulator.batch_time import batch_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.on_time import drop_late
@@ -41,7 +42,7 @@ class QueueState(NamedTuple):
         base: seconds of the batch as it is.
         least: seconds of the batch with a single prompt token.
         room: prompt tokens that a batch has room for within the TPOT targets.
-        seconds_per_token: of prefill in batches as long as the TPOT targets allow, those of decodes included.
+        seconds_per_token: of prefill in the longest batches that the TPOT targets and the numbers allow, with decodes.
         decoding: requests that decode.
         alive: those of them that are not lost.
         started: prompt tokens left of running requests.
@@ -90,12 +91,19 @@ def empty_step(view):
 
 
 @compiled
-def survey(view, rate, sort, margin):
+def longest_with_decodes(numbers, least, empty):
+    """Longest step with decodes, s, whatever targets allow; `least` and `empty` as in `QueueState`."""
+    return least + numbers[EXTRA] * empty * exp(numbers[EXTRA_BY_LOAD] * log(least / empty))
+
+
+@compiled
+def survey(view, rate, sort, numbers):
     """Look at all requests once; with `sort`, find the largest set of prompts that can be on time.
 
-    There, prefill is taken to last `margin` > 0 times what the law says: decodes come on top, and further prompts.
-    `rate` is the share of its time that the engine needs for the prompts that arrive, below 1. Leaves in request memory
-    when each prompt, begun or waiting, is due, and the seconds of prefill that it needs.
+    There, prefill is taken to last `MARGIN` times what the law says, decodes between included: further prompts may come
+    on top. Of the `numbers` of the index policy, this one and those that bound the step are read. `rate` is the share
+    of its time that the engine needs for the prompts that arrive, below 1. Leaves in request memory when each prompt,
+    begun or waiting, is due, and the seconds of prefill that it needs.
     """
     req = view.req
     tightest, pace, even, spare = inf, inf, inf, inf
@@ -123,19 +131,22 @@ def survey(view, rate, sort, margin):
         elif is_pending(view, i):
             started += prefill_left(view, i)
     even = min(even, tightest) if even == inf else even
-    tokens = max(_LEAST_TOKENS, prompt_tokens_within(view, _SHARE * tightest))
-    least, per_token = seconds_with_prompt(view, 1), seconds_with_prompt(view, tokens) / tokens
+    least, longest, empty = seconds_with_prompt(view, 1), _SHARE * tightest, empty_step(view)
+    if decoding > 0:
+        longest = min(longest, longest_with_decodes(numbers, least, empty))
+    tokens = max(_LEAST_TOKENS, prompt_tokens_within(view, longest))
+    per_token = seconds_with_prompt(view, tokens) / tokens
     for i in view.running:
         if is_pending(view, i):
-            _set_times(view, i, base, per_token, margin)
+            _set_times(view, i, base, per_token, numbers[MARGIN])
     for i in view.waiting:
-        _set_times(view, i, base, per_token, margin)
+        _set_times(view, i, base, per_token, numbers[MARGIN])
     outside = 0
     if sort and len(view.waiting) + started > 0:
         outside = drop_late(view, view.clock, DUE, NEED, DROPPED)
     return QueueState(
         tightest, pace, even, spare, base, least, tokens, per_token, decoding, alive, started, growth, outside,
-        empty_step(view), rate,
+        empty, rate,
     )  # fmt: skip
 
 

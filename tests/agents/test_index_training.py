@@ -17,9 +17,10 @@ from agents.random_sites import random_site
 from agents.steered import load_steered, output_layer, steered
 from llmsched_env.evaluation.suite import H100, Site
 from llmsched_env.metrics import within_limits
-from llmsched_env.policies import index as ix
-from llmsched_env.policies.index import INDEX_PARAMS, index
+from llmsched_env.policies import numbers as ix
+from llmsched_env.policies.index import index
 from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START, learned_index
+from llmsched_env.policies.numbers import INDEX_PARAMS
 
 SITE = Site("azure-chat", "strict", H100)
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 import baselines
 import llmsched_env as ls
 from llmsched_env.policies.features import NUM_FEATURES
-from llmsched_env.policies.index import BY_LENGTH, BY_URGENCY, index
+from llmsched_env.policies.index import index
 from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START, learned_index
+from llmsched_env.policies.numbers import BY_LENGTH, BY_URGENCY
 from tests.simulator.cases import LONG, bound, memory_cases
 from tests.simulator.test_kv_invariants import check_run
 
