@@ -76,7 +76,7 @@ _FIRST_NUMBERS: dict[str, dict[int, float]] = {
 """Where they differ from the start that the network's outputs are measured from: no target matters to the latency."""
 _FIRST_WEIGHTS: dict[str, dict[tuple[int, str], float]] = {
     "slo_attainment": {
-        (ix.EXTRA, "kv_used"): -0.75,
+        (ix.EXTRA, "kv_used"): -1.05,
         (ix.EXTRA, "prefill_odds"): -0.1,
         (ix.EXTRA, "growth"): -0.09,
         (ix.EXTRA, "seats"): 0.6,
@@ -91,6 +91,7 @@ _FIRST_WEIGHTS: dict[str, dict[tuple[int, str], float]] = {
         (ix.BY_PREDICTION, "base"): 0.22,
         (ix.MARGIN, "kv_used"): 0.38,
         (ix.MARGIN, "base"): 0.09,
+        (ix.MARGIN, "seats"): 0.45,
         (ix.BLOCKING, "kv_used"): -0.11,
         (ix.BLOCKING, "ttft_slack"): -0.18,
     },
