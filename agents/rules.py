@@ -14,7 +14,10 @@ length_times_slack = replace(
         caution=1.1,
         margin=1.2,
         step_share=0.95,
-        join=3.0,
+        pace_share=0.9,
+        due_share=0.9,
+        least_chunk=26,
+        extra=6.0,
         late_share=0.0,
         spare=0.25,
     ),
@@ -23,5 +26,6 @@ length_times_slack = replace(
 )
 """For SLO attainment: the prompt with the least product of length and slack goes first, among the most that can be on
 time; what cannot be waits until no decode has a target to meet. There, prefill is taken to last 1.2 times as long as
-the law says. A prompt is not begun where it is expected to make another late. Prompts join a batch until it lasts
-four times as long as without, and steps last 0.95 of the tightest TPOT target."""
+the law says. A prompt is not begun where it is expected to make another late. Prompts join a batch while it ends within
+0.9 of the time that the most urgent one in it has. Steps last 0.95 of the tightest TPOT target, or 0.9 of the time
+until a decode falls behind its own if that is longer, and seven times as long as without prefill at most."""

@@ -92,6 +92,15 @@ def test_prompts_join_a_batch_up_to_a_multiple_of_its_shortest_step(join, tokens
     assert result.batches.prefill_tokens.tolist() == tokens
 
 
+@pytest.mark.parametrize(("due_share", "tokens"), [(1e6, [12]), (0.6, [8, 4]), (0.4, [4, 8])])
+def test_no_prompt_joins_a_batch_that_would_end_when_one_in_it_is_late(due_share, tokens):
+    # The first is due after 0.95 s, and each of the three takes 0.25 s.
+    workload = ls.Workload.from_arrays([0.0] * 3, [4] * 3, [1] * 3, slo=([0.95, 9.0, 9.0], [9.0] * 3))
+    scheduler = index(by_length=0, by_slack=1, least_chunk=1, due_share=due_share)
+    result = ls.simulate(scheduler, workload, ENGINE, interpreted=True)
+    assert result.batches.prefill_tokens.tolist() == tokens
+
+
 def test_a_margin_leaves_less_room_for_those_that_can_be_on_time():
     # 0.25 s and 0.5 s of prefill, 0.8 s until both are due: with a fifth on top they do not fit, and the longer is out.
     longest_first = index(by_length=-1, outside=10, caution=1)
