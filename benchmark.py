@@ -15,11 +15,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 import baselines
 from agents.network_benchmark import network_sections, run_networks
 from agents.network_comparison import PRIORITIES, Setting
+from agents.random_sites import random_site
 from agents.rules import length_times_slack
 from baselines import routers
 from llmsched_env.evaluation.benchmark.azure import LOADS as TRACE_LOADS
@@ -28,8 +32,8 @@ from llmsched_env.evaluation.benchmark.cells import JUDGED, Cell, suite_cells
 from llmsched_env.evaluation.benchmark.cluster import ClusterCell, cluster_cells
 from llmsched_env.evaluation.benchmark.command_line import QUICK, STAGES, parser
 from llmsched_env.evaluation.benchmark.report import write_benchmark
-from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_cluster, read_results
-from llmsched_env.evaluation.benchmark.sections import cluster_sections, trace_sections
+from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_if_there, read_results
+from llmsched_env.evaluation.benchmark.sections import cluster_sections, random_sections, trace_sections
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
 from llmsched_env.evaluation.seeds import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.suite import H100, HELD_OUT, TRAINING, VERSION
@@ -134,7 +138,7 @@ def benchmark(args: argparse.Namespace, command: str) -> Path | None:
         args = argparse.Namespace(**{**vars(args), **QUICK})
     stages = STAGES if args.stage == "all" else (args.stage,)
     check_integer("--network-runs", args.network_runs, at_least=2)
-    if {"tune", "test", "azure", "cluster"} & set(stages):
+    if {"tune", "test", "random", "azure", "cluster"} & set(stages):
         _simulate(args, stages)
     if "networks" in stages:
         _networks(args)
@@ -153,8 +157,9 @@ def benchmark(args: argparse.Namespace, command: str) -> Path | None:
         ("Date", time.strftime("%Y-%m-%d", time.gmtime())),
     ]
     more = [
+        *random_sections(read_if_there(args.out / "random.json")),
         *trace_sections(read_azure(args.out / "azure.json")),
-        *cluster_sections(read_cluster(args.out / "cluster.json")),
+        *cluster_sections(read_if_there(args.out / "cluster.json")),
         *network_sections(args.out / "networks.json"),
     ]
     return write_benchmark(read_results(args.out / "results.json"), more, args.out, facts)
@@ -185,6 +190,7 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
     objectives = parse_objectives(args.objectives)
     policies = parse_policies(args.policies, objectives)
     clusters = _clusters(args.clusters) if "cluster" in stages else []
+    drawn = _random_cells(args.random_sites, args.loads) if "random" in stages else []
     run = Benchmark(
         cells=_cells(args.cells, args.loads) if {"tune", "test"} & set(stages) else [],
         policies=policies,
@@ -207,6 +213,9 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
         found = run.tune()
         if "test" in stages:
             run.test(found)
+    if drawn:
+        on_random = replace(run, cells=drawn)
+        on_random.test(on_random.tune(), "random.json")
     if "azure" in stages and not args.quick:
         if args.traces.is_dir():
             run.azure(args.traces, EngineConfig.for_gpu(H100), TRACE_LOADS)
@@ -229,6 +238,16 @@ def _cells(count: int | None, loads: Sequence[float]) -> list[Cell]:
     for name in left_out:
         print(f"{name} is left out: its requests miss their targets even when each is served alone.")
     return _spread("--cells", count, cells)
+
+
+def _random_cells(count: int, loads: Sequence[float]) -> list[Cell]:
+    """Sites that neither training nor any development has drawn: the generator starts at the test seeds."""
+    check_integer("--random-sites", count, at_least=1)
+    cells = []
+    for k in range(count):
+        site, load = random_site(np.random.default_rng([TEST_SEEDS, k])), loads[k % len(loads)]
+        cells.append(Cell(f"{k + 1}: {site.name}", load, site.at(load), site.engine, held_out=True))
+    return cells
 
 
 def _clusters(count: int | None) -> list[ClusterCell]:

@@ -170,7 +170,7 @@ STAGES = {
             20,
             0.99,
             _FOR_SLO,
-            (ix.EXTRA, ix.MARGIN, ix.BY_PREDICTION, ix.BLOCKING, ix.JOIN, ix.BY_LENGTH),
+            (ix.EXTRA, ix.BY_PREDICTION, ix.BLOCKING, ix.JOIN, ix.BY_LENGTH),
             ("kv_used", "seats", "base", "prefill_odds", "ttft_slack", "outside", "growth"),
         ),
     ),

@@ -9,13 +9,14 @@ from pathlib import Path
 from llmsched_env.evaluation.benchmark.cells import JUDGED
 from llmsched_env.evaluation.suite import LOADS
 
-STAGES = ("tune", "test", "azure", "cluster", "networks", "report")
+STAGES = ("tune", "test", "random", "azure", "cluster", "networks", "report")
 QUICK = {
     "cells": 2,
     "trials": 4,
     "index_trials": 8,
     "tuning_seeds": 2,
     "seeds": 3,
+    "random_sites": 2,
     "clusters": 1,
     "network_runs": 2,
 }
@@ -88,6 +89,13 @@ def parser(policies: Mapping[str, str], traces: Path) -> argparse.ArgumentParser
         "--tuning-seeds", type=int, default=4, metavar="N", help="seeds that they are tuned on (default: %(default)s)"
     )
     p.add_argument("--seeds", type=int, default=24, metavar="N", help="test seeds of each cell (default: %(default)s)")
+    p.add_argument(
+        "--random-sites",
+        type=int,
+        default=40,
+        metavar="N",
+        help="sites drawn at random that nobody has seen, the loads in turn (default: %(default)s)",
+    )
     p.add_argument("--clusters", type=int, metavar="N", help="clusters, spread over those of the suite (default: all)")
     p.add_argument(
         "--network-runs",

@@ -64,18 +64,18 @@ class Benchmark:
                 found[objective].append(find(cell, objective, self.plan, self.folder, bar.set_postfix_str))
         return found
 
-    def test(self, found: Mapping[str, Sequence[Found]]) -> list[JudgedCell]:
-        """Every scheduler on the test seeds of every cell, judged; also written to `results.json`."""
+    def test(self, found: Mapping[str, Sequence[Found]], name: str = "results.json") -> list[JudgedCell]:
+        """Every scheduler on the test seeds of every cell, judged; also written to the file `name`."""
         static = {objective: self._best_static(objective, found[objective]) for objective in self.policies}
         outcome = []
         with self._bar(list(enumerate(self.cells)), "testing") as bar:
             for k, cell in bar:
                 bar.set_description(cell.name)
                 runs = KeptRuns(cell, self.test_seeds, self.folder)
-                roles = {name: self._roles(name, found[name][k], static[name]) for name in self.policies}
+                roles = {goal: self._roles(goal, found[goal][k], static[goal]) for goal in self.policies}
                 runs.of([scheduler for role in roles.values() for scheduler in role.values()])  # all at once
-                outcome += [self._judged(cell, name, role, runs) for name, role in roles.items()]
-        write_results(outcome, self.folder / "results.json")
+                outcome += [self._judged(cell, goal, role, runs) for goal, role in roles.items()]
+        write_results(outcome, self.folder / name)
         return outcome
 
     def azure(self, traces: Path, engine: EngineConfig, loads: Sequence[Load]) -> list[JudgedTrace]:
@@ -180,13 +180,13 @@ def read_results(path: Path) -> list[JudgedCell]:
     return [JudgedCell(**record) for record in records]
 
 
+def read_if_there(path: Path) -> list[JudgedCell]:
+    """As `read_results`; empty if the stage that writes the file has not run."""
+    return read_results(path) if path.exists() else []
+
+
 def read_azure(path: Path) -> list[JudgedTrace]:
     """What the stage azure wrote; empty if it has not run."""
     if not path.exists():
         return []
     return [JudgedTrace.from_record(record) for record in json.loads(path.read_text(encoding="utf-8"))]
-
-
-def read_cluster(path: Path) -> list[JudgedCell]:
-    """What the stage cluster wrote; empty if it has not run."""
-    return read_results(path) if path.exists() else []

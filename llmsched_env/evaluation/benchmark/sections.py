@@ -9,7 +9,14 @@ from llmsched_env.evaluation.benchmark import judged
 from llmsched_env.evaluation.benchmark.azure import JudgedTrace
 from llmsched_env.evaluation.benchmark.judged import JudgedCell, Verdict, verdicts
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
-from llmsched_env.evaluation.benchmark.tables import Table, cluster_table, trace_table
+from llmsched_env.evaluation.benchmark.tables import (
+    Table,
+    aggregate_table,
+    audit_table,
+    cell_table,
+    cluster_table,
+    trace_table,
+)
 from llmsched_env.evaluation.objective import OBJECTIVES
 
 
@@ -43,13 +50,28 @@ def cluster_sections(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) ->
     """The clusters, with the claims of single engines; none without them."""
     if not cells:
         return []
-    by_objective = judged.by_objective(cells)
-    claims = [
-        (OBJECTIVES[name].title, replace(verdict, claim=f"Clusters: {verdict.claim}"))
-        for name, own in by_objective.items()
-        for verdict in verdicts(own, resamples)
+    tables = tuple(map(cluster_table, judged.by_objective(cells).values()))
+    return [Section("clusters", "Clusters", tables, _claims("Clusters", cells, resamples))]
+
+
+def random_sections(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Section]:
+    """Sites drawn at random, with the claims and tables of those of the suite; none without them."""
+    if not cells:
+        return []
+    tables = [
+        replace(table, title=f"Random sites, {table.title}")
+        for own in judged.by_objective(cells).values()
+        for table in (aggregate_table(own, resamples), audit_table(own), cell_table(own))
     ]
-    return [Section("clusters", "Clusters", tuple(map(cluster_table, by_objective.values())), tuple(claims))]
+    return [Section("random", "Random sites", tuple(tables), _claims("Random sites", cells, resamples))]
+
+
+def _claims(what: str, cells: Sequence[JudgedCell], resamples: int) -> tuple[tuple[str, Verdict], ...]:
+    return tuple(
+        (OBJECTIVES[name].title, replace(verdict, claim=f"{what}: {verdict.claim}"))
+        for name, own in judged.by_objective(cells).items()
+        for verdict in verdicts(own, resamples)
+    )
 
 
 def _trace_verdict(own: Sequence[JudgedTrace]) -> Verdict:

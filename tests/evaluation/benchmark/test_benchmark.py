@@ -20,7 +20,7 @@ from llmsched_env.evaluation.benchmark.cluster import SAME_ROUTER, cluster_cells
 from llmsched_env.evaluation.benchmark.judged import JudgedCell, difference, verdicts
 from llmsched_env.evaluation.benchmark.kept_runs import KeptRuns, objective_of
 from llmsched_env.evaluation.benchmark.report import write_benchmark
-from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_cluster, read_results, write_results
+from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_if_there, read_results, write_results
 from llmsched_env.evaluation.benchmark.sections import cluster_sections, trace_sections
 from llmsched_env.evaluation.suite import H100, HELD_OUT, Site
 from llmsched_env.policies.index import index
@@ -194,7 +194,7 @@ def test_the_report_holds_what_there_is(tmp_path):
     write_results([cluster], tmp_path / "cluster.json")
     more = [
         *trace_sections(read_azure(tmp_path / "azure.json")),
-        *cluster_sections(read_cluster(tmp_path / "cluster.json"), 100),
+        *cluster_sections(read_if_there(tmp_path / "cluster.json"), 100),
         *network_sections(tmp_path / "networks.json"),
     ]
     page = write_benchmark(single, more, tmp_path, resamples=100).read_text(encoding="utf-8")
@@ -230,11 +230,22 @@ def test_true_lengths_networks_and_mimics_are_no_baselines():
     assert set(benchmark.ALWAYS_TUNED) <= set(names) | {"sarathi"}
 
 
+def test_random_sites_are_the_same_each_time_and_take_the_loads_in_turn():
+    loads = (0.5, 0.8, 0.95)
+    cells = benchmark._random_cells(4, loads)
+    assert [c.load for c in cells] == [0.5, 0.8, 0.95, 0.5] and all(c.held_out for c in cells)
+    assert len({c.name for c in cells}) == 4
+    again = benchmark._random_cells(2, loads)
+    for one, other in zip(cells, again, strict=False):
+        assert np.array_equal(one.workload.sample(3).arrival, other.workload.sample(3).arrival)
+
+
 def test_the_command_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmark, "_cells", lambda count, loads: [cell(1.1, 4.0)])
     monkeypatch.setattr(benchmark, "single_engine_baselines", lambda beside, only: SCHEDULERS)
     monkeypatch.setattr(benchmark, "TESTED_AS_THEY_COME", ("sarathi",))
     monkeypatch.setattr(benchmark, "oracles", dict)
+    monkeypatch.setattr(benchmark, "_random_cells", lambda count, loads: [cell(0.8, 4.0)] * (count > 0))
     monkeypatch.setattr(benchmark, "_clusters", lambda count: cluster_cells([SITE], [1.1], engines=2, horizon=4.0))
     monkeypatch.setattr(benchmark, "CLUSTER_ROUTERS", ("round_robin",))
     monkeypatch.setattr(benchmark, "PRIORITIES", {"type A first": PRIORITIES["type A first"]})
@@ -246,9 +257,10 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
     facts = (tmp_path / "benchmark.md").read_text(encoding="utf-8")
     assert "- Command: python benchmark.py --quick" in facts and "- Commit: " in facts
     assert json.loads((tmp_path / "results.json").read_text())[0]["settings"][judged.POLICY].startswith("slo_first(")
-    assert "### SLO met: clusters" in facts and "### Agent network: tasks present" in facts
+    assert "### SLO met: clusters" in facts and "### Random sites, SLO met: headroom" in facts
+    assert "### Agent network: tasks present" in facts
     kept = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
-    assert {path.name for path in kept} == {"results.json", "cluster.json", "networks.json"}
+    assert {path.name for path in kept} == {"results.json", "random.json", "cluster.json", "networks.json"}
     benchmark.main(["--quick", "--policies", policies, "--out", str(tmp_path)])
     assert all(path.read_bytes() == content for path, content in kept.items())
 
@@ -263,6 +275,7 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
         (["--stage", "report"], "run the stage test"),
         (["--network-runs", "1"], "--network-runs"),
         (["--clusters", "7"], "--clusters"),
+        (["--random-sites", "0"], "--random-sites"),
     ],
 )
 def test_bad_arguments_are_refused_before_any_work(arguments, message, tmp_path, capsys):

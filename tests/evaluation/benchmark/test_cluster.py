@@ -12,7 +12,7 @@ from llmsched_env.evaluation.benchmark.cell_search import Plan
 from llmsched_env.evaluation.benchmark.cells import MEASURES
 from llmsched_env.evaluation.benchmark.cluster import SAME_ROUTER, ClusterRuns, Pair, best_pair, cluster_cells
 from llmsched_env.evaluation.benchmark.judged import difference
-from llmsched_env.evaluation.benchmark.run import Benchmark, read_cluster
+from llmsched_env.evaluation.benchmark.run import Benchmark, read_if_there
 from llmsched_env.evaluation.benchmark.sections import cluster_sections
 from llmsched_env.evaluation.suite import H100, RTX4090, Site
 from llmsched_env.policies.index import index
@@ -98,7 +98,7 @@ def test_the_policy_is_compared_on_the_same_requests(cell, simulated, tmp_path):
     runs = len(simulated)
     again = run.cluster([cell], SCHEDULERS[:1], ROUTERS[0], ROUTERS)
     assert len(simulated) == runs and [c.difference for c in again] == [c.difference for c in judged_cells]
-    kept = read_cluster(tmp_path / "cluster.json")
+    kept = read_if_there(tmp_path / "cluster.json")
     assert [(c.name, c.difference) for c in kept] == [(c.name, c.difference) for c in again]
 
 
