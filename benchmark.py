@@ -43,6 +43,7 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice, check_integer
 
 POLICIES = {"slo_attainment": "slo", "mean_e2el": "latency", "p99_ttft": "slo"}
+FURTHER = {"slo_attainment": ("slo_pausing",), "mean_e2el": ("latency_pausing",)}
 ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve")
 TESTED_AS_THEY_COME = (
     "vllm_v1",
@@ -194,6 +195,7 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
     run = Benchmark(
         cells=_cells(args.cells, args.loads) if {"tune", "test"} & set(stages) else [],
         policies=policies,
+        further={name: {other: load_policy(other) for other in FURTHER.get(name, ())} for name in objectives},
         plan=Plan(
             schedulers=chosen,
             always=[name for name in ALWAYS_TUNED if name in chosen],

@@ -11,6 +11,7 @@ import numpy as np
 
 from llmsched_env.evaluation.benchmark.block_bootstrap import BlockMean, block_mean
 from llmsched_env.evaluation.benchmark.cells import Cell
+from llmsched_env.evaluation.benchmark.judged import POLICY
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
 from llmsched_env.evaluation.cases import map_runs
 from llmsched_env.evaluation.cell import Load
@@ -61,6 +62,7 @@ class JudgedTrace:
         setting: what the baseline was.
         difference: mean over requests of policy less baseline, such that above 0 is better; of latencies as a share of
             the mean of the baseline.
+        judged: the name of the policy.
     """
 
     name: str
@@ -70,6 +72,7 @@ class JudgedTrace:
     tuned: float
     setting: str
     difference: BlockMean
+    judged: str
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -78,7 +81,12 @@ class JudgedTrace:
 
 
 def judge_trace(
-    cell: Cell, objective: str, policy: Scheduler, tuned: Scheduler, resamples: int = RESAMPLES
+    cell: Cell,
+    objective: str,
+    policy: Scheduler,
+    tuned: Scheduler,
+    resamples: int = RESAMPLES,
+    name: str = POLICY,
 ) -> JudgedTrace:
     """Run both on all rows and compare them request by request, in order of arrival."""
     longest = longest_run(cell.workload, cell.engine, (0,))
@@ -95,6 +103,7 @@ def judge_trace(
         tuned=float(theirs.mean()),
         setting=describe(tuned),
         difference=block_mean(gain, resamples=resamples),
+        judged=name,
     )
 
 

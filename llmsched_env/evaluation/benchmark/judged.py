@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -126,6 +126,36 @@ def by_objective(cells: Sequence[JudgedCell]) -> dict[str, list[JudgedCell]]:
     return {name: [c for c in cells if c.objective == name] for name in dict.fromkeys(c.objective for c in cells)}
 
 
+def role_of(name: str) -> str:
+    """The role of a further policy, judged like the first."""
+    return f"{POLICY} {name}"
+
+
+def further_policies(cells: Sequence[JudgedCell]) -> dict[str, list[JudgedCell]]:
+    """The same cells with each further policy in the place of the first, by its name; all of one objective."""
+    start = role_of("")
+    return {role.removeprefix(start): _judged_as(cells, role) for role in cells[0].runs if role.startswith(start)}
+
+
+def _judged_as(cells: Sequence[JudgedCell], role: str) -> list[JudgedCell]:
+    return [
+        replace(
+            cell,
+            runs=cell.runs | {POLICY: cell.runs[role]},
+            settings=cell.settings | {POLICY: cell.settings[role]},
+            keeps_tpot=cell.keeps_tpot | {POLICY: cell.keeps_tpot[role]},
+            difference=difference(cell.runs[role], cell.runs[TUNED], cell.objective),
+        )
+        for cell in cells
+    ]
+
+
+def significantly_worse(cells: Sequence[JudgedCell]) -> list[str]:
+    """Names of the cells where the policy is (paired t-test, Holm over all cells, 5 %); all of one objective."""
+    adjusted = holm([cell.difference.p for cell in cells])
+    return [cell.name for cell, p in zip(cells, adjusted, strict=True) if cell.difference.mean < 0 and p < 0.05]
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One claim: what was asked for, what was found, and whether it was reached."""
@@ -135,6 +165,15 @@ class Verdict:
     reached: bool
 
 
+def all_verdicts(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Verdict]:
+    """`verdicts` of the policy, then those of the further ones, with their names before the claims."""
+    return verdicts(cells, resamples) + [
+        replace(verdict, claim=f"{name}: {verdict.claim}")
+        for name, own in further_policies(cells).items()
+        for verdict in verdicts(own, resamples)
+    ]
+
+
 def verdicts(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Verdict]:
     """The claims for SLO attainment or mean latency, judged; all cells of one objective."""
     objective = cells[0].objective
@@ -142,8 +181,7 @@ def verdicts(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Ve
         return []
     rising = OBJECTIVES[objective].larger_is_better
     open_cells = [cell for cell in cells if cell.has_headroom]
-    adjusted = holm([cell.difference.p for cell in cells])
-    lost = [cell.name for cell, p in zip(cells, adjusted, strict=True) if cell.difference.mean < 0 and p < 0.05]
+    lost = significantly_worse(cells)
     worst = min(cells, key=lambda cell: cell.difference.mean)
     wins = sum(cell.difference.verdict == "win" for cell in open_cells)
     where = f"cells with headroom (best tuned below {HEADROOM})" if rising else "cells"

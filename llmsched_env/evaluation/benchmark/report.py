@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmsched_env.evaluation.benchmark import figures, judged, tables
-from llmsched_env.evaluation.benchmark.judged import Against, JudgedCell, against, verdicts
+from llmsched_env.evaluation.benchmark.judged import Against, JudgedCell, against, all_verdicts
 from llmsched_env.evaluation.benchmark.sections import Section
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
 from llmsched_env.evaluation.drawing import styled, svg_text
@@ -41,15 +41,12 @@ def write_benchmark(
     if not cells:
         raise ValueError("cells is empty; at least one is needed")
     by_objective = judged.by_objective(cells)
-    claims = [(OBJECTIVES[name].title, v) for name, own in by_objective.items() for v in verdicts(own, resamples)]
+    claims = [(OBJECTIVES[name].title, v) for name, own in by_objective.items() for v in all_verdicts(own, resamples)]
     claims += [claim for section in more for claim in section.claims]
     shown = {name: own for name, own in by_objective.items() if name != "p99_ttft"} or by_objective
     found = {name: _against_all(own, resamples) for name, own in shown.items()}
     facts = [*facts, ("Cells", _counts(by_objective)), ("Intervals", f"95 %, {resamples} resamples")]
-    parts = {
-        name: [tables.aggregate_table(own, resamples), tables.audit_table(own), tables.cell_table(own)]
-        for name, own in by_objective.items()
-    }
+    parts = {name: tables.objective_tables(own, resamples) for name, own in by_objective.items()}
     claim_table = tables.verdict_table(claims)
     with styled():
         head = figures.headline(shown, found)

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Benchmark:
         folder: for all files.
         resamples: of bootstraps.
         progress: whether to show it.
+        further: more learned policies, by objective and name, judged in the same way.
     """
 
     cells: Sequence[Cell]
@@ -53,6 +54,7 @@ class Benchmark:
     folder: Path
     resamples: int = RESAMPLES
     progress: bool = True
+    further: Mapping[str, Mapping[str, Scheduler]] = field(default_factory=dict)
 
     def tune(self) -> dict[str, list[Found]]:
         """The best baselines of every cell, by objective, in the order of the cells."""
@@ -87,7 +89,11 @@ class Benchmark:
             for objective, whole, half in bar:
                 bar.set_description(f"{whole.name}, {objective}")
                 best = find(half, objective, self.plan, self.folder, bar.set_postfix_str).best
-                outcome.append(judge_trace(whole, objective, self.policies[objective], best, self.resamples))
+                policies = {judged.POLICY: self.policies[objective], **self.further.get(objective, {})}
+                outcome += [
+                    judge_trace(whole, objective, policy, best, self.resamples, name)
+                    for name, policy in policies.items()
+                ]
         write_json(self.folder / "azure.json", [asdict(t) for t in outcome], indent=1)
         return outcome
 
@@ -114,6 +120,10 @@ class Benchmark:
                     judged.POLICY: Pair(self.policies[objective], router),
                     judged.TUNED: best_pair(*search, routers),
                     SAME_ROUTER: best_pair(*search, [router]),
+                    **{
+                        judged.role_of(name): Pair(policy, router)
+                        for name, policy in self.further.get(objective, {}).items()
+                    },
                 }
                 bar.set_postfix_str("testing")
                 kept = ClusterRuns(cell, self.test_seeds, self.folder)
@@ -131,6 +141,7 @@ class Benchmark:
             judged.TUNED: found.best,
             judged.INDEX: found.index,
             judged.STATIC: static,
+            **{judged.role_of(name): policy for name, policy in self.further.get(objective, {}).items()},
             **self.beside,
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,39 @@ def verdict_table(verdicts: Sequence[tuple[str, Verdict]]) -> Table:
     """Claims and whether they were reached; (title of the objective, verdict) each."""
     rows = [(title, v.claim, v.found, "reached" if v.reached else "not reached") for title, v in verdicts]
     return Table("Claims", "On the test seeds.", ("Objective", "Claim", "Found", "Verdict"), tuple(rows), (0, 1, 2, 3))
+
+
+def objective_tables(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Table]:
+    """All tables of an objective: aggregates, policies if there are several, audit, and the cells of each policy."""
+    further = judged.further_policies(cells)
+    policies = [policy_table(cells, further, resamples)] if further else []
+    more = [cell_table(own) for own in further.values()]
+    more = [replace(table, title=f"{table.title}, {name}") for table, name in zip(more, further, strict=True)]
+    return [aggregate_table(cells, resamples), *policies, audit_table(cells), cell_table(cells), *more]
+
+
+def policy_table(
+    cells: Sequence[JudgedCell], further: Mapping[str, Sequence[JudgedCell]], resamples: int = RESAMPLES
+) -> Table:
+    """Each policy against the best tuned baselines; all cells of one objective."""
+    goal, rows = OBJECTIVES[cells[0].objective], []
+    for name, own in {judged.POLICY: cells, **further}.items():
+        chosen = [cell for cell in own if cell.has_headroom] or list(own)
+        worse, worst = judged.significantly_worse(own), min(own, key=lambda cell: cell.difference.mean)
+        of_all = (f"{len(worse)} of {len(own)}", f"{100 * worst.difference.mean:+.2f}, {worst.name}")
+        rows.append((name, "with headroom", *_against_text(against(chosen, judged.TUNED, resamples))[:5], *of_all))
+        for group, held_out in (("trained on", False), ("held out", True)):
+            members = [cell for cell in chosen if cell.held_out == held_out]
+            if 0 < len(members) < len(chosen):
+                found = _against_text(against(members, judged.TUNED, resamples))[:5]
+                rows.append((name, group, *found, _NOTHING, _NOTHING))
+    unit = "points of %" if goal.larger_is_better else "% of its mean"
+    caption = (
+        "Against the best tuned baseline of each cell. Significantly worse: paired t-test, corrected by Holm, of all "
+        f"cells with and without headroom; worst: the same, in {unit}."
+    )
+    header = ("Policy", "Cells", "n", "Won", "Tied", "Lost", "Saved", "Significantly worse", "Worst")
+    return Table(f"{goal.title}: policies", caption, header, tuple(rows), (0, 1, 7, 8))
 
 
 def aggregate_table(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> Table:
@@ -150,6 +183,7 @@ def trace_table(traces: Sequence[JudgedTrace]) -> Table:
         rows.append(
             (
                 trace.name,
+                trace.judged,
                 goal.title,
                 f"{trace.requests}",
                 number(trace.policy),
@@ -165,8 +199,19 @@ def trace_table(traces: Sequence[JudgedTrace]) -> Table:
         "requests, in points of % or % of the baseline's mean, with the 95 % interval of a moving-block bootstrap over "
         "requests in order of arrival; p by the same; block: its length in requests."
     )
-    header = ("Trace", "Objective", "Requests", "Policy", "Best tuned", "which is", "Difference", "p", "Block")
-    return Table("Azure traces", caption, header, tuple(rows), (0, 1, 5))
+    header = (
+        "Trace",
+        "Judged",
+        "Objective",
+        "Requests",
+        "Policy",
+        "Best tuned",
+        "which is",
+        "Difference",
+        "p",
+        "Block",
+    )
+    return Table("Azure traces", caption, header, tuple(rows), (0, 1, 2, 6))
 
 
 def cluster_table(cells: Sequence[JudgedCell]) -> Table:

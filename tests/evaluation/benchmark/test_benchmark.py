@@ -22,6 +22,7 @@ from llmsched_env.evaluation.benchmark.kept_runs import KeptRuns, objective_of
 from llmsched_env.evaluation.benchmark.report import write_benchmark
 from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_if_there, read_results, write_results
 from llmsched_env.evaluation.benchmark.sections import cluster_sections, trace_sections
+from llmsched_env.evaluation.benchmark.tables import objective_tables
 from llmsched_env.evaluation.suite import H100, HELD_OUT, Site
 from llmsched_env.policies.index import index
 from llmsched_env.simulator.config import EngineConfig
@@ -146,6 +147,30 @@ def test_latencies_are_judged_as_shares_of_the_baseline():
     assert [v.reached for v in verdicts(cells, 200)] == [True, True, False]  # 4 % is less than 5 %
 
 
+def test_a_further_policy_is_judged_in_the_place_of_the_first():
+    rng = np.random.default_rng(3)
+    base = [0.9 + 0.01 * rng.random(12) for _ in range(5)]
+    cells = [made_up(k, b - 0.02, b) for k, b in enumerate(base)]
+    role = judged.role_of("other")
+    cells = [
+        replace(
+            c,
+            runs=c.runs | {role: b + 0.02},
+            settings=c.settings | {role: "other()"},
+            keeps_tpot=c.keeps_tpot | {role: True},
+        )
+        for c, b in zip(cells, base, strict=True)
+    ]
+    found = judged.all_verdicts(cells, 200)
+    assert [v.reached for v in found] == [False] * 4 + [True] * 4
+    assert [v.claim.startswith("other: ") for v in found] == [False] * 4 + [True] * 4
+    own = judged.further_policies(cells)["other"]
+    assert own[0].difference.mean == pytest.approx(0.02) and judged.significantly_worse(own) == []
+    assert len(judged.significantly_worse(cells)) == 5
+    titles = [table.title for table in objective_tables(cells, 200)]
+    assert titles[1] == "SLO met: policies" and titles[-1] == "SLO met: cells, other"
+
+
 def test_everything_from_search_to_report(tmp_path):
     run = Benchmark(
         cells=[cell(0.9), cell(1.1)],
@@ -156,6 +181,7 @@ def test_everything_from_search_to_report(tmp_path):
         folder=tmp_path,
         resamples=100,
         progress=False,
+        further={"mean_e2el": {"other": baselines.slo_first}},
     )
     cells = run.test(run.tune())
     assert [(c.name, c.objective) for c in read_results(tmp_path / "results.json")] == [
@@ -171,7 +197,7 @@ def test_everything_from_search_to_report(tmp_path):
         p.name for p in tmp_path.iterdir()
     }
     markdown = (tmp_path / "benchmark.md").read_text(encoding="utf-8")
-    assert markdown.count("### ") == 1 + 2 * 3
+    assert markdown.count("### ") == 1 + 3 + 5 and "### Mean E2E latency: cells, other" in markdown
     with pytest.raises(FileNotFoundError, match="run the stage test"):
         read_results(tmp_path / "nowhere.json")
 
@@ -244,6 +270,7 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmark, "_cells", lambda count, loads: [cell(1.1, 4.0)])
     monkeypatch.setattr(benchmark, "single_engine_baselines", lambda beside, only: SCHEDULERS)
     monkeypatch.setattr(benchmark, "TESTED_AS_THEY_COME", ("sarathi",))
+    monkeypatch.setattr(benchmark, "FURTHER", {"mean_e2el": ("sarathi",)})
     monkeypatch.setattr(benchmark, "oracles", dict)
     monkeypatch.setattr(benchmark, "_random_cells", lambda count, loads: [cell(0.8, 4.0)] * (count > 0))
     monkeypatch.setattr(benchmark, "_clusters", lambda count: cluster_cells([SITE], [1.1], engines=2, horizon=4.0))
