@@ -48,6 +48,7 @@ _FIRST_NUMBERS: dict[str, dict[int, float]] = {
         ix.PACE_SHARE: 0.94,
         ix.SPEND: 0.001,
         ix.DUE_SHARE: 0.9,
+        ix.VICTIMS: 0.07,
         ix.EXTRA: 3.0,
         ix.JOIN: 1e4,
         ix.LEAST_CHUNK: 26.0,

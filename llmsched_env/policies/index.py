@@ -32,6 +32,7 @@ from llmsched_env.policies.numbers import (
     SPARE,
     SPEND,
     STEP_SHARE,
+    VICTIMS,
 )
 from llmsched_env.policies.queue_state import (
     DECLINED,
@@ -45,7 +46,7 @@ from llmsched_env.policies.queue_state import (
     longest_with_decodes,
     survey,
 )
-from llmsched_env.policies.recent import HISTORY, prefill_rate, victims, watch_arrivals
+from llmsched_env.policies.recent import HISTORY, longest_for, prefill_rate, victims, watch_arrivals
 from llmsched_env.simulator.batch_time import A_KV, A_TOK
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import heap_of_prompts, pop_least
@@ -76,7 +77,8 @@ def compose_index(view, numbers, state, history):
     and of the prefill that they can bear until their predicted ends. Beyond what targets ask, prefill beside decodes is
     held to a multiple of what the step would last without, of what an empty one would last, or of something between.
     All prompts of a batch have their first tokens at its end, so that further ones join only up to such a multiple,
-    even if there is time for more, and only while none that the batch completes would be late for it.
+    even if there is time for more, and only while none that the batch completes would be late for it. Nobody who comes
+    during a step can be in it, so that it is also bounded by how many are expected to come and to be late.
 
     Where begun prompts always go first, as vLLM serves them, no prompt overtakes one of them, however late it is; so
     one that would make others late who may come had better not be begun.
@@ -99,6 +101,8 @@ def compose_index(view, numbers, state, history):
     longest, join = allowed, state.least * (1.0 + numbers[JOIN])
     if state.decoding > 0:
         longest = min(allowed, longest_with_decodes(numbers, state.least, state.empty))
+    if numbers[VICTIMS] < 1e3:
+        longest = min(longest, longest_for(history, numbers[VICTIMS]))
     least, most = int(min(numbers[LEAST_CHUNK], 1e6)), int(max(1.0, min(numbers[MOST_CHUNK], 1e6)))
     for i in view.running:
         if is_pending(view, i):

@@ -43,6 +43,7 @@ _SCALES = {
     ix.PACE_SHARE: (0.1, 2),
     ix.SPEND: (0.2, 2),
     ix.DUE_SHARE: (1.0, 0.3),
+    ix.VICTIMS: (1e4, 2),
     ix.LEAST_CHUNK: (64, 1.5),
     ix.MOST_CHUNK: (8192, 1.5),
     ix.EXTRA: (30, 2),

@@ -20,6 +20,7 @@ from llmsched_env.simulator.scheduler import Linear, Log, Param
     PACE_SHARE,
     SPEND,
     DUE_SHARE,
+    VICTIMS,
     LEAST_CHUNK,
     MOST_CHUNK,
     EXTRA,
@@ -30,7 +31,7 @@ from llmsched_env.simulator.scheduler import Linear, Log, Param
     SPARE,
     KEEP,
     NUM_INDEX,
-) = range(27)
+) = range(28)
 
 ALWAYS = 100.0  # what "begun" is at most
 
@@ -69,6 +70,13 @@ INDEX_PARAMS = {
         1e6,
         "and no longer than this share of the time until a first token in it is due",
         Log(0.5, 2, whole=False),
+    ),
+    "victims": Param(
+        1e6,
+        0,
+        1e6,
+        "and so long that at most so many requests are expected to come meanwhile and to be late for it",
+        Log(0.01, 1, whole=False),
     ),
     "least_chunk": Param(64, 0, 131072, "prefill tokens that a step may take whatever its time", Log(1, 4096)),
     "most_chunk": Param(16384, 0, 131072, "prefill tokens of a step; below 1 prefill is held", Log(64, 16384)),

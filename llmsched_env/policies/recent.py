@@ -1,6 +1,6 @@
 """What an engine remembers of the last while: which requests arrived."""
 
-from math import exp, floor, log, log2
+from math import exp, floor, inf, log, log2
 
 from llmsched_env.policies.queue_state import SEEN, empty_step
 from llmsched_env.simulator.batch_time import A_ATTN, A_KV, A_STEP, A_TOK, A_TOK_OVER, B0
@@ -68,6 +68,24 @@ def _bin(patience):
     if patience <= _LEAST_PATIENCE:
         return 0
     return int(min(_BINS - 1.0, 1.0 + floor(log2(min(patience, 1e6) / _LEAST_PATIENCE))))
+
+
+@compiled
+def longest_for(history, count):
+    """Seconds for which the engine may be busy with others, if `count` >= 0 requests are expected to be late for it.
+
+    The inverse of `victims`; inf where hardly anybody comes.
+    """
+    weight = max(0.1, history[WEIGHT])
+    rate, seconds, expected, patience = 0.0, 0.0, 0.0, 0.0
+    for k in range(_BINS):
+        if expected + rate * (patience - seconds) > count * weight:
+            break
+        expected += rate * (patience - seconds)
+        seconds = patience
+        rate += history[PATIENCE + k]
+        patience = _LEAST_PATIENCE if k == 0 else 2.0 * patience
+    return seconds + (count * weight - expected) / rate if rate > 0.0 else inf
 
 
 @compiled

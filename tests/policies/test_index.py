@@ -101,6 +101,18 @@ def test_no_prompt_joins_a_batch_that_would_end_when_one_in_it_is_late(due_share
     assert result.batches.prefill_tokens.tolist() == tokens
 
 
+@pytest.mark.parametrize(("victims", "most"), [(1e6, 16), (0.5, 8)])
+def test_a_step_is_not_so_long_that_many_who_come_meanwhile_are_late(victims, most):
+    # A short prompt comes every second and can wait for 0.1 s; from 5 s on there are also four without haste, a second
+    # of the engine together. A step of half a second makes 0.4 of a short one late.
+    arrival = [0.1, 1.1, 2.1, 3.1, 4.1, 5.0, 5.0, 5.0, 5.0, 5.2, 6.2]
+    hurried = [t not in (5.0,) for t in arrival]
+    targets = [0.62 if h else 1e3 for h in hurried]
+    workload = ls.Workload.from_arrays(arrival, [4] * len(arrival), [1] * len(arrival), slo=(targets, [9.0] * 11))
+    result = ls.simulate(index(victims=victims, least_chunk=1), workload, ENGINE, interpreted=True)
+    assert result.batches.prefill_tokens.max() == most
+
+
 def test_a_margin_leaves_less_room_for_those_that_can_be_on_time():
     # 0.25 s and 0.5 s of prefill, 0.8 s until both are due: with a fifth on top they do not fit, and the longer is out.
     longest_first = index(by_length=-1, outside=10, caution=1)

@@ -1,7 +1,7 @@
 """What an engine remembers of the last while, by hand."""
 
 import dataclasses
-from math import exp
+from math import exp, inf
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from llmsched_env.policies.recent import NUM_HISTORY, PATIENCE, PROMPT, SEEN_REQ
 from llmsched_env.simulator.compiled import interpreted
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=0.0, a=0.25, b0=4), token_budget=64)
-victims = interpreted(recent.victims)
+victims, longest_for = interpreted(recent.victims), interpreted(recent.longest_for)
 
 
 def remembered(workload, at):
@@ -46,3 +46,14 @@ def test_victims_are_those_that_come_and_cannot_wait():
     history = np.zeros(NUM_HISTORY)
     history[[WEIGHT, PATIENCE, PATIENCE + 2]] = 1.0, 2.0, 5.0  # two a second wait up to 0.05 s, five up to 0.2 s
     assert [victims(history, t) for t in (0.0, 0.1, 0.3)] == pytest.approx([0.0, 0.2, 0.6 + 5 * 0.2])
+
+
+def test_the_longest_time_for_so_many_victims_is_the_inverse_of_their_number():
+    history = np.zeros(NUM_HISTORY)
+    assert longest_for(history, 0.1) == inf  # nobody comes
+    history[[WEIGHT, PATIENCE, PATIENCE + 2]] = 1.0, 2.0, 5.0
+    assert [longest_for(history, n) for n in (0.0, 0.2, 1.6)] == pytest.approx([0.0, 0.1, 0.3])
+    history[PATIENCE], history[WEIGHT] = 0.0, 0.5  # half the time seen: ten a second that can wait for 0.1 s
+    for count in (0.0, 0.4, 3.0):
+        assert victims(history, longest_for(history, count)) == pytest.approx(count)
+    assert longest_for(history, 0.0) == pytest.approx(0.1)
