@@ -28,6 +28,6 @@ length_times_slack = replace(
 """For SLO attainment: the prompt with the least product of length and slack goes first, among the most that can be on
 time; what cannot be waits until no decode has a target to meet. There, prefill is taken to last 1.2 times as long as
 the law says. A prompt is not begun where it is expected to make another late. Prompts join a batch while it ends within
-0.9 of the time that the most urgent one in it has, and so long that hardly anybody who comes meanwhile is late for it.
-Steps last 0.95 of the tightest TPOT target, or 0.9 of the time
-until a decode falls behind its own if that is longer, and seven times as long as without prefill at most."""
+0.9 of the time that the most urgent one in it has, and while hardly anybody who comes meanwhile is late for it. Steps
+last 0.95 of the tightest TPOT target, or 0.9 of the time until a decode falls behind its own if that is longer, and
+seven times as long as without prefill at most."""
