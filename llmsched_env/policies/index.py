@@ -80,8 +80,9 @@ def compose_index(view, numbers, state, history):
     even if there is time for more, and only while none that the batch completes would be late for it. Nobody who comes
     during a step can be in it, so that it is also bounded by how many are expected to come and to be late.
 
-    Where begun prompts always go first, as vLLM serves them, no prompt overtakes one of them, however late it is; so
-    one that would make others late who may come had better not be begun.
+    Where begun prompts always go first, as vLLM serves them, a batch takes nothing more once a prompt in it is not
+    done, however late that one is: vLLM would give it what is left of the budget. So one that would make others late
+    who may come had better not be begun.
 
     Args:
         view: the view; its batch already holds the decodes.
@@ -109,12 +110,12 @@ def compose_index(view, numbers, state, history):
             memory[i, KEY] = _index(view, i, numbers, history) - numbers[BEGUN]
     for i in view.waiting:
         memory[i, KEY] = _index(view, i, numbers, history)
-    left, admitting, helping = heap_of_prompts(view, KEY), True, True
+    left, admitting, helping, in_turn = heap_of_prompts(view, KEY), True, True, numbers[BEGUN] >= ALWAYS
     while left > 0 and tokens_left(view) > 0 and (counts[PREFILL_TOKENS] == 0 or step_seconds(view) < join):
         i = pop_least(view, KEY, left)
         left -= 1
         waits = view.req.phase[i] == WAITING
-        hopeless = memory[i, HOPELESS] > 0.0 and (waits or numbers[BEGUN] < ALWAYS)
+        hopeless = memory[i, HOPELESS] > 0.0 and (waits or not in_turn)
         if (waits and not admitting) or (hopeless and not helping):
             continue
         if waits and active >= numbers[MOST_ACTIVE] and active > 0:
@@ -129,14 +130,15 @@ def compose_index(view, numbers, state, history):
             if not hopeless:
                 return
             helping = False
-        elif chunk_above(view, i, n, watermark if waits else 0.0) > 0:
-            active += waits
-            if n == all_of_it and not hopeless and memory[i, DUE] < inf:
-                longest = min(longest, max(step_seconds(view), numbers[DUE_SHARE] * (memory[i, DUE] - view.clock)))
-            if n < all_of_it and not hopeless:
-                return  # the step is full, even if a token with less context would still fit
-        elif waits:
+            continue
+        taken = chunk_above(view, i, n, watermark if waits else 0.0)
+        active += waits and taken > 0
+        if taken == all_of_it and not hopeless and memory[i, DUE] < inf:
+            longest = min(longest, max(step_seconds(view), numbers[DUE_SHARE] * (memory[i, DUE] - view.clock)))
+        if taken == 0 and waits:
             admitting = False
+        elif taken < all_of_it and (in_turn or not hopeless):
+            return  # the step is full, even if a token with less context would still fit
 
 
 @compiled
