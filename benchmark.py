@@ -45,6 +45,7 @@ from llmsched_env.validation import check_choice, check_integer
 POLICIES = {"slo_attainment": "slo", "mean_e2el": "latency", "p99_ttft": "slo"}
 FURTHER = {"slo_attainment": ("slo_pausing",), "mean_e2el": ("latency_pausing",)}
 ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve")
+FOUR_KNOBS = ("vllm_v1", "sarathi", "edf", "ssjf", "svf", "vtc")  # order the waiting queue, and no begun requests
 TESTED_AS_THEY_COME = (
     "vllm_v1",
     "sarathi",
@@ -203,6 +204,7 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
             seeds=seed_range(TUNING_SEEDS, args.tuning_seeds),
             trials={name: max(1, args.trials // (2 if name == "p99_ttft" else 1)) for name in objectives},
             index_trials=args.index_trials,
+            alike=[name for name in FOUR_KNOBS if name in chosen],
         ),
         beside={name: baselines.get(name) for name in (*TESTED_AS_THEY_COME, *beside) if name in (*chosen, *beside)}
         | {"rule made after the policy": length_times_slack}

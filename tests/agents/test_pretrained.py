@@ -6,6 +6,7 @@ import baselines
 import llmsched_env as ls
 from agents import pretrained
 from evaluate import parse_schedulers
+from llmsched_env.evaluation.four_knobs import beyond_four_knobs
 from llmsched_env.evaluation.suite import A100, H100, Site
 from llmsched_env.metrics import within_limits
 
@@ -47,21 +48,17 @@ def test_each_does_what_it_was_trained_for(name, slo, profile, cost):
 
 
 @pytest.mark.parametrize("name", ["slo", "latency"])
-def test_they_serve_begun_prompts_before_all_that_wait(name):
-    # As vLLM does: while a begun prompt is left, only those that have begun take prompt tokens.
+def test_they_do_what_vllm_can_with_four_knobs(name):
     site = Site("azure-chat", "strict", H100)
     result = ls.simulate(pretrained.load(name), site.at(2.5, 20.0), site.engine, seed=1, record="entries")
     assert not within_limits(result.requests, None).all()  # some are late, which others might overtake
-    entries, left, begun = result.batch_entries, dict(enumerate(result.requests.prompt_tokens.tolist())), set()
-    assert result.batches.preemptions.sum() == 0
-    for batch in range(len(result.batches)):
-        prompts = [e for e in entries[entries.batch == batch] if left[e.request] > 0]
-        for entry in prompts:
-            left[entry.request] -= entry.tokens
-        new = {e.request for e in prompts} - begun
-        assert not new or not any(left[i] > 0 for i in begun)
-        begun |= new
-    assert not any(left.values()) and len(begun) == len(left)
+    assert beyond_four_knobs(result) == 0
+
+
+def test_those_that_pause_go_beyond():
+    site = Site("azure-chat", "strict", H100)
+    result = ls.simulate(pretrained.load("slo_pausing"), site.at(1.3, 15.0), site.engine, seed=1, record="entries")
+    assert beyond_four_knobs(result) > 0
 
 
 def test_their_decisions_take_time():

@@ -22,6 +22,7 @@ from llmsched_env.json_files import write_json
 from llmsched_env.simulator.scheduler import Scheduler
 
 KEPT = {"slo_attainment": 3, "mean_e2el": 3, "p99_ttft": 2}  # schedulers that are tuned, the best at their defaults
+_SCHEDULERS = ("best", "alike", "default", "index")  # of what was found
 _NOTHING_TO_GAIN = {"slo_attainment": 1.0}
 
 
@@ -36,6 +37,7 @@ class Plan:
         seeds: tuning seeds.
         trials: settings of each scheduler that is tuned, by objective.
         index_trials: settings of the index policy at most, else as many as give it the simulations of all baselines.
+        alike: names of those that turn no more knobs than the policy; the best of them is tuned in any case.
     """
 
     schedulers: Mapping[str, Scheduler]
@@ -44,6 +46,7 @@ class Plan:
     seeds: Sequence[int]
     trials: Mapping[str, int]
     index_trials: int = 300
+    alike: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Found:
     Attributes:
         best: the winner: a baseline with its best parameters.
         value: its objective.
+        alike: the winner of those that turn no more knobs than the policy; the index policy if the plan names none.
+        alike_value: its objective.
         default: the best baseline at its defaults.
         defaults: objective by name of every baseline at its defaults.
         values: objective by name of every baseline that was tuned, after it.
@@ -64,6 +69,8 @@ class Found:
 
     best: Scheduler
     value: float
+    alike: Scheduler
+    alike_value: float
     default: Scheduler
     defaults: dict[str, float]
     values: dict[str, float]
@@ -85,14 +92,14 @@ class Found:
     def record(self) -> dict[str, Any]:
         """As JSON."""
         record = {name: getattr(self, name) for name in self.__slots__}
-        for name in ("best", "default", "index"):
+        for name in _SCHEDULERS:
             record[name] = {"name": record[name].name, "values": dict(record[name].values)}
         return record
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], schedulers: Mapping[str, Scheduler]) -> Self:
         """Read what `record` wrote, with schedulers by name."""
-        bound = {name: _bound(record[name], schedulers) for name in ("best", "default", "index")}
+        bound = {name: _bound(record[name], schedulers) for name in _SCHEDULERS}
         return cls(**{**record, **bound})
 
 
@@ -121,11 +128,13 @@ def find(cell: Cell, objective: str, plan: Plan, folder: Path, say: Callable[[st
     default = best = plan.schedulers[ranked[0]]
     value, simulations = value_of[ranked[0]], len(names) * len(runs.seeds)
     index, index_simulations = plan.index, len(runs.seeds)
+    similar = [name for name in ranked if name in plan.alike]
+    alike, alike_value = (plan.schedulers[similar[0]], value_of[similar[0]]) if similar else (index, index_value)
     after: dict[str, float] = {}
     if value != _NOTHING_TO_GAIN.get(objective):
         always = plan.always if objective == "slo_attainment" else ()
         best_ones = _distinct(ranked, value_of)[: KEPT[objective]]
-        chosen = [name for name in names if name in best_ones or name in always]
+        chosen = [name for name in names if name in {*best_ones, *always, *similar[:1]}]
         for name in chosen:
             if not tunable(plan.schedulers[name]):
                 continue
@@ -135,11 +144,15 @@ def find(cell: Cell, objective: str, plan: Plan, folder: Path, say: Callable[[st
             simulations += tuned.provenance["simulations"]
             if goal.score(tuned.value) > goal.score(value):
                 best, value = tuned.scheduler, tuned.value
+            if name in similar and goal.score(tuned.value) > goal.score(alike_value):
+                alike, alike_value = tuned.scheduler, tuned.value
         say(f"tuning {plan.index.name}")
         trials = min(plan.index_trials, max(1, simulations // len(runs.seeds)))
         tuned = _tuned(plan.index, cell, objective, trials, plan.seeds, folder)
         index, index_value, index_simulations = tuned.scheduler, tuned.value, tuned.provenance["simulations"]
-    found = Found(best, value, default, value_of, after, index, index_value, simulations, index_simulations)
+    found = Found(
+        best, value, alike, alike_value, default, value_of, after, index, index_value, simulations, index_simulations
+    )
     write_json(path, found.record(), indent=1)
     return found
 
@@ -166,6 +179,7 @@ def _name(cell: Cell, objective: str, plan: Plan) -> str:
         schedulers,
         spaces,
         plan.always,
+        plan.alike,
         plan.trials[objective],
         plan.index_trials,
         requests,

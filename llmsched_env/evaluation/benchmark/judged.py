@@ -24,6 +24,7 @@ from llmsched_env.evaluation.objective import OBJECTIVES
 
 HEADROOM = 0.995  # SLO attainment of the best tuned baseline below which there is something to gain
 POLICY, TUNED, INDEX, STATIC = "policy", "best tuned baseline", "index, tuned", "best single static"
+ALIKE = "best tuned, four knobs"  # of the baselines that turn no more knobs than the policy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +122,11 @@ def against(cells: Sequence[JudgedCell], role: str, resamples: int = RESAMPLES) 
     )
 
 
+def compared(cells: Sequence[JudgedCell]) -> list[str]:
+    """The roles that the policy is compared with over all cells, those that there are."""
+    return [role for role in (TUNED, ALIKE, INDEX, STATIC) if role in cells[0].runs]
+
+
 def by_objective(cells: Sequence[JudgedCell]) -> dict[str, list[JudgedCell]]:
     """The cells of each objective, in their order."""
     return {name: [c for c in cells if c.objective == name] for name in dict.fromkeys(c.objective for c in cells)}
@@ -134,20 +140,26 @@ def role_of(name: str) -> str:
 def further_policies(cells: Sequence[JudgedCell]) -> dict[str, list[JudgedCell]]:
     """The same cells with each further policy in the place of the first, by its name; all of one objective."""
     start = role_of("")
-    return {role.removeprefix(start): _judged_as(cells, role) for role in cells[0].runs if role.startswith(start)}
+    return {role.removeprefix(start): _recast(cells, POLICY, role) for role in cells[0].runs if role.startswith(start)}
 
 
-def _judged_as(cells: Sequence[JudgedCell], role: str) -> list[JudgedCell]:
-    return [
+def against_alike(cells: Sequence[JudgedCell]) -> list[JudgedCell]:
+    """The same cells with the best of the baselines of four knobs as the best; none where there is no such role."""
+    return _recast(cells, TUNED, ALIKE) if ALIKE in cells[0].runs else []
+
+
+def _recast(cells: Sequence[JudgedCell], part: str, role: str) -> list[JudgedCell]:
+    """The cells with what a role did in the place of another."""
+    recast = [
         replace(
             cell,
-            runs=cell.runs | {POLICY: cell.runs[role]},
-            settings=cell.settings | {POLICY: cell.settings[role]},
-            keeps_tpot=cell.keeps_tpot | {POLICY: cell.keeps_tpot[role]},
-            difference=difference(cell.runs[role], cell.runs[TUNED], cell.objective),
+            runs=cell.runs | {part: cell.runs[role]},
+            settings=cell.settings | {part: cell.settings[role]},
+            keeps_tpot=cell.keeps_tpot | {part: cell.keeps_tpot[role]},
         )
         for cell in cells
     ]
+    return [replace(c, difference=difference(c.runs[POLICY], c.runs[TUNED], c.objective)) for c in recast]
 
 
 def significantly_worse(cells: Sequence[JudgedCell]) -> list[str]:
@@ -166,10 +178,12 @@ class Verdict:
 
 
 def all_verdicts(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Verdict]:
-    """`verdicts` of the policy, then those of the further ones, with their names before the claims."""
+    """`verdicts` of the policy, of further ones, and against baselines of four knobs only, the latter two named."""
+    alike = against_alike(cells)
+    others = further_policies(cells) | ({"baselines of four knobs": alike} if alike else {})
     return verdicts(cells, resamples) + [
         replace(verdict, claim=f"{name}: {verdict.claim}")
-        for name, own in further_policies(cells).items()
+        for name, own in others.items()
         for verdict in verdicts(own, resamples)
     ]
 

@@ -85,7 +85,7 @@ def write_benchmark(
 
 def _against_all(cells: Sequence[JudgedCell], resamples: int) -> dict[str, Against]:
     chosen = [cell for cell in cells if cell.has_headroom] or list(cells)
-    return {role: against(chosen, role, resamples) for role in (judged.TUNED, judged.INDEX, judged.STATIC)}
+    return {role: against(chosen, role, resamples) for role in judged.compared(cells)}
 
 
 def _counts(by_objective: dict[str, list[JudgedCell]]) -> str:

@@ -139,6 +139,7 @@ class Benchmark:
         return {
             judged.POLICY: self.policies[objective],
             judged.TUNED: found.best,
+            **({judged.ALIKE: found.alike} if self.plan.alike else {}),
             judged.INDEX: found.index,
             judged.STATIC: static,
             **{judged.role_of(name): policy for name, policy in self.further.get(objective, {}).items()},

@@ -97,7 +97,7 @@ def aggregate_table(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> 
             "held out": lambda c: c.held_out,
         }
     rows = []
-    for role in (judged.TUNED, judged.INDEX, judged.STATIC):
+    for role in judged.compared(cells):
         for name, member in groups.items():
             chosen = [cell for cell in cells if member(cell)]
             if chosen:

@@ -38,7 +38,7 @@ def cell(load=1.1, horizon=8.0):
 
 def plan(trials=2):
     objectives = ("slo_attainment", "mean_e2el", "p99_ttft")
-    return Plan(SCHEDULERS, ("slo_first",), index, (20000, 20001), dict.fromkeys(objectives, trials), index_trials=2)
+    return Plan(SCHEDULERS, ("slo_first",), index, (20000, 20001), dict.fromkeys(objectives, trials), 2, ("sarathi",))
 
 
 @pytest.fixture
@@ -84,6 +84,7 @@ def test_a_search_is_never_worse_than_the_best_default_and_is_found_again(monkey
     assert found.default_value == max(defaults) and found.value >= found.default_value
     assert found.was_tuned and set(found.values) == set(SCHEDULERS)
     assert found.simulations == 2 * 2 + 2 * 2 * 2 and found.index_simulations == 2 * 2
+    assert found.alike.name == "sarathi" and found.alike_value == found.values["sarathi"] <= found.value
     monkeypatch.setattr(cell_search, "_tuned", None)  # would be called if it were searched again
     assert find(where, "slo_attainment", plan(), tmp_path) == found
     with pytest.raises(TypeError):

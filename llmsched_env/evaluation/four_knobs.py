@@ -1,0 +1,48 @@
+"""Whether a scheduler did only what a scheduler class of vLLM can have it do with four knobs.
+
+Those are the token budget of a step, the admission limit, the order of the waiting queue, and holding prefill. vLLM's
+own loop does the rest: every request that decodes gets its token, then begun prompts take what is left of the budget in
+the order of their admission, then waiting ones. So no batch leaves a decode out, and none takes tokens of a prompt
+behind one that it does not bring to its end.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmsched_env.simulator.records import Result
+
+
+def beyond_four_knobs(result: Result) -> int:
+    """Number of batches that vLLM's scheduler would not have formed, whatever the four knobs.
+
+    Args:
+        result: of a run without preemption, recorded with `record="entries"`.
+
+    Raises:
+        ValueError: if a request was preempted: what vLLM does then is not looked at; or if no entries were recorded.
+    """
+    entries = result.batch_entries
+    if entries is None:
+        raise ValueError('result holds no batch entries; simulate with record="entries"')
+    preempted = int(result.batches["preemptions"].sum())
+    if preempted:
+        raise ValueError(f"result holds {preempted} preemptions; give the engine more KV blocks, or less load")
+    prompt_left = result.requests["prompt_tokens"].copy()
+    output_left = result.requests["output_tokens"].copy()
+    begun: list[int] = []  # not done, in the order of admission
+    decoding: set[int] = set()
+    edges, beyond = np.searchsorted(entries["batch"], np.arange(len(result.batches) + 1)), 0
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        batch = entries[first:last]
+        prompts, decodes = batch[batch["is_prefill"]], batch["request"][~batch["is_prefill"]].tolist()
+        prompt_left[prompts["request"]] -= prompts["tokens"]
+        taken = prompts["request"].tolist()
+        begun += [i for i in taken if i not in begun]
+        behind = max((begun.index(i) for i in taken), default=0)
+        beyond += not decoding.issubset(decodes) or bool((prompt_left[begun[:behind]] > 0).any())
+        done = [i for i in begun if prompt_left[i] == 0]
+        begun = [i for i in begun if prompt_left[i] > 0]
+        output_left[done + decodes] -= 1
+        decoding = {i for i in (*decoding, *done) if output_left[i] > 0}
+    return beyond
