@@ -29,9 +29,13 @@ UNITS = {
     "output": 31,
     "decode_rate": 15,
     "seats": 32,
-    "room": 24,
+    "crowded": 25,
 }
 """The feature (`policies.features`) that each hidden unit passes on."""
+_SWITCHES = {"crowded": (3.0, -1.8)}
+"""Units that tell two sides of a feature apart, by slope and bias. Crowded: prompts take above three quarters of the time.
+
+There a third of the requests cannot be on time, and whoever is promised it is overtaken by shorter ones to come."""
 _FIRST_NUMBERS: dict[str, dict[int, float]] = {
     "slo_attainment": {
         ix.BY_LENGTH: 0.72,
@@ -93,7 +97,8 @@ _FIRST_WEIGHTS: dict[str, dict[tuple[int, str], float]] = {
         (ix.BY_PREDICTION, "base"): 0.22,
         (ix.MARGIN, "kv_used"): 0.38,
         (ix.MARGIN, "base"): 0.09,
-        (ix.MARGIN, "seats"): 0.5,
+        (ix.MARGIN, "seats"): 0.2,
+        (ix.MARGIN, "crowded"): 0.25,
         (ix.BLOCKING, "kv_used"): -0.11,
         (ix.BLOCKING, "ttft_slack"): -0.18,
     },
@@ -194,7 +199,9 @@ STAGES = {
 def first_weights(objective: str = "slo_attainment", pausing: bool = False) -> np.ndarray:
     """Hidden units that pass on a feature each, and an output layer of little but biases: an index policy, still."""
     weights = np.zeros(NUM_WEIGHTS)
-    weights[[h * (NUM_FEATURES + 1) + feature for h, feature in enumerate(UNITS.values())]] = 1.0
+    for h, (unit, feature) in enumerate(UNITS.items()):
+        at = h * (NUM_FEATURES + 1)
+        weights[at + feature], weights[at + NUM_FEATURES] = _SWITCHES.get(unit, (1.0, 0.0))
     outputs = output_layer(weights)
     for k, number in _FIRST_NUMBERS[objective].items():
         wanted = np.log(number) if EXPONENTIAL[k] else number
