@@ -33,9 +33,10 @@ UNITS = {
 }
 """The feature (`policies.features`) that each hidden unit passes on."""
 _SWITCHES = {"crowded": (3.0, -1.8)}
-"""Units that tell two sides of a feature apart, by slope and bias. Crowded: prompts take above three quarters of the time.
+"""Units that tell two sides of a feature apart: slope, bias. Crowded: prompts need over three quarters of the time.
 
-There a third of the requests cannot be on time, and whoever is promised it is overtaken by shorter ones to come."""
+There a third of the requests cannot be on time, and who is promised it is overtaken by shorter ones to come.
+"""
 _FIRST_NUMBERS: dict[str, dict[int, float]] = {
     "slo_attainment": {
         ix.BY_LENGTH: 0.72,
