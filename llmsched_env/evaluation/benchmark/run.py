@@ -116,15 +116,8 @@ class Benchmark:
                 tuned = find(cell.single, objective, self.plan, self.folder, bar.set_postfix_str).best
                 bar.set_postfix_str("pairs")
                 search = (cell, objective, [tuned, *rivals], self.plan.seeds, self.folder)
-                roles = {
-                    judged.POLICY: Pair(self.policies[objective], router),
-                    judged.TUNED: best_pair(*search, routers),
-                    SAME_ROUTER: best_pair(*search, [router]),
-                    **{
-                        judged.role_of(name): Pair(policy, router)
-                        for name, policy in self.further.get(objective, {}).items()
-                    },
-                }
+                roles = {role: Pair(policy, router) for role, policy in self._policies(objective).items()}
+                roles |= {judged.TUNED: best_pair(*search, routers), SAME_ROUTER: best_pair(*search, [router])}
                 bar.set_postfix_str("testing")
                 kept = ClusterRuns(cell, self.test_seeds, self.folder)
                 outcome.append(self._judged(cell, objective, roles, kept))
@@ -137,14 +130,18 @@ class Benchmark:
 
     def _roles(self, objective: str, found: Found, static: Scheduler) -> dict[str, Scheduler]:
         return {
-            judged.POLICY: self.policies[objective],
+            **self._policies(objective),
             judged.TUNED: found.best,
             **({judged.ALIKE: found.alike} if self.plan.alike else {}),
             judged.INDEX: found.index,
             judged.STATIC: static,
-            **{judged.role_of(name): policy for name, policy in self.further.get(objective, {}).items()},
             **self.beside,
         }
+
+    def _policies(self, objective: str) -> dict[str, Scheduler]:
+        """All that are judged, by role."""
+        further = self.further.get(objective, {})
+        return {judged.POLICY: self.policies[objective]} | {judged.role_of(name): p for name, p in further.items()}
 
     def _judged(self, cell: Cell, objective: str, roles: Mapping[str, Any], kept: RunsOfCell) -> JudgedCell:
         found = dict(zip(roles, kept.of(list(roles.values())), strict=True))
