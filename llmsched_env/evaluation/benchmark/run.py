@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class Benchmark:
         with self._bar(jobs, "traces") as bar:
             for objective, whole, half in bar:
                 bar.set_description(f"{whole.name}, {objective}")
-                best = find(half, objective, self.plan, self.folder, bar.set_postfix_str).best
+                best = self._best(half, objective, bar)
                 policies = {judged.POLICY: self.policies[objective], **self.further.get(objective, {})}
                 outcome += [
                     judge_trace(whole, objective, policy, best, self.resamples, name)
@@ -113,7 +113,7 @@ class Benchmark:
         with self._bar(jobs, "clusters") as bar:
             for objective, cell in bar:
                 bar.set_description(f"{cell.name}, {objective}")
-                tuned = find(cell.single, objective, self.plan, self.folder, bar.set_postfix_str).best
+                tuned = self._best(cell.single, objective, bar)
                 bar.set_postfix_str("pairs")
                 search = (cell, objective, [tuned, *rivals], self.plan.seeds, self.folder)
                 roles = {role: Pair(policy, router) for role, policy in self._policies(objective).items()}
@@ -123,6 +123,10 @@ class Benchmark:
                 outcome.append(self._judged(cell, objective, roles, kept))
         write_results(outcome, self.folder / "cluster.json")
         return outcome
+
+    def _best(self, cell: Cell, objective: str, bar: tqdm) -> Scheduler:
+        """The best tuned baseline of a cell that is compared with nothing else."""
+        return find(cell, objective, replace(self.plan, alike=()), self.folder, bar.set_postfix_str).best
 
     def _best_static(self, objective: str, found: Sequence[Found]) -> Scheduler:
         defaults = list(self.plan.schedulers.values())
