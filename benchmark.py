@@ -45,7 +45,7 @@ from llmsched_env.validation import check_choice, check_integer
 POLICIES = {"slo_attainment": "slo", "mean_e2el": "latency", "p99_ttft": "slo"}
 FURTHER = {"slo_attainment": ("slo_pausing",), "mean_e2el": ("latency_pausing",)}
 ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve")
-FOUR_KNOBS = ("vllm_v1", "sarathi", "edf", "ssjf", "svf", "vtc")  # order the waiting queue, and no begun requests
+FOUR_KNOBS = ("vllm_v1", "sarathi", "ssjf", "svf", "vtc")  # order the waiting queue, and no begun requests
 TESTED_AS_THEY_COME = (
     "vllm_v1",
     "sarathi",
