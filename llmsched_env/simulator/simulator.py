@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _view_of = interpreted(view_of)
+_RECORDS = ("record_batches", "record_entries", "record_gaps")  # grow by themselves
 _I1, _I2 = types.int64[::1], types.int64[:, ::1]
 
 
@@ -127,7 +128,7 @@ class Simulator:
         indices = ("waiting", "running", "arrived", "finished", "events", "heap", "batch_requests")
         for name in World._fields[2:]:
             a, b = getattr(new, name), getattr(old, name)
-            if name == "request_memory" or name.startswith("cache_"):  # the one has moved, the others do below
+            if name == "request_memory" or name in _RECORDS or name.startswith("cache_"):  # moved, or below
                 continue
             if name in indices:  # request numbers move with their engine's block of rows
                 a[..., : b.shape[-1]] = b + (shift if b.ndim == 2 else shift[:, :, None])
@@ -139,7 +140,10 @@ class Simulator:
             for g in range(self.num_engines):
                 caches = (old.cache_slots[g], old.cache_entries[g], new.cache_slots[g], new.cache_entries[g])
                 self._call(move_cache, (_I1, _I2, _I1, _I2, types.int64), *caches, int(shift[g, 0]))
-        self.world = new
+        entries = old.record_entries[: old.record_use[s.USED_ENTRIES]]
+        if len(entries):
+            entries[:, 1] += shift[entries[:, 5], 0]  # request numbers, by engine
+        self.world = new._replace(**{name: getattr(old, name) for name in _RECORDS})
 
     def _call(self, function: Any, signature: tuple, *arguments: Any) -> Any:
         """Call a compiled function in the mode of this simulator."""
@@ -188,7 +192,7 @@ class Simulator:
         self.world.count[g, s.DECIDE] = 1
 
     def grow_records(self) -> None:
-        """Double the room for records, keeping what is written."""
+        """Double the room for records that might not take what `room_in_records` asks for, keeping what is written."""
 
         def doubled(rows: np.ndarray) -> np.ndarray:
             return np.concatenate([rows, np.zeros((max(len(rows), self.capacity),) + rows.shape[1:], rows.dtype)])
@@ -201,7 +205,7 @@ class Simulator:
             (s.USED_GAPS, "record_gaps", 1),
         ):
             rows = getattr(self.world, name)
-            if level >= needed and use[place] + self.num_engines * self.capacity > len(rows):
+            if level >= needed and use[place] + 2 * self.num_engines * self.capacity > len(rows):
                 grown[name] = doubled(rows)
         self.world = self.world._replace(**grown)
 

@@ -156,3 +156,26 @@ def test_engines_that_take_turns_keep_their_records_apart():
         mine, own = batches[batches.engine == g], alone(baselines.sarathi, tables[g]).batches
         assert len(mine) == len(own)
         assert all(np.array_equal(mine[name], own[name]) for name in own.dtype.names if name != "engine")
+
+
+def test_records_grow_where_nearly_all_requests_are_present():
+    # A row a request of the batch under way and of the one to come: twice the requests there are, not once.
+    workload = ls.Workload.from_arrays(np.zeros(300), [8] * 300, [400] * 300)
+    engine = ls.EngineConfig(ls.Staircase(c=0.0, a=0.01, b0=64), token_budget=4096)
+    result = ls.simulate(baselines.sarathi(token_budget=4096), workload, engine, record="entries")
+    assert len(result.batch_entries) == 300 * 400
+
+
+def test_rows_that_have_grown_take_a_larger_table():
+    """Engine 1 is loaded with more requests after the records of both have grown."""
+    simulator = Simulator(ENGINE, baselines.sarathi, engines=2, record="entries")
+    tables = [table(1, rate=20.0, horizon=60.0), table(2)]
+    for g in range(2):
+        simulator.load(g, tables[g])
+    simulator.advance(0, 1500.0)
+    before = simulator.result(0, tables[0], "w")
+    simulator.load(1, table(3, rate=20.0, horizon=90.0))
+    after = simulator.result(0, tables[0], "w")
+    assert len(simulator.world.record_batches) > 4096  # as many as there is room for at first
+    for part in ("requests", "batches", "batch_entries", "token_gaps"):
+        assert getattr(before, part).tobytes() == getattr(after, part).tobytes()
