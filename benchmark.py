@@ -1,6 +1,6 @@
 """Judge the learned policies against the best baselines of the benchmark suite: engines, clusters, agent networks.
 
-python benchmark.py                             # everything, hours on two cores; goes on where it was interrupted
+python benchmark.py                             # everything, two to three hours on two cores; goes on if interrupted
 python benchmark.py --quick                     # a few cells, trials and seeds, in a minute
 python benchmark.py --stage report              # tables and figures from the runs that are there
 python benchmark.py --policies slo_attainment=runs/steered/best.npz
@@ -45,6 +45,11 @@ from llmsched_env.validation import check_choice, check_integer
 POLICIES = {"slo_attainment": "slo", "mean_e2el": "latency", "p99_ttft": "slo"}
 FURTHER = {"slo_attainment": ("slo_pausing",), "mean_e2el": ("latency_pausing",)}
 ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve")
+SCREENED = (
+    *("vllm_v1", "sarathi", "slo_first", "slos_serve", "qoserve", "slai", "edf", "least_slack", "srpt_predicted"),
+    *("trail", "ssjf", "learning_to_rank", "sola"),
+)
+"""The baselines unless others are given: two plain systems, and rules by deadline, slack, length and prediction."""
 FOUR_KNOBS = ("vllm_v1", "sarathi", "ssjf", "svf", "vtc")  # order the waiting queue, and no begun requests
 TESTED_AS_THEY_COME = (
     "vllm_v1",
@@ -170,7 +175,7 @@ def benchmark(args: argparse.Namespace, command: str) -> Path | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    p = parser(POLICIES, TRACES)
+    p = parser(POLICIES, TRACES, SCREENED)
     args = p.parse_args(arguments)
     try:
         report = benchmark(args, shlex.join(["python", "benchmark.py", *arguments]))
@@ -188,7 +193,8 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
         check_integer(f"--{name.replace('_', '-')}", getattr(args, name), at_least=1)
     check_integer("--seeds", args.seeds, at_least=2)
     beside = [name for name in args.beside.split(",") if name]
-    chosen = single_engine_baselines(beside, [name for name in args.baselines.split(",") if name])
+    only = [] if args.baselines == "all" else [name for name in args.baselines.split(",") if name not in ("", *beside)]
+    chosen = single_engine_baselines(beside, only)
     objectives = parse_objectives(args.objectives)
     policies = parse_policies(args.policies, objectives)
     clusters = _clusters(args.clusters) if "cluster" in stages else []
@@ -217,8 +223,9 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
         found = run.tune()
         if "test" in stages:
             run.test(found)
-    if drawn:
-        on_random = replace(run, cells=drawn)
+    claimed = {name: policy for name, policy in policies.items() if name != "p99_ttft"}
+    if drawn and claimed:
+        on_random = replace(run, cells=drawn, policies=claimed, plan=replace(run.plan, index_trials=1))
         on_random.test(on_random.tune(), "random.json")
     if "azure" in stages and not args.quick:
         if args.traces.is_dir():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llmsched_env.evaluation.benchmark.cells import JUDGED
@@ -22,12 +22,13 @@ QUICK = {
 }
 
 
-def parser(policies: Mapping[str, str], traces: Path) -> argparse.ArgumentParser:
+def parser(policies: Mapping[str, str], traces: Path, baselines: Sequence[str]) -> argparse.ArgumentParser:
     """The command line.
 
     Args:
         policies: name of the policy of each objective, unless others are given.
         traces: folder of the Azure slices, unless another is given.
+        baselines: names of the baselines, unless others are given.
     """
     p = argparse.ArgumentParser(description="Judge the learned policies against the best tuned baselines of the suite.")
     p.add_argument(
@@ -57,9 +58,10 @@ def parser(policies: Mapping[str, str], traces: Path) -> argparse.ArgumentParser
     )
     p.add_argument(
         "--baselines",
-        default="",
+        default=",".join(baselines),
         metavar="LIST",
-        help="the baselines to screen, tune and choose from (default: all of the registry for one engine)",
+        help="the baselines to screen, tune and choose from; all: those of the registry for one engine "
+        "(default: %(default)s)",
     )
     p.add_argument(
         "--loads",
@@ -73,20 +75,20 @@ def parser(policies: Mapping[str, str], traces: Path) -> argparse.ArgumentParser
     p.add_argument(
         "--trials",
         type=int,
-        default=24,
+        default=16,
         metavar="N",
         help="settings of each baseline that is tuned; half of them for p99_ttft (default: %(default)s)",
     )
     p.add_argument(
         "--index-trials",
         type=int,
-        default=300,
+        default=16,
         metavar="N",
-        help="settings of the static index policy at most; it gets as many simulations as all baselines of a cell "
-        "together (default: %(default)s)",
+        help="settings of the static index policy at most, on the suite; never more than gives it the simulations of "
+        "all baselines of a cell together (default: %(default)s)",
     )
     p.add_argument(
-        "--tuning-seeds", type=int, default=4, metavar="N", help="seeds that they are tuned on (default: %(default)s)"
+        "--tuning-seeds", type=int, default=3, metavar="N", help="seeds that they are tuned on (default: %(default)s)"
     )
     p.add_argument("--seeds", type=int, default=24, metavar="N", help="test seeds of each cell (default: %(default)s)")
     p.add_argument(

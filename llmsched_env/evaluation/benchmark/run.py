@@ -126,7 +126,8 @@ class Benchmark:
 
     def _best(self, cell: Cell, objective: str, bar: tqdm) -> Scheduler:
         """The best tuned baseline of a cell that is compared with nothing else."""
-        return find(cell, objective, replace(self.plan, alike=()), self.folder, bar.set_postfix_str).best
+        plan = replace(self.plan, alike=(), index_trials=1)
+        return find(cell, objective, plan, self.folder, bar.set_postfix_str).best
 
     def _best_static(self, objective: str, found: Sequence[Found]) -> Scheduler:
         defaults = list(self.plan.schedulers.values())
