@@ -193,8 +193,8 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
         check_integer(f"--{name.replace('_', '-')}", getattr(args, name), at_least=1)
     check_integer("--seeds", args.seeds, at_least=2)
     beside = [name for name in args.beside.split(",") if name]
-    only = [] if args.baselines == "all" else [name for name in args.baselines.split(",") if name not in ("", *beside)]
-    chosen = single_engine_baselines(beside, only)
+    named = [name for name in args.baselines.split(",") if name] or [name for name in SCREENED if name not in beside]
+    chosen = single_engine_baselines(beside, [] if named == ["all"] else named)
     objectives = parse_objectives(args.objectives)
     policies = parse_policies(args.policies, objectives)
     clusters = _clusters(args.clusters) if "cluster" in stages else []

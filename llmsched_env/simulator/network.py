@@ -24,7 +24,7 @@ from llmsched_env.simulator.records import TASK_DTYPE, NetworkResult
 from llmsched_env.simulator.router import Router, compiled_route
 from llmsched_env.simulator.rows import batch_rows, entry_rows, gap_rows, request_rows
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
-from llmsched_env.simulator.simulator import compiled_entry
+from llmsched_env.simulator.simulator import RECORDS, compiled_entry
 from llmsched_env.simulator.state import View, new_world, view_of
 from llmsched_env.validation import check_choice, check_integer, check_number
 
@@ -294,7 +294,7 @@ class NetworkSimulator:
     def _grow_records(self) -> None:
         grown = {
             name: np.concatenate([rows, np.zeros_like(rows)])
-            for name in ("record_batches", "record_entries", "record_gaps")
+            for name in RECORDS
             if len(rows := getattr(self.world, name)) > 0
         }
         self.world = self.world._replace(**grown)

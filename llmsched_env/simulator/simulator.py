@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _view_of = interpreted(view_of)
-_RECORDS = ("record_batches", "record_entries", "record_gaps")  # grow by themselves
+RECORDS = ("record_batches", "record_entries", "record_gaps")  # grow by themselves
 _I1, _I2 = types.int64[::1], types.int64[:, ::1]
 
 
@@ -128,7 +128,7 @@ class Simulator:
         indices = ("waiting", "running", "arrived", "finished", "events", "heap", "batch_requests")
         for name in World._fields[2:]:
             a, b = getattr(new, name), getattr(old, name)
-            if name == "request_memory" or name in _RECORDS or name.startswith("cache_"):  # moved, or below
+            if name == "request_memory" or name in RECORDS or name.startswith("cache_"):  # moved, or below
                 continue
             if name in indices:  # request numbers move with their engine's block of rows
                 a[..., : b.shape[-1]] = b + (shift if b.ndim == 2 else shift[:, :, None])
@@ -143,7 +143,7 @@ class Simulator:
         entries = old.record_entries[: old.record_use[s.USED_ENTRIES]]
         if len(entries):
             entries[:, 1] += shift[entries[:, 5], 0]  # request numbers, by engine
-        self.world = new._replace(**{name: getattr(old, name) for name in _RECORDS})
+        self.world = new._replace(**{name: getattr(old, name) for name in RECORDS})
 
     def _call(self, function: Any, signature: tuple, *arguments: Any) -> Any:
         """Call a compiled function in the mode of this simulator."""

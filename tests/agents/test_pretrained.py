@@ -52,7 +52,7 @@ def test_they_do_what_vllm_can_with_four_knobs(name):
     site = Site("azure-chat", "strict", H100)
     result = ls.simulate(pretrained.load(name), site.at(2.5, 20.0), site.engine, seed=1, record="entries")
     assert not within_limits(result.requests, None).all()  # some are late, which others might overtake
-    assert beyond_four_knobs(result) == 0
+    assert beyond_four_knobs(result) == 0 and result.drained
 
 
 def test_those_that_pause_go_beyond():

@@ -58,10 +58,10 @@ def parser(policies: Mapping[str, str], traces: Path, baselines: Sequence[str]) 
     )
     p.add_argument(
         "--baselines",
-        default=",".join(baselines),
+        default="",
         metavar="LIST",
         help="the baselines to screen, tune and choose from; all: those of the registry for one engine "
-        "(default: %(default)s)",
+        f"(default: {','.join(baselines)})",
     )
     p.add_argument(
         "--loads",

@@ -304,6 +304,7 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
         (["--network-runs", "1"], "--network-runs"),
         (["--clusters", "7"], "--clusters"),
         (["--random-sites", "0"], "--random-sites"),
+        (["--baselines", "sola", "--beside", "sola"], "--baselines"),
     ],
 )
 def test_bad_arguments_are_refused_before_any_work(arguments, message, tmp_path, capsys):
