@@ -2,11 +2,11 @@
 
 from baselines.routers.fleet import allowed_at, least_loaded, num_allowed, overloaded
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.fleet import cached_prefix
 from llmsched_env.simulator.network_state import OUT_CALLS
-from llmsched_env.simulator.prefix_cache import IDLE_OR_HELD, prefix_blocks
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Param
-from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_CACHED, KV_FREE, Prefixes
+from llmsched_env.simulator.state import KV_CACHED, KV_FREE
 
 MORE_CALLS, TIMES, LEAST_MATCH = range(3)
 _PRIME = 2**31 - 1
@@ -41,16 +41,6 @@ def _roomiest(fleet):
             if unused > most or (unused == most and _fewer_calls(fleet, g, best)):
                 best, most = g, unused
     return best
-
-
-@compiled
-def cached_prefix(fleet, g, i):
-    """Leading tokens of the prompt of call `i` in the prefix cache of engine `g`."""
-    size = fleet.kv[g, KV_BLOCK_SIZE]
-    prefixes = Prefixes(
-        fleet.cache_slots[g], fleet.cache_entries[g], fleet.kv[g], fleet.req.parent, fleet.req.shared_tokens
-    )
-    return size * prefix_blocks(prefixes, i, (fleet.req.prompt_tokens[i] - 1) // size, IDLE_OR_HELD)
 
 
 @compiled(inline=True)

@@ -1,10 +1,9 @@
-"""What several routers need: a random number, an engine drawn at random, the least loaded one, its memory."""
+"""What several routers need: a random number, an engine drawn at random, the least loaded one."""
 
 import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.network_state import OUT_CALLS, OUT_PROMPT
-from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_FREE, KV_TOTAL, N_RUNNING
+from llmsched_env.simulator.network_state import OUT_CALLS
 
 
 @compiled
@@ -62,17 +61,3 @@ def overloaded(fleet, g, more_calls, times):
     least = fleet.outstanding[least_loaded(fleet, OUT_CALLS), OUT_CALLS]
     calls = fleet.outstanding[g, OUT_CALLS]
     return calls > least + more_calls and calls > least * times
-
-
-@compiled
-def demanded_blocks(fleet, g):
-    """KV blocks that engine `g` holds, and those that the prompts of calls that wait there ask for.
-
-    A router does not know which calls wait: their prompts are taken at the mean of all unfinished ones.
-    """
-    calls, prompts = fleet.outstanding[g, OUT_CALLS], fleet.outstanding[g, OUT_PROMPT]
-    held = fleet.kv[g, KV_TOTAL] - fleet.kv[g, KV_FREE]
-    if calls <= 0.0:
-        return float(held)
-    waiting = max(0.0, calls - fleet.count[g, N_RUNNING])
-    return held + waiting * prompts / calls / fleet.kv[g, KV_BLOCK_SIZE]

@@ -1,7 +1,7 @@
 """Routers by the KV memory that calls take or will take."""
 
-from baselines.routers.fleet import demanded_blocks
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.fleet import demanded_blocks
 from llmsched_env.simulator.network_state import OUT_CALLS
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_TOTAL, N_RUNNING

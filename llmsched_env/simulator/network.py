@@ -155,7 +155,7 @@ class NetworkSimulator:
             len(tasks.edges),
             len(self.engines),
             max(1, tasks.num_tasks),
-            len(self.router.params),
+            len(self.router.numbers()),
             len(self.router.memory),
         )
         fill_requests(self.world, slice(0, len(calls)), calls, self._most_informed())
@@ -186,7 +186,7 @@ class NetworkSimulator:
         network.pinned[:] = tasks.engine
         network.role[:] = [ROLES.index(role) for role in self.pools.roles]
         network.transfer[:] = self.pools.transfer_per_call, self.pools.transfer_per_token
-        network.params[:] = self.router.param_values()
+        network.params[:] = self.router.numbers()
         req.task[:] = tasks.task
         req.hop[:] = tasks.hops()
         known = np.nan_to_num(known_output(tasks.calls, self._most_informed()), nan=tasks.calls.output_tokens.mean())

@@ -197,6 +197,7 @@ def fleet_of(world, network, i, now):
         world.count,
         world.kv,
         world.totals,
+        world.law,
         world.cache_slots,
         world.cache_entries,
         network.outstanding,

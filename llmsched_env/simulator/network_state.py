@@ -44,7 +44,7 @@ class Network(NamedTuple):
     allowed: np.ndarray  # i8[G]: 1: the call being routed may go there
     size: np.ndarray  # i8[SIZES]
     time: np.ndarray  # f8[1]: clock, s
-    params: np.ndarray  # f8[p] of the router
+    params: np.ndarray  # f8[p + w] of the router: its parameters, then its weights
     memory: np.ndarray  # f8[k] of the router
     rng: np.ndarray  # u8[2] of the router
 
@@ -56,12 +56,13 @@ class Fleet(NamedTuple):
     count: np.ndarray  # i8[G, COUNTS], see `simulator.state`
     kv: np.ndarray  # i8[G, KV_SIZES]
     totals: np.ndarray  # i8[G, TOTALS]
+    law: np.ndarray  # f8[G, LAW_SIZE]: batch times of each as profiled beforehand, see `simulator.batch_time`
     cache_slots: np.ndarray
     cache_entries: np.ndarray
     outstanding: np.ndarray  # f8[G, OUTSTANDING]
     allowed: np.ndarray  # i8[G]: 1: the call may go there
     clock: float  # s
-    params: np.ndarray  # f8[p]
+    params: np.ndarray  # f8[p + w]: parameters, then weights
     memory: np.ndarray  # f8[k]
     rng: np.ndarray  # u8[2]
 
@@ -98,6 +99,7 @@ FLEET_TYPE = typeof(
         _world.count,
         _world.kv,
         _world.totals,
+        _world.law,
         _world.cache_slots,
         _world.cache_entries,
         _network.outstanding,

@@ -27,6 +27,7 @@ class Router:
         needs_lengths: what `fleet.req.known_output` has to hold: "no", "predicted" or "true".
         reference: where the rule comes from.
         values: values bound to parameters; the others have their defaults.
+        weights: of a learned router; they stand behind the parameters in `fleet.params`.
 
     Raises:
         ValueError: for an unknown parameter, or a value outside its range.
@@ -39,6 +40,7 @@ class Router:
     needs_lengths: str = "no"
     reference: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_choice("needs_lengths", self.needs_lengths, ("no", "predicted", "true"))
@@ -54,6 +56,10 @@ class Router:
     def param_values(self) -> np.ndarray:
         """f8[p]: the value of every parameter, in the order of their declaration."""
         return np.array([self.values.get(name, p.default) for name, p in self.params.items()], dtype=np.float64)
+
+    def numbers(self) -> np.ndarray:
+        """f8[p + w]: what `fleet.params` holds: the values of the parameters, then the weights."""
+        return np.concatenate([self.param_values(), np.asarray(self.weights, dtype=np.float64)])
 
 
 _COMPILED: dict[Any, FunctionPointer | None] = {}

@@ -1,0 +1,30 @@
+"""What routers work out from the state of the fleet: memory asked for, and prompts that are cached."""
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.network_state import OUT_CALLS, OUT_PROMPT
+from llmsched_env.simulator.prefix_cache import IDLE_OR_HELD, prefix_blocks
+from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_FREE, KV_TOTAL, N_RUNNING, Prefixes
+
+
+@compiled
+def cached_prefix(fleet, g, i):
+    """Leading tokens of the prompt of call `i` in the prefix cache of engine `g`."""
+    size = fleet.kv[g, KV_BLOCK_SIZE]
+    prefixes = Prefixes(
+        fleet.cache_slots[g], fleet.cache_entries[g], fleet.kv[g], fleet.req.parent, fleet.req.shared_tokens
+    )
+    return size * prefix_blocks(prefixes, i, (fleet.req.prompt_tokens[i] - 1) // size, IDLE_OR_HELD)
+
+
+@compiled
+def demanded_blocks(fleet, g):
+    """KV blocks that engine `g` holds, and those that the prompts of calls that wait there ask for.
+
+    A router does not know which calls wait: their prompts are taken at the mean of all unfinished ones.
+    """
+    calls, prompts = fleet.outstanding[g, OUT_CALLS], fleet.outstanding[g, OUT_PROMPT]
+    held = fleet.kv[g, KV_TOTAL] - fleet.kv[g, KV_FREE]
+    if calls <= 0.0:
+        return float(held)
+    waiting = max(0.0, calls - fleet.count[g, N_RUNNING])
+    return held + waiting * prompts / calls / fleet.kv[g, KV_BLOCK_SIZE]
