@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from agents.budget import Budget, OverBudget
 from agents.sb3_vec_env import SB3VecEnv
 from llmsched_env.envs.knobs import Knobs
+from llmsched_env.validation import check_integer, check_number
 
 EPISODE_NUMBERS = (
     "episode_arrived",
@@ -43,6 +44,9 @@ class PPOSettings:
         target_kl: an update stops early beyond it.
         net_arch: hidden layers of the policy, and of the separate value network.
         start_logit: by how much the logits of the starting action exceed the others.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
     """
 
     n_steps: int = 128
@@ -55,6 +59,19 @@ class PPOSettings:
     target_kl: float = 0.02
     net_arch: tuple[int, ...] = (64, 64)
     start_logit: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "n_epochs"):
+            check_integer(name, getattr(self, name), at_least=1)
+        check_integer("batch_size", self.batch_size, at_least=2)  # advantages are scaled by their spread in a batch
+        for name in ("learning_rate", "target_kl"):
+            check_number(name, getattr(self, name), above=0)
+        for name in ("ent_coef", "start_logit"):
+            check_number(name, getattr(self, name), at_least=0)
+        check_number("time_constant", self.time_constant, above=0, unit="s", finite=False)
+        check_number("gae_lambda", self.gae_lambda, at_least=0, at_most=1)
+        for units in self.net_arch:
+            check_integer("net_arch", units, at_least=1)
 
 
 class DecayingEntropy(OverBudget):
