@@ -78,7 +78,7 @@ def route(fleet, i):
 
 @compiled
 def features(fleet, i, x):
-    """Write f8[NUM_FEATURES] of the fleet and call `i` to `x`, most within -1 to 1; returns the mean of `batch_of`, s."""
+    """Write f8[NUM_FEATURES] of the fleet and call `i` to `x`; returns the mean of `batch_of`, s."""
     engines, calls, waiting, seconds, tokens = 0, 0.0, 0.0, 0.0, 0.0
     fastest, slowest, fullest, cached, most, fewest = np.inf, 0.0, 0.0, 0.0, 0.0, np.inf
     for g in range(len(fleet.allowed)):
