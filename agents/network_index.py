@@ -1,8 +1,9 @@
-"""Train the network index policy on the Rybko-Stolyar network: evolution strategies, each run paired with a rule.
+"""Train the network index policy on the Rybko-Stolyar network: evolution strategies, all candidates on the same tasks.
 
-A candidate is measured by the logarithm of the ratio of mean tasks present under "entering first", the best priority
-among classes, and under the candidate, on the very same tasks: the noise of arrivals would drown the difference. The
-number of generations, not the clock, ends a training, so that a seed gives the same policy on any machine.
+A candidate is measured by the logarithm of mean tasks present, on the very same tasks as the others of its generation:
+the noise of arrivals would drown the differences. Only their order counts. What a candidate saves beside "entering
+first", the best priority among classes, is for the log, and for validation, whose tasks stay the same. The number of
+generations, not the clock, ends a training, so that a seed gives the same policy on any machine.
 """
 
 from __future__ import annotations
@@ -150,9 +151,11 @@ def train(config: NetworkTraining, folder: Path, say: Callable[[str], None] = pr
             if spent >= 1:
                 return best[1]
             found = costs([*map(policy, strategy.ask()), REFERENCE], _draw(config, generation), config.horizon)
-            fitness = np.log(found[-1] / found[:-1]).mean(axis=1)
-            log.add_scalar("training/saved", fitness.mean(), generation)
-            strategy.tell(fitness)
+            saved = np.log(found[-1] / found[:-1]).mean(
+                axis=1
+            )  # the reference, for the log, leaves their order as it is
+            log.add_scalar("training/saved", saved.mean(), generation)
+            strategy.tell(saved)
 
 
 def _draw(config: NetworkTraining, generation: int) -> list[TaskTable]:

@@ -1,5 +1,6 @@
 """PPO on `llmsched/BatchQueue-v0`: the environment, the model, and where it starts."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.envs.registration import load_env_creator
 from stable_baselines3 import PPO
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
@@ -100,21 +102,28 @@ def make_training_env(
 
     Args:
         num_envs: engines stepped together.
-        interval: seconds between decisions; None: before every batch.
+        interval: seconds between decisions; None: before every batch, or whenever else the environment asks.
         time_constant: of the discount, s.
         env_id: which environment.
         episode_numbers: what its episodes report at their end.
         kwargs: further arguments of its vector environment.
+
+    Raises:
+        ValueError: for an interval where the environment has none.
     """
-    env = gym.make_vec(
-        env_id,
-        num_envs=num_envs,
-        vectorization_mode="vector_entry_point",
-        decision_interval=interval,
-        **kwargs,
-    )
+    if _has_interval(env_id):
+        kwargs["decision_interval"] = interval
+    elif interval is not None:
+        raise ValueError(f"interval must be None for {env_id}, which says itself when to decide, got {interval!r}")
+    env = gym.make_vec(env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs)
     monitored = VecMonitor(SB3VecEnv(env), info_keywords=episode_numbers)
     return VecNormalize(monitored, norm_obs=False, clip_reward=math.inf, gamma=discount(interval, time_constant))
+
+
+def _has_interval(env_id: str) -> bool:
+    entry = gym.spec(env_id).vector_entry_point
+    environment = load_env_creator(entry) if isinstance(entry, str) else entry
+    return "decision_interval" in inspect.signature(environment).parameters
 
 
 def discount(interval: float | None, time_constant: float) -> float:
