@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         help="targets in seconds (default: the workload's; 1.0 0.1 for a trace without)",
     )  # fmt: skip
     what.add_argument(
-        "--pretrained", choices=("slo", "slo_pausing", "latency", "latency_pausing", "network"),
+        "--pretrained", choices=("slo", "slo_pausing", "latency", "latency_pausing", "network", "router"),
         help="train a policy that comes with the project once more, from its seed; of the other options only --out and "
         "--seed are heeded",
     )  # fmt: skip
@@ -158,11 +158,14 @@ def report(training: Training, command: str) -> None:  # noqa: F821
 
 def retrain(name: str, seed: int, folder: Path) -> None:
     """Train a policy of `agents.pretrained` once more; goes on where it was interrupted in the same folder."""
-    from agents import folders, index_training, network_index, pretrained  # here, so that --help is quick
+    # here, so that --help is quick
+    from agents import folders, index_training, network_index, pretrained, router_training
 
     try:
         if name == "network":
             network_index.train(network_index.NetworkTraining(seed=seed), folder)
+        elif name == "router":
+            router_training.train(router_training.RouterTraining(seed=seed), folder)
         else:
             objective = "slo_attainment" if name.startswith("slo") else "mean_e2el"
             four_knobs = name.removesuffix("_pausing")

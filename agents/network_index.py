@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
-from agents.evolution import EvolutionStrategy
+from agents.evolution_search import Validation, check_search, search
 from agents.folders import keep_config
 from agents.network_comparison import PRIORITIES, mean_tasks
-from agents.weights import read_weights, write_arrays
+from agents.weights import read_weights
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import map_cases
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
@@ -80,7 +79,7 @@ class NetworkTraining:
         check_range("loads", self.loads, above=0)
         for name in ("horizon", "validation_load", "validation_horizon"):
             check_number(name, getattr(self, name), above=0)
-        EvolutionStrategy(np.zeros(1), self.noise, self.learning_rate, self.pairs, self.decay)  # refuses bad ones
+        check_search(self)
 
 
 def policy(weights: np.ndarray, name: str = "learned_network") -> Scheduler:
@@ -131,31 +130,18 @@ def train(config: NetworkTraining, folder: Path, say: Callable[[str], None] = pr
     tasks = rybko_stolyar(config.validation_load, config.validation_horizon)
     held = [tasks.sample(TUNING_SEEDS + k) for k in range(config.validation_runs)]
     target = costs([REFERENCE], held, config.validation_horizon)[0]
-    strategy, best = _opened(config, folder)
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=strategy.generation) as log:
-        while True:
-            generation, spent = strategy.generation, strategy.generation / config.generations
-            strategy.learning_rate = config.learning_rate * (1 - 0.9 * spent)
-            strategy.noise = config.noise * (1 - 0.8 * spent)
-            if generation % config.validate_every == 0 or spent >= 1:
-                own = costs([policy(strategy.center)], held, config.validation_horizon)[0]
-                value = float(np.log(target / own).mean())
-                log.add_scalar("validation/saved", value, generation)
-                log.add_scalar("validation/mean_tasks", own.mean(), generation)
-                log.add_scalar("validation/reference_mean_tasks", target.mean(), generation)
-                say(f"generation {generation:4d}: {own.mean():.3f} tasks present, reference {target.mean():.3f}")
-                if value > best[0]:
-                    best = (value, strategy.center.copy())
-                    write_arrays(folder / "best.npz", weights=best[1], value=value, generation=generation)
-                strategy.save(folder / "last.npz", best_value=best[0], best=best[1])
-            if spent >= 1:
-                return best[1]
-            found = costs([*map(policy, strategy.ask()), REFERENCE], _draw(config, generation), config.horizon)
-            saved = np.log(found[-1] / found[:-1]).mean(
-                axis=1
-            )  # the reference, for the log, leaves their order as it is
-            log.add_scalar("training/saved", saved.mean(), generation)
-            strategy.tell(saved)
+
+    def validate(weights: np.ndarray) -> Validation:
+        own = costs([policy(weights)], held, config.validation_horizon)[0]
+        numbers = {"mean_tasks": own.mean(), "reference_mean_tasks": target.mean()}
+        text = f"{own.mean():.3f} tasks present, reference {target.mean():.3f}"
+        return Validation(float(np.log(target / own).mean()), numbers, text)
+
+    def saved(candidates: np.ndarray, generation: int) -> np.ndarray:
+        found = costs([*map(policy, candidates), REFERENCE], _draw(config, generation), config.horizon)
+        return np.log(found[-1] / found[:-1]).mean(axis=1)  # the reference leaves their order as it is
+
+    return search(config, folder, first_weights(config.seed), saved, validate, say)
 
 
 def _draw(config: NetworkTraining, generation: int) -> list[TaskTable]:
@@ -166,15 +152,3 @@ def _draw(config: NetworkTraining, generation: int) -> list[TaskTable]:
         )
         for _ in range(config.runs)
     ]
-
-
-def _opened(config: NetworkTraining, folder: Path) -> tuple[EvolutionStrategy, tuple[float, np.ndarray]]:
-    """The search and the best so far."""
-    if (folder / "last.npz").exists():
-        strategy, kept = EvolutionStrategy.opened(folder / "last.npz")
-        return strategy, (float(kept["best_value"]), kept["best"])
-    weights = first_weights(config.seed)
-    strategy = EvolutionStrategy(
-        weights, config.noise, config.learning_rate, config.pairs, config.decay, seed=config.seed
-    )
-    return strategy, (-np.inf, weights)

@@ -1,7 +1,6 @@
-"""The clusters that routers are trained, validated and tested on, and what a run costs.
+"""The clusters that routers are trained and validated on, drawn at random, and what a run costs.
 
-Those of a training are drawn at random: engines of one model on equal or different GPUs, a workload, a load, and how well
-output lengths are predicted. Those of the test are fixed, half of them with workloads that no training draws.
+A cluster is of one model on equal or different GPUs, with a workload, a load, and an error of predicted output lengths.
 """
 
 from __future__ import annotations
@@ -121,18 +120,14 @@ def generation_cases(seed: int, generation: int, loads: tuple[float, float]) -> 
 def validation_cases(loads: tuple[float, float], rounds: int) -> list[Case]:
     """Random clusters that are always the same, on tuning seeds: so many for each of `TRAINED`."""
     rng = np.random.default_rng(TUNING_SEEDS)
-    return [
-        (random_cluster(rng, workload, loads), TUNING_SEEDS + k) for k in range(rounds) for workload in TRAINED
-    ]
+    return [(random_cluster(rng, workload, loads), TUNING_SEEDS + k) for k in range(rounds) for workload in TRAINED]
 
 
 def costs(routers: Sequence[Router], cases: Sequence[Case], objective: str = "mean_e2el") -> np.ndarray:
     """f8[routers, cases]: mean time of calls in the system, s, or the share that miss a target; runs drain."""
 
     def run(router: Router, cluster: Cluster, tasks: TaskTable, seed: int) -> float:
-        return cost(
-            simulate_network(SCHEDULER, tasks, cluster.engines, router, seed, record="requests"), objective
-        )
+        return cost(simulate_network(SCHEDULER, tasks, cluster.engines, router, seed, record="requests"), objective)
 
     drawn = ((cluster, cluster.tasks(seed), seed) for cluster, seed in cases)
     return np.array(map_cases(run, routers, drawn))

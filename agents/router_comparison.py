@@ -1,4 +1,4 @@
-"""A learned router against every registered one, on fixed clusters and held-out seeds: means, paired intervals, tables."""
+"""A learned router against every registered one on fixed clusters and held-out seeds, with paired intervals."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ TUNING_RUNS = 3
 
 
 def _cluster(name: str, workload: str, engines: Mapping[str, int], load: float, large: bool = False) -> Cluster:
-    profiles = tuple(
-        (LARGE if large else SMALL)[gpu] for gpu, count in engines.items() for _ in range(count)
-    )
+    profiles = tuple((LARGE if large else SMALL)[gpu] for gpu, count in engines.items() for _ in range(count))
     return Cluster(name, workload, profiles, load, calls=600.0 if name.startswith("sessions") else 2000.0, least=60.0)
 
 
-H100, H200, A100, L40S, RTX4090 = "h100-80gb", "h200-141gb", "a100-80gb", "l40s-48gb", "rtx4090-24gb"
+H100, H200, A100, L40S = "h100-80gb", "h200-141gb", "a100-80gb", "l40s-48gb"
+RTX4090, RTXPRO = "rtx4090-24gb", "rtxpro6000-96gb"
 EQUAL = (
     _cluster("chat, 4 H100", "azure-chat", {H100: 4}, 0.95),
     _cluster("bursty, 4 RTX 4090", "bursty-api", {RTX4090: 4}, 0.9),
@@ -45,7 +44,7 @@ EQUAL = (
 )
 MIXED = (
     _cluster("chat, 2 H100 + 2 L40S", "azure-chat", {H100: 2, L40S: 2}, 0.9),
-    _cluster("chat, H200 + H100 + A100 + RTX PRO", "sharegpt-chat", {H200: 1, H100: 1, A100: 1, "rtxpro6000-96gb": 1}, 0.9),
+    _cluster("chat, H200 + H100 + A100 + RTX PRO", "sharegpt-chat", {H200: 1, H100: 1, A100: 1, RTXPRO: 1}, 0.9),
     _cluster("chat of a 32B model, 2 H100 + 2 A100", "azure-chat", {H100: 2, A100: 2}, 0.9, large=True),
     _cluster("bursty, H100 + 2 RTX 4090", "bursty-api", {H100: 1, RTX4090: 2}, 0.9),
     _cluster("sessions, 2 H200 + 2 A100", "swe-agent", {H200: 2, A100: 2}, 0.8),
@@ -115,7 +114,8 @@ def tables(comparison: Comparison) -> str:
     """Two tables in Markdown: by router, what the first saves over it; and by cluster, against the best other."""
     first = comparison.names[0]
     groups = {name: own for name, own in GROUPS.items() if set(own) & set(comparison.clusters)}
-    lines = [f"| {first} saves over | {' | '.join(f'{name}, %' for name in groups)} |", "|---" * (1 + len(groups)) + "|"]
+    titles = " | ".join(f"{name}, %" for name in groups)
+    lines = [f"| {first} saves over | {titles} |", "|---" * (1 + len(groups)) + "|"]
     for name in comparison.names[1:]:
         shares = [_percent(*comparison.saved_by_first(name, own)) for own in groups.values()]
         lines.append(f"| {_code(name)} | {' | '.join(shares)} |")

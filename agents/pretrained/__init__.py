@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from agents.steered import load_steered
+from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
 
@@ -11,6 +12,8 @@ NAMES = ("slo", "slo_pausing", "latency", "latency_pausing")
 """Of single engines: for SLO attainment and for the mean end-to-end latency, within four knobs of vLLM and beyond."""
 NETWORK = "network"
 """Of networks of engines, for `simulate_network`."""
+ROUTER = "router"
+"""Of clusters; no scheduler, so it has a function of its own."""
 
 
 def load(name: str) -> Scheduler:
@@ -25,3 +28,10 @@ def load(name: str) -> Scheduler:
 
         return load_network(FOLDER / "network.npz")
     return load_steered(FOLDER / f"{name}.npz", f"pretrained_{name}")
+
+
+def router() -> Router:
+    """The pretrained router, for `simulate_network`."""
+    from agents.router_training import load as load_router  # it needs torch, as that of networks does
+
+    return load_router(FOLDER / f"{ROUTER}.npz", "pretrained_router")
