@@ -231,3 +231,32 @@ class RoutingRunner(NetworkRunner):
         if reason == ROUTE:
             return GOES_ON
         return TRUNCATED if reason == HORIZON else TERMINATED
+
+
+class RouterRunner(NetworkRunner):
+    """The action is one of `routers`, which binds calls up to the next tick, k * `interval`; each keeps its memory."""
+
+    def __init__(
+        self, simulators: Sequence[NetworkSimulator], draws: Draws, scale: np.ndarray, horizon: float, reward: str,
+        interval: float, routers: Sequence[Router],
+    ) -> None:  # fmt: skip
+        super().__init__(simulators, draws, observe_engines, scale, horizon, reward)
+        self.interval, self.routers = interval, tuple(routers)
+        self._ticks = np.zeros(len(self.simulators), np.int64)
+        self._memories: list[list[np.ndarray]] = [[] for _ in self.simulators]
+
+    def _begin(self, g: int) -> None:
+        self._ticks[g] = 0
+        self._memories[g] = [np.zeros(len(router.memory)) for router in self.routers]
+
+    def _act(self, g: int, action: np.ndarray) -> int:
+        simulator, arm = self.simulators[g], int(action)
+        if not 0 <= arm < len(self.routers):
+            raise ValueError(f"action must be a router, 0 to {len(self.routers) - 1}, got {arm}")
+        simulator.use_router(self.routers[arm], self._memories[g][arm])
+        self._ticks[g] += 1
+        until = min(self.horizon, self._ticks[g] * self.interval)
+        simulator.advance(until)
+        if until >= self.horizon:
+            return TRUNCATED
+        return TERMINATED if self.horizon == np.inf and simulator.nothing_happens else GOES_ON

@@ -267,10 +267,29 @@ class NetworkSimulator:
         present = self.world.count[:, s.IN_SYSTEM].sum() + self.world.count[:, s.N_EVENTS].sum()
         return present == 0 and self.network.size[ns.N_CALLS] == 0
 
+    @property
+    def nothing_happens(self) -> bool:
+        """Whether no event is to come: all calls have left, or those present will never be served."""
+        return bool(self.network.size[ns.N_CALLS] == 0 and np.isinf(self.world.time[:, s.NEXT_EVENT]).all())
+
     def set_params(self, g: int, values: np.ndarray) -> None:
         """Give engine `g`'s scheduler these parameters from its next batch on."""
         self.world.params[g, : len(values)] = values
         self.world.count[g, s.DECIDED] = 1
+
+    def use_router(self, router: Router, memory: np.ndarray) -> None:
+        """Bind calls by another router from now on; `memory` f8[k] is what it keeps, and goes on with.
+
+        What is known of output lengths stays as it was loaded.
+
+        Raises:
+            ValueError: if the simulator runs compiled, and numba cannot compile the router.
+        """
+        route = as_python(router.route) if self.interpreted else compiled_route(router.route)
+        if route is None:
+            raise ValueError(f"router {router.name!r} must be one that numba can compile, or interpreted be True")
+        self.route = route
+        self.network = self.network._replace(params=router.numbers(), memory=memory)
 
     def view(self, g: int) -> View:
         """What the scheduler of engine `g` sees now."""
@@ -318,8 +337,7 @@ class NetworkSimulator:
 
     def _nothing_to_come(self) -> bool:
         """Whether calls are present and no event will ever happen."""
-        present = self.world.count[:, s.IN_SYSTEM].any()
-        return bool(present and self.network.size[ns.N_CALLS] == 0 and np.isinf(self.world.time[:, s.NEXT_EVENT]).all())
+        return bool(self.world.count[:, s.IN_SYSTEM].any() and self.nothing_happens)
 
     def _entry_rows(self) -> np.recarray | None:
         rows = entry_rows(self.world)

@@ -13,6 +13,9 @@ from llmsched_env.simulator.network_state import FLEET_TYPE, Fleet
 from llmsched_env.simulator.scheduler import FunctionPointer, Param
 from llmsched_env.validation import check_choice, check_number
 
+KNOWN_LENGTHS = ("no", "predicted", "true")
+"""What a router may be told of output lengths, from nothing to all."""
+
 
 @dataclass(frozen=True)
 class Router:
@@ -43,7 +46,7 @@ class Router:
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        check_choice("needs_lengths", self.needs_lengths, ("no", "predicted", "true"))
+        check_choice("needs_lengths", self.needs_lengths, KNOWN_LENGTHS)
         for name, value in self.values.items():
             check_choice(f"parameter of {self.name}", name, tuple(self.params))
             p = self.params[name]

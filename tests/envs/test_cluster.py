@@ -3,12 +3,13 @@ import numpy as np
 import pytest
 
 import llmsched_env as ls
-from baselines.routers import join_shortest_queue
+from baselines.routers import join_shortest_queue, least_outstanding_tokens, round_robin
 from llmsched_env import metrics
 from llmsched_env.envs.cluster import ClusterEnv
 from llmsched_env.envs.knobs import parametric
 from llmsched_env.envs.network_observation import OF_DESTINATION, routing_features
 from llmsched_env.simulator.network import simulate_network
+from llmsched_env.simulator.router import Router
 from llmsched_env.workloads import RequestTable
 from llmsched_env.workloads.tasks import FixedTasks, TaskTable
 
@@ -220,4 +221,66 @@ def test_an_engine_that_there_is_not_is_refused():
     env = ClusterEnv(WORKLOAD, ENGINES, load=None)
     env.reset(seed=0)
     with pytest.raises(ValueError, match="action must be an engine, 0 to 2, got 3"):
+        env.step(3)
+
+
+ROUTERS = (round_robin, join_shortest_queue, least_outstanding_tokens)
+
+
+@pytest.mark.parametrize("arm", range(3))
+def test_one_router_all_the_time_is_that_router(arm):
+    tasks = with_prefixes(arm)
+    env = ClusterEnv(
+        FixedTasks(tasks), ENGINES, load=None, horizon=None, record="entries", routers=ROUTERS, decision_interval=0.5
+    )
+    _, rewards, info, terminated = play(env, lambda obs: arm)
+    result, other = env.result(), simulate_network(parametric, tasks, ENGINES, ROUTERS[arm], record="entries")
+    for name in ("requests", "tasks", "batches", "batch_entries"):
+        assert getattr(result, name).tobytes() == getattr(other, name).tobytes()
+    assert terminated and info["time"] == pytest.approx(0.5 * np.ceil(other.end / 0.5))
+    assert -rewards.sum() == pytest.approx((other.requests.finish - other.requests.arrival).sum())
+
+
+def test_routers_take_turns_and_remember():
+    # Cyclic routing has sent one call when it stops, and goes on with the second engine when it comes back.
+    env = ClusterEnv(
+        requests([0.1, 1.1, 1.2, 2.1], [10] * 4, [1] * 4), [ENGINE, ENGINE, ENGINE], load=None, horizon=3.0,
+        record="requests", routers=[round_robin, join_shortest_queue], decision_interval=1.0,
+    )  # fmt: skip
+    env.reset(seed=0)
+    for arm in (0, 1, 0):
+        _, _, terminated, truncated, _ = env.step(arm)
+    assert (terminated, truncated) == (False, True)
+    assert env.result().requests.engine.tolist() == [0, 0, 0, 1] or env.result().requests.engine.tolist()[-1] == 1
+
+
+def test_a_router_in_plain_python_can_be_an_arm():
+    last = Router("last", lambda fleet, i: max(k for k in range(len(fleet.allowed)) if [k] != []))
+    env = ClusterEnv(
+        requests([0.1, 0.2], [10] * 2, [1] * 2), [ENGINE] * 2, load=None, horizon=1.0, record="requests",
+        routers=[round_robin, last], decision_interval=1.0,
+    )  # fmt: skip
+    env.reset(seed=0)
+    env.step(1)
+    assert env.result().requests.engine.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"routers": ROUTERS}, "decision_interval must be given with routers"),
+        ({"routers": (), "decision_interval": 1.0}, "routers must hold at least one"),
+        ({"routers": ROUTERS, "decision_interval": 0.0}, "decision_interval must be .* got 0"),
+        ({"decision_interval": 1.0}, "decision_interval must be None .* without routers, got 1.0"),
+    ],
+)
+def test_bad_choices_of_routers_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        ClusterEnv(WORKLOAD, ENGINES, load=None, **kwargs)
+
+
+def test_a_router_that_there_is_not_is_refused():
+    env = ClusterEnv(WORKLOAD, ENGINES, load=None, routers=ROUTERS, decision_interval=1.0)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="action must be a router, 0 to 2, got 3"):
         env.step(3)
