@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from tqdm import tqdm
 
 from agents.router_cases import LARGE, SMALL, Cluster, costs, saved
 from agents.router_training import constant_weights, policy
@@ -86,7 +87,9 @@ class Comparison:
         return self.names[1 + int(np.argmin(means))]
 
 
-def compare(router: Router, seeds: int = 10, clusters: Sequence[Cluster] = CLUSTERS) -> Comparison:
+def compare(
+    router: Router, seeds: int = 10, clusters: Sequence[Cluster] = CLUSTERS, progress: bool = False
+) -> Comparison:
     """Every router on so many test seeds of each cluster; those with parameters as they are, and tuned for it.
 
     Raises:
@@ -95,10 +98,12 @@ def compare(router: Router, seeds: int = 10, clusters: Sequence[Cluster] = CLUST
     tested = seed_range(TEST_SEEDS, seeds)
     names = (router.name, *ROUTERS, *(f"{name}, tuned" for name in TUNED), BY_HAND.name)
     values = []
-    for cluster in clusters:
-        tuned = [tune(name, cluster) for name in TUNED]
-        routers = [router, *ROUTERS.values(), *tuned, BY_HAND]
-        values.append(costs(routers, [(cluster, seed) for seed in tested]))
+    with tqdm(clusters, unit="clusters", dynamic_ncols=True, disable=not progress) as bar:
+        for cluster in bar:
+            bar.set_description(cluster.name)
+            tuned = [tune(name, cluster) for name in TUNED]
+            routers = [router, *ROUTERS.values(), *tuned, BY_HAND]
+            values.append(costs(routers, [(cluster, seed) for seed in tested]))
     return Comparison(names, tuple(clusters), np.stack(values, axis=1))
 
 

@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             sys.exit(interrupted(args.out))
     if not args.no_comparison:
-        print(tables(compare(load(args.evaluate or args.out / "best.npz", "learned"), args.seeds)))
+        print(tables(compare(load(args.evaluate or args.out / "best.npz", "learned"), args.seeds, progress=True)))
 
 
 if __name__ == "__main__":
