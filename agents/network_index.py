@@ -151,9 +151,7 @@ def train(config: NetworkTraining, folder: Path, say: Callable[[str], None] = pr
             if spent >= 1:
                 return best[1]
             found = costs([*map(policy, strategy.ask()), REFERENCE], _draw(config, generation), config.horizon)
-            saved = np.log(found[-1] / found[:-1]).mean(
-                axis=1
-            )  # the reference, for the log, leaves their order as it is
+            saved = np.log(found[-1] / found[:-1]).mean(axis=1)  # the reference leaves their order as it is
             log.add_scalar("training/saved", saved.mean(), generation)
             strategy.tell(saved)
 
