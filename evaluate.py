@@ -38,7 +38,7 @@ from llmsched_env.workloads import LengthPredictor, Workload, load_trace, preset
 DEFAULT_SCHEDULERS = "fastertransformer,vllm_prefill_first,orca,sarathi"
 DEFAULT_ENGINE = "llama-3.1-8b_h100-80gb_tp1_aic"
 DEFAULT_REFERENCE = "sarathi"
-PRETRAINED = "pretrained"  # in a list of schedulers: all trained policies that come with the project
+PRETRAINED = "pretrained"  # in a list of schedulers: the trained policies of single engines that come with the project
 DEFAULT_SLO = SLO(ttft=1.0, tpot=0.1)
 
 
@@ -183,7 +183,7 @@ def parser() -> argparse.ArgumentParser:
         default=DEFAULT_SCHEDULERS,
         metavar="LIST",
         help="names, with parameters in brackets if wanted: sarathi(token_budget=256), or "
-        "pretrained for the trained policies of the project (default: %(default)s)",
+        "pretrained for the trained policies of single engines that come with the project (default: %(default)s)",
     )
     p.add_argument("--agent", nargs="+", default=[], metavar="FILE", help="trained agents to compare as well")
     p.add_argument(

@@ -92,7 +92,9 @@ def latest_run() -> Path:
     Raises:
         FileNotFoundError: if there is none.
     """
-    configs = sorted(RUNS.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    from agents.training import resumable  # here, so that --help is quick
+
+    configs = sorted(filter(resumable, RUNS.glob("*/config.json")), key=lambda path: path.stat().st_mtime)
     if not configs:
         raise FileNotFoundError(f"there is no training to resume in {RUNS.resolve()}")
     return configs[-1].parent
@@ -156,15 +158,18 @@ def report(training: Training, command: str) -> None:  # noqa: F821
 
 def retrain(name: str, seed: int, folder: Path) -> None:
     """Train a policy of `agents.pretrained` once more; goes on where it was interrupted in the same folder."""
-    from agents import index_training, network_index, pretrained  # here, so that --help is quick
+    from agents import folders, index_training, network_index, pretrained  # here, so that --help is quick
 
-    if name == "network":
-        network_index.train(network_index.NetworkTraining(seed=seed), folder)
-    else:
-        objective = "slo_attainment" if name.startswith("slo") else "mean_e2el"
-        four_knobs = name.removesuffix("_pausing")
-        start = None if name == four_knobs else pretrained.FOLDER / f"{four_knobs}.npz"
-        index_training.train(index_training.IndexTraining(objective, start is not None, start, seed=seed), folder)
+    try:
+        if name == "network":
+            network_index.train(network_index.NetworkTraining(seed=seed), folder)
+        else:
+            objective = "slo_attainment" if name.startswith("slo") else "mean_e2el"
+            four_knobs = name.removesuffix("_pausing")
+            start = None if name == four_knobs else pretrained.FOLDER / f"{four_knobs}.npz"
+            index_training.train(index_training.IndexTraining(objective, start is not None, start, seed=seed), folder)
+    except KeyboardInterrupt:
+        sys.exit(folders.interrupted(folder))
     print(f"Policy:       {(folder / 'best.npz').resolve()}  (agents/pretrained/{name}.npz is that of seed 0)")
     print(f"TensorBoard:  tensorboard --logdir {shlex.quote(str((folder / 'tensorboard').resolve()))}")
 
@@ -176,7 +181,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = p.parse_args(arguments)
     try:
         if args.pretrained:
-            retrain(args.pretrained, args.seed, args.out or RUNS / f"pretrained-{args.pretrained}")
+            of_seed = f"-seed{args.seed}" if args.seed else ""
+            retrain(args.pretrained, args.seed, args.out or RUNS / f"pretrained-{args.pretrained}{of_seed}")
         else:
             run(args, shlex.join(["python", "train.py", *arguments]))
     except (ValueError, FileNotFoundError) as error:

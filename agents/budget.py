@@ -14,7 +14,7 @@ class Budget:
     Args:
         steps: environment steps over all environments; None for no limit.
         minutes: wall-clock time; None for no limit.
-        seconds_before: time that earlier sessions of the same training took.
+        seconds_before: time that earlier sittings of the same training took.
 
     Raises:
         ValueError: if there is no limit at all, or one that is not above 0.
@@ -27,7 +27,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
-            raise ValueError("steps or minutes must be given")
+            raise ValueError("steps or minutes must be given, got None for both")
         if self.steps is not None:
             check_integer("steps", self.steps, at_least=1)
         if self.minutes is not None:
@@ -38,7 +38,7 @@ class Budget:
         self._started = time.monotonic()
 
     def elapsed(self) -> float:
-        """Seconds of training, earlier sessions included."""
+        """Seconds of training, earlier sittings included."""
         return self.seconds_before + time.monotonic() - self._started
 
     def spent(self, steps: int) -> float:

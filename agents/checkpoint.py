@@ -78,8 +78,9 @@ class AgentMeta:
             record = json.loads(text)
             if record["format"] != _FORMAT:
                 raise ValueError(f"its format is {record['format']!r}, this version reads {_FORMAT}")
-            if record["features"] != [feature.name for feature in FEATURES]:
-                raise ValueError("it was trained with another observation")
+            known = [feature.name for feature in FEATURES]
+            if record["features"] != known:
+                raise ValueError(f"its features must be those of this version, {known}, got {record['features']}")
             if record["interval"] is not None:
                 check_number("interval", record["interval"], above=0, unit="s")
             limits = tuple(math.inf if limit is None else limit for limit in record["admission_limits"])

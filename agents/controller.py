@@ -56,7 +56,7 @@ class PolicyNetwork:
                 tuple(state[f"{name}.{part}"].cpu().numpy().copy() for part in ("weight", "bias")) for name in names
             ]
         except KeyError as error:
-            raise ValueError(f"not the weights of an MLP policy: {error} is missing") from None
+            raise ValueError(f"state must be that of an MLP policy with {error}, got only {sorted(state)}") from None
         return cls(layers, sizes)
 
     def __call__(self, observation: np.ndarray) -> list[int]:

@@ -8,6 +8,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.budget import Budget, OverBudget
+from llmsched_env.validation import check_integer, check_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ class DQNSettings:
         time_constant: seconds over which the future is discounted by 1/e.
         net_arch: hidden layers of the Q-network.
         start_value: by how much the value of the starting arm exceeds the others at first.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
     """
 
     arms: int = 8
@@ -43,6 +47,19 @@ class DQNSettings:
     time_constant: float = 60.0
     net_arch: tuple[int, ...] = (64, 64)
     start_value: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_integer("learning_starts", self.learning_starts, at_least=0)
+        whole = ("arms", "buffer_size", "batch_size", "train_freq", "gradient_steps", "target_update_interval")
+        for name in whole:
+            check_integer(name, getattr(self, name), at_least=1)
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_number("exploration_fraction", self.exploration_fraction, above=0, at_most=1)
+        check_number("exploration_final_eps", self.exploration_final_eps, at_least=0, at_most=1)
+        check_number("time_constant", self.time_constant, above=0, unit="s", finite=False)
+        check_number("start_value", self.start_value, at_least=0)
+        for units in self.net_arch:
+            check_integer("net_arch", units, at_least=1)
 
 
 class BudgetedDQN(OverBudget, DQN):

@@ -7,10 +7,13 @@ the workload cancels.
 
 from __future__ import annotations
 
+import hashlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
@@ -18,13 +21,14 @@ from torch.utils.tensorboard import SummaryWriter
 import baselines
 from agents.coordinate_search import CoordinateSearch
 from agents.evolution import EvolutionStrategy
+from agents.folders import interrupted, keep_config
 from agents.index_cases import FLOOR, Case, costs, generation_cases, saved, sweep_cases, validation_cases
 from agents.index_search_space import STAGES, Stage, first_weights, searched
 from agents.steered import output_layer, steered
 from agents.weights import read_weights, write_arrays
 from llmsched_env.policies.learned import NUM_WEIGHTS
 from llmsched_env.policies.numbers import BEGUN, BLOCKING
-from llmsched_env.validation import check_choice
+from llmsched_env.validation import check_choice, check_integer, check_number, check_range
 
 REFERENCES = {"slo_attainment": "slos_serve", "mean_e2el": "slo_first"}
 _WIDTH = 0.3  # first width of the coordinate search, in spreads of the numbers
@@ -49,6 +53,9 @@ class IndexTraining:
         average: share of the last generations of a stage over which the weights are averaged.
         sweeps: of the coordinate search that follows, and
         cases: at each site of the suite in a sweep; as many random ones come on top.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
     """
 
     objective: str = "slo_attainment"
@@ -69,17 +76,31 @@ class IndexTraining:
         check_choice("objective", self.objective, tuple(REFERENCES))
         if self.stages is None:
             object.__setattr__(self, "stages", STAGES[self.objective])
+        check_integer("number of stages", len(self.stages), at_least=1)
+        for stage in self.stages:  # refuses what the search does not allow
+            EvolutionStrategy(np.zeros(1), stage.noise, stage.learning_rate, stage.pairs, stage.decay)
+        for name in ("seed", "sites", "random_sites", "sweeps"):
+            check_integer(name, getattr(self, name), at_least=0)
+        check_integer("sites + random_sites", self.sites + self.random_sites, at_least=1)
+        for name in ("validate_every", "cases"):
+            check_integer(name, getattr(self, name), at_least=1)
+        check_range("loads", self.loads, above=0)
+        check_number("horizon", self.horizon, above=0, unit="s")
+        check_number("average", self.average, at_least=0, at_most=1)
 
 
 def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = print) -> np.ndarray:
     """Search stage by stage, going on from `folder` if a search is there; returns the best weights validated.
 
     Evolution strategies hand over the mean of the centers of their last generations, which wander around what is best.
-    `folder` holds `best.npz` with those that saved most in validation, `last.npz` and `sweeps.npz` (to go on from) and
-    TensorBoard's logs. Validation is on a fixed set of tuning seeds: all sites of the suite to train on, and random
-    ones that training never draws.
+    `folder` holds `config.json`, `best.npz` with those that saved most in validation, `last.npz` and `sweeps.npz` (to
+    go on from) and TensorBoard's logs. Validation is on a fixed set of tuning seeds: all sites of the suite to train
+    on, and random ones that training never draws.
+
+    Raises:
+        ValueError: if another training is in the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    keep_config(folder, _record(config))
     held, on_suite = validation_cases()
     target = costs([baselines.get(REFERENCES[config.objective])], held, config.objective)[0]
     best, refined = folder / "best.npz", folder / "sweeps.npz"
@@ -103,6 +124,22 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
         weights = None if evolving is None else _evolve(evolving, folder / "last.npz", validate)
         _refine(config, weights, refined, validate)
     return read_weights(best, NUM_WEIGHTS)
+
+
+def _first(config: IndexTraining) -> np.ndarray:
+    """The weights that a training begins with."""
+    first = first_weights(config.objective, config.pausing)
+    if config.start is not None:
+        fixed = output_layer(first)[[BEGUN, BLOCKING]].copy()
+        first = read_weights(config.start, NUM_WEIGHTS).copy()
+        output_layer(first)[[BEGUN, BLOCKING]] = fixed  # whether it may pause is not up to the file
+    return first
+
+
+def _record(config: IndexTraining) -> dict[str, Any]:
+    """The configuration as it is kept, with a digest of the first weights: constants and files of policies change."""
+    start = None if config.start is None else Path(config.start).name
+    return asdict(config) | {"start": start, "first_weights": hashlib.sha256(_first(config).tobytes()).hexdigest()}
 
 
 def _evolve(search: _Search, path: Path, validate: Callable[[np.ndarray, int, str], None]) -> np.ndarray:
@@ -176,12 +213,7 @@ class _Search:
     @classmethod
     def opened(cls, config: IndexTraining, path: Path) -> _Search:
         if not path.exists():
-            first = first_weights(config.objective, config.pausing)
-            if config.start is not None:
-                fixed = output_layer(first)[[BEGUN, BLOCKING]].copy()
-                first = read_weights(config.start, NUM_WEIGHTS).copy()
-                output_layer(first)[[BEGUN, BLOCKING]] = fixed  # whether it may pause is not up to the file
-            return cls(config, 0, first)
+            return cls(config, 0, _first(config))
         strategy, more = EvolutionStrategy.opened(path)
         search = cls(config, int(more["stage"]), more["first_weights"])
         search.strategy, search.mean, search.before = strategy, more["mean"], float(more["seconds"])
@@ -242,7 +274,7 @@ class _Search:
             self.mean = self.mean + (strategy.center - self.mean) / (strategy.generation - self._begin)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m agents.index_training --objective slo_attainment --out FOLDER`."""
     import argparse
 
@@ -253,11 +285,16 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=0, help="of evolution strategies, before the sweeps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    stages = (replace(STAGES[args.objective][-1], generations=args.generations),)
-    config = IndexTraining(args.objective, args.pausing, args.start, stages, seed=args.seed)
-    print(asdict(config))
-    train(config, args.out, lambda line: print(line, flush=True))
+    args = parser.parse_args(arguments)
+    try:
+        stages = (replace(STAGES[args.objective][-1], generations=args.generations),)
+        config = IndexTraining(args.objective, args.pausing, args.start, stages, seed=args.seed)
+        print(asdict(config))
+        train(config, args.out, lambda line: print(line, flush=True))
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.exit(interrupted(args.out))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from llmsched_env.network_metrics import backlog
 from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.validation import check_number
 from llmsched_env.workloads.rybko_stolyar import BATCH_TOKENS, RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.tasks import TaskTable
 
@@ -63,12 +64,20 @@ class Setting:
         interval: s between decisions of an agent that decides at ticks.
         training_horizon: s of an episode in training.
         horizon: s of an evaluation run.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
     """
 
     load: float = 0.9
     interval: float = 20.0
     training_horizon: float = 1000.0
     horizon: float = 4500.0
+
+    def __post_init__(self) -> None:
+        check_number("load", self.load, above=0)
+        for name in ("interval", "training_horizon", "horizon"):
+            check_number(name, getattr(self, name), above=0, unit="s")
 
     def tasks(self, seed: int) -> TaskTable:
         """The tasks of held-out run `seed`."""

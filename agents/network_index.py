@@ -1,20 +1,22 @@
-"""Train the network index policy on the Rybko-Stolyar network: evolution strategies, each run paired with a rule.
+"""Train the network index policy on the Rybko-Stolyar network: evolution strategies, all candidates on the same tasks.
 
-A candidate is measured by the logarithm of the ratio of mean tasks present under "entering first", the best priority
-among classes, and under the candidate, on the very same tasks: the noise of arrivals would drown the difference. The
-number of generations, not the clock, ends a training, so that a seed gives the same policy on any machine.
+A candidate is measured by the logarithm of mean tasks present, on the very same tasks as the others of its generation:
+the noise of arrivals would drown the differences. Only their order counts. What a candidate saves beside "entering
+first", the best priority among classes, is for the log, and for validation, whose tasks stay the same. The number of
+generations, not the clock, ends a training, so that a seed gives the same policy on any machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.evolution import EvolutionStrategy
+from agents.folders import keep_config
 from agents.network_comparison import PRIORITIES, mean_tasks
 from agents.weights import read_weights, write_arrays
 from llmsched_env.envs.network_runner import UNROUTED
@@ -23,7 +25,7 @@ from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.policies.network_index import HIDDEN, NUM_FEATURES, NUM_WEIGHTS, learned_network
 from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.validation import check_integer, check_number
+from llmsched_env.validation import check_integer, check_number, check_range
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.tasks import TaskTable
 
@@ -52,6 +54,9 @@ class NetworkTraining:
         validation_runs: on tuning seeds.
         validation_load: of these runs.
         validation_horizon: s of each.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
     """
 
     generations: int = 120
@@ -71,8 +76,11 @@ class NetworkTraining:
     def __post_init__(self) -> None:
         for name in ("generations", "runs", "validate_every", "validation_runs"):
             check_integer(name, getattr(self, name), at_least=1)
-        for load in self.loads:
-            check_number("loads", load, above=0)
+        check_integer("seed", self.seed, at_least=0)
+        check_range("loads", self.loads, above=0)
+        for name in ("horizon", "validation_load", "validation_horizon"):
+            check_number(name, getattr(self, name), above=0)
+        EvolutionStrategy(np.zeros(1), self.noise, self.learning_rate, self.pairs, self.decay)  # refuses bad ones
 
 
 def policy(weights: np.ndarray, name: str = "learned_network") -> Scheduler:
@@ -113,10 +121,13 @@ def costs(schedulers: Sequence[Scheduler], tables: Sequence[TaskTable], horizon:
 def train(config: NetworkTraining, folder: Path, say: Callable[[str], None] = print) -> np.ndarray:
     """Search for so many generations, going on from `folder` if a search is there; returns the best weights.
 
-    The best are those with the best validation. `folder` holds `best.npz`, `last.npz` (to go on from) and
-    TensorBoard's logs.
+    The best are those with the best validation. `folder` holds `config.json`, `best.npz`, `last.npz` (to go on from)
+    and TensorBoard's logs.
+
+    Raises:
+        ValueError: if another training is in the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    keep_config(folder, asdict(config))
     tasks = rybko_stolyar(config.validation_load, config.validation_horizon)
     held = [tasks.sample(TUNING_SEEDS + k) for k in range(config.validation_runs)]
     target = costs([REFERENCE], held, config.validation_horizon)[0]
@@ -140,9 +151,9 @@ def train(config: NetworkTraining, folder: Path, say: Callable[[str], None] = pr
             if spent >= 1:
                 return best[1]
             found = costs([*map(policy, strategy.ask()), REFERENCE], _draw(config, generation), config.horizon)
-            fitness = np.log(found[-1] / found[:-1]).mean(axis=1)
-            log.add_scalar("training/saved", fitness.mean(), generation)
-            strategy.tell(fitness)
+            saved = np.log(found[-1] / found[:-1]).mean(axis=1)  # the reference leaves their order as it is
+            log.add_scalar("training/saved", saved.mean(), generation)
+            strategy.tell(saved)
 
 
 def _draw(config: NetworkTraining, generation: int) -> list[TaskTable]:

@@ -1,5 +1,6 @@
 """PPO on `llmsched/BatchQueue-v0`: the environment, the model, and where it starts."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.envs.registration import load_env_creator
 from stable_baselines3 import PPO
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
@@ -15,6 +17,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from agents.budget import Budget, OverBudget
 from agents.sb3_vec_env import SB3VecEnv
 from llmsched_env.envs.knobs import Knobs
+from llmsched_env.validation import check_integer, check_number
 
 EPISODE_NUMBERS = (
     "episode_arrived",
@@ -43,6 +46,9 @@ class PPOSettings:
         target_kl: an update stops early beyond it.
         net_arch: hidden layers of the policy, and of the separate value network.
         start_logit: by how much the logits of the starting action exceed the others.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
     """
 
     n_steps: int = 128
@@ -55,6 +61,19 @@ class PPOSettings:
     target_kl: float = 0.02
     net_arch: tuple[int, ...] = (64, 64)
     start_logit: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "n_epochs"):
+            check_integer(name, getattr(self, name), at_least=1)
+        check_integer("batch_size", self.batch_size, at_least=2)  # advantages are scaled by their spread in a batch
+        for name in ("learning_rate", "target_kl"):
+            check_number(name, getattr(self, name), above=0)
+        for name in ("ent_coef", "start_logit"):
+            check_number(name, getattr(self, name), at_least=0)
+        check_number("time_constant", self.time_constant, above=0, unit="s", finite=False)
+        check_number("gae_lambda", self.gae_lambda, at_least=0, at_most=1)
+        for units in self.net_arch:
+            check_integer("net_arch", units, at_least=1)
 
 
 class DecayingEntropy(OverBudget):
@@ -83,21 +102,28 @@ def make_training_env(
 
     Args:
         num_envs: engines stepped together.
-        interval: seconds between decisions; None: before every batch.
+        interval: seconds between decisions; None: before every batch, or whenever else the environment asks.
         time_constant: of the discount, s.
         env_id: which environment.
         episode_numbers: what its episodes report at their end.
         kwargs: further arguments of its vector environment.
+
+    Raises:
+        ValueError: for an interval where the environment has none.
     """
-    env = gym.make_vec(
-        env_id,
-        num_envs=num_envs,
-        vectorization_mode="vector_entry_point",
-        decision_interval=interval,
-        **kwargs,
-    )
+    if _has_interval(env_id):
+        kwargs["decision_interval"] = interval
+    elif interval is not None:
+        raise ValueError(f"interval must be None for {env_id}, which says itself when to decide, got {interval!r}")
+    env = gym.make_vec(env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs)
     monitored = VecMonitor(SB3VecEnv(env), info_keywords=episode_numbers)
     return VecNormalize(monitored, norm_obs=False, clip_reward=math.inf, gamma=discount(interval, time_constant))
+
+
+def _has_interval(env_id: str) -> bool:
+    entry = gym.spec(env_id).vector_entry_point
+    environment = load_env_creator(entry) if isinstance(entry, str) else entry
+    return "decision_interval" in inspect.signature(environment).parameters
 
 
 def discount(interval: float | None, time_constant: float) -> float:

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -23,6 +23,7 @@ import baselines
 from agents.budget import Budget
 from agents.callbacks import TAG, StopWhenSpent
 from agents.checkpoint import save_with
+from agents.folders import keep_config
 from agents.objective import OBJECTIVES
 from agents.ppo import EPISODE_NUMBERS, DecayingEntropy, restore_reward_statistics, reward_statistics
 from agents.sb3_vec_env import SB3VecEnv
@@ -36,10 +37,10 @@ from llmsched_env.metrics import paired_interval
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.validation import check_choice, check_integer, check_number
+from llmsched_env.validation import check_choice, check_integer, check_number, check_range
 from llmsched_env.workloads import Workload, preset
 
-CONFIG, LAST, BEST = "config.json", "last.zip", "best.zip"
+LAST, BEST = "last.zip", "best.zip"
 STATE = "training.json"  # member of a checkpoint: what resuming needs beyond the model
 
 
@@ -104,15 +105,22 @@ class SelectionTraining:
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, tuple(OBJECTIVES))
-        for name in ("steps", "num_envs", "n_steps", "validations", "tuning_seeds", "test_seeds"):
+        whole = ("slots", "token_budget", "steps", "num_envs", "n_steps", "n_epochs", "hidden", "validations")
+        for name in (*whole, "tuning_seeds", "test_seeds"):
             check_integer(name, getattr(self, name), at_least=1)
+        check_integer("batch_size", self.batch_size, at_least=2)  # advantages are scaled by their spread in a batch
+        check_integer("num_envs * n_steps", self.num_envs * self.n_steps, at_least=2)
+        check_integer("seed", self.seed, at_least=0)
+        check_range("load", self.load, above=0)
+        check_integer("number of eval_loads", len(self.eval_loads), at_least=1)
+        for load in self.eval_loads:
+            check_number("eval_loads", load, above=0)
+        check_number("horizon", self.horizon, above=0, unit="s")
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_number("ent_coef", self.ent_coef, at_least=0)
+        check_number("gae_lambda", self.gae_lambda, at_least=0, at_most=1)
         check_number("time_constant", self.time_constant, above=0, unit="s", finite=False)
         check_number("shortest_first", self.shortest_first, at_least=0)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """What `json.dumps(asdict(config))` wrote."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()})
 
     def choices(self) -> dict[str, Any]:
         """Arguments of the environment that say what is chosen from."""
@@ -278,11 +286,7 @@ def train(config: SelectionTraining, folder: Path, say: Callable[[str], None] = 
         ValueError: if another training is in the folder.
         KeyboardInterrupt: if interrupted, after saving a checkpoint.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    record = folder / CONFIG
-    if record.exists() and SelectionTraining.from_json(record.read_text()) != replace(config, steps=_steps(record)):
-        raise ValueError(f"there is another training in {folder}; choose another --out")
-    record.write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
+    keep_config(folder, asdict(config), free=("steps",))
     state = read_state(folder / LAST) if (folder / LAST).exists() else None
     env = make_env(
         config.num_envs, workload=preset(config.workload, horizon=config.horizon), engine=config.engine,
@@ -321,10 +325,6 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     """Where a training stood: its steps, updates, best value and statistics of rewards."""
     with zipfile.ZipFile(checkpoint) as archive:
         return json.loads(archive.read(STATE))
-
-
-def _steps(record: Path) -> int:
-    return json.loads(record.read_text())["steps"]
 
 
 def evaluate(config: SelectionTraining, folder: Path, others: Sequence[str] = ()) -> str:

@@ -8,6 +8,7 @@ python -m agents.train_network --evaluate agents/pretrained/network.npz --runs 4
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -31,15 +32,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.algo == "es" and args.out is None and args.evaluate is None:
         p.error("--algo es needs --out FOLDER")
 
-    from agents.network_comparison import Setting, compare, run_scheduler, table
+    try:
+        _run(args)
+    except (ValueError, FileNotFoundError) as error:
+        p.error(str(error))
 
+
+def _run(args: argparse.Namespace) -> None:
+    from agents.network_comparison import Setting, compare, run_scheduler, table
+    from llmsched_env.validation import check_integer
+
+    check_integer("runs", args.runs, at_least=1)
     setting = Setting(load=args.load, interval=args.interval)
     started = time.perf_counter()
     if args.evaluate is not None or args.algo == "es":
+        from agents.folders import interrupted
         from agents.network_index import NetworkTraining, load, train
 
         if args.evaluate is None:
-            train(NetworkTraining(args.generations, args.seed), args.out, partial(print, flush=True))
+            try:
+                train(NetworkTraining(args.generations, args.seed), args.out, partial(print, flush=True))
+            except KeyboardInterrupt:
+                sys.exit(interrupted(args.out))
         name, run = "learned", partial(run_scheduler, load(args.evaluate or args.out / "best.npz"))
     else:
         from agents.network_ppo import run_agent

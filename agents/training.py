@@ -17,6 +17,7 @@ from agents.budget import Budget
 from agents.callbacks import TAG, Progress, StopWhenSpent, Validate
 from agents.checkpoint import AgentMeta, load_agent, read_meta, versions
 from agents.dqn import DQNSettings, make_dqn, prefer_arm
+from agents.folders import CONFIG
 from agents.objective import OBJECTIVES
 from agents.ppo import (
     PPOSettings,
@@ -33,10 +34,11 @@ from agents.validation import validate
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Comparison, compare, seed_range
 from llmsched_env.evaluation.cases import Cases
+from llmsched_env.json_files import read_object, write_json
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
-from llmsched_env.validation import check_choice, check_integer, check_number
+from llmsched_env.validation import check_choice, check_integer, check_number, check_range
 from llmsched_env.workloads import Workload, load_trace, preset
 
 PUBLISHED = ("fastertransformer", "vllm_prefill_first", "orca", "sarathi")
@@ -47,7 +49,6 @@ TRACE_SLO = (1.0, 0.1)
 
 TOKEN_BUDGETS = (256, 384, 512, 768, 1024, 2048, 4096, 8192)
 ADMISSION_LIMITS = (math.inf,)
-CONFIG = "config.json"
 ALGORITHMS = ("ppo", "dqn")
 
 
@@ -103,8 +104,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_choice("algo", self.algo, ALGORITHMS)
         check_choice("objective", self.objective, OBJECTIVES)
-        check_number("load", self.load[0], above=0)
-        check_number("load", self.load[1], at_least=self.load[0])
+        check_range("load", self.load, above=0)
+        check_integer("number of eval_loads", len(self.eval_loads), at_least=1)
         for load in self.eval_loads:
             check_number("eval_loads", load, above=0)
         for name in ("num_envs", "tuning_seeds", "test_seeds", "validations"):
@@ -117,7 +118,7 @@ class TrainingConfig:
             SLO(*self.slo)
 
     def budget(self, seconds_before: float = 0.0) -> Budget:
-        """How long to train, of which earlier sessions took some time."""
+        """How long to train, of which earlier sittings took some time."""
         return Budget(self.steps, self.minutes, seconds_before)
 
     @classmethod
@@ -127,6 +128,11 @@ class TrainingConfig:
         ppo = PPOSettings(**_tuples(record.pop("ppo")))
         dqn = DQNSettings(**_tuples(record.pop("dqn", {})))  # a training of before there was a choice has none
         return cls(**record, ppo=ppo, dqn=dqn)
+
+
+def resumable(path: Path) -> bool:
+    """Whether a `config.json` is of a `Training`; others keep one as well."""
+    return "ppo" in read_object(path)
 
 
 class Training:
@@ -163,7 +169,6 @@ class Training:
                 f"there is a training in {folder}; resume it with --resume {folder} or choose another --out"
             )
         training = cls(config, folder, say)
-        folder.mkdir(parents=True, exist_ok=True)
         training._write_config()
         return training
 
@@ -173,9 +178,15 @@ class Training:
 
         Raises:
             FileNotFoundError: if there is no training in the folder.
+            ValueError: if it is of another kind.
         """
         if not (folder / CONFIG).is_file():
             raise FileNotFoundError(f"there is no training to resume in {folder}: it has no {CONFIG}")
+        if not resumable(folder / CONFIG):
+            raise ValueError(
+                f"{folder} must hold a training of an agent by PPO or DQN to resume, got the {CONFIG} of another kind; "
+                "the command that began it goes on with it"
+            )
         config = TrainingConfig.from_json((folder / CONFIG).read_text(encoding="utf-8"))
         if steps is not None or minutes is not None:
             config = replace(config, steps=steps, minutes=minutes)
@@ -184,7 +195,7 @@ class Training:
         return training
 
     def _write_config(self) -> None:
-        (self.folder / CONFIG).write_text(json.dumps(asdict(self.config), indent=1), encoding="utf-8")
+        write_json(self.folder / CONFIG, asdict(self.config), indent=1)
 
     @property
     def checkpoints(self) -> Path:
@@ -256,8 +267,8 @@ class Training:
                 f"The budget was used up after {before['steps']:,} steps; give more --steps or --minutes to go on."
             )
             return
-        sessions = before["sessions"] if before else 0
-        seed = int(np.random.SeedSequence([TRAINING_SEEDS, config.seed, sessions]).generate_state(1)[0])
+        sittings = before.get("sittings", before.get("sessions")) if before else 0  # the latter: an old name
+        seed = int(np.random.SeedSequence([TRAINING_SEEDS, config.seed, sittings]).generate_state(1)[0])
         env = make_training_env(
             config.num_envs, config.interval, self._time_constant, workload=self.train_workload, engine=self.engine,
             load=config.load, horizon=config.horizon, reward=config.objective,
@@ -271,7 +282,7 @@ class Training:
             self.say(f"Resuming at step {before['steps']:,}.")
 
         def describe(best: float | None) -> AgentMeta:
-            return self._meta(model, env, budget, sessions + 1, best)
+            return self._meta(model, env, budget, sittings + 1, best)
 
         self.say("Running the baselines on the validation runs ...")
         lines = ReferenceLines(self.folder, self._line_values(), model.num_timesteps)
@@ -321,13 +332,13 @@ class Training:
         values = {name: validate(scheduler, self.tuning_cases) for name, scheduler in self.baselines.items()}
         return {name: {TAG + tag: number for tag, number in numbers.items()} for name, numbers in values.items()}
 
-    def _meta(self, model: BaseAlgorithm, env: Any, budget: Budget, sessions: int, best: float | None) -> AgentMeta:
+    def _meta(self, model: BaseAlgorithm, env: Any, budget: Budget, sittings: int, best: float | None) -> AgentMeta:
         training = {
             "config": asdict(self.config),
             "steps": model.num_timesteps,
             "updates": model._n_updates,
             "seconds": round(budget.elapsed(), 3),
-            "sessions": sessions,
+            "sittings": sittings,
             "best": best,
             "reward_statistics": reward_statistics(env),
             "start": self.static_best.note,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
 
@@ -64,6 +64,18 @@ def check_integer(
     if isinstance(value, bool) or not isinstance(value, Integral) or not _inside(value, None, at_least, at_most):
         raise ValueError(f"{name} must be {_allowed('an integer', None, at_least, at_most, unit)}, got {value!r}")
     return int(value)
+
+
+def check_range(name: str, value: Sequence[float], *, above: float | None = None) -> tuple[float, float]:
+    """Return `value` as (low, high) if it is two numbers above the bound, the second at least the first.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise ValueError(f"{name} must be two numbers, low and high, got {value!r}")
+    low = check_number(f"{name}[0]", value[0], above=above)
+    return low, check_number(f"{name}[1]", value[1], at_least=low)
 
 
 def _inside(value: float, above: float | None, at_least: float | None, at_most: float | None) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmsched_env.slo import SLO
-from llmsched_env.validation import check_choice, check_integer, check_number
+from llmsched_env.validation import check_choice, check_integer, check_number, check_range
 
 
 @pytest.mark.parametrize("value", [-1, 0, math.nan, math.inf, True, "3", None, 1 + 0j, np.array([1.0])])
@@ -35,6 +35,27 @@ def test_bad_integers_are_refused(value):
 def test_numpy_integers_are_integers():
     checked = check_integer("n", np.int64(3), at_least=3, at_most=3)
     assert checked == 3 and type(checked) is int
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.8, "load must be two numbers, low and high, got 0.8"),
+        ((0.8,), "load must be two numbers"),
+        ("ab", "load must be two numbers"),
+        ((0.0, 1.0), r"load\[0\] must be a finite number > 0, got 0"),
+        ((0.8, 0.5), r"load\[1\] must be a finite number >= 0.8, got 0.5"),
+        ((0.8, math.inf), r"load\[1\] must be .* got inf"),
+    ],
+)
+def test_bad_ranges_are_refused(value, message):
+    with pytest.raises(ValueError, match=message):
+        check_range("load", value, above=0)
+
+
+def test_a_range_is_two_numbers_in_order():
+    assert check_range("load", [1, 1], above=0) == (1.0, 1.0)
+    assert check_range("weight", (-2.0, 0.5)) == (-2.0, 0.5)
 
 
 def test_unknown_choices_are_answered_with_close_ones_or_all():

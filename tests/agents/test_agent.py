@@ -127,7 +127,7 @@ def test_foreign_files_are_refused(model, tmp_path):
     ("part", "changed", "message"),
     [
         ('"format": 1', '"format": 99', "format"),
-        ('"waiting"', '"patience"', "another observation"),
+        ('"waiting"', '"patience"', "features must be .*waiting.* got .*patience"),
         ('"token_budgets"', '"levels"', "token_budgets"),
         ('"interval": 0.1', '"interval": -1', "interval must be .* -1"),
         ('"name"', "name", "property name"),

@@ -60,7 +60,7 @@ def test_resuming_goes_on_where_training_stopped(trained):
     training, before = trained
     after = read_meta(training.checkpoints / "last.zip").training
     assert (before["steps"], after["steps"]) == (256, 512)
-    assert (before["sessions"], after["sessions"]) == (1, 2)
+    assert (before["sittings"], after["sittings"]) == (1, 2)
     assert after["updates"] > before["updates"] > 0
 
 

@@ -129,6 +129,61 @@ def test_a_training_that_is_over_is_left_as_it_is(small, tmp_path):
     assert not lines and (tmp_path / "best.npz").read_bytes() == best
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed must be 0 .* got 1"),
+        ({"objective": "mean_e2el"}, "objective must be 'slo_attainment' .* got 'mean_e2el'"),
+        ({"pausing": True}, "pausing must be False .* got True"),
+        ({"horizon": 6.0}, r"horizon must be 5\.0 .* got 6\.0"),
+        ({"stages": (Stage(1, 0.1, 0.05, 2, 0.99, (ix.BY_LENGTH,)),)}, r"stages must be .* got"),
+    ],
+)
+def test_another_training_in_the_folder_is_refused(small, tmp_path, change, message):
+    folder = _interrupted_at_once(small, tmp_path)
+    with pytest.raises(ValueError, match=f"another training in {re.escape(str(folder))}: {message}.*another folder"):
+        train(replace(small, **change), folder, lambda line: None)
+    assert not list(folder.glob("*.npz"))
+
+
+def test_the_same_training_from_other_weights_is_refused(small, tmp_path):
+    start, config = tmp_path / "start.npz", replace(small, start=tmp_path / "start.npz")
+    np.savez(start, weights=first_weights())
+    folder = _interrupted_at_once(config, tmp_path / "run")
+    np.savez(start, weights=first_weights() + 0.1)
+    with pytest.raises(ValueError, match="another training in .*: first_weights must be"):
+        train(config, folder, lambda line: None)
+
+
+def test_a_training_of_which_nothing_says_what_it_was_is_refused(small, tmp_path):
+    np.savez(tmp_path / "best.npz", weights=first_weights(), saved=9.0)
+    with pytest.raises(ValueError, match=r"without config\.json.*another folder"):
+        train(small, tmp_path, lambda line: None)
+
+
+def _interrupted_at_once(config, folder):
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, folder, interrupt)
+    return folder
+
+
+def test_the_command_says_what_is_wrong_and_how_to_go_on(tmp_path, monkeypatch, capsys):
+    for arguments, message in ((["--seed", "-1"], "seed must be"), (["--start", "nowhere.npz"], "nowhere.npz")):
+        with pytest.raises(SystemExit, match="2"):
+            index_training.main([*arguments, "--out", str(tmp_path)])
+        assert message in capsys.readouterr().err
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(index_training, "train", interrupt)
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        index_training.main(["--out", str(tmp_path)])
+
+
 def test_random_sites_differ_and_can_be_met():
     rng = np.random.default_rng(3)
     sites = [random_site(rng) for _ in range(12)]
@@ -152,6 +207,23 @@ def test_files_that_are_no_policies_are_refused(content, tmp_path):
         load_steered(path)
 
 
-def test_unknown_objectives_are_refused():
-    with pytest.raises(ValueError, match="objective"):
-        IndexTraining(objective="fairness")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objective": "fairness"}, "objective must be"),
+        ({"stages": ()}, "number of stages must be .* got 0"),
+        ({"stages": (Stage(1, 0.0, 0.05, 2, 0.99, ()),)}, "noise must be .* got 0"),
+        ({"seed": -1}, "seed must be .* got -1"),
+        ({"sites": 1.5}, "sites must be .* got 1.5"),
+        ({"sites": 0, "random_sites": 0}, r"sites \+ random_sites must be .* got 0"),
+        ({"sweeps": -1}, "sweeps must be .* got -1"),
+        ({"cases": 0}, "cases must be .* got 0"),
+        ({"validate_every": 0}, "validate_every must be .* got 0"),
+        ({"loads": (1.0, 0.5)}, "loads.* must be .* got 0.5"),
+        ({"horizon": 0.0}, "horizon must be .* got 0"),
+        ({"average": 1.5}, "average must be .* got 1.5"),
+    ],
+)
+def test_trainings_that_make_no_sense_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        IndexTraining(**change)

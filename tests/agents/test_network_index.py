@@ -1,11 +1,14 @@
 """Training of the network index policy, the shipped one, and the comparison with rules."""
 
+import re
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 
+from agents import train_network
 from agents.network_comparison import (
     CLASS_PRIORITIES,
     PRIORITIES,
@@ -100,6 +103,32 @@ def test_an_interrupted_training_ends_with_the_same_policy(tmp_path):
     assert list((tmp_path / "whole" / "tensorboard").iterdir())
 
 
+def test_another_training_in_the_folder_is_refused(tmp_path):
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(SMALL, tmp_path, interrupt)
+    for change, message in ({"seed": 7}, "seed must be 0 .* got 7"), ({"runs": 2}, "runs must be 1 .* got 2"):
+        with pytest.raises(ValueError, match=f"another training in .*: {message}"):
+            train(replace(SMALL, **change), tmp_path, interrupt)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--evaluate", "nowhere.npz"], "no trained network policy at nowhere.npz"),
+        (["--runs", "0"], "runs must be an integer >= 1, got 0"),
+        (["--load", "-1"], "load must be .* got -1"),
+        (["--algo", "es", "--generations", "0"], "generations must be"),
+    ],
+)
+def test_bad_command_lines_say_what_is_wrong(arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        train_network.main([*arguments, "--out", str(tmp_path / "run")])
+    assert re.search(message, capsys.readouterr().err)
+
+
 def test_the_shipped_policy_has_fewer_tasks_than_the_best_priority_and_bounded_peaks():
     setting, shipped = Setting(), load()
     for seed in range(2):
@@ -119,11 +148,31 @@ def test_files_that_are_no_policies_are_refused(content, tmp_path):
         load(path)
 
 
-def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="generations"):
-        NetworkTraining(generations=0)
-    with pytest.raises(ValueError, match="loads"):
-        NetworkTraining(loads=(0.0, 1.0))
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"generations": 0},
+        {"validate_every": 0},
+        {"seed": -1},
+        {"loads": (0.0, 1.0)},
+        {"loads": (0.9, 0.8)},
+        {"horizon": 0.0},
+        {"validation_load": float("nan")},
+        {"noise": 0.0},
+        {"learning_rate": -0.1},
+        {"pairs": 0},
+        {"decay": 1.1},
+    ],
+)
+def test_trainings_that_make_no_sense_are_refused(change):
+    with pytest.raises(ValueError, match=f"{next(iter(change))}.* must be .* got"):
+        NetworkTraining(**change)
+
+
+@pytest.mark.parametrize("name", ["load", "interval", "training_horizon", "horizon"])
+def test_settings_that_make_no_sense_are_refused(name):
+    with pytest.raises(ValueError, match=f"^{name} must be a finite number > 0.* got 0"):
+        Setting(**{name: 0.0})
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ def test_used_up_steps_train_no_more(trained):
 
 
 def test_another_training_in_the_folder_is_refused(trained):
-    with pytest.raises(ValueError, match="another training in"):
+    with pytest.raises(ValueError, match="another training in .*: slots must be 16 .* got 3"):
         train(replace(TINY, slots=3), trained[0], lambda line: None)
 
 
@@ -154,7 +154,20 @@ def test_seconds_reach_the_buffer(small_selection):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"objective": "speed"}, "objective"), ({"steps": 0}, "steps"), ({"time_constant": 0.0}, "time_constant")],
+    [
+        ({"objective": "speed"}, "objective"),
+        ({"steps": 0}, "steps"),
+        ({"time_constant": 0.0}, "time_constant"),
+        ({"batch_size": 1}, "batch_size must be .* got 1"),
+        ({"n_epochs": 0}, "n_epochs must be .* got 0"),
+        ({"num_envs": 1, "n_steps": 1}, r"num_envs \* n_steps must be .* got 1"),
+        ({"load": (1.0, 0.5)}, "load.* must be .* got 0.5"),
+        ({"load": 0.8}, "load must be two numbers"),
+        ({"eval_loads": ()}, "number of eval_loads must be .* got 0"),
+        ({"eval_loads": (0.8, 0.0)}, "eval_loads must be .* got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be .* got 0"),
+        ({"gae_lambda": 1.1}, "gae_lambda must be .* got 1.1"),
+    ],
 )
 def test_bad_configurations_are_refused(change, message):
     with pytest.raises(ValueError, match=message):

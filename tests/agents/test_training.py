@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import time
 from dataclasses import replace
@@ -15,8 +16,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import llmsched_env as ls
 import train
-from agents import load_agent, read_meta
+from agents import load_agent, network_index, read_meta
 from agents.budget import Budget
+from agents.dqn import DQNSettings
+from agents.folders import keep_config
 from agents.ppo import BudgetedPPO, PPOSettings
 from agents.training import PUBLISHED, Training, TrainingConfig
 
@@ -73,7 +76,7 @@ def test_resuming_goes_on_where_training_stopped(trained):
     training, before, optimizer_before = trained
     after = read_meta(training.checkpoints / "last.zip").training
     assert (before["steps"], after["steps"]) == (2 * STEPS, 4 * STEPS)
-    assert (before["sessions"], after["sessions"]) == (1, 2)
+    assert (before["sittings"], after["sittings"]) == (1, 2)
     assert (before["updates"], after["updates"]) == (2 * 2, 4 * 2)
     assert after["seconds"] > before["seconds"] > 0
     assert after["reward_statistics"]["count"] == pytest.approx(2 * before["reward_statistics"]["count"], rel=1e-3)
@@ -122,7 +125,7 @@ def test_an_interrupted_training_is_saved_and_resumed(tmp_path, monkeypatch, cap
     assert (meta["steps"], meta["updates"]) == (2 * STEPS, 2)
     train.main(["--resume", str(tmp_path / "run"), "--no-report"])
     meta = read_meta(tmp_path / "run/checkpoints/last.zip").training
-    assert (meta["steps"], meta["updates"], meta["sessions"]) == (3 * STEPS, 4, 2)
+    assert (meta["steps"], meta["updates"], meta["sittings"]) == (3 * STEPS, 4, 2)
     assert "tensorboard --logdir" in capsys.readouterr().out
 
 
@@ -232,6 +235,35 @@ def test_a_config_comes_back_from_its_file(tmp_path):
     json.loads((tmp_path / "run/config.json").read_text())
 
 
+def test_trainings_of_another_kind_are_not_resumed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    keep_config(tmp_path / "runs/other", {"seed": 0})
+    with pytest.raises(SystemExit, match="2"):
+        train.main(["--resume"])
+    assert "no training to resume" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        train.main(["--resume", "runs/other"])
+    assert "runs/other must hold a training of an agent by PPO or DQN" in capsys.readouterr().err
+    Training.create(TINY, tmp_path / "runs/mine", quiet)
+    os.utime(tmp_path / "runs/mine/config.json", (0, 0))
+    assert train.latest_run() == Path("runs/mine")
+
+
+@pytest.mark.parametrize(("seed", "folder"), [(0, "pretrained-network"), (3, "pretrained-network-seed3")])
+def test_policies_are_trained_once_more_in_a_folder_of_their_seed(seed, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def interrupted(config, folder, *_):
+        seen.append((config.seed, folder))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(network_index, "train", interrupted)
+    with pytest.raises(SystemExit, match=f"the same command goes on .*runs/{folder}"):
+        train.main(["--pretrained", "network", "--seed", str(seed)])
+    assert seen == [(seed, Path("runs", folder))]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -239,6 +271,7 @@ def test_a_config_comes_back_from_its_file(tmp_path):
         ({"load": (0.0, 1.0)}, "load"),
         ({"load": (1.0, 0.5)}, "load"),
         ({"eval_loads": (0.5, -1.0)}, "eval_loads"),
+        ({"eval_loads": ()}, "number of eval_loads must be .* got 0"),
         ({"num_envs": 0}, "num_envs"),
         ({"interval": 0.0}, "interval"),
         ({"steps": None}, "steps or minutes"),
@@ -251,6 +284,34 @@ def test_a_config_comes_back_from_its_file(tmp_path):
 def test_bad_configurations_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(TINY, **change)
+
+
+@pytest.mark.parametrize(
+    ("settings", "change"),
+    [
+        (PPOSettings, {"n_steps": 0}),
+        (PPOSettings, {"batch_size": 1}),
+        (PPOSettings, {"n_epochs": 0}),
+        (PPOSettings, {"learning_rate": 0.0}),
+        (PPOSettings, {"ent_coef": -0.1}),
+        (PPOSettings, {"time_constant": 0.0}),
+        (PPOSettings, {"gae_lambda": 2.0}),
+        (PPOSettings, {"target_kl": 0.0}),
+        (PPOSettings, {"net_arch": (64, 0)}),
+        (PPOSettings, {"start_logit": math.nan}),
+        (DQNSettings, {"arms": 0}),
+        (DQNSettings, {"buffer_size": 0}),
+        (DQNSettings, {"learning_starts": -1}),
+        (DQNSettings, {"train_freq": 0}),
+        (DQNSettings, {"target_update_interval": 0.5}),
+        (DQNSettings, {"exploration_fraction": 0.0}),
+        (DQNSettings, {"exploration_final_eps": 1.5}),
+        (DQNSettings, {"net_arch": (0,)}),
+    ],
+)
+def test_bad_hyper_parameters_are_refused(settings, change):
+    with pytest.raises(ValueError, match=f"^{next(iter(change))} must be .* got "):
+        settings(**change)
 
 
 @pytest.mark.parametrize(
