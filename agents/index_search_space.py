@@ -219,7 +219,15 @@ STAGES = {
         ),
     ),
 }
-"""Of the policies that come with the project, by objective."""
+"""Of the policies that come with the project, by objective: they begin where earlier searches have ended."""
+PLAIN_STAGES = {
+    objective: (
+        Stage(60, 0.2, 0.08, 12, 0.999, (*refining.numbers, *([ix.MARGIN] if objective == "slo_attainment" else []))),
+        refining,
+    )
+    for objective, (refining,) in STAGES.items()
+}
+"""Of a training from plain constants: large steps of these alone, then sweeps over what they may depend on as well."""
 
 
 def first_weights(objective: str = "slo_attainment", pausing: bool = False, plain: bool = False) -> np.ndarray:
