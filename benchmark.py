@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import baselines
+from agents.index_settings import static_settings
 from agents.network_benchmark import network_sections, run_networks
 from agents.network_comparison import PRIORITIES, Setting
 from agents.random_sites import random_site
@@ -157,7 +158,7 @@ def benchmark(args: argparse.Namespace, command: str) -> Path | None:
         (
             "Trials",
             f"{args.trials} settings of each tuned baseline, half of them for p99_ttft; "
-            f"{args.index_trials} of the static index policy at most",
+            f"{args.index_trials} of the static index policy",
         ),
         ("Command", command),
         ("Commit", _commit()),
@@ -206,10 +207,9 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
         plan=Plan(
             schedulers=chosen,
             always=[name for name in ALWAYS_TUNED if name in chosen],
-            index=index,
+            index={name: static_settings(policies[name], args.index_trials) for name in objectives},
             seeds=seed_range(TUNING_SEEDS, args.tuning_seeds),
             trials={name: max(1, args.trials // (2 if name == "p99_ttft" else 1)) for name in objectives},
-            index_trials=args.index_trials,
             alike=[name for name in FOUR_KNOBS if name in chosen],
         ),
         beside={name: baselines.get(name) for name in (*TESTED_AS_THEY_COME, *beside) if name in (*chosen, *beside)}
@@ -225,7 +225,7 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
             run.test(found)
     claimed = {name: policy for name, policy in policies.items() if name != "p99_ttft"}
     if drawn and claimed:
-        on_random = replace(run, cells=drawn, policies=claimed, plan=replace(run.plan, index_trials=1))
+        on_random = replace(run, cells=drawn, policies=claimed)
         on_random.test(on_random.tune(), "random.json")
     if "azure" in stages and not args.quick:
         if args.traces.is_dir():

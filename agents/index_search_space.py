@@ -1,4 +1,8 @@
-"""Where the search for index policies begins, and which of their numbers may depend on what."""
+"""Where the search for index policies begins, and which of their numbers may depend on what.
+
+Two places to begin: what earlier searches and comparisons on tuning seeds have found, and plain constants, for a
+training from scratch.
+"""
 
 from __future__ import annotations
 
@@ -81,6 +85,27 @@ _FIRST_NUMBERS: dict[str, dict[int, float]] = {
     },
 }
 """Where they differ from the start that the network's outputs are measured from: no target matters to the latency."""
+_PLAIN_NUMBERS: dict[str, dict[int, float]] = {
+    "slo_attainment": {
+        ix.BLOCKING: 1.0,
+        ix.STEP_SHARE: 1.0,
+        ix.PACE_SHARE: 1.0,
+        ix.VICTIMS: 1.0,
+        ix.EXTRA: 10.0,
+    },
+    "mean_e2el": {
+        ix.BY_LENGTH: 1.0,
+        ix.BY_URGENCY: 0.0,
+        ix.LATE: 0.0,
+        ix.OUTSIDE: 0.0,
+        ix.DECLINE: 0.0,
+        ix.STEP_SHARE: 1e4,
+        ix.DUE_SHARE: 1e4,
+        ix.LATE_SHARE: 1.0,
+        ix.EXTRA: 3.0,
+    },
+}
+"""The same of a plain rule: least slack or shortest prompt first, bounds at their natural values, nothing steered."""
 _FIRST_WEIGHTS: dict[str, dict[tuple[int, str], float]] = {
     "slo_attainment": {
         (ix.EXTRA, "kv_used"): -1.05,
@@ -194,20 +219,31 @@ STAGES = {
         ),
     ),
 }
-"""Of the policies that come with the project, by objective."""
+"""Of the policies that come with the project, by objective: they begin where earlier searches have ended."""
+PLAIN_STAGES = {
+    objective: (
+        Stage(60, 0.2, 0.08, 12, 0.999, (*refining.numbers, *([ix.MARGIN] if objective == "slo_attainment" else []))),
+        refining,
+    )
+    for objective, (refining,) in STAGES.items()
+}
+"""Of a training from plain constants: large steps of these alone, then sweeps over what they may depend on as well."""
 
 
-def first_weights(objective: str = "slo_attainment", pausing: bool = False) -> np.ndarray:
-    """Hidden units that pass on a feature each, and an output layer of little but biases: an index policy, still."""
+def first_weights(objective: str = "slo_attainment", pausing: bool = False, plain: bool = False) -> np.ndarray:
+    """Hidden units that pass on a feature each, and an output layer of little but biases: an index policy, still.
+
+    A `plain` one has the constants of a simple rule, and no output depends on any feature.
+    """
     weights = np.zeros(NUM_WEIGHTS)
     for h, (unit, feature) in enumerate(UNITS.items()):
         at = h * (NUM_FEATURES + 1)
         weights[at + feature], weights[at + NUM_FEATURES] = _SWITCHES.get(unit, (1.0, 0.0))
     outputs = output_layer(weights)
-    for k, number in _FIRST_NUMBERS[objective].items():
+    for k, number in (_PLAIN_NUMBERS if plain else _FIRST_NUMBERS)[objective].items():
         wanted = np.log(number) if EXPONENTIAL[k] else number
         outputs[k, -1] = (wanted - START[k]) / SPREAD[k]
-    for (k, unit), weight in _FIRST_WEIGHTS[objective].items():
+    for (k, unit), weight in ({} if plain else _FIRST_WEIGHTS[objective]).items():
         outputs[k, list(UNITS).index(unit)] = weight
     if not pausing:
         return within_four_knobs(weights)

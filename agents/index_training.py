@@ -23,7 +23,7 @@ from agents.coordinate_search import CoordinateSearch
 from agents.evolution import EvolutionStrategy
 from agents.folders import interrupted, keep_config
 from agents.index_cases import FLOOR, Case, costs, generation_cases, saved, sweep_cases, validation_cases
-from agents.index_search_space import STAGES, Stage, first_weights, searched
+from agents.index_search_space import PLAIN_STAGES, STAGES, Stage, first_weights, searched
 from agents.steered import output_layer, steered
 from agents.weights import read_weights, write_arrays
 from llmsched_env.policies.learned import NUM_WEIGHTS
@@ -43,7 +43,9 @@ class IndexTraining:
         objective: "slo_attainment" or "mean_e2el".
         pausing: whether begun prompts may wait for others, which takes more than four knobs of vLLM.
         start: file of a policy to go on from; None: from constants.
-        stages: one after the other, each from what the one before it found; None for those of `STAGES`.
+        plain: whether these are the plain ones of a simple rule, for a training from scratch.
+        stages: one after the other, each from what the one before it found; None for those of `STAGES`, or of
+            `PLAIN_STAGES` if it begins at plain constants.
         seed: of everything random.
         sites: cases of a generation on sites of the suite, each on another one, and
         random_sites: on random ones.
@@ -61,6 +63,7 @@ class IndexTraining:
     objective: str = "slo_attainment"
     pausing: bool = False
     start: Path | None = None
+    plain: bool = False
     stages: tuple[Stage, ...] | None = None
     seed: int = 0
     sites: int = 6
@@ -74,8 +77,10 @@ class IndexTraining:
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, tuple(REFERENCES))
+        if self.plain and self.start is not None:
+            raise ValueError(f"plain=True, start={str(self.start)!r}; a training begins at one or the other")
         if self.stages is None:
-            object.__setattr__(self, "stages", STAGES[self.objective])
+            object.__setattr__(self, "stages", (PLAIN_STAGES if self.plain else STAGES)[self.objective])
         check_integer("number of stages", len(self.stages), at_least=1)
         for stage in self.stages:  # refuses what the search does not allow
             EvolutionStrategy(np.zeros(1), stage.noise, stage.learning_rate, stage.pairs, stage.decay)
@@ -128,7 +133,7 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
 
 def _first(config: IndexTraining) -> np.ndarray:
     """The weights that a training begins with."""
-    first = first_weights(config.objective, config.pausing)
+    first = first_weights(config.objective, config.pausing, config.plain)
     if config.start is not None:
         fixed = output_layer(first)[[BEGUN, BLOCKING]].copy()
         first = read_weights(config.start, NUM_WEIGHTS).copy()
@@ -282,13 +287,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--objective", choices=tuple(REFERENCES), default="slo_attainment")
     parser.add_argument("--pausing", action="store_true", help="let begun prompts wait for others")
     parser.add_argument("--start", type=Path, help="a policy to go on from")
-    parser.add_argument("--generations", type=int, default=0, help="of evolution strategies, before the sweeps")
+    parser.add_argument("--plain", action="store_true", help="from the constants of a plain rule, nothing learned yet")
+    parser.add_argument(
+        "--generations", type=int, help="of evolution strategies, before the sweeps (default: 0, with --plain 60)"
+    )
+    parser.add_argument("--sweeps", type=int, default=1, help="of the coordinate search (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(arguments)
     try:
-        stages = (replace(STAGES[args.objective][-1], generations=args.generations),)
-        config = IndexTraining(args.objective, args.pausing, args.start, stages, seed=args.seed)
+        config = IndexTraining(args.objective, args.pausing, args.start, args.plain, seed=args.seed, sweeps=args.sweeps)
+        if args.generations is not None:
+            first, *others = config.stages
+            config = replace(config, stages=(replace(first, generations=args.generations), *others))
         print(asdict(config))
         train(config, args.out, lambda line: print(line, flush=True))
     except (ValueError, FileNotFoundError) as error:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import llmsched_env as ls
 from agents import index_cases, index_training
 from agents.index_cases import costs, saved
 from agents.index_search_space import Stage, first_weights, searched
+from agents.index_settings import static_settings
 from agents.index_training import IndexTraining, train
 from agents.random_sites import random_site
 from agents.steered import load_steered, output_layer, steered
@@ -49,6 +51,17 @@ def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy()
         for s in (replace(steered(weights), decision_time=(0.0, 0.0)), index(token_budget=16384, **constants))
     )
     assert one.requests.tobytes() == other.requests.tobytes()
+
+
+@pytest.mark.parametrize("objective", ["slo_attainment", "mean_e2el"])
+def test_a_plain_start_steers_nothing_and_is_a_static_setting(objective):
+    workload, weights = SITE.at(0.9, 30.0), first_weights(objective, plain=True)
+    assert not output_layer(weights)[:, :-1].any() and output_layer(first_weights(objective))[:, :-1].any()
+    policy = replace(steered(weights), decision_time=(0.0, 0.0))
+    as_it_comes, setting, other = static_settings(policy, 3)
+    assert as_it_comes == index and other.values != setting.values
+    one, same, another = (ls.simulate(s, workload, SITE.engine).requests.tobytes() for s in (policy, setting, other))
+    assert one == same != another
 
 
 def test_without_pausing_begun_prompts_come_first_whatever_is_found(small):
@@ -211,6 +224,7 @@ def test_files_that_are_no_policies_are_refused(content, tmp_path):
     ("change", "message"),
     [
         ({"objective": "fairness"}, "objective must be"),
+        ({"plain": True, "start": Path("best.npz")}, "plain=True, start='best.npz'; .* one or the other"),
         ({"stages": ()}, "number of stages must be .* got 0"),
         ({"stages": (Stage(1, 0.0, 0.05, 2, 0.99, ()),)}, "noise must be .* got 0"),
         ({"seed": -1}, "seed must be .* got -1"),

@@ -84,8 +84,8 @@ def parser(policies: Mapping[str, str], traces: Path, baselines: Sequence[str]) 
         type=int,
         default=16,
         metavar="N",
-        help="settings of the static index policy at most, on the suite; never more than gives it the simulations of "
-        "all baselines of a cell together (default: %(default)s)",
+        help="settings of the static index policy: as it comes, the constants of the policy judged, and draws around "
+        "them (default: %(default)s)",
     )
     p.add_argument(
         "--tuning-seeds", type=int, default=3, metavar="N", help="seeds that they are tuned on (default: %(default)s)"

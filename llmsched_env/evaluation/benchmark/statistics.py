@@ -93,7 +93,7 @@ def stratified(
     """A number over cells, with the interval that resampling the seeds within every cell gives.
 
     Args:
-        pairs: (ours, theirs) of each cell, f8[n] each, by seed; a resample draws the same seeds of both.
+        pairs: (ours, theirs) of each cell, f8[n] each, by seed.
         of_cell: from both and the weights f8[resamples, n] of the seeds to a number per resample, f8[resamples].
         over_cells: from the numbers of all cells, f8[resamples, cells], to one, f8[resamples].
         resamples: how many.
@@ -125,10 +125,12 @@ def improvement(ours: np.ndarray, theirs: np.ndarray, weights: np.ndarray) -> np
     """Probability that a run of `ours` costs less than one of `theirs`, ties by half.
 
     As in rliable all runs of one are compared with all of the other: it says how far the cost of both is apart in view
-    of how much seeds differ.
+    of how much seeds differ. Resamples of both are independent, for theirs those of the next row: with the same seeds
+    drawn of both, a run would be compared with that on its own requests more often than with others.
     """
     difference = ours[:, None] - theirs
-    return ((weights @ ((difference < 0) + 0.5 * (difference == 0))) * weights).sum(axis=-1)
+    others = np.roll(weights, 1, axis=0)
+    return ((weights @ ((difference < 0) + 0.5 * (difference == 0))) * others).sum(axis=-1)
 
 
 def paired_improvement(ours: np.ndarray, theirs: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -60,25 +60,30 @@ def objective_tables(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) ->
 def policy_table(
     cells: Sequence[JudgedCell], further: Mapping[str, Sequence[JudgedCell]], resamples: int = RESAMPLES
 ) -> Table:
-    """Each policy against the best tuned baselines; all cells of one objective."""
+    """Each policy against the best tuned baselines, and the other roles; all cells of one objective."""
     goal, rows = OBJECTIVES[cells[0].objective], []
     for name, own in {judged.POLICY: cells, **further}.items():
         chosen = [cell for cell in own if cell.has_headroom] or list(own)
         worse, worst = judged.significantly_worse(own), min(own, key=lambda cell: cell.difference.mean)
         of_all = (f"{len(worse)} of {len(own)}", f"{100 * worst.difference.mean:+.2f}, {worst.name}")
-        rows.append((name, "with headroom", *_against_text(against(chosen, judged.TUNED, resamples))[:5], *of_all))
-        for group, held_out in (("trained on", False), ("held out", True)):
-            members = [cell for cell in chosen if cell.held_out == held_out]
-            if 0 < len(members) < len(chosen):
-                found = _against_text(against(members, judged.TUNED, resamples))[:5]
-                rows.append((name, group, *found, _NOTHING, _NOTHING))
+        groups = {"with headroom": chosen}
+        groups |= {
+            group: [cell for cell in chosen if cell.held_out == held_out]
+            for group, held_out in (("trained on", False), ("held out", True))
+        }
+        for role in judged.compared(cells):
+            for group, members in groups.items():
+                if members and (members is chosen or (role == judged.TUNED and len(members) < len(chosen))):
+                    found = _against_text(against(members, role, resamples))[:5]
+                    more = of_all if role == judged.TUNED and members is chosen else (_NOTHING, _NOTHING)
+                    rows.append((name, role, group, *found, *more))
     unit = "points of %" if goal.larger_is_better else "% of its mean"
     caption = (
-        "Against the best tuned baseline of each cell. Significantly worse: paired t-test, corrected by Holm, of all "
+        "Headroom is that of the best tuned baseline. Significantly worse: paired t-test, corrected by Holm, of all "
         f"cells with and without headroom; worst: the same, in {unit}."
     )
-    header = ("Policy", "Cells", "n", "Won", "Tied", "Lost", "Saved", "Significantly worse", "Worst")
-    return Table(f"{goal.title}: policies", caption, header, tuple(rows), (0, 1, 7, 8))
+    header = ("Policy", "Against", "Cells", "n", "Won", "Tied", "Lost", "Saved", "Significantly worse", "Worst")
+    return Table(f"{goal.title}: policies", caption, header, tuple(rows), (0, 1, 2, 8, 9))
 
 
 def aggregate_table(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> Table:
@@ -131,7 +136,8 @@ def cell_table(cells: Sequence[JudgedCell]) -> Table:
     caption = (
         f"{goal.title} in {goal.unit}, means over test seeds. Difference: policy less best tuned baseline on the same "
         f"requests, in {unit}, above 0 is better, 95 % interval; ✓ above 0, ✗ below. p: paired t-test, corrected by "
-        "Holm. Bound: what no scheduler passes."
+        "Holm. Saved: share of the cost of the best tuned baseline; -900 % stands for all below. Bound: what no "
+        "scheduler passes."
     )
     if goal.tpot_bound:
         caption += f" *: fewer than {goal.tpot_bound:.0%} of the requests meet their TPOT target."
@@ -157,7 +163,8 @@ def audit_table(cells: Sequence[JudgedCell]) -> Table:
     rows = []
     for role in chosen[0].runs:
         means = [cell.runs[role].mean() for cell in chosen]
-        rows.append((role, *_audit_numbers(means, [c.costs(role) for c in chosen], chosen, objective)))
+        mark = "" if all(cell.keeps_tpot[role] for cell in chosen) else "*"
+        rows.append((role + mark, *_audit_numbers(means, [c.costs(role) for c in chosen], chosen, objective)))
     rows.sort(key=lambda row: float(row[1].split()[0]), reverse=goal.larger_is_better)
     bounded = [cell for cell in chosen if np.isfinite(cell.bound).all()]
     if bounded and len(bounded) == len(chosen):
@@ -167,9 +174,11 @@ def audit_table(cells: Sequence[JudgedCell]) -> Table:
     caption = (
         f"Over the cells with headroom ({len(chosen)}): the {middle} of {goal.title} in {goal.unit}, the worst cell, "
         "and the interquartile mean of the share of the cost of the best tuned baseline that is saved. That baseline "
-        "and the index are tuned for each cell, the index with no more simulations than all baselines together; all "
-        "others are the same everywhere; a name alone is a published default."
+        "is tuned for each cell, and of the index the best setting for each cell is taken; all others are the same "
+        "everywhere; a name alone is a published default."
     )
+    if goal.tpot_bound:
+        caption += f" *: somewhere fewer than {goal.tpot_bound:.0%} of the requests meet their TPOT target."
     return Table(f"{goal.title}: headroom", caption, ("Scheduler", middle.capitalize(), "Worst", "Saved"), tuple(rows))
 
 

@@ -38,7 +38,8 @@ def cell(load=1.1, horizon=8.0):
 
 def plan(trials=2):
     objectives = ("slo_attainment", "mean_e2el", "p99_ttft")
-    return Plan(SCHEDULERS, ("slo_first",), index, (20000, 20001), dict.fromkeys(objectives, trials), 2, ("sarathi",))
+    statics = dict.fromkeys(objectives, (index, index(caution=2.0)))
+    return Plan(SCHEDULERS, ("slo_first",), statics, (20000, 20001), dict.fromkeys(objectives, trials), ("sarathi",))
 
 
 @pytest.fixture
@@ -83,7 +84,9 @@ def test_a_search_is_never_worse_than_the_best_default_and_is_found_again(monkey
     defaults = KeptRuns(where, plan().seeds, tmp_path).values(list(SCHEDULERS.values()), "slo_attainment")
     assert found.default_value == max(defaults) and found.value >= found.default_value
     assert found.was_tuned and set(found.values) == set(SCHEDULERS)
-    assert found.simulations == 2 * 2 + 2 * 2 * 2 and found.index_simulations == 2 * 2
+    statics = plan().index["slo_attainment"]
+    of_index = KeptRuns(where, plan().seeds, tmp_path).values(statics, "slo_attainment")
+    assert found.index_value == max(of_index) and found.index == statics[int(np.argmax(of_index))]
     assert found.alike.name == "sarathi" and found.alike_value == found.values["sarathi"] <= found.value
     monkeypatch.setattr(cell_search, "_tuned", None)  # would be called if it were searched again
     assert find(where, "slo_attainment", plan(), tmp_path) == found
@@ -95,6 +98,41 @@ def test_nothing_is_tuned_where_a_default_meets_all_targets(monkeypatch, tmp_pat
     monkeypatch.setattr(cell_search, "_tuned", None)
     found = find(cell(load=0.05), "slo_attainment", plan(), tmp_path)
     assert found.value == 1.0 and not found.was_tuned and found.best == found.default
+
+
+def test_of_several_that_meet_all_targets_the_best_on_further_seeds_is_taken(monkeypatch, tmp_path):
+    """`sarathi` comes first by name, and meets all targets on the tuning seeds by luck."""
+    asked = []
+
+    class Runs:
+        def __init__(self, cell, seeds, folder):
+            self.seeds = tuple(seeds)
+            asked.append(self.seeds)
+
+        def values(self, schedulers, objective):
+            further = self.seeds[0] == 20002
+            lucky = {"sarathi": 0.9, "slo_first": 0.99} if further and objective == "slo_attainment" else {}
+            return [lucky.get(scheduler.name, 1.0) for scheduler in schedulers]
+
+    monkeypatch.setattr(cell_search, "KeptRuns", Runs)
+    monkeypatch.setattr(cell_search, "_tuned", None)
+    found = find(cell(), "slo_attainment", plan(), tmp_path)
+    assert found.best.name == found.default.name == "slo_first" and not found.was_tuned
+    assert asked == [(20000, 20001), tuple(range(20002, 20011))]
+
+
+def test_the_best_alike_is_tuned_where_others_meet_all_targets(monkeypatch, tmp_path):
+    """Else it would be judged at its defaults, and called tuned."""
+    real = KeptRuns.values
+
+    def values(self, schedulers, objective):
+        found = real(self, schedulers, objective)
+        return [1.0 if s.name == "slo_first" else v for s, v in zip(schedulers, found, strict=True)]
+
+    monkeypatch.setattr(KeptRuns, "values", values)
+    found = find(cell(), "slo_attainment", plan(), tmp_path)
+    assert found.best.name == "slo_first" and set(found.values) == {"sarathi"}
+    assert found.alike.name == "sarathi" and found.alike_value == found.values["sarathi"] < 1.0
 
 
 def test_the_best_static_setting_is_that_with_the_best_mean(tmp_path):

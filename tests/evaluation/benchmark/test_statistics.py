@@ -76,6 +76,8 @@ def test_what_is_saved_and_how_often():
     assert improvement(ours, theirs, even) == (1 + 1 + 0.5 + 1) / 4  # 1<2, 1<4, 2=2, 2<4
     assert improvement(ours, theirs, second) == 1.0
     assert improvement(ours, ours, even) == 0.5
+    apart = np.eye(2)  # a resample of ours meets the next one of theirs: 1<4, 2=2
+    assert improvement(ours, theirs, apart).tolist() == [1.0, 0.5]
     assert paired_improvement(ours, theirs, even) == 1.0
     four = np.full((1, 4), 0.25)
     assert paired_improvement(np.array([1.0, 5.0, 2.0, 2.0]), np.array([2.0, 4.0, 2.0, 2.0]), four) == 0.5
