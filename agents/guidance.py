@@ -1,4 +1,4 @@
-"""What guides a training without changing which policy is best."""
+"""What guides a training without changing which policy is best in the end."""
 
 from dataclasses import dataclass
 from pathlib import Path
