@@ -72,6 +72,27 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--interval", type=float, default=0.25, metavar="S", help="seconds between decisions (default: %(default)s)"
     )
+    how.add_argument(
+        "--reference", action=argparse.BooleanOptionalAction, default=False,
+        help="compare rewards with the best fixed setting on the same requests (default: --no-reference)",
+    )  # fmt: skip
+    how.add_argument(
+        "--shared-traces", type=int, default=1, metavar="K",
+        help="K environments in a row serve the same requests, and PPO compares them (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
+        "--curriculum", type=float, default=0.0, metavar="SHARE",
+        help="share of the training over which episodes grow to their full load and length (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
+        "--curriculum-start", type=float, default=0.25, metavar="SHARE",
+        help="share of both that they begin with (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
+        "--anchor", type=float, default=0.0, metavar="SHARE",
+        help="share of the way back to its start that the policy is moved after an update of PPO; decays to 0 "
+        "(default: %(default)s)",
+    )  # fmt: skip
     how.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the training (default: %(default)s)")
     where = p.add_argument_group("where to write, and going on")
     where.add_argument(
@@ -102,7 +123,8 @@ def latest_run() -> Path:
 
 def open_training(args: argparse.Namespace) -> Training:  # noqa: F821
     """The training that the command line asks for."""
-    from agents.training import Training, TrainingConfig  # here, so that --help is quick
+    from agents.guidance import Guidance  # here, so that --help is quick
+    from agents.training import Training, TrainingConfig
 
     if args.resume is not None:
         return Training.reopen(Path(args.resume) if args.resume else latest_run(), args.steps, args.minutes)
@@ -120,6 +142,7 @@ def open_training(args: argparse.Namespace) -> Training:  # noqa: F821
         interval=args.interval,
         seed=args.seed,
         algo=args.algo,
+        guidance=Guidance(args.reference, args.shared_traces, args.curriculum, args.curriculum_start, args.anchor),
     )
     name = args.workload if args.trace is None else Path(args.trace).stem
     return Training.create(config, args.out or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{args.objective}")

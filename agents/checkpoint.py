@@ -136,6 +136,16 @@ def read_meta(path: str | Path) -> AgentMeta:
     return _read(Path(path))[0]
 
 
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """The weights of an agent, as the `state_dict` of its policy.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is no agent that `save_agent` wrote.
+    """
+    return _read(Path(path))[1]
+
+
 def load_agent(path: str | Path) -> Scheduler:
     """The scheduler that an agent is: `parametric`, its parameters set by the policy's most probable actions.
 

@@ -15,6 +15,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from agents.budget import Budget, OverBudget
+from agents.group_baseline import GroupBaselineBuffer
 from agents.sb3_vec_env import SB3VecEnv
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.validation import check_integer, check_number
@@ -135,9 +136,12 @@ def discount(interval: float | None, time_constant: float) -> float:
 
 
 def make_model(
-    env: VecNormalize, interval: float | None, settings: PPOSettings, budget: Budget, seed: int
+    env: VecNormalize, interval: float | None, settings: PPOSettings, budget: Budget, seed: int, group: int = 1
 ) -> BudgetedPPO:
-    """An untrained model. One torch thread: more are slower for networks this small."""
+    """An untrained model. One torch thread: more are slower for networks this small.
+
+    Above 1, `group` says how many environments in a row serve the same requests: advantages are relative to theirs.
+    """
     torch.set_num_threads(1)
     torch.distributions.Distribution.set_default_validate_args(False)  # a tenth of the time of an update
     layers = list(settings.net_arch)
@@ -152,6 +156,8 @@ def make_model(
         gae_lambda=settings.gae_lambda,
         ent_coef=settings.ent_coef,
         target_kl=settings.target_kl,
+        rollout_buffer_class=None if group == 1 else GroupBaselineBuffer,
+        rollout_buffer_kwargs=None if group == 1 else {"group": group},
         policy_kwargs={"net_arch": {"pi": layers, "vf": layers}},
         seed=seed,
         device="cpu",

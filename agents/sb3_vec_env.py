@@ -80,11 +80,13 @@ class SB3VecEnv(VecEnv):
     def env_method(
         self, method_name: str, *args: Any, indices: int | Sequence[int] | None = None, **kwargs: Any
     ) -> list[Any]:
-        """`action_masks`, for sb3-contrib; there are no single environments to call anything else of.
+        """`action_masks`, for sb3-contrib, and `set_episodes`, of all; there are no single environments to call of.
 
         Raises:
-            NotImplementedError: for another method.
+            NotImplementedError: for another method, or for episodes of some environments.
         """
+        if method_name == "set_episodes" and indices is None:
+            return [self.env.set_episodes(*args, **kwargs)] * self.num_envs
         if method_name == "action_masks":
             return list(self.env.action_masks()[self._get_indices(indices)])
         raise NotImplementedError(f"there are no single environments whose {method_name!r} could be called")

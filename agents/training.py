@@ -18,6 +18,7 @@ from agents.callbacks import TAG, Progress, StopWhenSpent, Validate
 from agents.checkpoint import AgentMeta, load_agent, read_meta, versions
 from agents.dqn import DQNSettings, make_dqn, prefer_arm
 from agents.folders import CONFIG
+from agents.guidance import Guidance
 from agents.objective import OBJECTIVES
 from agents.ppo import (
     PPOSettings,
@@ -31,6 +32,7 @@ from agents.ppo import (
 from agents.static import StaticBest, tune_static
 from agents.tensorboard import ReferenceLines, open_logger
 from agents.validation import validate
+from agents.workload_parts import workload_parts
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Comparison, compare, seed_range
 from llmsched_env.evaluation.cases import Cases
@@ -39,13 +41,9 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_choice, check_integer, check_number, check_range
-from llmsched_env.workloads import Workload, load_trace, preset
 
 PUBLISHED = ("fastertransformer", "vllm_prefill_first", "orca", "sarathi")
 """The baselines of arXiv 2504.07347, at their published defaults."""
-
-TRACE_SLO = (1.0, 0.1)
-"""(TTFT, TPOT) in s for traces that carry no targets: those of the preset azure-chat."""
 
 TOKEN_BUDGETS = (256, 384, 512, 768, 1024, 2048, 4096, 8192)
 ADMISSION_LIMITS = (math.inf,)
@@ -76,6 +74,7 @@ class TrainingConfig:
         ppo: hyper-parameters.
         algo: "ppo" sets every knob; "dqn" chooses among the best fixed settings of the knobs.
         dqn: hyper-parameters.
+        guidance: what makes learning easier.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -100,6 +99,7 @@ class TrainingConfig:
     ppo: PPOSettings = PPOSettings()
     algo: str = "ppo"
     dqn: DQNSettings = DQNSettings()
+    guidance: Guidance = Guidance()
 
     def __post_init__(self) -> None:
         check_choice("algo", self.algo, ALGORITHMS)
@@ -113,6 +113,7 @@ class TrainingConfig:
         check_number("interval", self.interval, above=0, unit="s")
         check_number("horizon", self.horizon, at_least=self.interval, unit="s")
         check_integer("seed", self.seed, at_least=0)
+        self.guidance.check(self.algo, self.num_envs)
         self.budget()
         if self.slo is not None:
             SLO(*self.slo)
@@ -127,7 +128,8 @@ class TrainingConfig:
         record = _tuples(json.loads(text))
         ppo = PPOSettings(**_tuples(record.pop("ppo")))
         dqn = DQNSettings(**_tuples(record.pop("dqn", {})))  # a training of before there was a choice has none
-        return cls(**record, ppo=ppo, dqn=dqn)
+        guidance = Guidance(**record.pop("guidance", {"reference": False}))  # nor had it a reference
+        return cls(**record, ppo=ppo, dqn=dqn, guidance=guidance)
 
 
 def resumable(path: Path) -> bool:
@@ -154,7 +156,9 @@ class Training:
         self.engine = EngineConfig.for_gpu(config.engine)
         self.objective = OBJECTIVES[config.objective]
         self.knobs = Knobs(TOKEN_BUDGETS, ADMISSION_LIMITS)
-        self.train_workload, self.tuning_workload, self.test_workload = _parts(config)
+        self.train_workload, self.tuning_workload, self.test_workload = workload_parts(
+            config.workload, config.trace, config.slo, config.horizon
+        )
         self.test_workload.at_load(config.eval_loads[0], self.engine)  # refuses what can't be scaled, before any run
 
     @classmethod
@@ -238,7 +242,7 @@ class Training:
         """An untrained model; unless training has `started`, its policy is the tuned static baseline."""
         config = self.config
         if self.arms is None:
-            model = make_model(env, config.interval, config.ppo, budget, seed)
+            model = make_model(env, config.interval, config.ppo, budget, seed, config.guidance.shared_traces)
             if not started:
                 start = self._action(self.static_best.token_budget, self.static_best.order)
                 warm_start(model, self.knobs, start, config.ppo)
@@ -269,9 +273,13 @@ class Training:
             return
         sittings = before.get("sittings", before.get("sessions")) if before else 0  # the latter: an old name
         seed = int(np.random.SeedSequence([TRAINING_SEEDS, config.seed, sittings]).generate_state(1)[0])
+        guidance = config.guidance
+        curriculum = guidance.episodes(config.load, config.horizon, config.interval)
+        load, horizon = curriculum.at(budget.spent(before["steps"] if before else 0))
         env = make_training_env(
             config.num_envs, config.interval, self._time_constant, workload=self.train_workload, engine=self.engine,
-            load=config.load, horizon=config.horizon, reward=config.objective,
+            load=load, horizon=horizon, reward=config.objective,
+            reference=self.static_best.scheduler if guidance.reference else None, shared_traces=guidance.shared_traces,
             token_budgets=self.knobs.token_budgets, admission_limits=self.knobs.admission_limits, arms=self.arms,
         )  # fmt: skip
         model = self._new_model(env, budget, seed, started=before is not None)
@@ -290,13 +298,14 @@ class Training:
             self.checkpoints, self.tuning_cases, self.objective, budget, describe, lines, config.validations,
             best=before["best"] if before else None,
         )  # fmt: skip
+        guides = guidance.callbacks(model, budget, curriculum, self.checkpoints / "step_0.zip")
         progress = Progress(budget, validation, self.objective)
         model.set_logger(open_logger(self.folder, model.num_timesteps))
         validation.init_callback(model)  # so that it can save whenever the interruption comes
         steps = 2**62 if config.steps is None else config.steps - model.num_timesteps
         budget.start()
         try:
-            callbacks = [StopWhenSpent(budget), validation, progress]
+            callbacks = [StopWhenSpent(budget), *guides, validation, progress]
             # PPO counts rollouts between two logs, DQN episodes.
             model.learn(
                 steps, callbacks, log_interval=1 if self.arms is None else config.num_envs, reset_num_timesteps=False
@@ -352,19 +361,3 @@ class Training:
 def _tuples(record: dict[str, Any]) -> dict[str, Any]:
     """JSON knows no tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
-
-
-def _parts(config: TrainingConfig) -> tuple[Workload, Workload, Workload]:
-    """Training, tuning and test workload: of a preset the same, told apart by seeds; of a trace parts of it in time."""
-    slo = None if config.slo is None else SLO(*config.slo)
-    if config.trace is None:
-        workload = preset(config.workload, horizon=config.horizon, **({} if slo is None else {"slo": slo}))
-        return workload, workload, workload
-    workload = load_trace(config.trace)
-    table = workload.sample(0)
-    if slo is None and not np.isfinite([table.ttft_slo, table.tpot_slo]).any():
-        slo = SLO(*TRACE_SLO)
-    if slo is not None:
-        targets = {"ttft_slo": np.full(len(table), slo.ttft), "tpot_slo": np.full(len(table), slo.tpot)}
-        workload = Workload.from_table(replace(table, **targets), workload.name, slo)
-    return workload.split((0.6, 0.2, 0.2))

@@ -8,6 +8,7 @@ from llmsched_env.envs.episodes import Episodes, Load
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.envs.runner import EpisodeRunner
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_integer
 from llmsched_env.workloads import Workload
@@ -60,6 +61,10 @@ class BatchQueueEnv(EngineEnv):
     request-seconds. By Little's law the sum over an episode is minus the total time requests spent in the system.
     `reward="goodput"`: the number of requests that finished in the step within their TTFT and TPOT targets.
     Both are in `info`, as `reward_latency` and `reward_goodput`.
+    With a `reference`, a scheduler, it is the reward less that of the reference on the same requests over the same time
+    (in `info`: `reference_latency`, `reference_goodput`): requests decide most of what an episode comes to, and this
+    takes it away without changing which policy is best. Where all have left (`horizon=None`), the last step holds what
+    the reference has still to serve; so the rewards of an episode sum to the difference of both totals.
 
     ## Starting State
     An empty engine at time 0; the requests of an episode are drawn from the workload, and the load from `load` if it is
@@ -85,6 +90,7 @@ class BatchQueueEnv(EngineEnv):
     | `admission_limits`  | see above        | levels of the admission limit                                     |
     | `watermarks`        | `None`           | levels of the watermark; `None`: no such knob, and none is kept   |
     | `arms`              | `None`           | actions among which a `Discrete` action chooses, instead          |
+    | `reference`         | `None`           | `Scheduler` that rewards are compared with                        |
     | `record`            | `"off"`          | "requests", "batches" or "entries": keep rows for `result()`      |
     | `render_mode`       | `None`           | `"ansi"` or `"rgb_array"`                                         |
 
@@ -93,7 +99,10 @@ class BatchQueueEnv(EngineEnv):
 
     ## Vectorized environment
     `gym.make_vec("llmsched/BatchQueue-v0", num_envs=64)` runs all engines in one compiled step, in
-    `AutoresetMode.SAME_STEP`. Environment i of seed s is the single environment of seed s + i.
+    `AutoresetMode.SAME_STEP`. Environment i of seed s is the single environment of seed s + i. With `shared_traces=k`
+    every k environments in a row serve the same requests, those of the first of them, in each of their episodes.
+
+    `unwrapped.set_episodes(load=..., horizon=...)` changes both from the next episodes on, single or vectorised.
 
     ## Version History
     * v0: first version.
@@ -114,11 +123,13 @@ class BatchQueueEnv(EngineEnv):
         arms: Sequence[Sequence[int]] | None = None,
         record: str = "off",
         render_mode: str | None = None,
+        reference: Scheduler | None = None,
     ) -> None:
         self.knobs = _knobs(token_budgets, admission_limits, watermarks)
         actions = actions_or_arms(self.knobs, arms)
         episodes = Episodes(workload, engine, load, horizon, slo)
-        super().__init__(EpisodeRunner(episodes, actions, 1, decision_interval, reward, record), render_mode)
+        runner = EpisodeRunner(episodes, actions, 1, decision_interval, reward, record, reference=reference)
+        super().__init__(runner, render_mode)
 
 
 class BatchQueueVectorEnv(EngineVectorEnv):
@@ -141,12 +152,15 @@ class BatchQueueVectorEnv(EngineVectorEnv):
         admission_limits: Sequence[float] = Knobs().admission_limits,
         watermarks: Sequence[float] | None = None,
         arms: Sequence[Sequence[int]] | None = None,
+        reference: Scheduler | None = None,
+        shared_traces: int = 1,
     ) -> None:
         check_integer("num_envs", num_envs, at_least=1)
         self.knobs = _knobs(token_budgets, admission_limits, watermarks)
         actions = actions_or_arms(self.knobs, arms)
         episodes = Episodes(workload, engine, load, horizon, slo)
-        super().__init__(EpisodeRunner(episodes, actions, num_envs, decision_interval, reward, "off"))
+        runner = EpisodeRunner(episodes, actions, num_envs, decision_interval, reward, "off", reference=reference)
+        super().__init__(runner, shared_traces)
 
 
 def _knobs(

@@ -8,6 +8,7 @@ from llmsched_env.envs.episodes import Episodes, Load
 from llmsched_env.envs.index_numbers import IndexNumbers
 from llmsched_env.envs.runner import EpisodeRunner
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_integer
 from llmsched_env.workloads import Workload
@@ -32,8 +33,9 @@ class IndexPolicyEnv(EngineEnv):
     index where the workload has them.
 
     ## Arguments
-    `workload`, `engine`, `load`, `horizon`, `decision_interval`, `reward`, `slo`, `record` and `render_mode` as in
-    `llmsched/BatchQueue-v0`; `arms`: actions among which a `Discrete` action chooses, instead of the `Box`.
+    `workload`, `engine`, `load`, `horizon`, `decision_interval`, `reward`, `slo`, `record`, `render_mode`, `reference`
+    and (vectorised) `shared_traces` as in `llmsched/BatchQueue-v0`; `arms`: actions among which a `Discrete` action
+    chooses, instead of the `Box`.
 
     ## Version History
     * v0: first version.
@@ -51,11 +53,13 @@ class IndexPolicyEnv(EngineEnv):
         arms: Sequence[Sequence[float]] | None = None,
         record: str = "off",
         render_mode: str | None = None,
+        reference: Scheduler | None = None,
     ) -> None:
         self.numbers = IndexNumbers()
         actions = actions_or_arms(self.numbers, arms)
         episodes = Episodes(workload, engine, load, horizon, slo)
-        super().__init__(EpisodeRunner(episodes, actions, 1, decision_interval, reward, record), render_mode)
+        runner = EpisodeRunner(episodes, actions, 1, decision_interval, reward, record, reference=reference)
+        super().__init__(runner, render_mode)
 
 
 class IndexPolicyVectorEnv(EngineVectorEnv):
@@ -72,9 +76,12 @@ class IndexPolicyVectorEnv(EngineVectorEnv):
         reward: str = "latency",
         slo: SLO | tuple[float, float] | None = None,
         arms: Sequence[Sequence[float]] | None = None,
+        reference: Scheduler | None = None,
+        shared_traces: int = 1,
     ) -> None:
         check_integer("num_envs", num_envs, at_least=1)
         self.numbers = IndexNumbers()
         actions = actions_or_arms(self.numbers, arms)
         episodes = Episodes(workload, engine, load, horizon, slo)
-        super().__init__(EpisodeRunner(episodes, actions, num_envs, decision_interval, reward, "off"))
+        runner = EpisodeRunner(episodes, actions, num_envs, decision_interval, reward, "off", reference=reference)
+        super().__init__(runner, shared_traces)

@@ -27,7 +27,7 @@ def start_episode(world, schedulers, g, interval, horizon, progress, memory, kno
 
 @compiled
 def step_episodes(
-    world, schedulers, first, resume, params, interval, horizon, progress, memory, knobs, obs, terms, ends
+    world, schedulers, first, resume, params, interval, horizons, progress, memory, knobs, obs, terms, ends
 ):
     """One step of engines first, first+1, ...; returns how many engines are done, fewer than all if records are full.
 
@@ -38,7 +38,7 @@ def step_episodes(
         resume: whether engine `first` has begun this step and goes on after its records have grown.
         params: f8[E, p], the scheduler's parameters from now on.
         interval: s between decisions; 0: whenever one is due.
-        horizon: s at which episodes are truncated; inf: never.
+        horizons: f8[E], s at which episodes are truncated; inf: never.
         progress: f8[E, PROGRESS].
         memory: f8[E, MEMORY_SIZE] of the observation.
         knobs: whether to observe the knobs in force.
@@ -47,7 +47,7 @@ def step_episodes(
         ends: i8[E], written: GOES_ON, TERMINATED or TRUNCATED.
     """
     for g in range(first, len(params)):
-        time, done = world.time[g], progress[g]
+        time, done, horizon = world.time[g], progress[g], horizons[g]
         if not resume:
             for k in range(params.shape[1]):
                 world.params[g, k] = params[g, k]

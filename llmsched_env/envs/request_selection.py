@@ -10,6 +10,7 @@ from llmsched_env.envs.episodes import Episodes, Load
 from llmsched_env.envs.runner import EpisodeRunner
 from llmsched_env.envs.selection import Selection, observe_slots
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import compiled_entry
 from llmsched_env.simulator.state import WORLD_TYPE
 from llmsched_env.slo import SLO
@@ -55,7 +56,8 @@ class RequestSelectionEnv(EngineEnv):
     2. Termination (only with `horizon=None`): every request has left.
 
     ## Arguments
-    `workload`, `engine`, `load`, `horizon`, `reward`, `slo`, `record` and `render_mode` as in `llmsched/BatchQueue-v0`.
+    `workload`, `engine`, `load`, `horizon`, `reward`, `slo`, `record`, `render_mode` and `reference` as in
+    `llmsched/BatchQueue-v0`.
 
     | Name              | Default | Meaning                                                                           |
     |-------------------|---------|-----------------------------------------------------------------------------------|
@@ -88,10 +90,11 @@ class RequestSelectionEnv(EngineEnv):
         work_conserving: bool = False,
         record: str = "off",
         render_mode: str | None = None,
+        reference: Scheduler | None = None,
     ) -> None:
         actions = Selection(slots, token_budget, max_num_seqs, work_conserving)
         episodes = Episodes(workload, engine, load, horizon, slo)
-        super().__init__(SelectionRunner(episodes, actions, 1, reward, record), render_mode)
+        super().__init__(SelectionRunner(episodes, actions, 1, reward, record, reference), render_mode)
 
     def action_masks(self) -> np.ndarray:
         """bool[slots + 1]: the actions that are allowed now."""
@@ -114,11 +117,12 @@ class RequestSelectionVectorEnv(EngineVectorEnv):
         token_budget: float = 512,
         max_num_seqs: float = inf,
         work_conserving: bool = False,
+        reference: Scheduler | None = None,
     ) -> None:
         check_integer("num_envs", num_envs, at_least=1)
         actions = Selection(slots, token_budget, max_num_seqs, work_conserving)
         episodes = Episodes(workload, engine, load, horizon, slo)
-        super().__init__(SelectionRunner(episodes, actions, num_envs, reward, "off"))
+        super().__init__(SelectionRunner(episodes, actions, num_envs, reward, "off", reference))
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         obs, rewards, terminated, truncated, infos = super().step(actions)
@@ -136,8 +140,16 @@ class SelectionRunner(EpisodeRunner):
 
     at_boundaries = False
 
-    def __init__(self, episodes: Episodes, actions: Selection, num_envs: int, reward: str, record: str) -> None:
-        super().__init__(episodes, actions, num_envs, None, reward, record, actions.num_features)
+    def __init__(
+        self,
+        episodes: Episodes,
+        actions: Selection,
+        num_envs: int,
+        reward: str,
+        record: str,
+        reference: Scheduler | None = None,
+    ) -> None:
+        super().__init__(episodes, actions, num_envs, None, reward, record, actions.num_features, reference)
         self.masks = np.zeros((num_envs, actions.slots + 1), np.bool_)
         kinds = (types.int64, types.int64, types.float32[:, ::1], types.boolean[:, ::1])
         self._observe_slots = compiled_entry(observe_slots, (WORLD_TYPE, *kinds))

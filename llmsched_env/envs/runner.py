@@ -1,16 +1,18 @@
 """The state of running episodes, one engine each: what the single and the vector environment share."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from gymnasium import Space
 from numba import types
 
-from llmsched_env.envs.episodes import Episodes
+from llmsched_env.envs.episodes import Episodes, Load
 from llmsched_env.envs.kernel import PROGRESS, TERMS, start_episode, step_episodes
 from llmsched_env.envs.knobs import parametric
 from llmsched_env.envs.observation import MEMORY_SIZE, NUM_FEATURES
+from llmsched_env.envs.reference import Reference
 from llmsched_env.simulator import state as s
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
@@ -19,7 +21,7 @@ from llmsched_env.workloads import RequestTable
 
 REWARDS = ("latency", "goodput")
 
-_F2, _I1 = types.float64[:, ::1], types.int64[::1]
+_F1, _F2, _I1 = types.float64[::1], types.float64[:, ::1], types.int64[::1]
 _OBS = types.float32[:, ::1]
 
 
@@ -49,6 +51,7 @@ class EpisodeRunner:
         reward: which of `REWARDS` is the reward.
         record: how much of the rows to keep, see `simulate`; "off" for the vector environment.
         features: numbers of an observation; those after the first NUM_FEATURES are a subclass's.
+        reference: what the rewards are compared with; None: nothing.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -66,37 +69,44 @@ class EpisodeRunner:
         reward: str,
         record: str,
         features: int = NUM_FEATURES,
+        reference: Scheduler | None = None,
     ) -> None:
         if decision_interval is not None:
             check_number("decision_interval", decision_interval, above=0, unit="s")
         check_choice("record", record, tuple(s.RECORD_LEVELS))
         self.episodes = episodes
         self.interval = 0.0 if decision_interval is None else float(decision_interval)
-        self.horizon = np.inf if episodes.horizon is None else float(episodes.horizon)
         self.reward_term = REWARDS.index(check_choice("reward", reward, REWARDS))
         self.actions = actions
         self.simulator = Simulator(episodes.engine, actions.scheduler, num_envs, record)
+        self.reference = None if reference is None else Reference(reference, episodes.engine, num_envs)
         self.tables: list[RequestTable | None] = [None] * num_envs
         self.obs = np.zeros((num_envs, features), np.float32)
         self.terms = np.zeros((num_envs, TERMS))
         self.ends = np.zeros(num_envs, np.int64)
+        self._horizons = np.full(num_envs, np.inf)  # s; of the present episodes, `episodes` has that of the next ones
         self._progress = np.zeros((num_envs, PROGRESS))
         self._memory = np.zeros((num_envs, MEMORY_SIZE))
         self._knobs = actions.scheduler is parametric
         f8, i8, flag = types.float64, types.int64, types.boolean
         self._start = self.simulator.kernel(start_episode, i8, f8, f8, _F2, _F2, flag, _OBS)
-        self._step = self.simulator.kernel(step_episodes, i8, flag, _F2, f8, f8, _F2, _F2, flag, _OBS, _F2, _I1)
+        self._step = self.simulator.kernel(step_episodes, i8, flag, _F2, f8, _F1, _F2, _F2, flag, _OBS, _F2, _I1)
+
+    def set_episodes(self, load: Load, horizon: float | None) -> None:
+        """Give the episodes that begin from now on this load and length; see `Episodes`."""
+        self.episodes = replace(self.episodes, load=load, horizon=horizon)
 
     def start(self, g: int, rng: np.random.Generator) -> None:
         """Begin a new episode in engine `g`; its first observation is `obs[g]`."""
         table = self.tables[g] = self.episodes.draw(rng)
+        self._horizons[g] = horizon = np.inf if self.episodes.horizon is None else self.episodes.horizon
         self.simulator.load(g, table)
+        if self.reference is not None:
+            self.reference.start(g, table)
         if self.interval == 0.0 and self.at_boundaries:
             self.simulator.decide_every_batch(g)
         world, schedulers = self.simulator.world, self.simulator.schedulers
-        self._start(
-            world, schedulers, g, self.interval, self.horizon, self._progress, self._memory, self._knobs, self.obs
-        )
+        self._start(world, schedulers, g, self.interval, horizon, self._progress, self._memory, self._knobs, self.obs)
 
     def step(self, actions: np.ndarray) -> None:
         """Take one step everywhere; results are in `obs`, `terms` and `ends`.
@@ -114,7 +124,7 @@ class EpisodeRunner:
                 resume,
                 params,
                 self.interval,
-                self.horizon,
+                self._horizons,
                 self._progress,
                 self._memory,
                 self._knobs,
@@ -123,20 +133,26 @@ class EpisodeRunner:
                 self.ends,
             )
             if first == len(actions):
-                return
+                break
             self.simulator.grow_records()
             resume = True
+        if self.reference is not None:
+            self.reference.follow(self.simulator.world.time[:, s.CLOCK].copy(), self.ends)
 
     def rewards(self) -> np.ndarray:
-        """f8[num_envs]: the reward of the last step."""
-        return self.terms[:, self.reward_term].copy()
+        """f8[num_envs]: the reward of the last step, less that of the reference over the same time."""
+        own = self.terms[:, self.reward_term]
+        return own.copy() if self.reference is None else own - self.reference.terms[:, self.reward_term]
 
     def step_info(self) -> dict[str, np.ndarray]:
-        """Arrays of shape [num_envs]: reward terms of the last step, clock (s), requests in the system, KV usage."""
+        """Arrays of shape [num_envs]: reward terms of the last step, clock (s), requests in the system, KV usage.
+
+        With a reference its reward terms as well.
+        """
         world = self.simulator.world
+        terms = {"reward": self.terms} | ({} if self.reference is None else {"reference": self.reference.terms})
         return {
-            "reward_latency": self.terms[:, 0].copy(),
-            "reward_goodput": self.terms[:, 1].copy(),
+            **{f"{name}_{of}": values[:, k].copy() for name, values in terms.items() for k, of in enumerate(REWARDS)},
             "time": world.time[:, s.CLOCK].copy(),
             "num_in_system": world.count[:, s.IN_SYSTEM].copy(),
             "kv_usage": self._kv_usage(),

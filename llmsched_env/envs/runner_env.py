@@ -71,12 +71,14 @@ class RunnerVectorEnv(VectorEnv):
 
     `infos` holds arrays of shape [num_envs] with their masks. When an episode ends, `final_obs` and `final_info` hold
     its last observation and info, and the observation is already that of the next one (`AutoresetMode.SAME_STEP`).
-    Environment i of seed s is the single environment of seed s + i.
+    Environment i of seed s is the single environment of seed s + i; in groups that share their draws all are the single
+    environment of the seed of the group's first.
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
     _runner: Runner
     _rngs: Sequence[np.random.Generator] = ()
+    _group = 1  # how many environments in a row draw the same
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -89,7 +91,8 @@ class RunnerVectorEnv(VectorEnv):
                 if isinstance(seed, Sequence)
                 else [None if seed is None else seed + i for i in range(self.num_envs)]
             )
-            self._rngs = [seeding.np_random(each)[0] for each in seeds]
+            firsts = [seeding.np_random(each)[1] for each in seeds[:: self._group]]  # the seeds, drawn where None
+            self._rngs = [seeding.np_random(firsts[i // self._group])[0] for i in range(self.num_envs)]
         for g, rng in enumerate(self._rngs):
             self._runner.start(g, rng)
         self._runner.terms[:] = 0.0
