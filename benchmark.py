@@ -25,7 +25,7 @@ from agents.index_settings import static_settings
 from agents.network_benchmark import network_sections, run_networks
 from agents.network_comparison import PRIORITIES, Setting
 from agents.random_sites import random_site
-from agents.rules import length_times_slack
+from agents.rules import length_and_work, length_times_slack
 from baselines import routers
 from llmsched_env.evaluation.benchmark.azure import LOADS as TRACE_LOADS
 from llmsched_env.evaluation.benchmark.cell_search import Plan
@@ -213,7 +213,7 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
             alike=[name for name in FOUR_KNOBS if name in chosen],
         ),
         beside={name: baselines.get(name) for name in (*TESTED_AS_THEY_COME, *beside) if name in (*chosen, *beside)}
-        | {"rule made after the policy": length_times_slack}
+        | {"rule made after slo": length_times_slack, "rule made after latency": length_and_work}
         | oracles(),
         test_seeds=seed_range(TEST_SEEDS, args.seeds),
         folder=args.out,
