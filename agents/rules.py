@@ -49,5 +49,5 @@ length_and_work = replace(
     reference="ours: written after pretrained_latency",
 )
 """For the mean latency: the prompt with the least product of length and predicted service goes first, and no target
-matters. Prefill beside decodes lasts one and a half times as long as an empty step, the less, the longer the step already
-is; further prompts join up to three times what it is without prefill. A fiftieth of the KV blocks stays free."""
+matters. Prefill beside decodes lasts one and a half times as long as an empty step, the less, the longer the step is
+already; further prompts join up to three times what it is without prefill. A fiftieth of the KV blocks stays free."""
