@@ -44,7 +44,7 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice, check_integer
 
 POLICIES = {"slo_attainment": "slo", "mean_e2el": "latency", "p99_ttft": "slo"}
-FURTHER = {"slo_attainment": ("slo_pausing",), "mean_e2el": ("latency_pausing",)}
+FURTHER = {"slo_attainment": ("slo_pausing", "slo_scratch"), "mean_e2el": ("latency_pausing",)}
 ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve")
 SCREENED = (
     *("vllm_v1", "sarathi", "slo_first", "slos_serve", "qoserve", "slai", "edf", "least_slack", "srpt_predicted"),

@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         help="targets in seconds (default: the workload's; 1.0 0.1 for a trace without)",
     )  # fmt: skip
     what.add_argument(
-        "--pretrained", choices=("slo", "slo_pausing", "latency", "latency_pausing", "network", "router"),
+        "--pretrained", choices=("slo", "slo_pausing", "slo_scratch", "latency", "latency_pausing", "network", "router"),
         help="train a policy that comes with the project once more, from its seed; of the other options only --out and "
         "--seed are heeded",
     )  # fmt: skip
@@ -191,9 +191,10 @@ def retrain(name: str, seed: int, folder: Path) -> None:
             router_training.train(router_training.RouterTraining(seed=seed), folder)
         else:
             objective = "slo_attainment" if name.startswith("slo") else "mean_e2el"
-            four_knobs = name.removesuffix("_pausing")
-            start = None if name == four_knobs else pretrained.FOLDER / f"{four_knobs}.npz"
-            index_training.train(index_training.IndexTraining(objective, start is not None, start, seed=seed), folder)
+            plain, pausing = name == "slo_scratch", name.endswith("_pausing")
+            start = pretrained.FOLDER / f"{name.removesuffix('_pausing')}.npz" if pausing else None
+            config = index_training.IndexTraining(objective, pausing or plain, start, plain, seed=seed)
+            index_training.train(config, folder)
     except KeyboardInterrupt:
         sys.exit(folders.interrupted(folder))
     print(f"Policy:       {(folder / 'best.npz').resolve()}  (agents/pretrained/{name}.npz is that of seed 0)")
