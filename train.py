@@ -53,7 +53,8 @@ def parser() -> argparse.ArgumentParser:
         help="targets in seconds (default: the workload's; 1.0 0.1 for a trace without)",
     )  # fmt: skip
     what.add_argument(
-        "--pretrained", choices=("slo", "slo_pausing", "slo_scratch", "latency", "latency_pausing", "network", "router"),
+        "--pretrained",
+        choices=("slo", "slo_pausing", "slo_scratch", "latency", "latency_pausing", "network", "router"),
         help="train a policy that comes with the project once more, from its seed; of the other options only --out and "
         "--seed are heeded",
     )  # fmt: skip

@@ -21,7 +21,8 @@ def test_each_has_weights_and_a_card_that_says_how_it_was_trained(name):
 
 
 def test_unknown_ones_are_refused_by_name():
-    with pytest.raises(ValueError, match="'slo', 'slo_pausing', 'slo_scratch', 'latency', 'latency_pausing', 'network'"):
+    named = "'slo', 'slo_pausing', 'slo_scratch', 'latency', 'latency_pausing', 'network'"
+    with pytest.raises(ValueError, match=named):
         pretrained.load("fairness")
 
 
