@@ -17,7 +17,7 @@ import numpy as np
 from agents.evolution_search import Validation, check_search, search
 from agents.folders import keep_config
 from agents.network_comparison import PRIORITIES, mean_tasks
-from agents.weights import read_weights
+from agents.weights import random_hidden, read_weights
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import map_cases
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
@@ -89,10 +89,7 @@ def policy(weights: np.ndarray, name: str = "learned_network") -> Scheduler:
 
 def first_weights(seed: int) -> np.ndarray:
     """Random hidden units and an output layer of zeros: at first decodes go first, then prompts in order of number."""
-    weights = np.zeros(NUM_WEIGHTS)
-    hidden = np.random.default_rng([seed, 1]).normal(0, NUM_FEATURES**-0.5, (HIDDEN, NUM_FEATURES + 1))
-    weights[: hidden.size] = hidden.ravel()
-    return weights
+    return random_hidden(seed, NUM_WEIGHTS, HIDDEN, NUM_FEATURES)
 
 
 def load(path: str | Path = PRETRAINED) -> Scheduler:

@@ -16,7 +16,7 @@ import numpy as np
 from agents.evolution_search import Validation, check_search, search
 from agents.folders import keep_config
 from agents.router_cases import OBJECTIVES, costs, generation_cases, saved, validation_cases
-from agents.weights import read_weights
+from agents.weights import random_hidden, read_weights
 from baselines.routers import least_outstanding_tokens
 from llmsched_env.policies.learned_router import HIDDEN, NUM_FEATURES, NUM_TERMS, NUM_WEIGHTS, SPREAD, learned_router
 from llmsched_env.simulator.router import Router
@@ -75,10 +75,7 @@ def policy(weights: np.ndarray, name: str = "learned_router") -> Router:
 
 def first_weights(seed: int) -> np.ndarray:
     """Random hidden units and an output layer of zeros: `least_outstanding_tokens`."""
-    weights = np.zeros(NUM_WEIGHTS)
-    hidden = np.random.default_rng([seed, 1]).normal(0, NUM_FEATURES**-0.5, (HIDDEN, NUM_FEATURES + 1))
-    weights[: hidden.size] = hidden.ravel()
-    return weights
+    return random_hidden(seed, NUM_WEIGHTS, HIDDEN, NUM_FEATURES)
 
 
 def constant_weights(changes: Mapping[int, float]) -> np.ndarray:

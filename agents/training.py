@@ -128,7 +128,7 @@ class TrainingConfig:
         record = _tuples(json.loads(text))
         ppo = PPOSettings(**_tuples(record.pop("ppo")))
         dqn = DQNSettings(**_tuples(record.pop("dqn", {})))  # a training of before there was a choice has none
-        guidance = Guidance(**record.pop("guidance", {"reference": False}))  # nor had it a reference
+        guidance = Guidance(**record.pop("guidance", {}))  # nor had it any
         return cls(**record, ppo=ppo, dqn=dqn, guidance=guidance)
 
 

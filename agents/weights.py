@@ -26,6 +26,14 @@ def read_weights(path: str | Path, count: int, what: str = "trained policy") -> 
     return weights
 
 
+def random_hidden(seed: int, count: int, hidden: int, features: int) -> np.ndarray:
+    """f8[count]: weights of a network whose hidden units are random, and whose output layer is zeros."""
+    weights = np.zeros(count)
+    units = np.random.default_rng([seed, 1]).normal(0, features**-0.5, (hidden, features + 1))
+    weights[: units.size] = units.ravel()
+    return weights
+
+
 def write_arrays(path: Path, **arrays: Any) -> None:
     """Write arrays and numbers to an `.npz` file, at once or not at all."""
     partial = path.with_suffix(".partial.npz")
