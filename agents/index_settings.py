@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.steered import output_layer
+from agents.steered import keeps_four_knobs, output_layer
 from llmsched_env.policies.features import NUM_FEATURES
 from llmsched_env.policies.index import index
 from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START
-from llmsched_env.policies.numbers import INDEX_PARAMS, NUM_INDEX
+from llmsched_env.policies.numbers import BEGUN, INDEX_PARAMS, NUM_INDEX
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_integer
 
@@ -25,14 +25,17 @@ def constants(weights: np.ndarray) -> np.ndarray:
 def static_settings(policy: Scheduler, count: int, seed: int = 0) -> list[Scheduler]:
     """`count` settings: the index policy as it comes, the constants of a learned one, and draws around these.
 
-    A `policy` that no network steers has none: then the index policy as it comes is all there is.
+    They keep to the four knobs where the policy does. One that no network steers has no constants: then the index
+    policy as it comes is all there is.
     """
     check_integer("count", count, at_least=1)
     if policy.weights is None or len(policy.weights) != NUM_WEIGHTS:
         return [index]
     center, rng = constants(np.array(policy.weights)), np.random.default_rng(seed)
-    draws = [center, *(center + _WIDTH * rng.standard_normal((max(0, count - 2), NUM_INDEX)))]
-    return [index, *map(_setting, draws)][:count]
+    draws = center + _WIDTH * rng.standard_normal((max(0, count - 2), NUM_INDEX))
+    if keeps_four_knobs(np.array(policy.weights)):
+        draws[:, BEGUN] = center[BEGUN]  # nor may the settings let begun prompts wait
+    return [index, *map(_setting, [center, *draws])][:count]
 
 
 def _setting(outputs: np.ndarray) -> Scheduler:

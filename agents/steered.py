@@ -40,6 +40,11 @@ def within_four_knobs(weights: np.ndarray) -> np.ndarray:
     return weights
 
 
+def keeps_four_knobs(weights: np.ndarray) -> bool:
+    """Whether the network never lets a begun prompt wait for others, whatever it sees."""
+    return np.array_equal(output_layer(weights)[BEGUN], output_layer(within_four_knobs(weights))[BEGUN])
+
+
 def load_steered(path: str | Path, name: str | None = None) -> Scheduler:
     """The scheduler that a training has found: its `best.npz`; called after its folder unless there is a `name`.
 

@@ -16,13 +16,13 @@ from agents.index_search_space import Stage, first_weights, searched
 from agents.index_settings import static_settings
 from agents.index_training import IndexTraining, train
 from agents.random_sites import random_site
-from agents.steered import load_steered, output_layer, steered
+from agents.steered import keeps_four_knobs, load_steered, output_layer, steered
 from llmsched_env.evaluation.suite import H100, Site
 from llmsched_env.metrics import within_limits
 from llmsched_env.policies import numbers as ix
 from llmsched_env.policies.index import index
 from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START, learned_index
-from llmsched_env.policies.numbers import INDEX_PARAMS
+from llmsched_env.policies.numbers import ALWAYS, INDEX_PARAMS
 
 SITE = Site("azure-chat", "strict", H100)
 
@@ -62,6 +62,13 @@ def test_a_plain_start_steers_nothing_and_is_a_static_setting(objective):
     assert as_it_comes == index and other.values != setting.values
     one, same, another = (ls.simulate(s, workload, SITE.engine).requests.tobytes() for s in (policy, setting, other))
     assert one == same != another
+
+
+@pytest.mark.parametrize("pausing", [False, True])
+def test_static_settings_keep_to_the_four_knobs_where_the_policy_does(pausing):
+    weights = first_weights(pausing=pausing)
+    begun = {setting.values.get("begun", ALWAYS) for setting in static_settings(steered(weights), 8)}
+    assert keeps_four_knobs(weights) != pausing and (begun == {ALWAYS}) != pausing
 
 
 def test_without_pausing_begun_prompts_come_first_whatever_is_found(small):
