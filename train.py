@@ -183,7 +183,7 @@ def report(training: Training, command: str) -> None:  # noqa: F821
 def retrain(name: str, seed: int, folder: Path) -> None:
     """Train a policy of `agents.pretrained` once more; goes on where it was interrupted in the same folder."""
     # here, so that --help is quick
-    from agents import folders, index_training, network_index, pretrained, router_training
+    from agents import folders, index_training, network_index, router_training
 
     try:
         if name == "network":
@@ -193,8 +193,7 @@ def retrain(name: str, seed: int, folder: Path) -> None:
         else:
             objective = "slo_attainment" if name.startswith("slo") else "mean_e2el"
             plain, pausing = name == "slo_scratch", name.endswith("_pausing")
-            start = pretrained.FOLDER / f"{name.removesuffix('_pausing')}.npz" if pausing else None
-            config = index_training.IndexTraining(objective, pausing or plain, start, plain, seed=seed)
+            config = index_training.IndexTraining(objective, pausing or plain, plain=plain, seed=seed)
             index_training.train(config, folder)
     except KeyboardInterrupt:
         sys.exit(folders.interrupted(folder))

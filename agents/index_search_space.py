@@ -208,7 +208,7 @@ STAGES = {
     ),
     "mean_e2el": (
         Stage(
-            0,
+            80,
             0.1,
             0.02,
             16,
@@ -227,7 +227,7 @@ PLAIN_STAGES = {
     )
     for objective, (refining,) in STAGES.items()
 }
-"""Of a training from plain constants: large steps of these alone, then sweeps over what they may depend on as well."""
+"""Of a training from plain constants: large steps of these alone, then what they may depend on as well."""
 
 
 def first_weights(objective: str = "slo_attainment", pausing: bool = False, plain: bool = False) -> np.ndarray:
