@@ -75,14 +75,14 @@ def parser(policies: Mapping[str, str], traces: Path, baselines: Sequence[str]) 
     p.add_argument(
         "--trials",
         type=int,
-        default=16,
+        default=32,
         metavar="N",
         help="settings of each baseline that is tuned; half of them for p99_ttft (default: %(default)s)",
     )
     p.add_argument(
         "--index-trials",
         type=int,
-        default=16,
+        default=32,
         metavar="N",
         help="settings of the static index policy: as it comes, the constants of the policy judged, and draws around "
         "them (default: %(default)s)",
