@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from gymnasium.spaces import MultiDiscrete
 from gymnasium.vector.utils import batch_space
 
-from llmsched_env.envs.class_weights import class_weights
+from llmsched_env.envs.arms import actions_or_arms
+from llmsched_env.envs.class_weights import ClassWeights
 from llmsched_env.envs.network_episodes import TaskEpisodes
 from llmsched_env.envs.network_observation import box, class_features, scales
 from llmsched_env.envs.network_runner import UNROUTED, ClassRunner
@@ -38,7 +37,8 @@ class AgentNetworkEnv(RunnerEnv):
 
     ## Action Space
     `MultiDiscrete([levels] * (engines * classes))`: entry g * classes + k is the weight of class k at engine g. It acts
-    on batches that start at or after the tick.
+    on batches that start at or after the tick. With `arms`, a list of such actions, the action space is
+    `Discrete(len(arms))`, for agents that choose among a few priorities.
 
     ## Observation Space
     `Box(0, 1, (4*G*K + 3*G + 2*K + 2,), float32)` for G engines and K classes, as `class_features(G, K)` describes it.
@@ -78,6 +78,7 @@ class AgentNetworkEnv(RunnerEnv):
     | `reward`            | `"tasks"`         | `"tasks"` or `"calls"`                                           |
     | `record`            | `"off"`           | "requests", "batches" or "entries": keep rows for `result()`     |
     | `render_mode`       | `None`            | `"ansi"`                                                         |
+    | `arms`              | `None`            | actions among which a `Discrete` action chooses, instead         |
 
     ## Vectorized environment
     `gym.make_vec("llmsched/AgentNetwork-v0", num_envs=16)`, in `AutoresetMode.SAME_STEP`. Environment i of seed s is
@@ -102,10 +103,13 @@ class AgentNetworkEnv(RunnerEnv):
         reward: str = "tasks",
         record: str = "off",
         render_mode: str | None = None,
+        arms: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.render_mode = render_mode
-        self._runner = _runner(1, tasks, engines, router, load, classes, horizon, decision_interval, reward, record)
-        self.action_space = _actions(self._runner, levels)
+        self._runner = _runner(
+            1, tasks, engines, router, load, classes, levels, horizon, decision_interval, reward, record, arms
+        )
+        self.action_space = self._runner.actions.space
         self.observation_space = box(class_features(len(self._runner.simulators[0].engines), self._runner.classes))
 
     def result(self) -> NetworkResult:
@@ -135,12 +139,13 @@ class AgentNetworkVectorEnv(RunnerVectorEnv):
         horizon: float = 1000.0,
         decision_interval: float = 20.0,
         reward: str = "tasks",
+        arms: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.num_envs = check_integer("num_envs", num_envs, at_least=1)
         self._runner = _runner(
-            num_envs, tasks, engines, router, load, classes, horizon, decision_interval, reward, "off"
+            num_envs, tasks, engines, router, load, classes, levels, horizon, decision_interval, reward, "off", arms
         )
-        self.single_action_space = _actions(self._runner, levels)
+        self.single_action_space = self._runner.actions.space
         self.single_observation_space = box(
             class_features(len(self._runner.simulators[0].engines), self._runner.classes)
         )
@@ -155,10 +160,12 @@ def _runner(
     router: Router | None,
     load: float | None,
     classes: int | None,
+    levels: int,
     horizon: float,
     decision_interval: float,
     reward: str,
     record: str,
+    arms: Sequence[Sequence[int]] | None,
 ) -> ClassRunner:
     check_number("horizon", horizon, above=0, unit="s")
     check_number("decision_interval", decision_interval, above=0, unit="s")
@@ -177,15 +184,10 @@ def _runner(
     configs = [each if isinstance(each, EngineConfig) else EngineConfig.for_gpu(each) for each in engines]
     if classes is None:
         classes = int(source.sample(0).calls.klass.max(initial=0)) + 1
-    check_integer("classes", classes, at_least=1)
+    actions = actions_or_arms(ClassWeights(len(configs), classes, levels), arms)
     simulators = [
-        NetworkSimulator(configs, class_weights(classes), UNROUTED if router is None else router, record)
+        NetworkSimulator(configs, actions.scheduler, UNROUTED if router is None else router, record)
         for _ in range(num_envs)
     ]
     scale = scales(class_features(len(configs), classes))
-    return ClassRunner(simulators, TaskEpisodes(source), scale, horizon, reward, decision_interval, classes)
-
-
-def _actions(runner: ClassRunner, levels: int) -> MultiDiscrete:
-    entries = len(runner.simulators[0].engines) * runner.classes
-    return MultiDiscrete(np.full(entries, check_integer("levels", levels, at_least=2)))
+    return ClassRunner(simulators, TaskEpisodes(source), scale, horizon, reward, decision_interval, classes, actions)

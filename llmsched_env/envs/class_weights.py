@@ -1,6 +1,7 @@
 """The scheduler whose parameters are a weight for each class of calls: what an agent steers in a network of engines."""
 
 import numpy as np
+from gymnasium.spaces import MultiDiscrete
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import blocks_missing
@@ -17,6 +18,7 @@ from llmsched_env.simulator.primitives import (
 )
 from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.simulator.state import KV_FREE, NUM_SEQS, WAITING
+from llmsched_env.validation import check_integer
 
 
 @compiled
@@ -101,3 +103,28 @@ def class_weights(classes: int) -> Scheduler:
         chunks_prefill=True,
         reference="arXiv 2504.07347, section 5.4: strict priority across classes, Sarathi-Serve within",
     )
+
+
+class ClassWeights:
+    """Weights of the classes at each engine as the actions of an agent, see `runner.Actions`.
+
+    Attributes:
+        scheduler: of every engine.
+        space: `MultiDiscrete([levels] * (engines * classes))`; entry g * classes + k is the weight of class k at g.
+        classes: how many.
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+
+    def __init__(self, engines: int, classes: int, levels: int) -> None:
+        self.classes = check_integer("classes", classes, at_least=1)
+        self.scheduler = class_weights(classes)
+        self.space = MultiDiscrete(np.full(engines * classes, check_integer("levels", levels, at_least=2)))
+
+    def __repr__(self) -> str:
+        return f"ClassWeights({self.space!r})"
+
+    def params(self, actions: np.ndarray) -> np.ndarray:
+        """f8[..., engines * classes]: the weights themselves."""
+        return np.asarray(actions, np.float64)

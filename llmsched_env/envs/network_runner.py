@@ -17,6 +17,7 @@ from llmsched_env.envs.network_account import (
 )
 from llmsched_env.envs.network_episodes import Draws
 from llmsched_env.envs.network_observation import observe_classes, observe_engines
+from llmsched_env.envs.runner import Actions
 from llmsched_env.envs.runner_env import GOES_ON, TERMINATED, TRUNCATED
 from llmsched_env.simulator import network_state as ns
 from llmsched_env.simulator import state as s
@@ -179,14 +180,14 @@ class NetworkRunner:
 
 
 class ClassRunner(NetworkRunner):
-    """The action sets the weight of each class at each engine, at ticks k * `interval`."""
+    """An action sets the weight of each class at each engine, as `actions` says, at ticks k * `interval`."""
 
     def __init__(
         self, simulators: Sequence[NetworkSimulator], draws: Draws, scale: np.ndarray, horizon: float, reward: str,
-        interval: float, classes: int,
+        interval: float, classes: int, actions: Actions,
     ) -> None:  # fmt: skip
         super().__init__(simulators, draws, observe_classes, scale, horizon, reward)
-        self.interval, self.classes = interval, classes
+        self.interval, self.classes, self.actions = interval, classes, actions
         self._ticks = np.zeros(len(self.simulators), np.int64)
 
     def _check(self, table: TaskTable) -> None:
@@ -202,7 +203,7 @@ class ClassRunner(NetworkRunner):
 
     def _act(self, g: int, action: np.ndarray) -> int:
         simulator = self.simulators[g]
-        simulator.world.params[:] = action.reshape(-1, self.classes)
+        simulator.world.params[:] = self.actions.params(action).reshape(-1, self.classes)
         self._ticks[g] += 1
         until = min(self.horizon, self._ticks[g] * self.interval)
         simulator.advance(until)

@@ -76,6 +76,23 @@ def test_constant_action_is_the_scheduler_bit_for_bit(interval):
         assert getattr(ours, name).tobytes() == getattr(theirs, name).tobytes(), name
 
 
+def test_an_arm_is_the_action_that_it_stands_for():
+    arms = [[0, 2, 1, 1, 2, 0, 1, 2], [2, 1, 0, 2, 0, 1, 2, 0], [1] * 8]
+    env = AgentNetworkEnv(horizon=100.0, decision_interval=4.0, record="entries", arms=arms)
+    whole = AgentNetworkEnv(horizon=100.0, decision_interval=4.0, record="entries")
+    assert env.action_space == gym.spaces.Discrete(3)
+    chosen = np.random.default_rng(0).integers(3, size=25)
+    steps = [iter(chosen), iter(chosen)]
+    ours = play(env, lambda obs: next(steps[0]), seed=6)
+    theirs = play(whole, lambda obs: np.array(arms[next(steps[1])]), seed=6)
+    assert ours[0].tobytes() == theirs[0].tobytes() and ours[1].tobytes() == theirs[1].tobytes()
+    assert env.result().batch_entries.tobytes() == whole.result().batch_entries.tobytes()
+    vector = gym.make_vec("llmsched/AgentNetwork-v0", 2, horizon=100.0, decision_interval=4.0, arms=arms)
+    observations = [vector.reset(seed=6)[0][0]]
+    observations += [vector.step(np.array([arm, 0]))[0][0] for arm in chosen[:-1]]
+    assert np.array(observations).tobytes() == ours[0][:-1].tobytes()
+
+
 @pytest.mark.parametrize("reward", ["tasks", "calls"])
 def test_rewards_sum_to_integrals(reward):
     source = FixedTasks(some_tasks(0))
@@ -237,6 +254,8 @@ def test_text_shows_the_state():
         ({"record": "all"}, "record must be .*'all'"),
         ({"levels": 1}, "levels must be .*1"),
         ({"classes": 0}, "classes must be .*0"),
+        ({"arms": []}, "arms must hold one or more"),
+        ({"arms": [[3] * 8]}, r"arms must hold actions of MultiDiscrete.* got \(3"),
         ({"tasks": FixedTasks(some_tasks(0))}, "engines must be given"),
         ({"tasks": FixedTasks(some_tasks(0)), "engines": ENGINES, "load": 0.5}, "load must be None .*0.5"),
     ],
