@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from llmsched_env.evaluation.benchmark import judged
 from llmsched_env.evaluation.benchmark.judged import Against, JudgedCell
@@ -119,7 +119,8 @@ def _saved(axes: Axes, objective: str, found: Mapping[str, Against]) -> None:
     axes.axvline(0, color="#444444", linewidth=0.8)
     axes.set_yticks(range(len(roles)), roles)
     axes.set_ylim(-0.6, len(roles) - 0.3)
-    axes.margins(x=0.35)
+    axes.margins(x=0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))  # whole percents
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     what = "misses" if OBJECTIVES[objective].larger_is_better else "latency"
     axes.set_title(f"Share of {what} saved against")
