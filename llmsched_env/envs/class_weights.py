@@ -111,15 +111,13 @@ class ClassWeights:
     Attributes:
         scheduler: of every engine.
         space: `MultiDiscrete([levels] * (engines * classes))`; entry g * classes + k is the weight of class k at g.
-        classes: how many.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
     """
 
     def __init__(self, engines: int, classes: int, levels: int) -> None:
-        self.classes = check_integer("classes", classes, at_least=1)
-        self.scheduler = class_weights(classes)
+        self.scheduler = class_weights(check_integer("classes", classes, at_least=1))
         self.space = MultiDiscrete(np.full(engines * classes, check_integer("levels", levels, at_least=2)))
 
     def __repr__(self) -> str:
