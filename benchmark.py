@@ -27,6 +27,7 @@ from agents.network_comparison import PRIORITIES, Setting
 from agents.random_sites import random_site
 from agents.rules import length_and_work, length_times_slack
 from baselines import routers
+from llmsched_env.evaluation.benchmark import judged
 from llmsched_env.evaluation.benchmark.azure import LOADS as TRACE_LOADS
 from llmsched_env.evaluation.benchmark.cell_search import Plan
 from llmsched_env.evaluation.benchmark.cells import JUDGED, Cell, suite_cells
@@ -44,6 +45,7 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice, check_integer
 
 POLICIES = {"slo_attainment": "slo", "mean_e2el": "latency", "p99_ttft": "slo"}
+PAUSING = {"slo_attainment": "slo_pausing", "mean_e2el": "latency_pausing"}
 FURTHER = {"slo_attainment": ("slo_pausing", "slo_scratch"), "mean_e2el": ("latency_pausing",)}
 ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve")
 SCREENED = (
@@ -207,7 +209,7 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
         plan=Plan(
             schedulers=chosen,
             always=[name for name in ALWAYS_TUNED if name in chosen],
-            index={name: static_settings(policies[name], args.index_trials) for name in objectives},
+            index={name: _statics(name, policies[name], args.index_trials) for name in objectives},
             seeds=seed_range(TUNING_SEEDS, args.tuning_seeds),
             trials={name: max(1, args.trials // (2 if name == "p99_ttft" else 1)) for name in objectives},
             alike=[name for name in FOUR_KNOBS if name in chosen],
@@ -235,6 +237,14 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
     if clusters:
         rivals = [chosen[name] for name in CLUSTER_DEFAULTS if name in chosen]
         run.cluster(clusters, rivals, routers.get(CLUSTER_ROUTER), [*map(routers.get, CLUSTER_ROUTERS)])
+
+
+def _statics(objective: str, policy: Scheduler, count: int) -> dict[str, list[Scheduler]]:
+    """Settings of the static index policy: around the policy that is judged, and around the one that may pause."""
+    around = {judged.INDEX: policy}
+    if objective in PAUSING:
+        around[judged.PAUSING_INDEX] = load_policy(PAUSING[objective])
+    return {name: static_settings(center, count) for name, center in around.items()}
 
 
 def _networks(args: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """The best baseline of a cell for an objective: all screened at their defaults, the best of them tuned.
 
-Beside it the best of given settings of the static index policy.
+Beside it the best of given settings of the static index policy, of one group of them or several.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from llmsched_env.json_files import write_json
 from llmsched_env.simulator.scheduler import Scheduler
 
 KEPT = {"slo_attainment": 3, "mean_e2el": 3, "p99_ttft": 2}  # schedulers that are tuned, the best at their defaults
-_SCHEDULERS = ("best", "alike", "default", "index")  # of what was found
+_SCHEDULERS = ("best", "alike", "default")  # of what was found
 _NOTHING_TO_GAIN = {"slo_attainment": 1.0}
 _MORE_SEEDS = 9  # on which those that leave nothing to gain are told apart
 
@@ -34,7 +34,8 @@ class Plan:
     Attributes:
         schedulers: the baselines, by name.
         always: names of those that are tuned for SLO attainment however good their defaults are.
-        index: settings of the static index policy to choose from, by objective; the first is as it comes.
+        index: settings of the static index policy to choose from, by objective and by what a group of them is called;
+            the first of each is as it comes.
         seeds: tuning seeds.
         trials: settings of each scheduler that is tuned, by objective.
         alike: names of those that turn no more knobs than the policy; the best of them is tuned in any case.
@@ -42,7 +43,7 @@ class Plan:
 
     schedulers: Mapping[str, Scheduler]
     always: Sequence[str]
-    index: Mapping[str, Sequence[Scheduler]]
+    index: Mapping[str, Mapping[str, Sequence[Scheduler]]]
     seeds: Sequence[int]
     trials: Mapping[str, int]
     alike: Sequence[str] = ()
@@ -60,8 +61,8 @@ class Found:
         default: the best baseline at its defaults.
         defaults: objective by name of every baseline at its defaults.
         values: objective by name of every baseline that was tuned, after it.
-        index: the static index policy with the best of its settings.
-        index_value: its objective.
+        index: the static index policy with the best settings of each group, by its name.
+        index_values: their objectives.
     """
 
     best: Scheduler
@@ -71,8 +72,8 @@ class Found:
     default: Scheduler
     defaults: dict[str, float]
     values: dict[str, float]
-    index: Scheduler
-    index_value: float
+    index: dict[str, Scheduler]
+    index_values: dict[str, float]
 
     @property
     def default_value(self) -> float:
@@ -87,14 +88,14 @@ class Found:
     def record(self) -> dict[str, Any]:
         """As JSON."""
         record = {name: getattr(self, name) for name in self.__slots__}
-        for name in _SCHEDULERS:
-            record[name] = {"name": record[name].name, "values": dict(record[name].values)}
-        return record
+        record |= {name: _values_of(record[name]) for name in _SCHEDULERS}
+        return record | {"index": {name: _values_of(setting) for name, setting in self.index.items()}}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], schedulers: Mapping[str, Scheduler]) -> Self:
         """Read what `record` wrote, with schedulers by name."""
-        bound = {name: _bound(record[name], schedulers) for name in _SCHEDULERS}
+        bound: dict[str, Any] = {name: _bound(record[name], schedulers) for name in _SCHEDULERS}
+        bound["index"] = {name: _bound(setting, schedulers) for name, setting in record["index"].items()}
         return cls(**{**record, **bound})
 
 
@@ -111,10 +112,9 @@ def find(cell: Cell, objective: str, plan: Plan, folder: Path, say: Callable[[st
         folder: for the files.
         say: is told what is being done.
     """
-    statics = plan.index[objective]
     path = folder / "found" / f"{_name(cell, objective, plan)}.json"
     if path.exists():
-        named = {**plan.schedulers, statics[0].name: statics[0]}
+        named = {**plan.schedulers, **{group[0].name: group[0] for group in plan.index[objective].values()}}
         return Found.from_record(json.loads(path.read_text(encoding="utf-8")), named)
     goal, runs = OBJECTIVES[objective], KeptRuns(cell, plan.seeds, folder)
     say("defaults")
@@ -131,11 +131,15 @@ def find(cell: Cell, objective: str, plan: Plan, folder: Path, say: Callable[[st
         for k, names in enumerate(fields):
             if name in names and goal.score(tuned.value) > goal.score(best[k][1]):
                 best[k] = (tuned.scheduler, tuned.value)
-    say(f"settings of {statics[0].name}")
-    index_values = runs.values(statics, objective)
-    k = max(range(len(statics)), key=lambda k: goal.score(index_values[k]))
+    index: dict[str, Scheduler] = {}
+    index_values: dict[str, float] = {}
+    for name, settings in plan.index[objective].items():
+        say(name)
+        reached = runs.values(settings, objective)
+        k = max(range(len(settings)), key=lambda k: goal.score(reached[k]))
+        index[name], index_values[name] = settings[k], reached[k]
     default = plan.schedulers[ranked[0]]
-    found = Found(*best[0], *best[1], default, values, after, statics[k], index_values[k])
+    found = Found(*best[0], *best[1], default, values, after, index, index_values)
     write_json(path, found.record(), indent=1)
     return found
 
@@ -183,12 +187,13 @@ def _tuned(scheduler: Scheduler, cell: Cell, objective: str, trials: int, seeds:
 
 
 def _name(cell: Cell, objective: str, plan: Plan) -> str:
-    schedulers = [*plan.schedulers.values(), *plan.index[objective]]
+    settings = [(name, [scheduler_digest(s) for s in group]) for name, group in plan.index[objective].items()]
     spaces = [sorted((name, param.tune) for name, param in tunable(s).items()) for s in plan.schedulers.values()]
     code = [source_of(part) for part in (find, search, tune, type(OBJECTIVES[objective]))]
     requests = distinct_seeds(cell.workload, plan.seeds)
     what = (
-        [scheduler_digest(scheduler) for scheduler in schedulers],
+        [scheduler_digest(scheduler) for scheduler in plan.schedulers.values()],
+        settings,
         spaces,
         plan.always,
         plan.alike,
@@ -198,6 +203,10 @@ def _name(cell: Cell, objective: str, plan: Plan) -> str:
         cell.load,
     )
     return file_name(cell.site, load_text(cell.load), objective, digest_of(code, *what))
+
+
+def _values_of(scheduler: Scheduler) -> dict[str, Any]:
+    return {"name": scheduler.name, "values": dict(scheduler.values)}
 
 
 def _bound(record: Mapping[str, Any], schedulers: Mapping[str, Scheduler]) -> Scheduler:

@@ -23,7 +23,8 @@ from llmsched_env.evaluation.benchmark.statistics import (
 from llmsched_env.evaluation.objective import OBJECTIVES
 
 HEADROOM = 0.995  # SLO attainment of the best tuned baseline below which there is something to gain
-POLICY, TUNED, INDEX, STATIC = "policy", "best tuned baseline", "index, tuned", "best single static"
+POLICY, TUNED, STATIC = "policy", "best tuned baseline", "best single static"
+INDEX, PAUSING_INDEX = "index, tuned", "index with pausing, tuned"
 ALIKE = "best tuned, four knobs"  # of the baselines that turn no more knobs than the policy
 
 
@@ -124,7 +125,7 @@ def against(cells: Sequence[JudgedCell], role: str, resamples: int = RESAMPLES) 
 
 def compared(cells: Sequence[JudgedCell]) -> list[str]:
     """The roles that the policy is compared with over all cells, those that there are."""
-    return [role for role in (TUNED, ALIKE, INDEX, STATIC) if role in cells[0].runs]
+    return [role for role in (TUNED, ALIKE, INDEX, PAUSING_INDEX, STATIC) if role in cells[0].runs]
 
 
 def by_objective(cells: Sequence[JudgedCell]) -> dict[str, list[JudgedCell]]:

@@ -126,7 +126,7 @@ class Benchmark:
 
     def _best(self, cell: Cell, objective: str, bar: tqdm) -> Scheduler:
         """The best tuned baseline of a cell that is compared with nothing else."""
-        plan = replace(self.plan, alike=(), index={name: settings[:1] for name, settings in self.plan.index.items()})
+        plan = replace(self.plan, alike=(), index=dict.fromkeys(self.plan.index, {}))
         return find(cell, objective, plan, self.folder, bar.set_postfix_str).best
 
     def _best_static(self, objective: str, found: Sequence[Found]) -> Scheduler:
@@ -138,7 +138,7 @@ class Benchmark:
             **self._policies(objective),
             judged.TUNED: found.best,
             **({judged.ALIKE: found.alike} if self.plan.alike else {}),
-            judged.INDEX: found.index,
+            **found.index,
             judged.STATIC: static,
             **self.beside,
         }

@@ -38,7 +38,9 @@ def cell(load=1.1, horizon=8.0):
 
 def plan(trials=2):
     objectives = ("slo_attainment", "mean_e2el", "p99_ttft")
-    statics = dict.fromkeys(objectives, (index, index(caution=2.0)))
+    statics = dict.fromkeys(
+        objectives, {judged.INDEX: (index, index(caution=2.0)), judged.PAUSING_INDEX: (index, index(begun=0.0))}
+    )
     return Plan(SCHEDULERS, ("slo_first",), statics, (20000, 20001), dict.fromkeys(objectives, trials), ("sarathi",))
 
 
@@ -84,9 +86,9 @@ def test_a_search_is_never_worse_than_the_best_default_and_is_found_again(monkey
     defaults = KeptRuns(where, plan().seeds, tmp_path).values(list(SCHEDULERS.values()), "slo_attainment")
     assert found.default_value == max(defaults) and found.value >= found.default_value
     assert found.was_tuned and set(found.values) == set(SCHEDULERS)
-    statics = plan().index["slo_attainment"]
-    of_index = KeptRuns(where, plan().seeds, tmp_path).values(statics, "slo_attainment")
-    assert found.index_value == max(of_index) and found.index == statics[int(np.argmax(of_index))]
+    for name, statics in plan().index["slo_attainment"].items():
+        of_index = KeptRuns(where, plan().seeds, tmp_path).values(statics, "slo_attainment")
+        assert found.index_values[name] == max(of_index) and found.index[name] == statics[int(np.argmax(of_index))]
     assert found.alike.name == "sarathi" and found.alike_value == found.values["sarathi"] <= found.value
     monkeypatch.setattr(cell_search, "_tuned", None)  # would be called if it were searched again
     assert find(where, "slo_attainment", plan(), tmp_path) == found

@@ -82,7 +82,7 @@ def test_the_time_of_decisions_is_charged_on_every_engine(cell, tmp_path):
 
 def test_the_policy_is_compared_on_the_same_requests(cell, simulated, tmp_path):
     trials = {"slo_attainment": 1, "mean_e2el": 1}
-    plan = Plan({s.name: s for s in SCHEDULERS}, (), dict.fromkeys(trials, (index,)), TUNING, trials)
+    plan = Plan({s.name: s for s in SCHEDULERS}, (), dict.fromkeys(trials, {}), TUNING, trials)
     policies = {"slo_attainment": index, "mean_e2el": index, "p99_ttft": index}
     run = Benchmark([], policies, plan, {}, TEST, tmp_path, resamples=100, progress=False)
     judged_cells = run.cluster([cell], SCHEDULERS[:1], ROUTERS[0], ROUTERS)
