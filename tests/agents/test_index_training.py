@@ -53,10 +53,11 @@ def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy()
     assert one.requests.tobytes() == other.requests.tobytes()
 
 
+@pytest.mark.parametrize("pausing", [False, True])
 @pytest.mark.parametrize("objective", ["slo_attainment", "mean_e2el"])
-def test_a_plain_start_steers_nothing_and_is_a_static_setting(objective):
-    workload, weights = SITE.at(0.9, 30.0), first_weights(objective, plain=True)
-    assert not output_layer(weights)[:, :-1].any() and output_layer(first_weights(objective))[:, :-1].any()
+def test_a_plain_start_steers_nothing_and_is_a_static_setting(objective, pausing):
+    workload, weights = SITE.at(0.9, 30.0), first_weights(objective, pausing, plain=True)
+    assert not output_layer(weights)[:, :-1].any() and output_layer(first_weights(objective, pausing))[:, :-1].any()
     policy = replace(steered(weights), decision_time=(0.0, 0.0))
     as_it_comes, setting, other = static_settings(policy, 3)
     assert as_it_comes == index and other.values != setting.values
