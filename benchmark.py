@@ -1,6 +1,6 @@
 """Judge the learned policies against the best baselines of the benchmark suite: engines, clusters, agent networks.
 
-python benchmark.py                             # everything, an hour and a half on two cores; goes on if interrupted
+python benchmark.py                             # everything, 77 minutes on two cores; goes on if interrupted
 python benchmark.py --quick                     # a few cells, trials and seeds, in a minute
 python benchmark.py --stage report              # tables and figures from the runs that are there
 python benchmark.py --policies slo_attainment=runs/steered/best.npz
