@@ -23,11 +23,15 @@ from llmsched_env.evaluation.benchmark.judged import JudgedCell, difference
 from llmsched_env.evaluation.benchmark.kept_runs import KeptRuns, RunsOfCell, metric_of
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES, Paired
 from llmsched_env.evaluation.cell import Load
+from llmsched_env.evaluation.identity import digest_of, scheduler_digest
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.json_files import write_json
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
+
+RESULTS = "results.json"
+JUDGED_IN = "policies.json"  # for each file of a stage, digests of the policies that it judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Benchmark:
                 found[objective].append(find(cell, objective, self.plan, self.folder, bar.set_postfix_str))
         return found
 
-    def test(self, found: Mapping[str, Sequence[Found]], name: str = "results.json") -> list[JudgedCell]:
+    def test(self, found: Mapping[str, Sequence[Found]], name: str = RESULTS) -> list[JudgedCell]:
         """Every scheduler on the test seeds of every cell, judged; also written to the file `name`."""
         static = {objective: self._best_static(objective, found[objective]) for objective in self.policies}
         outcome = []
@@ -78,6 +82,7 @@ class Benchmark:
                 runs.of([scheduler for role in roles.values() for scheduler in role.values()])  # all at once
                 outcome += [self._judged(cell, goal, role, runs) for goal, role in roles.items()]
         write_results(outcome, self.folder / name)
+        self._note(name)
         return outcome
 
     def azure(self, traces: Path, engine: EngineConfig, loads: Sequence[Load]) -> list[JudgedTrace]:
@@ -95,6 +100,7 @@ class Benchmark:
                     for name, policy in policies.items()
                 ]
         write_json(self.folder / "azure.json", [asdict(t) for t in outcome], indent=1)
+        self._note("azure.json")
         return outcome
 
     def cluster(
@@ -122,6 +128,7 @@ class Benchmark:
                 kept = ClusterRuns(cell, self.test_seeds, self.folder)
                 outcome.append(self._judged(cell, objective, roles, kept))
         write_results(outcome, self.folder / "cluster.json")
+        self._note("cluster.json")
         return outcome
 
     def _best(self, cell: Cell, objective: str, bar: tqdm) -> Scheduler:
@@ -163,6 +170,16 @@ class Benchmark:
             difference=difference(runs[judged.POLICY], runs[judged.TUNED], objective, self.resamples),
         )
 
+    def _note(self, name: str) -> None:
+        """Keep which policies the file `name` is of: see `_of_same_policies`."""
+        digests = {
+            f"{objective}, {role}": digest_of(scheduler_digest(policy))
+            for objective in self.policies
+            for role, policy in self._policies(objective).items()
+        }
+        path = self.folder / JUDGED_IN
+        write_json(path, _read_digests(path) | {name: digests}, indent=1)
+
     @contextmanager
     def _bar(self, jobs: Sequence[Any], unit: str) -> Iterator[tqdm]:
         with warnings.catch_warnings(), tqdm(jobs, unit=unit, dynamic_ncols=True, disable=not self.progress) as bar:
@@ -195,12 +212,32 @@ def read_results(path: Path) -> list[JudgedCell]:
 
 
 def read_if_there(path: Path) -> list[JudgedCell]:
-    """As `read_results`; empty if the stage that writes the file has not run."""
-    return read_results(path) if path.exists() else []
+    """As `read_results`; empty if the stage has not run, or for other policies than those of the suite's results."""
+    return read_results(path) if _can_be_shown(path) else []
 
 
 def read_azure(path: Path) -> list[JudgedTrace]:
-    """What the stage azure wrote; empty if it has not run."""
-    if not path.exists():
+    """What the stage azure wrote; empty as in `read_if_there`."""
+    if not _can_be_shown(path):
         return []
     return [JudgedTrace.from_record(record) for record in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def _can_be_shown(path: Path) -> bool:
+    """Whether the file is there, and judges no other version of any policy than the results of the suite beside it.
+
+    One report must not mix versions: a stage that was not run again after a policy changed is left out, with a message.
+    """
+    if not path.exists():
+        return False
+    digests = _read_digests(path.parent / JUDGED_IN)
+    ours, theirs = digests.get(path.name, {}), digests.get(RESULTS, {})
+    other = [role for role in ours if role in theirs and ours[role] != theirs[role]]
+    if other:
+        roles = "; ".join(other)
+        print(f"{path} is of another version of {roles} than {RESULTS}: it is left out. Run its stage again.")
+    return not other
+
+
+def _read_digests(path: Path) -> dict[str, dict[str, str]]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

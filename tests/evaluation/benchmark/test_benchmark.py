@@ -274,6 +274,23 @@ def test_the_report_holds_what_there_is(tmp_path):
     assert [line.endswith("NOT reached") for line in claims] == [True] * 4 + [False] * 2
 
 
+def test_a_report_leaves_out_stages_that_judged_another_version_of_a_policy(tmp_path, capsys):
+    def judging(policy):
+        return Benchmark(
+            [cell()], {"slo_attainment": policy}, plan(), {}, (30000, 30001), tmp_path, 100, progress=False
+        )
+
+    first, second = judging(index), judging(index(caution=2.0))
+    first.test(first.tune())
+    first.test(first.tune(), "random.json")
+    assert len(read_if_there(tmp_path / "random.json")) == 1
+    second.test(second.tune())
+    assert read_if_there(tmp_path / "random.json") == []
+    assert "random.json is of another version of slo_attainment, " in capsys.readouterr().out
+    second.test(second.tune(), "random.json")
+    assert len(read_if_there(tmp_path / "random.json")) == 1
+
+
 def test_traces_are_compared_request_by_request(shared):
     traces, engine = azure_slices(shared / "traces/azure_2023"), EngineConfig.for_gpu(H100)
     assert set(traces) == {"azure-code", "azure-chat"}
@@ -328,7 +345,13 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
     assert "### SLO met: clusters" in facts and "### Random sites, SLO met: headroom" in facts
     assert "### Agent network: tasks present" in facts
     kept = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
-    assert {path.name for path in kept} == {"results.json", "random.json", "cluster.json", "networks.json"}
+    assert {path.name for path in kept} == {
+        "results.json",
+        "random.json",
+        "cluster.json",
+        "networks.json",
+        "policies.json",
+    }
     benchmark.main(["--quick", "--policies", policies, "--out", str(tmp_path)])
     assert all(path.read_bytes() == content for path, content in kept.items())
 
