@@ -10,7 +10,7 @@ from llmsched_env.envs.arms import Arms
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.envs.observation import Observer
 from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.state import View
+from llmsched_env.simulator.world import View
 
 Layer = tuple[np.ndarray, np.ndarray]
 """Weight f4[out, in] and bias f4[out] of a linear layer."""

@@ -9,7 +9,7 @@ from llmsched_env.evaluation.cases import Cases
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Controller, Scheduler
-from llmsched_env.simulator.state import View
+from llmsched_env.simulator.world import View
 
 # Under the names of `Result.summary`.
 SUMMARY_NUMBERS = (

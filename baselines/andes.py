@@ -8,7 +8,6 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import heap_of_present, pop_least
 from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_FREE, KV_TOTAL, NUM_SEQS, SEQ_LIMIT
 from llmsched_env.simulator.step_time import chunk_seconds
 
 TTFT, SPEED, PRESSURE, QUANTUM, HORIZON, MOST_PREEMPTIONS = range(NUM_LIMITS, NUM_LIMITS + 6)
@@ -31,7 +30,7 @@ def compose(view):
     """
     request, engine = view.mem.request, view.mem.engine
     _follow_readers(view)
-    if len(view.waiting) == 0 or view.kv[KV_FREE] >= (1.0 - view.mem.params[PRESSURE]) * view.kv[KV_TOTAL]:
+    if len(view.waiting) == 0 or view.kv.free >= (1.0 - view.mem.params[PRESSURE]) * view.kv.total:
         engine[STEPS_LEFT] = 0.0
         for i in view.running:
             request[i, CHOSEN] = 1.0
@@ -45,7 +44,7 @@ def compose(view):
     for i in view.waiting:
         request[i, URGENCY] = 3.0 - 2.0 * request[i, CHOSEN]
     wake = serve_members(view, True)
-    if view.batch.counts[NUM_SEQS] > 0:
+    if view.batch.counts.num_seqs > 0:
         engine[STEPS_LEFT] -= 1.0
     return wake
 
@@ -125,8 +124,8 @@ def _choose(view):
     for i in view.waiting:
         tokens = _kv_tokens(view, i)
         longest, shortest, total = max(longest, tokens), min(shortest, tokens), total + tokens
-    memory = view.kv[KV_TOTAL] * view.kv[KV_BLOCK_SIZE]
-    most = min(present, view.batch.counts[SEQ_LIMIT])
+    memory = view.kv.total * view.kv.block_size
+    most = min(present, view.batch.counts.seq_limit)
     least = max(1, min(most, memory // longest))
     size = max(least, min(most, memory // shortest))
     best, best_size = -1.0, size

@@ -7,7 +7,6 @@ from llmsched_env.simulator.memory import blocks_of
 from llmsched_env.simulator.primitives import ALL, again_if_preempted, chunk, chunks, decodes, evict, holds_seat
 from llmsched_env.simulator.random import uniform
 from llmsched_env.simulator.scheduler import Log, Param, Scheduler
-from llmsched_env.simulator.state import KV_TOTAL
 
 
 @compiled
@@ -25,7 +24,7 @@ def compose(view):
         if holds_seat(view, i):
             use += _next_blocks(view, i)
     last = len(view.running) - 1
-    while use > view.kv[KV_TOTAL] and last > 0:
+    while use > view.kv.total and last > 0:
         if holds_seat(view, view.running[last]):
             use -= _next_blocks(view, view.running[last])
             evict(view, view.running[last])
@@ -38,7 +37,7 @@ def compose(view):
         batch = max(1.0, batch)
     for i in view.waiting:
         use += _next_blocks(view, i)
-        overflow = use > view.kv[KV_TOTAL] and use > _next_blocks(view, i)
+        overflow = use > view.kv.total and use > _next_blocks(view, i)
         if batch < 1.0 or overflow or chunk(view, i, ALL) == 0:
             break
         batch -= 1.0

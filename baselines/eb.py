@@ -2,24 +2,11 @@
 
 import numpy as np
 
-from llmsched_env.simulator.batch_time import HOST_BATCH, HOST_REQUEST, batch_seconds, seconds_with_host
+from llmsched_env.simulator.batch_time import batch_seconds, seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import ALL, again_if_preempted, chunk, chunks, decodes
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import (
-    KV_BLOCK_SIZE,
-    KV_TOTAL,
-    NUM_SEQS,
-    PREFILL_TOKENS,
-    RUNNING,
-    SEQ_LIMIT,
-    TOKEN_LIMIT,
-    TOTAL_ARRIVED,
-    TOTAL_FINISHED,
-    TOTAL_GENERATED,
-    TOTAL_PROMPT_TOKENS,
-    UNLIMITED,
-)
+from llmsched_env.simulator.state import RUNNING, UNLIMITED
 
 _BUDGET, _SEQS, MEAN_OUTPUT, EPSILON, INTERVAL, HYSTERESIS, COOLDOWN, INTERFERENCE = range(8)
 # Memory of the engine: whether prompts are being prefilled; what EB has worked out, with the costs it comes from; and
@@ -52,7 +39,7 @@ def compose_plus(view):
     """
     memory, params = view.mem.engine, view.mem.params
     _work_out(view)
-    finished = view.totals[TOTAL_FINISHED]
+    finished = view.totals.finished
     if finished - memory[COMPARED] >= params[INTERVAL]:
         memory[COMPARED] = finished
         if memory[REST] > 0.0:
@@ -98,22 +85,22 @@ def _work_out(view):
     memory, params, law, counts = view.mem.engine, view.mem.params, view.law, view.batch.counts
     if memory[THETA] > 0.0 and len(view.finished) == 0:
         return
-    hazard = (1.0 + view.totals[TOTAL_FINISHED]) / (params[MEAN_OUTPUT] + view.totals[TOTAL_GENERATED])
-    prompt = view.totals[TOTAL_PROMPT_TOKENS] / max(1.0, float(view.totals[TOTAL_ARRIVED]))
-    most = float(min(counts[SEQ_LIMIT], counts[TOKEN_LIMIT]))
+    hazard = (1.0 + view.totals.finished) / (params[MEAN_OUTPUT] + view.totals.generated)
+    prompt = view.totals.prompt_tokens / max(1.0, float(view.totals.arrived))
+    most = float(min(counts.seq_limit, counts.token_limit))
     context = prompt + 1.0 / hazard
     one = seconds_with_host(law, 1.0, context, 0.0, 0.0, 1.0)
     all_ = seconds_with_host(law, most, most * context, 0.0, 0.0, most)
     memory[BETA_D] = (all_ - one) / max(1.0, most - 1.0)
     memory[ALPHA_D] = max(1e-9, one - memory[BETA_D])
-    tokens, pairs, seats = float(counts[TOKEN_LIMIT]), (prompt + 1.0) / 2.0, law[HOST_REQUEST] / prompt
-    one = batch_seconds(law, 1.0, 0.0, pairs, 0.0) + law[HOST_BATCH] + seats
-    all_ = batch_seconds(law, tokens, 0.0, tokens * pairs, 0.0) + law[HOST_BATCH] + tokens * seats
+    tokens, pairs, seats = float(counts.token_limit), (prompt + 1.0) / 2.0, law.host_request / prompt
+    one = batch_seconds(law, 1.0, 0.0, pairs, 0.0) + law.host_batch + seats
+    all_ = batch_seconds(law, tokens, 0.0, tokens * pairs, 0.0) + law.host_batch + tokens * seats
     memory[BETA_P] = (all_ - one) / max(1.0, tokens - 1.0)
     memory[ALPHA_P] = max(1e-9, one - memory[BETA_P])
     theta = max(1e-9, theta0(hazard * memory[ALPHA_P] / memory[ALPHA_D]))
-    if view.kv[KV_TOTAL] < UNLIMITED:
-        capacity = float(view.kv[KV_TOTAL] * view.kv[KV_BLOCK_SIZE])
+    if view.kv.total < UNLIMITED:
+        capacity = float(view.kv.total * view.kv.block_size)
         most = min(most, slots_in_memory(capacity, theta, hazard, prompt, params[EPSILON]))
     memory[THETA], memory[SLOTS], memory[HAZARD], memory[PROMPT] = theta, max(1.0, most), hazard, prompt
 
@@ -128,7 +115,7 @@ def _exclusive(view):
         memory[PREFILLING] = 1.0
     if memory[PREFILLING] == 1.0:
         _prefill(view)
-        if view.batch.counts[NUM_SEQS] > 0:
+        if view.batch.counts.num_seqs > 0:
             return np.inf
         memory[PREFILLING] = 0.0
     decodes(view, view.running)
@@ -142,13 +129,13 @@ def _prefill(view):
     What comes back from the host to decode does so in a batch without prompts.
     """
     counts, active = view.batch.counts, 0
-    mixed = counts[NUM_SEQS] > 0
+    mixed = counts.num_seqs > 0
     chunks(view, view.running, ALL)
     for i in view.running:
         active += view.req.phase[i] == RUNNING
     for i in view.waiting:
         comes_to_decode = view.req.computed[i] >= view.req.prefill_tokens[i]
-        if not mixed and counts[NUM_SEQS] > 0 and comes_to_decode == (counts[PREFILL_TOKENS] > 0):
+        if not mixed and counts.num_seqs > 0 and comes_to_decode == (counts.prefill_tokens > 0):
             break
         if active >= view.mem.engine[SLOTS] or chunk(view, i, ALL) == 0:
             break
@@ -172,7 +159,7 @@ def _mixed_cost(view):
     finished = slots * memory[HAZARD]
     tokens, context = finished * prompt, slots * (prompt + 1.0 / memory[HAZARD])
     seconds = batch_seconds(law, slots + tokens, context, tokens * (prompt + 1.0) / 2.0, 0.0)
-    seconds += law[HOST_BATCH] + law[HOST_REQUEST] * (slots + finished) + view.mem.params[INTERFERENCE]
+    seconds += law.host_batch + law.host_request * (slots + finished) + view.mem.params[INTERFERENCE]
     return seconds / finished
 
 

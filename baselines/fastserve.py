@@ -6,7 +6,6 @@ from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, ser
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import KV_SWAP_FREE, NUM_SEQS, TOKEN_LIMIT
 from llmsched_env.simulator.step_time import chunk_seconds, step_seconds
 
 QUANTUM, RATIO, QUEUES, AGE = range(NUM_LIMITS, NUM_LIMITS + 4)
@@ -30,9 +29,9 @@ def compose(view):
         _find_queue(view, i, first)
     for i in view.waiting:
         _find_queue(view, i, first)
-    wake = serve_members(view, view.kv[KV_SWAP_FREE] > 0)
+    wake = serve_members(view, view.kv.swap_free > 0)
     seconds, memory = step_seconds(view), view.mem.request
-    for k in range(view.batch.counts[NUM_SEQS]):
+    for k in range(view.batch.counts.num_seqs):
         i = view.batch.requests[k]
         memory[i, USED] += seconds
         memory[i, SERVED] = view.clock + seconds
@@ -60,7 +59,7 @@ def _queue_of_prompt(view, i, first):
     """The first queue whose quantum covers the prefill of request `i` alone, in as many batches as it takes."""
     left, done, seconds = prefill_left(view, i), 0, 0.0
     while left > 0:
-        n = min(left, view.batch.counts[TOKEN_LIMIT])
+        n = min(left, view.batch.counts.token_limit)
         seconds += chunk_seconds(view, n, done)
         done += n
         left -= n

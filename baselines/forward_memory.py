@@ -28,15 +28,7 @@ from llmsched_env.simulator.primitives import (
     usable,
 )
 from llmsched_env.simulator.scheduler import Log, Param
-from llmsched_env.simulator.state import (
-    ADMITTED,
-    KV_BLOCK_SIZE,
-    KV_TOTAL,
-    LAST_TOKEN,
-    NUM_SEQS,
-    PREEMPTIONS,
-    WAITING,
-)
+from llmsched_env.simulator.state import LAST_TOKEN, WAITING
 
 # Memory by request. In batch t from now on, t = 1 being this one, it holds HELD + t tokens, up to batch LEFT.
 KEY, LEFT, HELD, USE = range(4)  # USE: blocks of all in batch LEFT
@@ -65,7 +57,7 @@ def expected_left(view, i):
     req, params = view.req, view.mem.params
     output = req.known_output[i]
     output = params[MAX_OUTPUT] if np.isnan(output) else np.ceil(params[OVERESTIMATE] * output)
-    room = view.kv[KV_TOTAL] * view.kv[KV_BLOCK_SIZE] - max(req.prefill_tokens[i], req.computed[i])
+    room = view.kv.total * view.kv.block_size - max(req.prefill_tokens[i], req.computed[i])
     return max(1.0, min(output - req.generated[i] - req.in_flight[i], float(room)))
 
 
@@ -80,7 +72,7 @@ def go_on(view):
 def may_admit(view):
     """Whether the batch could take a new request at all."""
     return (
-        len(view.waiting) > 0 and tokens_left(view) > 0 and seats_left(view) > 0 and view.batch.counts[PREEMPTIONS] == 0
+        len(view.waiting) > 0 and tokens_left(view) > 0 and seats_left(view) > 0 and view.batch.counts.preemptions == 0
     )
 
 
@@ -129,9 +121,9 @@ def admit(view, i):
     _plan(view, i)
     held, left = memory[i, HELD], memory[i, LEFT]
     peak = blocks_of(view, held + left)
-    alone = len(view.running) + view.batch.counts[ADMITTED] == 0
+    alone = len(view.running) + view.batch.counts.admitted == 0
     cut = usable(view, i) > tokens_left(view)
-    if not (alone or engine[PEAKS] + peak <= view.kv[KV_TOTAL] or _lasts(view, i, cut)):
+    if not (alone or engine[PEAKS] + peak <= view.kv.total or _lasts(view, i, cut)):
         return False
     memory[i, LEFT] = 0.0  # none of those below
     if chunk(view, i, ALL) == 0:
@@ -142,7 +134,7 @@ def admit(view, i):
         return True
     if engine[KNOWN] == 1.0:
         use = float(peak)
-        for k in range(len(view.running) + view.batch.counts[NUM_SEQS]):
+        for k in range(len(view.running) + view.batch.counts.num_seqs):
             j = _member(view, k)
             if j >= 0:
                 if memory[j, LEFT] <= left:
@@ -174,9 +166,9 @@ def _lasts(view, i, cut):
         _sum_up(view)
     held, left = memory[i, HELD], memory[i, LEFT]
     peak = blocks_of(view, held + left)
-    total = view.kv[KV_TOTAL] - engine[FIXED]
+    total = view.kv.total - engine[FIXED]
     use = float(peak)
-    for k in range(len(view.running) + view.batch.counts[NUM_SEQS]):
+    for k in range(len(view.running) + view.batch.counts.num_seqs):
         j = _member(view, k)
         if j >= 0:
             if cut or memory[j, LEFT] <= left:
@@ -204,10 +196,10 @@ def _sum_up(view):
 
     The blocks of many requests at once: of each, the whole blocks of HELD, and the tokens beyond, in classes.
     """
-    memory, engine, size = view.mem.request, view.mem.engine, view.kv[KV_BLOCK_SIZE]
-    heap = view.mem.heap[len(view.waiting) - view.batch.counts[ADMITTED] :]  # before are those that still wait
+    memory, engine, size = view.mem.request, view.mem.engine, view.kv.block_size
+    heap = view.mem.heap[len(view.waiting) - view.batch.counts.admitted :]  # before are those that still wait
     keys, members = memory[:, USE], 0
-    for k in range(len(view.running) + view.batch.counts[NUM_SEQS]):
+    for k in range(len(view.running) + view.batch.counts.num_seqs):
         i = _member(view, k)
         if i >= 0:
             heap[members] = i

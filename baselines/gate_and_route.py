@@ -8,7 +8,7 @@ import numpy as np
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, chunk, decodes, is_decoding
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import NUM_SEQS, RUNNING
+from llmsched_env.simulator.state import RUNNING
 from llmsched_env.theory.gate import gate_plan
 
 CLASSES = 8
@@ -51,7 +51,7 @@ def _prefill(view, limit):
             if target > (view.mem.engine[klass] if only_below else 0.0):
                 _chunk(view, i, limit)
                 return
-        if view.batch.counts[NUM_SEQS] > 0:
+        if view.batch.counts.num_seqs > 0:
             return
 
 

@@ -24,16 +24,7 @@ from llmsched_env.simulator.primitives import (
     usable,
 )
 from llmsched_env.simulator.scheduler import Log, Param
-from llmsched_env.simulator.state import (
-    ADMIT_LIMIT,
-    ADMITTED,
-    KV_BLOCK_SIZE,
-    KV_FREE,
-    NUM_SEQS,
-    PREEMPTED,
-    RUNNING,
-    WAITING,
-)
+from llmsched_env.simulator.state import PREEMPTED, RUNNING, WAITING
 
 URGENCY = 0
 LIMITS = {
@@ -99,7 +90,7 @@ def _serve_by_heap(view, preemptive, sparing):
         most = tokens_left(view)
         if is_decoding(view, i):
             decodes_to_come -= 1 if sparing else 0
-        elif view.batch.counts[NUM_SEQS] == 0:  # the most urgent takes part in any case
+        elif view.batch.counts.num_seqs == 0:  # the most urgent takes part in any case
             most = max(1, most - decodes_to_come)
         else:
             most -= decodes_to_come
@@ -120,10 +111,10 @@ def _spend_the_rest(view):
     for i in view.running:
         if _room(view):
             _go_on(view, i, tokens_left(view))
-    for k in range(view.batch.counts[NUM_SEQS]):
-        i, size = view.batch.requests[k], view.kv[KV_BLOCK_SIZE]
+    for k in range(view.batch.counts.num_seqs):
+        i, size = view.batch.requests[k], view.kv.block_size
         held = view.req.kv_blocks[i] * size - view.req.computed[i] - view.req.scheduled[i]
-        most = min(prefill_left(view, i), tokens_left(view), held + view.kv[KV_FREE] * size)
+        most = min(prefill_left(view, i), tokens_left(view), held + view.kv.free * size)
         if view.req.computed[i] < view.req.prefill_tokens[i] and most > 0:
             take(view, i, most)
 
@@ -176,7 +167,7 @@ def _go_on(view, i, most):
     if view.req.phase[i] != RUNNING or view.req.scheduled[i] > 0:
         return
     n = min(usable(view, i), most)
-    if blocks_missing(view, i, n) <= view.kv[KV_FREE] or _make_room(view, i, n):
+    if blocks_missing(view, i, n) <= view.kv.free or _make_room(view, i, n):
         take(view, i, n)
 
 
@@ -198,11 +189,11 @@ def _start_at_their_cost(view, i, most):
             return False
         if req.phase[j] == RUNNING and keys[j, URGENCY] > keys[i, URGENCY]:
             theirs += req.kv_blocks[j]
-    if view.batch.counts[ADMITTED] >= view.batch.counts[ADMIT_LIMIT]:
+    if view.batch.counts.admitted >= view.batch.counts.admit_limit:
         return False
-    if blocks_missing(view, i, n) > view.kv[KV_FREE] + theirs:
+    if blocks_missing(view, i, n) > view.kv.free + theirs:
         return False
-    while blocks_missing(view, i, n) > view.kv[KV_FREE]:
+    while blocks_missing(view, i, n) > view.kv.free:
         victim = i
         for j in view.running:
             if req.phase[j] == RUNNING and keys[j, URGENCY] > keys[i, URGENCY]:
@@ -217,7 +208,7 @@ def _start_at_their_cost(view, i, most):
 def _make_room(view, i, n):
     """Preempt the least urgent, of equals the latest admitted, until `n` tokens of `i` fit; False if `i` had to go."""
     keys = view.mem.request
-    while blocks_missing(view, i, n) > view.kv[KV_FREE]:
+    while blocks_missing(view, i, n) > view.kv.free:
         victim = i
         for j in view.running:
             if holds_seat(view, j) and keys[j, URGENCY] >= keys[victim, URGENCY]:

@@ -4,7 +4,6 @@ from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, ser
 from baselines.lengths import UNKNOWN
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.scheduler import Log, Param, Scheduler
-from llmsched_env.simulator.state import NUM_SEQS
 
 THRESHOLD, QUANTUM = range(NUM_LIMITS, NUM_LIMITS + 2)
 PASSED_OVER, BOOST = 1, 2  # columns of request memory: steps without service in a row; boosted steps left
@@ -26,7 +25,7 @@ def compose(view):
     for i in view.waiting:
         _rank(view, i)
     wake = serve_members(view, True)
-    if view.batch.counts[NUM_SEQS] > 0:
+    if view.batch.counts.num_seqs > 0:
         for i in view.running:
             _count_step(view, i)
         for i in view.waiting:

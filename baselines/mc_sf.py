@@ -29,7 +29,7 @@ from llmsched_env.simulator.primitives import (
 )
 from llmsched_env.simulator.random import uniform
 from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
-from llmsched_env.simulator.state import KV_FREE, RUNNING
+from llmsched_env.simulator.state import RUNNING
 
 _BUDGET, _SEQS, ALPHA, BETA = range(4)
 
@@ -69,7 +69,7 @@ def compose_protected(view):
     In the paper this can go round for ever, and what was generated is lost. Here the oldest request always stays, so
     that some token is gained, and a dropped request computes its tokens again instead of generating them anew.
     """
-    while _missing(view) > view.kv[KV_FREE] and _drop(view, view.mem.params[BETA]):
+    while _missing(view) > view.kv.free and _drop(view, view.mem.params[BETA]):
         pass
     decodes(view, view.running)
     chunks(view, view.running, ALL)

@@ -6,7 +6,6 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import blocks_missing, cached_tokens
 from llmsched_env.simulator.primitives import decodes, reserve, take, tokens_left, usable
 from llmsched_env.simulator.scheduler import Log, Param, Scheduler
-from llmsched_env.simulator.state import ADMITTED, KV_BLOCK_SIZE, KV_FREE, KV_TOTAL, SEQ_LIMIT
 
 _SEQS, MAX_OUTPUT = range(2)
 
@@ -26,11 +25,11 @@ def admit_reserved(view, max_output):
     for k in range(len(view.waiting)):
         i = view.waiting[k]
         n = usable(view, i)
-        longest = min(view.req.prompt_tokens[i] + int(max_output), view.kv[KV_TOTAL] * view.kv[KV_BLOCK_SIZE])
+        longest = min(view.req.prompt_tokens[i] + int(max_output), view.kv.total * view.kv.block_size)
         longest = max(longest, view.req.prefill_tokens[i])
-        if n > tokens_left(view) or len(view.running) + counts[ADMITTED] >= counts[SEQ_LIMIT]:
+        if n > tokens_left(view) or len(view.running) + counts.admitted >= counts.seq_limit:
             break
-        if blocks_missing(view, i, longest - cached_tokens(view, i)) > view.kv[KV_FREE] or take(view, i, n) == 0:
+        if blocks_missing(view, i, longest - cached_tokens(view, i)) > view.kv.free or take(view, i, n) == 0:
             break
         reserve(view, i, longest)
 

@@ -5,7 +5,7 @@ from math import inf
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, chunk, decodes, is_decoding
 from llmsched_env.simulator.scheduler import Log, Param, Scheduler
-from llmsched_env.simulator.state import NUM_SEQS, RUNNING
+from llmsched_env.simulator.state import RUNNING
 
 CHUNK, DECODE_TILE, CYCLE = range(3)
 PREFILLS = 0  # memory of the engine: chunks since the last decode batch
@@ -26,7 +26,7 @@ def compose(view):
         decoding += is_decoding(view, i)
     if decoding < params[DECODE_TILE] and (decoding == 0 or memory[PREFILLS] < params[CYCLE]):
         _prefill(view, int(params[CHUNK]))
-    if view.batch.counts[NUM_SEQS] > 0:
+    if view.batch.counts.num_seqs > 0:
         memory[PREFILLS] += 1.0
         return inf
     memory[PREFILLS] = 0.0

@@ -7,7 +7,7 @@ from llmsched_env.simulator.memory import blocks_missing, cached_tokens
 from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
 from llmsched_env.simulator.primitives import decodes, evict, is_decoding, prefill_left, take, tokens_left, usable
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import ADMITTED, KV_BLOCK_SIZE, KV_FREE, NUM_SEQS, PREFILL_TOKENS, RUNNING, SEQ_LIMIT
+from llmsched_env.simulator.state import RUNNING
 
 _BUDGET, _SEQS, CONSERVATIVENESS, MAX_NEW, LPM = range(5)
 KEY = 0  # column of request memory
@@ -26,7 +26,7 @@ def compose(view):
     if memory[STARTED] == 0.0:
         memory[STARTED], memory[RATIO] = 1.0, first
     _extend(view)
-    if view.batch.counts[NUM_SEQS] == 0:
+    if view.batch.counts.num_seqs == 0:
         memory[RATIO] = max(first * LEAST_SHARE, memory[RATIO] - first * (1.0 - LEAST_SHARE) / DECAY_STEPS)
         _retract(view)
         decodes(view, view.running)
@@ -37,13 +37,13 @@ def compose(view):
 def _extend(view):
     """The prompt that was cut, then waiting ones while memory lasts for what the running ones are expected to grow."""
     req, longest = view.req, view.mem.params[MAX_NEW]
-    room = float(view.kv[KV_FREE] * view.kv[KV_BLOCK_SIZE])
+    room = float(view.kv.free * view.kv.block_size)
     for k in range(len(view.running)):
         i = view.running[k]
         room -= max(0.0, longest - req.generated[i]) * view.mem.engine[RATIO]
         if req.phase[i] == RUNNING and prefill_left(view, i) > 0:
             n = min(prefill_left(view, i), tokens_left(view))
-            if blocks_missing(view, i, n) <= view.kv[KV_FREE]:
+            if blocks_missing(view, i, n) <= view.kv.free:
                 room -= take(view, i, n)
     if view.mem.params[LPM] > 0 and len(view.waiting) <= LPM_QUEUE:
         for i in view.waiting:
@@ -63,15 +63,15 @@ def _extend(view):
 def _admit(view, i, room):
     """Admit waiting request `i` if `room` (tokens) suffices; returns the room left, 0 if it is the last one."""
     counts, n = view.batch.counts, usable(view, i)
-    running = len(view.running) + counts[ADMITTED]
+    running = len(view.running) + counts.admitted
     longest = max(1.0, view.mem.params[MAX_NEW] - view.req.generated[i])
-    if running >= counts[SEQ_LIMIT] or tokens_left(view) == 0:
+    if running >= counts.seq_limit or tokens_left(view) == 0:
         return 0.0
-    if counts[NUM_SEQS] > 0 and (counts[PREFILL_TOKENS] == 0) != (view.req.computed[i] >= view.req.prefill_tokens[i]):
+    if counts.num_seqs > 0 and (counts.prefill_tokens == 0) != (view.req.computed[i] >= view.req.prefill_tokens[i]):
         return 0.0  # what comes back from the host to decode does so in a batch without prompts
     if n + longest >= room and running > 0:  # alone it may try: it can only grow into the memory there is
         return 0.0
-    if blocks_missing(view, i, n) > view.kv[KV_FREE]:
+    if blocks_missing(view, i, n) > view.kv.free:
         return 0.0
     taken = take(view, i, min(n, tokens_left(view)))
     return 0.0 if taken < n else room - (n + longest)
@@ -92,7 +92,7 @@ def _retract(view):
                 longest += view.mem.params[MAX_NEW]
                 if victim < 0 or _goes_before(req, i, victim):
                     victim = i
-        if needed <= view.kv[KV_FREE] or alive <= 1:
+        if needed <= view.kv.free or alive <= 1:
             break
         evict(view, victim)
         retracted += 1

@@ -19,7 +19,6 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
 from llmsched_env.simulator.primitives import again_if_preempted
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_TOTAL
 
 PLACE = len(REQUEST_MEMORY)  # column by request: its place in the list of Sorted-F; 0: in none
 _HALVINGS = 10
@@ -88,7 +87,7 @@ def _list_next(view):
     for left in range(size, 0, -1):  # what is popped goes to the end: outputs descend
         i = pop(order, left, outputs)
         order[left - 1] = i
-    limit = float(view.kv[KV_TOTAL] * view.kv[KV_BLOCK_SIZE])
+    limit = float(view.kv.total * view.kv.block_size)
     least, least_limit = inf, limit
     for _ in range(_HALVINGS):
         quality = _pick(view, size, limit, False)
@@ -102,7 +101,7 @@ def _list_next(view):
 @compiled
 def _pick(view, size, limit, give):
     """F of the set among requests that use at most `limit` tokens, inf if it is empty; with `give` it is listed."""
-    memory, total = view.mem.request, float(view.kv[KV_TOTAL] * view.kv[KV_BLOCK_SIZE])
+    memory, total = view.mem.request, float(view.kv.total * view.kv.block_size)
     outputs, number, room = 0.0, 0.0, total
     for k in range(size - 1, -1, -1):
         i = view.mem.heap[k]

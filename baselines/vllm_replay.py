@@ -19,7 +19,6 @@ import numpy as np
 
 from baselines.vllm_v0 import vllm_v0
 from baselines.vllm_v1 import vllm_v1
-from llmsched_env.simulator import state as s
 from llmsched_env.simulator.advance import BOUNDARY
 from llmsched_env.simulator.batch_time import Staircase
 from llmsched_env.simulator.config import EngineConfig
@@ -92,7 +91,7 @@ def replay(recording: dict[str, Any], interpreted: bool = False) -> Iterator[dic
     while True:
         reason = simulator.advance(0, math.inf)
         world = simulator.world
-        free_end += [int(world.kv[0, s.KV_FREE])] * (int(world.record_use[s.USED_BATCHES]) - len(free_end))
+        free_end += [int(world.kv[0].free)] * (int(world.recording.num_batches) - len(free_end))
         if reason != BOUNDARY:
             break
         simulator.set_params(0, simulator.world.params[0])

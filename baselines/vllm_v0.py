@@ -13,7 +13,7 @@ from llmsched_env.simulator.primitives import (
     usable,
 )
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import ADMITTED, KV_FREE, KV_TOTAL, PREEMPTIONS, RUNNING, SEQ_LIMIT, TOKEN_LIMIT
+from llmsched_env.simulator.state import RUNNING
 
 _BUDGET, _SEQS, WATERMARK = range(3)
 
@@ -24,7 +24,7 @@ def compose(view):
     swapped_first = len(view.waiting) > 0 and view.req.swapped[view.waiting[0]] > 0
     if swapped_first or not _admit(view):
         _decode(view)
-        if swapped_first and view.batch.counts[PREEMPTIONS] == 0:
+        if swapped_first and view.batch.counts.preemptions == 0:
             _swap_in(view)
     return again_if_preempted(view)
 
@@ -39,19 +39,19 @@ def _admit(view):
         if view.req.swapped[i] > 0:  # comes back to decode, in a batch without prompts
             break
         n = usable(view, i)
-        if n > counts[TOKEN_LIMIT] or blocks_of(view, n) + spare > view.kv[KV_TOTAL]:
+        if n > counts.token_limit or blocks_of(view, n) + spare > view.kv.total:
             reject(view, i)
             continue
-        if blocks_missing(view, i, n) + spare > view.kv[KV_FREE]:
+        if blocks_missing(view, i, n) + spare > view.kv.free:
             break
-        if n > tokens_left(view) or len(view.running) + counts[ADMITTED] >= counts[SEQ_LIMIT] or take(view, i, n) == 0:
+        if n > tokens_left(view) or len(view.running) + counts.admitted >= counts.seq_limit or take(view, i, n) == 0:
             break
-    return counts[ADMITTED] > 0
+    return counts.admitted > 0
 
 
 @compiled(inline=True)
 def _spare_blocks(view):
-    return int(view.mem.params[WATERMARK] * view.kv[KV_TOTAL])  # even where nothing runs
+    return int(view.mem.params[WATERMARK] * view.kv.total)  # even where nothing runs
 
 
 @compiled
@@ -63,10 +63,10 @@ def _decode(view):
     k, last = 0, len(view.running) - 1
     while k <= last:
         i = view.running[k]
-        while view.kv[KV_FREE] < 1 and last > k:
+        while view.kv.free < 1 and last > k:
             preempt(view, view.running[last])
             last -= 1
-        if view.kv[KV_FREE] < 1:
+        if view.kv.free < 1:
             preempt(view, i)
         elif view.req.phase[i] == RUNNING:
             take(view, i, 1)
@@ -79,7 +79,7 @@ def _swap_in(view):
     spare = _spare_blocks(view)
     for k in range(len(view.waiting)):
         i = view.waiting[k]
-        if view.req.swapped[i] == 0 or blocks_missing(view, i, 1) + spare > view.kv[KV_FREE] or take(view, i, 1) == 0:
+        if view.req.swapped[i] == 0 or blocks_missing(view, i, 1) + spare > view.kv.free or take(view, i, 1) == 0:
             break
 
 

@@ -16,15 +16,7 @@ from llmsched_env.simulator.primitives import (
     usable,
 )
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import (
-    ADMIT_LIMIT,
-    ADMITTED,
-    KV_FREE,
-    KV_TOTAL,
-    PREEMPTIONS,
-    RUNNING,
-    SEQ_LIMIT,
-)
+from llmsched_env.simulator.state import RUNNING
 
 (
     _BUDGET,
@@ -49,7 +41,7 @@ def compose(view):
     """
     cap = _prompt_cap(view)
     _serve_running(view, cap)
-    if view.batch.counts[PREEMPTIONS] == 0:
+    if view.batch.counts.preemptions == 0:
         _admit(view, cap)
     return again_if_preempted(view)
 
@@ -91,7 +83,7 @@ def _serve_running(view, cap):
 def _make_room_by_priority(view, i, n):
     """Preempt the least urgent until `n` tokens of `i` fit, even those this batch serves; False if `i` went itself."""
     req = view.req
-    while blocks_missing(view, i, n) > view.kv[KV_FREE]:
+    while blocks_missing(view, i, n) > view.kv.free:
         victim = -1
         for k in range(len(view.running)):
             j = view.running[k]
@@ -116,8 +108,8 @@ def _admit(view, cap):
     if params[PRIORITY] > 0:
         _sort_by_priority(view)
     for k in range(len(view.waiting)):
-        running = len(view.running) + counts[ADMITTED]
-        if tokens_left(view) <= 0 or running >= counts[SEQ_LIMIT] or counts[ADMITTED] >= counts[ADMIT_LIMIT]:
+        running = len(view.running) + counts.admitted
+        if tokens_left(view) <= 0 or running >= counts.seq_limit or counts.admitted >= counts.admit_limit:
             break
         i = view.waiting[k]
         whole = usable(view, i)
@@ -126,7 +118,7 @@ def _admit(view, cap):
             break
         n = min(n, tokens_left(view))
         checked = whole if params[RESERVE] > 0 else n
-        if blocks_missing(view, i, checked) + _spare_blocks(view, running) > view.kv[KV_FREE]:
+        if blocks_missing(view, i, checked) + _spare_blocks(view, running) > view.kv.free:
             break
         take(view, i, n)
 
@@ -134,7 +126,7 @@ def _admit(view, cap):
 @compiled(inline=True)
 def _spare_blocks(view, running):
     # vLLM takes the share of all blocks, its null block included, and lets the first request pass it.
-    return int(view.mem.params[WATERMARK] * (view.kv[KV_TOTAL] + 1)) if running > 0 else 0
+    return int(view.mem.params[WATERMARK] * (view.kv.total + 1)) if running > 0 else 0
 
 
 @compiled

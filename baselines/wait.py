@@ -17,7 +17,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
 )
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import NUM_SEQS, RUNNING
+from llmsched_env.simulator.state import RUNNING
 
 CLASSES = 8
 PATIENCE = CLASSES  # parameter of WAIT
@@ -118,7 +118,7 @@ def compose_nested(view):
         if left < 1.0 or chunk_above(view, i, ALL, params[BUFFER]) == 0:
             break
         left -= 1.0
-    if view.batch.counts[NUM_SEQS] == 0:
+    if view.batch.counts.num_seqs == 0:
         decodes(view, view.running)
     return again_if_preempted(view)
 

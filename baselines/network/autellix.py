@@ -5,7 +5,6 @@ import numpy as np
 from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import TASK_LONGEST, TASK_SERVED
 
 QUANTUM, QUEUES, STARVATION = range(NUM_LIMITS, NUM_LIMITS + 3)
 FORGIVEN = 1  # column of request memory: attained service when the call was last promoted
@@ -15,9 +14,9 @@ FORGIVEN = 1  # column of request memory: attained service when the call was las
 def by_total_service(view):
     """PLAS: by the tokens computed for all calls of the task so far."""
     for i in view.running:
-        _join_queue(view, i, view.tasks[view.req.task[i], TASK_SERVED])
+        _join_queue(view, i, view.tasks[view.req.task[i]].served)
     for i in view.waiting:
-        _join_queue(view, i, view.tasks[view.req.task[i], TASK_SERVED])
+        _join_queue(view, i, view.tasks[view.req.task[i]].served)
     return serve_classes(view)
 
 
@@ -25,9 +24,9 @@ def by_total_service(view):
 def by_longest_path(view):
     """ATLAS: by the tokens on the longest path of the task that has finished, and those of the call itself."""
     for i in view.running:
-        _join_queue(view, i, view.tasks[view.req.task[i], TASK_LONGEST] + view.req.computed[i])
+        _join_queue(view, i, view.tasks[view.req.task[i]].longest_path + view.req.computed[i])
     for i in view.waiting:
-        _join_queue(view, i, view.tasks[view.req.task[i], TASK_LONGEST] + view.req.computed[i])
+        _join_queue(view, i, view.tasks[view.req.task[i]].longest_path + view.req.computed[i])
     return serve_classes(view)
 
 

@@ -5,7 +5,6 @@ from math import inf
 from baselines.in_order import LIMITS, URGENCY, WORK_CONSERVING, serve_each
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_TOTAL, TASK_COST, TASK_TAG
 
 VIRTUAL, SINCE, ACTIVE_TASKS = range(3)  # of `view.mem.engine`: virtual time at clock SINCE, tasks here since then
 SEEN = 1  # of `view.mem.request`, by task: a table has no more tasks than calls
@@ -20,19 +19,19 @@ def compose(view):
     """
     memory = view.mem.engine
     if memory[ACTIVE_TASKS] > 0.0:
-        kv_tokens = view.kv[KV_TOTAL] * view.kv[KV_BLOCK_SIZE]
+        kv_tokens = view.kv.total * view.kv.block_size
         memory[VIRTUAL] += (view.clock - memory[SINCE]) * kv_tokens / memory[ACTIVE_TASKS]
     memory[SINCE] = view.clock
     for i in view.arrived:
         task = view.tasks[view.req.task[i]]
-        if task[TASK_TAG] == inf:
-            task[TASK_TAG] = memory[VIRTUAL] + task[TASK_COST]
-        memory[VIRTUAL] = max(memory[VIRTUAL], task[TASK_TAG] - task[TASK_COST])
+        if task.virtual_finish == inf:
+            task.virtual_finish = memory[VIRTUAL] + task.cost
+        memory[VIRTUAL] = max(memory[VIRTUAL], task.virtual_finish - task.cost)
     memory[ACTIVE_TASKS] = _count_tasks(view)
     for i in view.running:
-        view.mem.request[i, URGENCY] = view.tasks[view.req.task[i], TASK_TAG]
+        view.mem.request[i, URGENCY] = view.tasks[view.req.task[i]].virtual_finish
     for i in view.waiting:
-        view.mem.request[i, URGENCY] = view.tasks[view.req.task[i], TASK_TAG]
+        view.mem.request[i, URGENCY] = view.tasks[view.req.task[i]].virtual_finish
     return serve_each(view)
 
 

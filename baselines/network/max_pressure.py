@@ -3,7 +3,6 @@
 from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.scheduler import Param, Scheduler
-from llmsched_env.simulator.state import CLASS_ONWARD, CLASS_PRESENT, CLASS_WORK
 
 WORK_WEIGHTED = NUM_LIMITS
 
@@ -26,15 +25,15 @@ def _pressure(view, k):
         return 0.0
     difference = _queue(view, k)
     for m in range(len(classes)):
-        if classes[k, CLASS_ONWARD + m] > 0.0:
-            difference -= classes[k, CLASS_ONWARD + m] * _queue(view, m)
-    return difference / max(1.0, classes[k, CLASS_WORK])  # mu_k in calls per token of service
+        if view.onward[k, m] > 0.0:
+            difference -= view.onward[k, m] * _queue(view, m)
+    return difference / max(1.0, classes[k].mean_work)  # mu_k in calls per token of service
 
 
 @compiled(inline=True)
 def _queue(view, k):
-    weight = view.classes[k, CLASS_WORK] if view.mem.params[WORK_WEIGHTED] > 0.0 else 1.0
-    return weight * view.classes[k, CLASS_PRESENT]
+    weight = view.classes[k].mean_work if view.mem.params[WORK_WEIGHTED] > 0.0 else 1.0
+    return weight * view.classes[k].present
 
 
 max_pressure = Scheduler(

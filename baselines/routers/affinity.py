@@ -3,10 +3,8 @@
 from baselines.routers.fleet import allowed_at, least_loaded, num_allowed, overloaded
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.fleet import cached_prefix
-from llmsched_env.simulator.network_state import OUT_CALLS
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Param
-from llmsched_env.simulator.state import KV_CACHED, KV_FREE
 
 MORE_CALLS, TIMES, LEAST_MATCH = range(3)
 _PRIME = 2**31 - 1
@@ -26,7 +24,7 @@ def _longest_prefix(fleet, i):
             if cached > most or (cached == most and _fewer_calls(fleet, g, best)):
                 best, most = g, cached
     if unbalanced:
-        return least_loaded(fleet, OUT_CALLS)
+        return least_loaded(fleet, fleet.outstanding.calls)
     enough = max(1, fleet.params[LEAST_MATCH] * fleet.req.prompt_tokens[i])
     return best if most >= enough else _roomiest(fleet)
 
@@ -37,7 +35,7 @@ def _roomiest(fleet):
     best, most = -1, -1
     for g in range(len(fleet.allowed)):
         if fleet.allowed[g] == 1:
-            unused = fleet.kv[g, KV_FREE] - fleet.kv[g, KV_CACHED]
+            unused = fleet.kv[g].free - fleet.kv[g].cached
             if unused > most or (unused == most and _fewer_calls(fleet, g, best)):
                 best, most = g, unused
     return best
@@ -45,7 +43,7 @@ def _roomiest(fleet):
 
 @compiled(inline=True)
 def _fewer_calls(fleet, g, other):
-    return fleet.outstanding[g, OUT_CALLS] < fleet.outstanding[other, OUT_CALLS]
+    return fleet.outstanding[g].calls < fleet.outstanding[other].calls
 
 
 @compiled
@@ -54,7 +52,7 @@ def _home(fleet, i):
     key = fleet.req.session[i] if fleet.req.session[i] >= 0 else fleet.req.task[i]
     home = allowed_at(fleet, (key % _PRIME) * 48271 % _PRIME % num_allowed(fleet))
     if overloaded(fleet, home, fleet.params[MORE_CALLS], fleet.params[TIMES]):
-        return least_loaded(fleet, OUT_CALLS)
+        return least_loaded(fleet, fleet.outstanding.calls)
     return home
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.network_state import OUT_CALLS
 
 
 @compiled
@@ -46,11 +45,11 @@ def random_engine(fleet):
 
 
 @compiled
-def least_loaded(fleet, column):
-    """The allowed engine with the least of a column of `outstanding`; of equals the first."""
+def least_loaded(fleet, loads):
+    """The allowed engine with the least of `loads` (f8[G]); of equals the first."""
     best = -1
     for g in range(len(fleet.allowed)):
-        if fleet.allowed[g] == 1 and (best < 0 or fleet.outstanding[g, column] < fleet.outstanding[best, column]):
+        if fleet.allowed[g] == 1 and (best < 0 or loads[g] < loads[best]):
             best = g
     return best
 
@@ -58,6 +57,6 @@ def least_loaded(fleet, column):
 @compiled
 def overloaded(fleet, g, more_calls, times):
     """Whether engine `g` has over `more_calls` more unfinished calls, and over `times` as many, as the least loaded."""
-    least = fleet.outstanding[least_loaded(fleet, OUT_CALLS), OUT_CALLS]
-    calls = fleet.outstanding[g, OUT_CALLS]
+    least = fleet.outstanding[least_loaded(fleet, fleet.outstanding.calls)].calls
+    calls = fleet.outstanding[g].calls
     return calls > least + more_calls and calls > least * times

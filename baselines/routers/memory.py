@@ -2,9 +2,7 @@
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.fleet import demanded_blocks
-from llmsched_env.simulator.network_state import OUT_CALLS
 from llmsched_env.simulator.router import Router
-from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_TOTAL, N_RUNNING
 
 
 @compiled
@@ -13,7 +11,7 @@ def _freest(fleet, i):
     best, most = -1, 0.0
     for g in range(len(fleet.allowed)):
         if fleet.allowed[g] == 1:
-            freeness = (fleet.kv[g, KV_TOTAL] - demanded_blocks(fleet, g)) / max(1, fleet.count[g, N_RUNNING])
+            freeness = (fleet.kv[g].total - demanded_blocks(fleet, g)) / max(1, fleet.engines[g].num_running)
             if best < 0 or freeness > most:
                 best, most = g, freeness
     return best
@@ -33,9 +31,9 @@ def _least_overflow(fleet, i):
     best, least = -1, 0.0
     for g in range(len(fleet.allowed)):
         if fleet.allowed[g] == 1:
-            prompt = fleet.req.prompt_tokens[i] / fleet.kv[g, KV_BLOCK_SIZE]
+            prompt = fleet.req.prompt_tokens[i] / fleet.kv[g].block_size
             overflow = max(0.0, demanded_blocks(fleet, g) + prompt - highest)
-            fewer = best >= 0 and fleet.outstanding[g, OUT_CALLS] < fleet.outstanding[best, OUT_CALLS]
+            fewer = best >= 0 and fleet.outstanding[g].calls < fleet.outstanding[best].calls
             if best < 0 or overflow < least or (overflow == least and fewer):
                 best, least = g, overflow
     return best

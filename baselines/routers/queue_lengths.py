@@ -2,27 +2,26 @@
 
 from baselines.routers.fleet import least_loaded, random_engine
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.network_state import OUT_CALLS, OUT_KNOWN
 from llmsched_env.simulator.router import Router
 
 
 @compiled
 def _fewest_calls(fleet, i):
     """The engine with the fewest unfinished calls."""
-    return least_loaded(fleet, OUT_CALLS)
+    return least_loaded(fleet, fleet.outstanding.calls)
 
 
 @compiled
 def _fewest_tokens(fleet, i):
     """The engine with the fewest tokens of prompts and predicted outputs in unfinished calls."""
-    return least_loaded(fleet, OUT_KNOWN)
+    return least_loaded(fleet, fleet.outstanding.known_work)
 
 
 @compiled
 def _better_of_two(fleet, i):
     """Of two engines drawn at random (with replacement), the one with fewer unfinished calls."""
     a, b = random_engine(fleet), random_engine(fleet)
-    return b if fleet.outstanding[b, OUT_CALLS] < fleet.outstanding[a, OUT_CALLS] else a
+    return b if fleet.outstanding[b].calls < fleet.outstanding[a].calls else a
 
 
 join_shortest_queue = Router("join_shortest_queue", _fewest_calls, reference="Vidur's least outstanding requests")

@@ -3,12 +3,12 @@
 from math import ceil, inf
 
 from baselines.in_order import LIMITS, NUM_LIMITS
-from llmsched_env.simulator.batch_time import A_ATTN, seconds_with_host
+from llmsched_env.simulator.batch_time import seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import cached_tokens
 from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes, is_decoding, prefill_left, reject
 from llmsched_env.simulator.scheduler import Param, Scheduler
-from llmsched_env.simulator.state import TOKEN_LIMIT, WAITING
+from llmsched_env.simulator.state import WAITING
 
 EXPECTED_OUTPUT = NUM_LIMITS
 FINISHED, MEAN = range(2)  # engine memory: requests that have left, their mean output
@@ -56,10 +56,10 @@ def _holds(view, i):
         if is_decoding(view, j):
             decoding += 1
             context += req.computed[j]
-    room = max(1, view.batch.counts[TOKEN_LIMIT] - decoding)
+    room = max(1, view.batch.counts.token_limit - decoding)
     _foresee_prompts(view, i, room)
     step = seconds_with_host(law, decoding + min(room, forecast[TOKENS]), context, 0, 0, decoding + 1)
-    ttft = view.clock - req.arrival[i] + forecast[STEPS] * step + law[A_ATTN] * forecast[ATTENTION]
+    ttft = view.clock - req.arrival[i] + forecast[STEPS] * step + law.a_attn * forecast[ATTENTION]
     if ttft > req.ttft_slo[i]:
         return False
     _foresee_decodes(view, i, room)

@@ -20,7 +20,7 @@ from llmsched_env.simulator.primitives import (
     take,
     tokens_left,
 )
-from llmsched_env.simulator.state import PREFILL_TOKENS, WAITING
+from llmsched_env.simulator.state import WAITING
 from llmsched_env.simulator.step_time import chunk_seconds, chunk_within
 
 KEY = 0  # column of request memory
@@ -108,7 +108,7 @@ def prompts_by_key(view, seconds, least, spare):
         waits = view.req.phase[i] == WAITING
         if waits and not admitting:
             continue
-        n = max(chunk_within(view, i, tokens_left(view), seconds), least - view.batch.counts[PREFILL_TOKENS])
+        n = max(chunk_within(view, i, tokens_left(view), seconds), least - view.batch.counts.prefill_tokens)
         if waits and prefill_left(view, i) == 0:
             n = 1
         if n <= 0:

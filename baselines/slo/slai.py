@@ -22,7 +22,7 @@ from llmsched_env.simulator.primitives import (
     untake,
 )
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
-from llmsched_env.simulator.state import KV_FREE, KV_TOTAL, NUM_SEQS, WAITING
+from llmsched_env.simulator.state import WAITING
 
 _BUDGET, _SEQS, OFFSET, OFFSET_FULL, FULL, PAYING_FIRST = range(6)
 BATCHES, MEAN, COUNTED = range(3)  # engine memory: batches seen, their mean seconds, whether the last one is in it
@@ -43,7 +43,7 @@ def compose(view):
     chunks(view, view.running, ALL)
     _start_prompts(view)
     _decode_until(view, inf)
-    if view.batch.counts[NUM_SEQS] > 0:
+    if view.batch.counts.num_seqs > 0:
         view.mem.engine[COUNTED] = 0.0
     return again_if_preempted(view)
 
@@ -80,8 +80,8 @@ def _last_schedulable(view, i):
     req, params = view.req, view.mem.params
     if isnan(req.last_token_time[i]):
         return view.clock  # its first token is due
-    used = view.kv[KV_TOTAL] - view.kv[KV_FREE]
-    offset = params[OFFSET_FULL] if used >= params[FULL] * view.kv[KV_TOTAL] else params[OFFSET]
+    used = view.kv.total - view.kv.free
+    offset = params[OFFSET_FULL] if used >= params[FULL] * view.kv.total else params[OFFSET]
     due = req.last_token_time[i] + (1 + req.in_flight[i]) * req.tpot_slo[i]
     return due - offset * view.mem.engine[MEAN]
 
@@ -103,7 +103,7 @@ def _start_prompts(view):
 @compiled
 def _make_room(view, i):
     """Find a KV block for a decode at the cost of the prompts begun last; False if there are none and `i` had to go."""
-    while blocks_missing(view, i, 1) > view.kv[KV_FREE]:
+    while blocks_missing(view, i, 1) > view.kv.free:
         if not _send_back_prompt(view):
             preempt(view, i)
             return False
@@ -113,7 +113,7 @@ def _make_room(view, i):
 @compiled
 def _send_back_prompt(view):
     """Send back the prompt begun last, one that this very batch admits before all others; whether there was one."""
-    for entry in range(view.batch.counts[NUM_SEQS] - 1, -1, -1):
+    for entry in range(view.batch.counts.num_seqs - 1, -1, -1):
         if view.req.phase[view.batch.requests[entry]] == WAITING:
             untake(view, view.batch.requests[entry])
             return True

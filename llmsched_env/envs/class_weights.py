@@ -17,7 +17,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
 )
 from llmsched_env.simulator.scheduler import Param, Scheduler
-from llmsched_env.simulator.state import KV_FREE, NUM_SEQS, WAITING
+from llmsched_env.simulator.state import WAITING
 from llmsched_env.validation import check_integer
 
 
@@ -55,9 +55,7 @@ def _weight(view, i):
 @compiled(inline=True)
 def _has_room(view, i, n):
     """Whether there is memory for `n` more tokens of running request `i`, or may be made."""
-    return blocks_missing(view, i, n) <= view.kv[KV_FREE] or (
-        view.batch.counts[NUM_SEQS] == 0 and make_room(view, i, n)
-    )
+    return blocks_missing(view, i, n) <= view.kv.free or (view.batch.counts.num_seqs == 0 and make_room(view, i, n))
 
 
 @compiled

@@ -7,7 +7,7 @@ from llmsched_env.envs.runner_env import GOES_ON, TERMINATED, TRUNCATED
 from llmsched_env.simulator.advance import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED, advance
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.events import clock_to
-from llmsched_env.simulator.state import AREA, CLOCK, DECIDED, GOOD, view_of
+from llmsched_env.simulator.world import view_of
 
 # The columns of `progress`: decisions taken, and the integral of N and the good requests at the last one.
 TICK, AREA_BEFORE, GOOD_BEFORE, PROGRESS = range(4)
@@ -21,7 +21,7 @@ def start_episode(world, schedulers, g, interval, horizon, progress, memory, kno
     progress[g, :] = 0.0
     memory[g, :] = 0.0
     advance(world, schedulers, g, 0.0 if interval > 0.0 else horizon)
-    progress[g, AREA_BEFORE] = world.time[g, AREA]
+    progress[g, AREA_BEFORE] = world.engines[g].request_seconds
     observe(view_of(world, g), memory[g], obs[g], knobs)
 
 
@@ -47,11 +47,11 @@ def step_episodes(
         ends: i8[E], written: GOES_ON, TERMINATED or TRUNCATED.
     """
     for g in range(first, len(params)):
-        time, done, horizon = world.time[g], progress[g], horizons[g]
+        engine, done, horizon = world.engines[g], progress[g], horizons[g]
         if not resume:
             for k in range(params.shape[1]):
                 world.params[g, k] = params[g, k]
-            world.count[g, DECIDED] = 1
+            engine.decided = 1
             done[TICK] += 1.0
         until = min(horizon, done[TICK] * interval) if interval > 0.0 else horizon
         reason = advance(world, schedulers, g, until)
@@ -64,11 +64,11 @@ def step_episodes(
             reason = HORIZON
         if reason == DRAINED or (reason == STALLED and until == np.inf):
             ends[g] = TERMINATED
-        elif reason != BOUNDARY and reason != SELECT and time[CLOCK] >= horizon:
+        elif reason != BOUNDARY and reason != SELECT and engine.clock >= horizon:
             ends[g] = TRUNCATED
-        terms[g, LATENCY] = -(time[AREA] - done[AREA_BEFORE])
-        terms[g, GOODPUT] = time[GOOD] - done[GOOD_BEFORE]
-        done[AREA_BEFORE] = time[AREA]
-        done[GOOD_BEFORE] = time[GOOD]
+        terms[g, LATENCY] = -(engine.request_seconds - done[AREA_BEFORE])
+        terms[g, GOODPUT] = engine.good_requests - done[GOOD_BEFORE]
+        done[AREA_BEFORE] = engine.request_seconds
+        done[GOOD_BEFORE] = engine.good_requests
         observe(view_of(world, g), memory[g], obs[g], knobs)
     return len(params)

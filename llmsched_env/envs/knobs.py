@@ -17,7 +17,6 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import chunks_by_key
 from llmsched_env.simulator.primitives import ALL, chunks, chunks_above, decodes, prefill_left, tokens_left
 from llmsched_env.simulator.scheduler import LIMIT_PARAMS, Param, Scheduler
-from llmsched_env.simulator.state import DECODE_TOKENS
 from llmsched_env.validation import check_choice, check_number
 
 TOKEN_BUDGET, MAX_ACTIVE, ORDER, HOLD, WATERMARK, NUM_PARAMS = range(6)
@@ -32,7 +31,7 @@ def compose(view):
     """Decodes; then, unless held, prefill chunks: started prompts first, then waiting ones in the chosen order."""
     params = view.mem.params
     decodes(view, view.running)
-    if params[HOLD] > 0 and view.batch.counts[DECODE_TOKENS] > 0:
+    if params[HOLD] > 0 and view.batch.counts.decode_tokens > 0:
         return inf
     chunks(view, view.running, ALL)
     if params[ORDER] == FCFS:

@@ -3,7 +3,6 @@
 import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.state import AREA, CLOCK, IN_SYSTEM, TASK_ARRIVAL
 
 # What an episode carries from one decision to the next: the first task that may be unfinished, the time (s) and the
 # integral of the number of calls at the last decision, the number of tasks in the system, and the sums of both terms.
@@ -18,7 +17,7 @@ def account(world, network, num_tasks, progress, terms):
     A task is in the system from its arrival to the end of its last call, calls that wait for a tool included (for ever,
     if one of its calls was rejected or abandoned); a call, while it waits or runs at an engine.
     """
-    now = network.time[0]
+    now = network.control.clock
     calls = _call_seconds(world, now)
     terms[TASK_TERM] = -_task_seconds(world, network, num_tasks, progress, now)
     terms[CALL_TERM] = -(calls - progress[CALLS_BEFORE])
@@ -32,8 +31,8 @@ def account(world, network, num_tasks, progress, terms):
 def _call_seconds(world, now):
     """Integral of the number of calls at engines up to `now`; the clock of a busy engine may be behind it."""
     total = 0.0
-    for g in range(len(world.count)):
-        total += world.time[g, AREA] + world.count[g, IN_SYSTEM] * (now - world.time[g, CLOCK])
+    for g in range(len(world.engines)):
+        total += world.engines[g].request_seconds + world.engines[g].num_in_system * (now - world.engines[g].clock)
     return total
 
 
@@ -45,7 +44,7 @@ def _task_seconds(world, network, num_tasks, progress, now):
         first += 1
     progress[FIRST] = first
     for t in range(first, num_tasks):
-        arrival, finish = world.tasks[t, TASK_ARRIVAL], network.task_finish[t]
+        arrival, finish = world.tasks[t].arrival, network.task_finish[t]
         if arrival > now:
             break
         if np.isnan(finish):

@@ -8,27 +8,9 @@ from gymnasium.spaces import Box
 from llmsched_env.envs.network_account import TASKS_PRESENT, account
 from llmsched_env.envs.observation import Feature
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.network_state import BINDING, OUT_CALLS, OUT_PROMPT
 from llmsched_env.simulator.prefix_cache import IDLE_OR_HELD, prefix_blocks
-from llmsched_env.simulator.state import (
-    BUSY_PHASE,
-    CLASS_ONWARD,
-    CLASS_PRESENT,
-    IN_SYSTEM,
-    KV_BLOCK_SIZE,
-    KV_CACHING,
-    KV_FREE,
-    KV_TOTAL,
-    LATEST_PREFILL,
-    LATEST_TOKENS,
-    MAX_TOKENS,
-    N_RUNNING,
-    N_WAITING,
-    PHASE,
-    UNLIMITED,
-    WAITING_HEAD,
-    prefixes_of,
-)
+from llmsched_env.simulator.state import BUSY_PHASE, UNLIMITED
+from llmsched_env.simulator.world import prefixes_of
 
 OF_CLASS_AT_ENGINE = (
     Feature("waiting", "calls of the class that wait at the engine", 4096),
@@ -89,7 +71,7 @@ def observe_classes(world, network, num_tasks, scale, progress, terms, obs):
     account(world, network, num_tasks, progress, terms)
     for k in range(len(obs)):
         obs[k] = 0.0
-    engines = len(world.count)
+    engines = len(world.engines)
     classes = world.params.shape[1]
     place = 0
     for g in range(engines):
@@ -102,8 +84,8 @@ def observe_classes(world, network, num_tasks, scale, progress, terms, obs):
     for k in range(min(classes, len(world.classes))):
         onward = 0.0
         for after in range(len(world.classes)):
-            onward += world.classes[k, CLASS_ONWARD + after] * world.classes[after, CLASS_PRESENT]
-        obs[place + 2 * k] = world.classes[k, CLASS_PRESENT]
+            onward += world.onward[k, after] * world.classes[after].present
+        obs[place + 2 * k] = world.classes[k].present
         obs[place + 2 * k + 1] = onward
     _observe_totals(world, progress, place + 2 * classes, obs)
     _squash(scale, obs)
@@ -111,13 +93,13 @@ def observe_classes(world, network, num_tasks, scale, progress, terms, obs):
 
 @compiled
 def _observe_queues(world, g, classes, place, obs):
-    req, count = world.req, world.count[g]
-    for k in range(count[WAITING_HEAD], count[WAITING_HEAD] + count[N_WAITING]):
+    req, engine = world.req, world.engines[g]
+    for k in range(engine.waiting_head, engine.waiting_head + engine.num_waiting):
         i = world.waiting[g, k]
         at = place + 4 * min(req.klass[i], classes - 1)
         obs[at] += 1.0
         obs[at + 2] += req.prefill_tokens[i] - req.computed[i]
-    for k in range(count[N_RUNNING]):
+    for k in range(engine.num_running):
         i = world.running[g, k]
         at = place + 4 * min(req.klass[i], classes - 1)
         left = req.prefill_tokens[i] - req.computed[i]
@@ -130,23 +112,23 @@ def _observe_queues(world, g, classes, place, obs):
 
 @compiled
 def _observe_batch(world, g, place, obs):
-    if world.count[g, PHASE] == BUSY_PHASE:
-        tokens = world.totals[g, LATEST_TOKENS]
-        obs[place] = tokens / world.count[g, MAX_TOKENS]
-        obs[place + 1] = world.totals[g, LATEST_PREFILL] / max(1, tokens)
+    if world.engines[g].phase == BUSY_PHASE:
+        tokens = world.totals[g].latest_tokens
+        obs[place] = tokens / world.engines[g].token_budget
+        obs[place + 1] = world.totals[g].latest_prefill_tokens / max(1, tokens)
 
 
 @compiled
 def _kv_used(world, g):
     kv = world.kv[g]
-    return 1.0 - kv[KV_FREE] / kv[KV_TOTAL] if kv[KV_TOTAL] < UNLIMITED else 0.0
+    return 1.0 - kv.free / kv.total if kv.total < UNLIMITED else 0.0
 
 
 @compiled
 def _observe_totals(world, progress, place, obs):
     obs[place] = progress[TASKS_PRESENT]
-    for g in range(len(world.count)):
-        obs[place + 1] += world.count[g, IN_SYSTEM]
+    for g in range(len(world.engines)):
+        obs[place + 1] += world.engines[g].num_in_system
 
 
 @compiled
@@ -165,20 +147,20 @@ def observe_engines(world, network, num_tasks, scale, progress, terms, obs):
     account(world, network, num_tasks, progress, terms)
     for k in range(len(obs)):
         obs[k] = 0.0
-    i = network.size[BINDING] - 1
-    engines = len(world.count)
+    i = network.control.routing - 1
+    engines = len(world.engines)
     for g in range(engines):
         place = 8 * g
-        obs[place] = network.outstanding[g, OUT_CALLS]
-        obs[place + 1] = network.outstanding[g, OUT_PROMPT]
-        obs[place + 2] = world.count[g, N_WAITING]
-        obs[place + 3] = world.count[g, N_RUNNING]
+        obs[place] = network.outstanding[g].calls
+        obs[place + 1] = network.outstanding[g].prompt_tokens
+        obs[place + 2] = world.engines[g].num_waiting
+        obs[place + 3] = world.engines[g].num_running
         obs[place + 4] = _kv_used(world, g)
         _observe_batch(world, g, place + 5, obs)
-        if i >= 0 and world.kv[g, KV_CACHING] == 1:
-            most = (world.req.prompt_tokens[i] - 1) // world.kv[g, KV_BLOCK_SIZE]
+        if i >= 0 and world.kv[g].prefix_caching == 1:
+            most = (world.req.prompt_tokens[i] - 1) // world.kv[g].block_size
             blocks = prefix_blocks(prefixes_of(world, g), i, most, IDLE_OR_HELD)
-            obs[place + 7] = blocks * world.kv[g, KV_BLOCK_SIZE]
+            obs[place + 7] = blocks * world.kv[g].block_size
     place = 8 * engines
     if i >= 0:
         obs[place] = world.req.prompt_tokens[i]

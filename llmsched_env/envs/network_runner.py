@@ -19,8 +19,6 @@ from llmsched_env.envs.network_episodes import Draws
 from llmsched_env.envs.network_observation import observe_classes, observe_engines
 from llmsched_env.envs.runner import Actions
 from llmsched_env.envs.runner_env import GOES_ON, TERMINATED, TRUNCATED
-from llmsched_env.simulator import network_state as ns
-from llmsched_env.simulator import state as s
 from llmsched_env.simulator.advance import HORIZON
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.compiled import interpreted as as_python
@@ -30,7 +28,7 @@ from llmsched_env.simulator.network_state import NETWORK_TYPE
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.simulator import compiled_entry
-from llmsched_env.simulator.state import WORLD_TYPE
+from llmsched_env.simulator.world import WORLD_TYPE
 from llmsched_env.validation import check_choice
 from llmsched_env.workloads.tasks import TaskTable
 
@@ -140,8 +138,8 @@ class NetworkRunner:
             "reward_calls": self.terms[:, CALL_TERM].copy(),
             "time": np.array([simulator.clock for simulator in self.simulators]),
             "num_tasks": self._progress[:, TASKS_PRESENT].astype(np.int64),
-            "num_calls": np.array([int(world.count[:, s.IN_SYSTEM].sum()) for world in worlds]),
-            "backlog": np.array([int(world.count[:, s.BACKLOG].sum()) for world in worlds]),
+            "num_calls": np.array([int(world.engines.num_in_system.sum()) for world in worlds]),
+            "backlog": np.array([int(world.engines.backlog.sum()) for world in worlds]),
         }
 
     def episode_info(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
@@ -171,10 +169,10 @@ class NetworkRunner:
 
     def as_text(self) -> str:
         """Environment 0 in one line: clock, tasks, and of each engine what waits, runs and is left to do."""
-        simulator, count = self.simulators[0], self.simulators[0].world.count
+        simulator = self.simulators[0]
         engines = "  ".join(
-            f"[{g}] waiting={row[s.N_WAITING]} running={row[s.N_RUNNING]} backlog={row[s.BACKLOG]}"
-            for g, row in enumerate(count)
+            f"[{g}] waiting={engine.num_waiting} running={engine.num_running} backlog={engine.backlog}"
+            for g, engine in enumerate(simulator.world.engines)
         )
         return f"t={simulator.clock:9.3f} s  tasks={int(self._progress[0, TASKS_PRESENT])}  {engines}"
 
@@ -219,15 +217,15 @@ class RoutingRunner(NetworkRunner):
         super().__init__(simulators, draws, observe_engines, scale, horizon, reward)
 
     def _begin(self, g: int) -> None:
-        self.simulators[g].network.size[ns.ASK] = 1
+        self.simulators[g].network.control.asks_outside = 1
         self.simulators[g].advance(self.horizon)
 
     def _act(self, g: int, action: np.ndarray) -> int:
         simulator, engine = self.simulators[g], int(action)
         if not 0 <= engine < len(simulator.engines):
             raise ValueError(f"action must be an engine, 0 to {len(simulator.engines) - 1}, got {engine}")
-        if simulator.network.size[ns.BINDING] > 0:
-            simulator.network.size[ns.CHOICE] = engine + 1
+        if simulator.network.control.routing > 0:
+            simulator.network.control.choice = engine + 1
         reason = simulator.advance(self.horizon)
         if reason == ROUTE:
             return GOES_ON

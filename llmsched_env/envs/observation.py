@@ -10,23 +10,8 @@ from numba import types
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.simulator import compiled_entry
-from llmsched_env.simulator.state import (
-    KV_CACHED,
-    KV_FREE,
-    KV_TOTAL,
-    LATEST_PREFILL,
-    LATEST_TOKENS,
-    TOTAL_ARRIVED,
-    TOTAL_FINISHED,
-    TOTAL_GENERATED,
-    TOTAL_PREEMPTIONS,
-    TOTAL_PREFIX_HITS,
-    TOTAL_PROMPT_TOKENS,
-    TOTAL_RECOMPUTED,
-    UNLIMITED,
-    VIEW_TYPE,
-    View,
-)
+from llmsched_env.simulator.state import UNLIMITED
+from llmsched_env.simulator.world import VIEW_TYPE, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +70,7 @@ NUM_FEATURES = len(FEATURES)
 _SCALE = np.array([0.0 if f.scale is None else 1 / log1p(f.scale) for f in FEATURES])
 
 FAST, SLOW = 2.0, 20.0  # s, time constants of the averages
-# What is averaged: a running total of the view, over which time, and the feature; memory holds totals, then averages.
-_AVERAGES = np.array(
-    [
-        (TOTAL_ARRIVED, FAST, 19),
-        (TOTAL_ARRIVED, SLOW, 20),
-        (TOTAL_PROMPT_TOKENS, FAST, 21),
-        (TOTAL_PROMPT_TOKENS, SLOW, 22),
-        (TOTAL_GENERATED, FAST, 23),
-        (TOTAL_FINISHED, SLOW, 24),
-        (TOTAL_PREEMPTIONS, FAST, 34),
-        (TOTAL_RECOMPUTED, FAST, 35),
-        (TOTAL_PREFIX_HITS, SLOW, 36),
-    ]
-)
-_NUM_AVERAGES = len(_AVERAGES)
+_NUM_AVERAGES = 9
 MEMORY_SIZE = 1 + 2 * _NUM_AVERAGES  # the clock at the last call, then totals and averages
 
 
@@ -121,13 +92,13 @@ def observe(view, memory, out, knobs):
     _observe_waiting(view, out)
     _observe_running(view, out)
     _observe_rates(view, memory, out)
-    if view.kv[KV_TOTAL] < UNLIMITED:
-        out[15] = 1.0 - view.kv[KV_FREE] / view.kv[KV_TOTAL]
-        out[33] = view.kv[KV_CACHED] / view.kv[KV_TOTAL]
-    latest = view.totals[LATEST_TOKENS]
+    if view.kv.total < UNLIMITED:
+        out[15] = 1.0 - view.kv.free / view.kv.total
+        out[33] = view.kv.cached / view.kv.total
+    latest = view.totals.latest_tokens
     out[16] = 1e3 * view.last.duration
     out[17] = latest
-    out[18] = view.totals[LATEST_PREFILL] / max(1, latest)
+    out[18] = view.totals.latest_prefill_tokens / max(1, latest)
     if knobs:
         params = view.mem.params
         out[25] = params[0]
@@ -205,17 +176,27 @@ def _observe_running(view, out):
 
 @compiled
 def _observe_rates(view, memory, out):
-    elapsed = view.clock - memory[0]
+    elapsed, totals = view.clock - memory[0], view.totals
     fast, slow = 1.0 - np.exp(-elapsed / FAST), 1.0 - np.exp(-elapsed / SLOW)
-    for k in range(_NUM_AVERAGES):
-        before, average = 1 + k, 1 + _NUM_AVERAGES + k
-        total = view.totals[int(_AVERAGES[k, 0])]
-        if elapsed > 0.0 and total > 0.0:
-            share = fast if _AVERAGES[k, 1] == FAST else slow
-            memory[average] += share * ((total - memory[before]) / elapsed - memory[average])
-            memory[before] = total
-        out[int(_AVERAGES[k, 2])] = memory[average]
+    out[19] = _rate(memory, 0, totals.arrived, elapsed, fast)
+    out[20] = _rate(memory, 1, totals.arrived, elapsed, slow)
+    out[21] = _rate(memory, 2, totals.prompt_tokens, elapsed, fast)
+    out[22] = _rate(memory, 3, totals.prompt_tokens, elapsed, slow)
+    out[23] = _rate(memory, 4, totals.generated, elapsed, fast)
+    out[24] = _rate(memory, 5, totals.finished, elapsed, slow)
+    out[34] = _rate(memory, 6, totals.preemptions, elapsed, fast)
+    out[35] = _rate(memory, 7, totals.recomputed, elapsed, fast)
+    out[36] = _rate(memory, 8, totals.prefix_hits, elapsed, slow)
     memory[0] = view.clock
+
+
+@compiled(inline=True)
+def _rate(memory, k, total, elapsed, share):
+    before, average = 1 + k, 1 + _NUM_AVERAGES + k
+    if elapsed > 0.0 and total > 0.0:
+        memory[average] += share * ((total - memory[before]) / elapsed - memory[average])
+        memory[before] = total
+    return memory[average]
 
 
 class Observer:

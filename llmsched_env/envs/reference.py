@@ -14,7 +14,6 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
-from llmsched_env.simulator.state import AREA, GOOD
 from llmsched_env.workloads import RequestTable
 
 
@@ -81,9 +80,9 @@ def follow_episodes(world, schedulers, clocks, ends, before, terms):
         reason = advance(world, schedulers, g, np.inf if ends[g] == TERMINATED else clocks[g])
         if reason in (BAD_WAKE, SELECT):
             return g
-        time, sums = world.time[g], before[g]
-        terms[g, LATENCY] = -(time[AREA] - sums[LATENCY])
-        terms[g, GOODPUT] = time[GOOD] - sums[GOODPUT]
-        sums[LATENCY] = time[AREA]
-        sums[GOODPUT] = time[GOOD]
+        engine, sums = world.engines[g], before[g]
+        terms[g, LATENCY] = -(engine.request_seconds - sums[LATENCY])
+        terms[g, GOODPUT] = engine.good_requests - sums[GOODPUT]
+        sums[LATENCY] = engine.request_seconds
+        sums[GOODPUT] = engine.good_requests
     return len(clocks)

@@ -3,14 +3,8 @@
 import numpy as np
 
 from llmsched_env.envs.knobs import TOKEN_BUDGET
-from llmsched_env.simulator.state import (
-    KV_FREE,
-    KV_TOTAL,
-    LATEST_PREFILL,
-    LATEST_TOKENS,
-    UNLIMITED,
-    View,
-)
+from llmsched_env.simulator.state import UNLIMITED
+from llmsched_env.simulator.world import View
 
 HEIGHT, WIDTH = 120, 320
 BACKGROUND, WAITING, PREFILL, DECODE, FRAME = (
@@ -22,7 +16,7 @@ BACKGROUND, WAITING, PREFILL, DECODE, FRAME = (
 def as_text(view: View) -> str:
     """Clock, queue, running requests, KV use and the composition of the batch in one line."""
     decoding = _decoding(view)
-    tokens, prefill = view.totals[LATEST_TOKENS], view.totals[LATEST_PREFILL]
+    tokens, prefill = view.totals.latest_tokens, view.totals.latest_prefill_tokens
     return (
         f"t={view.clock:9.3f} s  waiting={len(view.waiting):4d}  prefilling={len(view.running) - decoding:3d}  "
         f"decoding={decoding:4d}  kv={_kv_used(view):4.0%}  "
@@ -34,7 +28,7 @@ def as_image(view: View) -> np.ndarray:
     """u8[120, 320, 3]: bars of waiting, prefilling and decoding requests (log scale), the batch, KV use."""
     image = np.tile(BACKGROUND, (HEIGHT, WIDTH, 1))
     decoding = _decoding(view)
-    tokens, prefill = view.totals[LATEST_TOKENS], view.totals[LATEST_PREFILL]
+    tokens, prefill = view.totals.latest_tokens, view.totals.latest_prefill_tokens
     share = lambda n: np.log1p(n) / np.log1p(4096)  # noqa: E731
     limit = max(1.0, min(view.mem.params[TOKEN_BUDGET], 16384.0))
     rows = (
@@ -60,5 +54,5 @@ def _decoding(view: View) -> int:
 
 
 def _kv_used(view: View) -> float:
-    total = view.kv[KV_TOTAL]
-    return 0.0 if total >= UNLIMITED else 1.0 - view.kv[KV_FREE] / total
+    total = view.kv.total
+    return 0.0 if total >= UNLIMITED else 1.0 - view.kv.free / total

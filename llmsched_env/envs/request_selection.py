@@ -12,7 +12,7 @@ from llmsched_env.envs.selection import Selection, observe_slots
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import compiled_entry
-from llmsched_env.simulator.state import WORLD_TYPE
+from llmsched_env.simulator.world import WORLD_TYPE
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_integer
 from llmsched_env.workloads import Workload

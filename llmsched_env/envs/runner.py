@@ -137,7 +137,7 @@ class EpisodeRunner:
             self.simulator.grow_records()
             resume = True
         if self.reference is not None:
-            self.reference.follow(self.simulator.world.time[:, s.CLOCK].copy(), self.ends)
+            self.reference.follow(self.simulator.world.engines.clock.copy(), self.ends)
 
     def rewards(self) -> np.ndarray:
         """f8[num_envs]: the reward of the last step, less that of the reference over the same time."""
@@ -153,25 +153,25 @@ class EpisodeRunner:
         terms = {"reward": self.terms} | ({} if self.reference is None else {"reference": self.reference.terms})
         return {
             **{f"{name}_{of}": values[:, k].copy() for name, values in terms.items() for k, of in enumerate(REWARDS)},
-            "time": world.time[:, s.CLOCK].copy(),
-            "num_in_system": world.count[:, s.IN_SYSTEM].copy(),
+            "time": world.engines.clock.copy(),
+            "num_in_system": world.engines.num_in_system.copy(),
             "kv_usage": self._kv_usage(),
         }
 
     def _kv_usage(self) -> np.ndarray:
         kv = self.simulator.world.kv
-        return np.where(kv[:, s.KV_TOTAL] < s.UNLIMITED, 1.0 - kv[:, s.KV_FREE] / kv[:, s.KV_TOTAL], 0.0)
+        return np.where(kv.total < s.UNLIMITED, 1.0 - kv.free / kv.total, 0.0)
 
     def episode_info(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
         """What the episodes of `envs` came to: requests arrived, finished, within SLO; mean number in system; KV."""
         world = self.simulator.world
-        seconds = np.maximum(world.time[envs, s.CLOCK], np.finfo(float).tiny)
+        seconds = np.maximum(world.engines.clock[envs], np.finfo(float).tiny)
         return {
-            "episode_arrived": world.totals[envs, s.TOTAL_ARRIVED].copy(),
-            "episode_finished": world.totals[envs, s.TOTAL_FINISHED].copy(),
-            "episode_good": world.time[envs, s.GOOD].astype(np.int64),
-            "episode_mean_in_system": world.time[envs, s.AREA] / seconds,
-            "episode_preemptions": world.totals[envs, s.TOTAL_PREEMPTIONS].copy(),
-            "episode_recomputed_tokens": world.totals[envs, s.TOTAL_RECOMPUTED].copy(),
-            "episode_prefix_hit_tokens": world.totals[envs, s.TOTAL_PREFIX_HITS].copy(),
+            "episode_arrived": world.totals.arrived[envs].copy(),
+            "episode_finished": world.totals.finished[envs].copy(),
+            "episode_good": world.engines.good_requests[envs].astype(np.int64),
+            "episode_mean_in_system": world.engines.request_seconds[envs] / seconds,
+            "episode_preemptions": world.totals.preemptions[envs].copy(),
+            "episode_recomputed_tokens": world.totals.recomputed[envs].copy(),
+            "episode_prefix_hit_tokens": world.totals.prefix_hits[envs].copy(),
         }

@@ -19,15 +19,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
 )
 from llmsched_env.simulator.scheduler import Param, Scheduler
-from llmsched_env.simulator.state import (
-    ADMIT_LIMIT,
-    ADMITTED,
-    DECODE_TOKENS,
-    NUM_SEQS,
-    OPEN,
-    TOKEN_LIMIT,
-    view_of,
-)
+from llmsched_env.simulator.world import view_of
 from llmsched_env.validation import check_integer
 
 _TOKEN_BUDGET, _MAX_SEQS, CHOICE, SLOTS, MUST_SERVE = range(5)
@@ -55,7 +47,7 @@ _SCALES = np.array([0.0 if f.scale is None else 1.0 / np.log1p(f.scale) for f in
 def selectable(view, i):
     """Whether tokens of waiting request `i` fit the batch under construction."""
     counts = view.batch.counts
-    if tokens_left(view) <= 0 or seats_left(view) <= 0 or counts[ADMITTED] >= counts[ADMIT_LIMIT]:
+    if tokens_left(view) <= 0 or seats_left(view) <= 0 or counts.admitted >= counts.admit_limit:
         return False
     return memory_to_start(view, i, 0.0)
 
@@ -99,7 +91,7 @@ def _serve(view):
 @compiled
 def must_serve(view):
     """Whether "done" is not allowed as long as a slot holds a request that fits."""
-    return view.batch.counts[NUM_SEQS] == 0 or view.mem.params[MUST_SERVE] > 0.0
+    return view.batch.counts.num_seqs == 0 or view.mem.params[MUST_SERVE] > 0.0
 
 
 @compiled
@@ -188,13 +180,13 @@ def observe_slots(world, first, last, obs, masks):
         for k in range(slots):
             masks[g, k] = False
         masks[g, slots] = True
-        if world.count[g, OPEN] == 0:  # the episode has ended
+        if world.engines[g].selecting == 0:  # the episode has ended
             continue
         view = view_of(world, g)
         counts = view.batch.counts
-        out[0] = tokens_left(view) / counts[TOKEN_LIMIT]
-        out[1] = counts[DECODE_TOKENS] / counts[TOKEN_LIMIT]
-        out[2] = min(1.0, np.log1p(counts[ADMITTED]) * _SCALES[_PER_SLOT + 2])
+        out[0] = tokens_left(view) / counts.token_limit
+        out[1] = counts.decode_tokens / counts.token_limit
+        out[2] = min(1.0, np.log1p(counts.admitted) * _SCALES[_PER_SLOT + 2])
         slot = 0
         for i in view.waiting:
             if slot == slots:

@@ -6,7 +6,6 @@ from llmsched_env.policies.queue_state import DUE, SIZE
 from llmsched_env.policies.recent import DECODE_RATE, FIRST, LONGEST, OUTPUT, PACE, PREFILL_RATE, PROMPT, WEIGHT
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import prefill_left
-from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_FREE, KV_TOTAL
 
 NUM_FEATURES = 33
 
@@ -43,7 +42,7 @@ def features(view, state, history, x):
     x[1] = 0.7 * (log1p(4.0 * work / target) - 1.0)
     x[2] = 2.0 * late / some - 0.5
     x[3] = log1p(state.decoding) / 4.0 - 0.7
-    x[4] = 1.0 - 4.0 * view.kv[KV_FREE] / view.kv[KV_TOTAL]
+    x[4] = 1.0 - 4.0 * view.kv.free / view.kv.total
     x[5] = 2.0 * min(2.0, state.base / tightest) - 0.5
     x[6] = 0.7 * (log1p(min(state.pace, 1e3) / tightest) - 1.0)
     x[7] = 2.0 * oldest - 1.0
@@ -60,7 +59,7 @@ def features(view, state, history, x):
     x[18] = log(max(1.0, min(farthest, LONGEST) / target)) / 3.0
     x[19] = log(max(0.1, min(10.0, state.even / tightest)))
     x[20] = 0.5 * (log1p(min(state.spare, 1e3) / tightest) - 2.0)
-    x[21] = log1p(state.growth / max(1.0, view.kv[KV_FREE] * view.kv[KV_BLOCK_SIZE])) - 0.5
+    x[21] = log1p(state.growth / max(1.0, view.kv.free * view.kv.block_size)) - 0.5
     x[22] = 2.0 * relative / in_time - 1.0
     x[23] = 0.7 * (log1p(4.0 * work * in_time / max(0.01, slacks)) - 1.0)
     x[24] = log(float(state.room)) / 3.0 - 2.0
@@ -71,5 +70,5 @@ def features(view, state, history, x):
     x[29] = 0.5 * (history[FIRST] - 3.0)
     x[30] = history[PACE] - 1.0
     x[31] = 0.5 * (history[OUTPUT] - 4.5)
-    seats = view.kv[KV_TOTAL] * view.kv[KV_BLOCK_SIZE] / (exp(history[PROMPT]) + exp(history[OUTPUT]))
+    seats = view.kv.total * view.kv.block_size / (exp(history[PROMPT]) + exp(history[OUTPUT]))
     x[32] = 0.5 * (log(max(1.0, seats)) - 4.5)

@@ -47,7 +47,6 @@ from llmsched_env.policies.queue_state import (
     survey,
 )
 from llmsched_env.policies.recent import HISTORY, longest_for, prefill_rate, victims, watch_arrivals
-from llmsched_env.simulator.batch_time import A_KV, A_TOK
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import heap_of_prompts, pop_least
 from llmsched_env.simulator.primitives import (
@@ -59,7 +58,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
 )
 from llmsched_env.simulator.scheduler import Param, Scheduler
-from llmsched_env.simulator.state import DECODE_TOKENS, PREFILL_TOKENS, TOKENS, WAITING
+from llmsched_env.simulator.state import WAITING
 from llmsched_env.simulator.step_time import chunk_within, step_seconds
 
 LIMITS = {
@@ -91,7 +90,7 @@ def compose_index(view, numbers, state, history):
         history: f8[NUM_HISTORY], what happened lately.
     """
     counts, memory, active = view.batch.counts, view.mem.request, len(view.running)
-    if tokens_left(view) <= 0 or (numbers[MOST_CHUNK] < 1.0 and counts[DECODE_TOKENS] > 0):
+    if tokens_left(view) <= 0 or (numbers[MOST_CHUNK] < 1.0 and counts.decode_tokens > 0):
         return
     allowed = max(
         numbers[STEP_SHARE] * min(state.even, state.tightest),
@@ -111,7 +110,7 @@ def compose_index(view, numbers, state, history):
     for i in view.waiting:
         memory[i, KEY] = _index(view, i, numbers, history)
     left, admitting, helping, in_turn = heap_of_prompts(view, KEY), True, True, numbers[BEGUN] >= ALWAYS
-    while left > 0 and tokens_left(view) > 0 and (counts[PREFILL_TOKENS] == 0 or step_seconds(view) < join):
+    while left > 0 and tokens_left(view) > 0 and (counts.prefill_tokens == 0 or step_seconds(view) < join):
         i = pop_least(view, KEY, left)
         left -= 1
         waits = view.req.phase[i] == WAITING
@@ -122,7 +121,7 @@ def compose_index(view, numbers, state, history):
             admitting = False
             continue
         within, at_least, watermark = longest, least, numbers[KEEP]
-        if hopeless and counts[TOKENS] > 0:
+        if hopeless and counts.tokens > 0:
             within = min(longest, share * allowed)
             at_least, watermark = int(least * share), max(numbers[SPARE], numbers[KEEP])
         n, all_of_it = _chunk(view, i, within, at_least, most), prefill_left(view, i)
@@ -144,10 +143,10 @@ def compose_index(view, numbers, state, history):
 @compiled
 def _chunk(view, i, longest, least, most):
     """Prefill tokens of request `i` that the step allows; one for what comes back from the host to decode."""
-    room = most - view.batch.counts[PREFILL_TOKENS]
+    room = most - view.batch.counts.prefill_tokens
     if prefill_left(view, i) == 0:
         return 1
-    return max(chunk_within(view, i, room, longest), min(least - view.batch.counts[PREFILL_TOKENS], room))
+    return max(chunk_within(view, i, room, longest), min(least - view.batch.counts.prefill_tokens, room))
 
 
 @compiled
@@ -160,7 +159,7 @@ def _index(view, i, numbers, history):
     if req.known_output[i] > 0.0:
         known = expected_left(view, i)
         key += numbers[BY_PREDICTION] * log(known)
-        service += known * (law[A_TOK] + law[A_KV] * (left + 0.5 * known))
+        service += known * (law.a_tok + law.a_kv * (left + 0.5 * known))
     key += numbers[BY_WORK] * log(service)
     if req.ttft_slo[i] < inf:
         slack = view.mem.request[i, DUE] - view.clock - numbers[CAUTION] * view.mem.request[i, SIZE]

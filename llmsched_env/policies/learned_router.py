@@ -17,9 +17,7 @@ from llmsched_env.policies.learned import evaluate
 from llmsched_env.simulator.batch_time import seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.fleet import cached_prefix, demanded_blocks
-from llmsched_env.simulator.network_state import OUT_CALLS, OUT_KNOWN, OUT_PROMPT
 from llmsched_env.simulator.router import Router
-from llmsched_env.simulator.state import KV_BLOCK_SIZE, KV_FREE, KV_TOTAL, N_RUNNING
 
 # The terms of an engine, in seconds. The unit of work is a batch of `CHUNK` tokens on it.
 (
@@ -69,7 +67,7 @@ def route(fleet, i):
             total = 0.0
             for k in range(NUM_TERMS):
                 total += factors[k] * terms[k]
-            fewer = best >= 0 and fleet.outstanding[g, OUT_KNOWN] < fleet.outstanding[best, OUT_KNOWN]
+            fewer = best >= 0 and fleet.outstanding[g].known_work < fleet.outstanding[best].known_work
             if best < 0 or total < least or (total == least and fewer):
                 best, least = g, total
     cells[_LAST] = best + 1.0
@@ -84,14 +82,14 @@ def features(fleet, i, x):
     for g in range(len(fleet.allowed)):
         if fleet.allowed[g] == 1:
             engines += 1
-            calls += fleet.outstanding[g, OUT_CALLS]
-            waiting += max(0.0, fleet.outstanding[g, OUT_CALLS] - fleet.count[g, N_RUNNING])
-            batch, known = batch_of(fleet, g), fleet.outstanding[g, OUT_KNOWN]
+            calls += fleet.outstanding[g].calls
+            waiting += max(0.0, fleet.outstanding[g].calls - fleet.engines[g].num_running)
+            batch, known = batch_of(fleet, g), fleet.outstanding[g].known_work
             seconds += batch
             tokens += known
             fastest, slowest = min(fastest, batch), max(slowest, batch)
             fewest, most = min(fewest, known), max(most, known)
-            fullest = max(fullest, demanded_blocks(fleet, g) / fleet.kv[g, KV_TOTAL])
+            fullest = max(fullest, demanded_blocks(fleet, g) / fleet.kv[g].total)
             cached = max(cached, float(cached_prefix(fleet, g, i)))
     x[0] = 0.5 * log1p(calls / engines) - 1.0
     x[1] = 0.5 * log1p(waiting / engines)
@@ -107,11 +105,11 @@ def features(fleet, i, x):
 @compiled
 def seconds_at(fleet, g, i, unit, terms):
     """Write f8[NUM_TERMS] of engine `g` for call `i`, s; `unit` is the mean of `batch_of` over the engines."""
-    batch, size, running = batch_of(fleet, g), fleet.kv[g, KV_BLOCK_SIZE], fleet.count[g, N_RUNNING]
+    batch, size, running = batch_of(fleet, g), fleet.kv[g].block_size, fleet.engines[g].num_running
     sent = fleet.outstanding[g]
-    calls, prompts, known = sent[OUT_CALLS], sent[OUT_PROMPT], sent[OUT_KNOWN]
-    demanded, total = demanded_blocks(fleet, g), float(fleet.kv[g, KV_TOTAL])
-    prompt, held = fleet.req.prompt_tokens[i], fleet.kv[g, KV_TOTAL] - fleet.kv[g, KV_FREE]
+    calls, prompts, known = sent.calls, sent.prompt_tokens, sent.known_work
+    demanded, total = demanded_blocks(fleet, g), float(fleet.kv[g].total)
+    prompt, held = fleet.req.prompt_tokens[i], fleet.kv[g].total - fleet.kv[g].free
     missing = float(prompt - cached_prefix(fleet, g, i))
     step = seconds_with_host(fleet.law[g], running + 1.0, float(held * size + prompt), 0.0, 0.0, running + 1.0)
     terms[TOKENS] = known / CHUNK * unit

@@ -25,7 +25,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
 )
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.simulator.state import CLASS_ONWARD, CLASS_PRESENT, CLASS_WORK, RUNNING, TOKEN_LIMIT, WAITING
+from llmsched_env.simulator.state import RUNNING, WAITING
 
 CLASSES = 8  # further ones count as the last
 DECODE, PROMPT, BY_LENGTH, BY_AGE, NUM_OUTPUTS = range(5)
@@ -108,23 +108,23 @@ def _tell(view, classes):
 @compiled
 def features(view, k, classes, decoding, x):
     """Write f8[NUM_FEATURES] of class `k`, most within -1 to 1, to `x`; tokens are in batches of this engine."""
-    rows, here, batch = view.classes, view.mem.engine, float(view.batch.counts[TOKEN_LIMIT])
+    rows, here, batch = view.classes, view.mem.engine, float(view.batch.counts.token_limit)
     total, onward, queued, present, work = 0.0, 0.0, 0.0, 0.0, 0.0
     for m in range(classes):
-        share = rows[k, CLASS_ONWARD + m]
+        share = view.onward[k, m]
         total += here[m]
         onward += share
         queued += share * view.mem.request[m, QUEUED]
-        present += share * rows[m, CLASS_PRESENT]
-        work += share * rows[m, CLASS_WORK]
+        present += share * rows[m].present
+        work += share * rows[m].mean_work
     x[0] = min(2.0, onward)  # calls that the end of one releases: 0 where tasks leave
     x[1] = log1p(here[k] / batch) - 1.0  # what waits here of the class,
     x[2] = log1p(total / batch) - 1.0  # of all,
     x[3] = log1p(queued / batch) - 1.0  # and at all engines of the classes that come next
     x[4] = 0.5 * log1p(present) - 1.0  # calls of these classes at engines
-    x[5] = 0.5 * log1p(rows[k, CLASS_PRESENT]) - 1.0  # and of the class itself
+    x[5] = 0.5 * log1p(rows[k].present) - 1.0  # and of the class itself
     x[6] = min(2.0, decoding / batch)
-    x[7] = 0.5 * log1p(rows[k, CLASS_WORK] / batch)  # tokens of a call of the class
+    x[7] = 0.5 * log1p(rows[k].mean_work / batch)  # tokens of a call of the class
     x[8] = 0.5 * log1p(work / batch)  # and of what it releases
 
 

@@ -3,7 +3,6 @@
 from math import exp, floor, inf, log, log2
 
 from llmsched_env.policies.queue_state import SEEN, empty_step
-from llmsched_env.simulator.batch_time import A_ATTN, A_KV, A_STEP, A_TOK, A_TOK_OVER, B0
 from llmsched_env.simulator.compiled import compiled
 
 _MEMORY, _LATELY = 20.0, 100.0  # s, and requests, over which arrivals are averaged
@@ -34,20 +33,20 @@ def watch_arrivals(view, history):
     for k in range(PATIENCE, NUM_HISTORY):
         history[k] *= fade
     prefill, decode = 0.0, 0.0
-    per_token = law[A_STEP] / law[B0] + law[A_TOK] + law[A_TOK_OVER]
+    per_token = law.a_step / law.b0 + law.a_tok + law.a_tok_over
     alone = empty_step(view)
     for i in view.waiting:
         if view.mem.request[i, SEEN] == 0.0:
             view.mem.request[i, SEEN] = 1.0
             prompt, known = float(req.prompt_tokens[i]), req.known_output[i]
-            seconds = per_token * prompt + law[A_ATTN] * 0.5 * prompt * prompt
+            seconds = per_token * prompt + law.a_attn * 0.5 * prompt * prompt
             prefill += seconds
             history[PATIENCE + _bin(req.ttft_slo[i] - seconds - alone)] += 1.0 / _MEMORY
             history[SEEN_REQUESTS] += 1.0
             rate = 1.0 / min(_LATELY, history[SEEN_REQUESTS])
             history[PROMPT] += rate * (log(prompt) - history[PROMPT])
             if known > 0.0:
-                decode += known * (law[A_TOK] + law[A_KV] * (prompt + 0.5 * known))
+                decode += known * (law.a_tok + law.a_kv * (prompt + 0.5 * known))
                 history[OUTPUT] += rate * (log(known) - history[OUTPUT])
             first = min(req.ttft_slo[i], LONGEST) / (alone + seconds)
             history[FIRST] += rate * (log(max(0.1, first)) - history[FIRST])

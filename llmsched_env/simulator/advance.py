@@ -6,27 +6,8 @@ from llmsched_env.simulator.batches import commit, finish_batch, open_batch, sta
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.events import clock_to, next_event
 from llmsched_env.simulator.recording import room_in_records
-from llmsched_env.simulator.state import (
-    AHEAD,
-    ASKED,
-    BATCH_END,
-    BUSY_PHASE,
-    CLOCK,
-    DECIDE,
-    DECIDED,
-    IN_SYSTEM,
-    INCLUSIVE,
-    N_ARRIVED,
-    N_FINISHED,
-    NEXT_EVENT,
-    OPEN,
-    PENDING,
-    PHASE,
-    PREEMPTIONS,
-    SLOT,
-    STALLED_SINCE,
-    view_of,
-)
+from llmsched_env.simulator.state import BUSY_PHASE
+from llmsched_env.simulator.world import view_of
 
 # Why `advance` returned.
 BOUNDARY = 0  # a decision is due before the next batch
@@ -52,25 +33,25 @@ def advance(world, schedulers, g, until):
 
     With `schedule_ahead` two batches are under way: as one ends, the next starts, and the one after that is decided.
     """
-    count, time = world.count[g], world.time[g]
+    engine = world.engines[g]
     while True:
-        if count[PENDING] == 1 and count[PHASE] != BUSY_PHASE:
+        if engine.pending == 1 and engine.phase != BUSY_PHASE:
             start_batch(world, g)
-        if count[PHASE] == BUSY_PHASE and not _next_is_open(count):
-            if time[BATCH_END] > until:
+        if engine.phase == BUSY_PHASE and not _next_is_open(engine):
+            if engine.batch_end > until:
                 clock_to(world, g, until)
                 return HORIZON
-            clock_to(world, g, time[BATCH_END])
+            clock_to(world, g, engine.batch_end)
             finish_batch(world, g)
-            count[ASKED] = 0
-            if count[PENDING] == 1:
+            engine.asked = 0
+            if engine.pending == 1:
                 continue
-        clock_to(world, g, time[CLOCK])
-        if count[IN_SYSTEM] == 0:
-            if count[PHASE] == BUSY_PHASE:
-                count[ASKED] = 1
+        clock_to(world, g, engine.clock)
+        if engine.num_in_system == 0:
+            if engine.phase == BUSY_PHASE:
+                engine.asked = 1
                 continue
-            time[STALLED_SINCE] = np.nan
+            engine.stalled_since = np.nan
             event = next_event(world, g)
             if event == np.inf:
                 return DRAINED
@@ -79,40 +60,40 @@ def advance(world, schedulers, g, until):
                 return HORIZON
             clock_to(world, g, event)
             continue
-        if time[CLOCK] >= until and (count[INCLUSIVE] == 0 or time[CLOCK] > until):
+        if engine.clock >= until and (engine.inclusive == 0 or engine.clock > until):
             return HORIZON
-        if count[DECIDE] == 1 and count[DECIDED] == 0:
+        if engine.stops_to_decide == 1 and engine.decided == 0:
             return BOUNDARY
         if not room_in_records(world, g):
             return RECORD_FULL
-        count[DECIDED] = 0
-        if count[OPEN] == 0:
+        engine.decided = 0
+        if engine.selecting == 0:
             open_batch(world, g)
         view = view_of(world, g)
-        wake = schedulers[count[SLOT]](view)
+        wake = schedulers[engine.scheduler](view)
         if wake == ASK:
-            count[OPEN] = 1
+            engine.selecting = 1
             return SELECT
-        count[OPEN] = 0
-        count[N_ARRIVED] = 0
-        count[N_FINISHED] = 0
+        engine.selecting = 0
+        engine.num_arrived = 0
+        engine.num_finished = 0
         commit(world, g)
-        if count[PENDING] == 1:
-            time[STALLED_SINCE] = np.nan
+        if engine.pending == 1:
+            engine.stalled_since = np.nan
             continue
-        if count[PHASE] == BUSY_PHASE:
-            count[ASKED] = 1
+        if engine.phase == BUSY_PHASE:
+            engine.asked = 1
             continue
-        if count[IN_SYSTEM] == 0:  # all rejected
+        if engine.num_in_system == 0:  # all rejected
             continue
-        if wake == time[CLOCK] and view.batch.counts[PREEMPTIONS] > 0:  # what it preempted may be admitted now
+        if wake == engine.clock and view.batch.counts.preemptions > 0:  # what it preempted may be admitted now
             continue
-        if not wake > time[CLOCK]:
+        if not wake > engine.clock:
             return BAD_WAKE
-        if np.isnan(time[STALLED_SINCE]):
-            time[STALLED_SINCE] = time[CLOCK]
+        if np.isnan(engine.stalled_since):
+            engine.stalled_since = engine.clock
         wake = min(wake, next_event(world, g))
-        time[NEXT_EVENT] = wake
+        engine.next_event = wake
         if wake > until:
             clock_to(world, g, until)
             return STALLED if wake == np.inf else HORIZON
@@ -122,6 +103,6 @@ def advance(world, schedulers, g, until):
 
 
 @compiled(inline=True)
-def _next_is_open(count):
+def _next_is_open(engine):
     """Whether the batch after the running one is still to be decided."""
-    return count[AHEAD] == 1 and count[PENDING] == 0 and count[ASKED] == 0
+    return engine.schedule_ahead == 1 and engine.pending == 0 and engine.asked == 0

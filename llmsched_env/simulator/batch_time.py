@@ -9,32 +9,49 @@ tokens after c earlier ones has p*(c + (p+1)/2)); C context tokens before its pr
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from llmsched_env.simulator.compiled import compiled, interpreted
+from llmsched_env.simulator.fields import record_dtype
 from llmsched_env.validation import check_integer, check_number
 
-LAW_SIZE = 12
-"""The eight coefficients above, host seconds per batch and per request in it, seconds per swapped block, and seconds of
-the scheduler's decision per request present; those per batch are among the host's."""
-C, A_STEP, A_TOK, A_TOK_OVER, B0, A_KV, A_ATTN, A_CTX, HOST_BATCH, HOST_REQUEST, SWAP_BLOCK, DECIDE_REQUEST = range(
-    LAW_SIZE
+
+class Coefficients(NamedTuple):
+    """The coefficients of the law above."""
+
+    c: float = 0.0  # s a batch
+    a_step: float = 0.0  # s for each started group of b0 tokens
+    a_tok: float = 0.0  # s a token
+    a_tok_over: float = 0.0  # s a token beyond b0
+    b0: float = 1.0  # tokens
+    a_kv: float = 0.0  # s a context token of decodes
+    a_attn: float = 0.0  # s a query-key pair of prefill
+    a_ctx: float = 0.0  # s a context token before prefill chunks
+
+
+LAW = record_dtype(
+    *((name, "f8") for name in Coefficients._fields),
+    ("host_batch", "f8"),  # s of the host a batch, the scheduler's decision included
+    ("host_request", "f8"),  # s of the host a request in the batch
+    ("swap_block", "f8"),  # s a block moved between GPU and host
+    ("decide_request", "f8"),  # s of the scheduler's decision a request present
 )
+"""What the time of a batch follows from: the coefficients, and what host, swapping and decisions add."""
 
 
 @compiled
 def batch_seconds(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens):
-    """The law above; `law` holds at least its eight coefficients."""
+    """The law above; `law` is a record of `LAW`, or `Coefficients`."""
     return (
-        law[C]
-        + law[A_STEP] * np.ceil(tokens / law[B0])
-        + law[A_TOK] * tokens
-        + law[A_TOK_OVER] * np.maximum(0.0, tokens - law[B0])
-        + law[A_KV] * decode_kv_tokens
-        + law[A_ATTN] * prefill_attn_pairs
-        + law[A_CTX] * prefill_context_tokens
+        law.c
+        + law.a_step * np.ceil(tokens / law.b0)
+        + law.a_tok * tokens
+        + law.a_tok_over * np.maximum(0.0, tokens - law.b0)
+        + law.a_kv * decode_kv_tokens
+        + law.a_attn * prefill_attn_pairs
+        + law.a_ctx * prefill_context_tokens
     )
 
 
@@ -42,7 +59,7 @@ def batch_seconds(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_con
 def seconds_with_host(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens, requests):
     """Seconds of a batch of so many requests, those of the host included."""
     seconds = batch_seconds(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens)
-    return seconds + law[HOST_BATCH] + law[HOST_REQUEST] * requests
+    return seconds + law.host_batch + law.host_request * requests
 
 
 _vectorised_law = interpreted(batch_seconds)
@@ -51,8 +68,8 @@ _vectorised_law = interpreted(batch_seconds)
 class BatchTime:
     """Base of the batch-time models."""
 
-    def coefficients(self) -> np.ndarray:
-        """f8[8]: (c, a_step, a_tok, a_tok_over, b0, a_kv, a_attn, a_ctx) of the general law."""
+    def coefficients(self) -> Coefficients:
+        """The coefficients of the general law."""
         raise NotImplementedError
 
     def seconds(
@@ -94,9 +111,9 @@ class Staircase(BatchTime):
     def __post_init__(self) -> None:
         self._check()
 
-    def coefficients(self) -> np.ndarray:
+    def coefficients(self) -> Coefficients:
         """See `BatchTime.coefficients`."""
-        return np.array([self.c, self.a, 0.0, 0.0, self.b0, 0.0, 0.0, 0.0])
+        return Coefficients(c=self.c, a_step=self.a, b0=self.b0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +127,9 @@ class Hinge(BatchTime):
     def __post_init__(self) -> None:
         self._check()
 
-    def coefficients(self) -> np.ndarray:
+    def coefficients(self) -> Coefficients:
         """See `BatchTime.coefficients`."""
-        return np.array([self.c, 0.0, 0.0, self.a, self.b0, 0.0, 0.0, 0.0])
+        return Coefficients(c=self.c, a_tok_over=self.a, b0=self.b0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +151,6 @@ class Roofline(BatchTime):
     def __post_init__(self) -> None:
         self._check()
 
-    def coefficients(self) -> np.ndarray:
+    def coefficients(self) -> Coefficients:
         """See `BatchTime.coefficients`."""
-        return np.array([self.c, 0.0, self.a_tok, self.a_tok_over, self.b0, self.a_kv, self.a_attn, self.a_ctx])
+        return Coefficients(self.c, 0.0, self.a_tok, self.a_tok_over, self.b0, self.a_kv, self.a_attn, self.a_ctx)

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from llmsched_env.simulator.batch_time import DECIDE_REQUEST
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.prefix_cache import publish
 from llmsched_env.simulator.queues import (
@@ -17,85 +16,44 @@ from llmsched_env.simulator.queues import (
 from llmsched_env.simulator.recording import describe_decision, describe_start, record_batch, record_gap
 from llmsched_env.simulator.state import (
     ACTIVE,
-    ADMIT_LIMIT,
-    ADMITTED,
-    AHEAD,
-    BACKLOG,
-    BATCH_COUNTS,
-    BATCH_END,
-    BATCH_START,
     BOUNDARY_PHASE,
-    BUILD,
     BUSY_PHASE,
     CHUNK,
-    CLOCK,
     DECODE,
     EVICTED,
     FINISHED,
-    GAVE_UP,
-    GOOD,
-    KV_BLOCK_SIZE,
-    KV_CACHING,
-    KV_SWAP_FREE,
-    LAST,
-    LAST_DURATION,
     LAST_TOKEN,
-    LATEST_PREFILL,
-    LATEST_TOKENS,
-    LOST_HITS,
-    LOST_SEATS,
-    LOST_SWAPS,
-    LOST_TOKENS,
-    MAX_SEQS,
-    MAX_TOKENS,
-    N_LAST,
-    N_RUNNING,
-    N_WAITING,
-    NETWORKED,
-    NUM_SEQS,
-    PARAM_ACTIVE,
-    PARAM_SEQS,
-    PARAM_TOKENS,
-    PENDING,
-    PHASE,
     PREEMPTED,
-    PREEMPTIONS,
-    PREFILL_TOKENS,
-    PREFIX_HITS,
     PROMPT_END,
-    RECORD_LEVEL,
-    RUN,
     RUNNING,
-    SEPARATE,
-    SEQ_LIMIT,
-    SWAPPED,
-    TASK_SERVED,
-    TOKEN_LIMIT,
-    TOKENS,
-    TOTAL_FINISHED,
-    TOTAL_GENERATED,
-    TOTAL_PREEMPTIONS,
-    TOTAL_PREFIX_HITS,
-    TOTAL_RECOMPUTED,
-    TOTAL_SWAPPED,
     UNLIMITED,
     WAITING,
-    prefixes_of,
 )
 from llmsched_env.simulator.step_time import seconds_of
+from llmsched_env.simulator.world import prefixes_of
 
 
 @compiled(inline=True)
 def open_batch(world, g):
     """Empty the batch under construction and set its limits: the engine's, or the scheduler's where they are lower."""
-    count = world.count[g]
-    counts = world.batch_counts[g, count[BUILD]]
-    for k in range(BATCH_COUNTS):
-        counts[k] = 0
-    counts[TOKEN_LIMIT] = _limit(world, g, count[MAX_TOKENS], count[PARAM_TOKENS])
-    counts[SEQ_LIMIT] = _limit(world, g, count[MAX_SEQS], count[PARAM_SEQS])
-    active = _limit(world, g, UNLIMITED, count[PARAM_ACTIVE])
-    counts[ADMIT_LIMIT] = max(0, active - count[N_RUNNING])
+    engine = world.engines[g]
+    counts = world.batch_counts[g, engine.building]
+    counts.num_seqs = 0
+    counts.tokens = 0
+    counts.prefill_tokens = 0
+    counts.decode_tokens = 0
+    counts.admitted = 0
+    counts.preemptions = 0
+    counts.rejections = 0
+    counts.decode_kv_tokens = 0
+    counts.prefill_attn_pairs = 0
+    counts.prefill_context_tokens = 0
+    counts.prefix_hits = 0
+    counts.swapped = 0
+    counts.token_limit = _limit(world, g, engine.token_budget, engine.token_budget_param)
+    counts.seq_limit = _limit(world, g, engine.max_num_seqs, engine.max_num_seqs_param)
+    active = _limit(world, g, UNLIMITED, engine.max_num_active_seqs_param)
+    counts.admit_limit = max(0, active - engine.num_running)
 
 
 @compiled(inline=True)
@@ -109,49 +67,49 @@ def _limit(world, g, engine_limit, place):
 def commit(world, g):
     """Carry out what the scheduler decided: admissions, preemptions and rejections change the queues.
 
-    The tokens of the batch count as computed from here on, as they do in vLLM: whatever is decided next comes after.
+    The tokens of the batch engine as computed from here on, as they do in vLLM: whatever is decided next comes after.
     """
-    count = world.count[g]
-    counts = world.batch_counts[g, count[BUILD]]
-    before = count[N_RUNNING]
+    engine = world.engines[g]
+    counts = world.batch_counts[g, engine.building]
+    before = engine.num_running
     _commit_entries(world, g)
-    if counts[PREFIX_HITS] > 0:
-        count[BACKLOG] -= counts[PREFIX_HITS]
-        count[LOST_HITS] += counts[PREFIX_HITS]
-        world.totals[g, TOTAL_PREFIX_HITS] += counts[PREFIX_HITS]
-    world.totals[g, TOTAL_SWAPPED] += counts[SWAPPED]
-    count[LOST_SWAPS] += counts[SWAPPED]
+    if counts.prefix_hits > 0:
+        engine.backlog -= counts.prefix_hits
+        engine.prefix_hits += counts.prefix_hits
+        world.totals[g].prefix_hits += counts.prefix_hits
+    world.totals[g].swapped += counts.swapped
+    engine.swapped += counts.swapped
     close_gaps_in_queue(world, g, counts)
-    if counts[PREEMPTIONS] > 0:
+    if counts.preemptions > 0:
         _commit_preemptions(world, g, counts, before)
-    if counts[NUM_SEQS] > 0:
-        counts[SWAPPED] = count[LOST_SWAPS]  # those of decisions that led to no batch included
-        if world.record_use[RECORD_LEVEL] >= 2:
-            describe_decision(world, g, count[BUILD])
-        count[LOST_TOKENS] = 0
-        count[LOST_SEATS] = 0
-        count[LOST_HITS] = 0
-        count[LOST_SWAPS] = 0
-        count[PENDING] = 1
-        count[BUILD] = (count[BUILD] + 1) % 3
+    if counts.num_seqs > 0:
+        counts.swapped = engine.swapped  # those of decisions that led to no batch included
+        if world.recording.level >= 2:
+            describe_decision(world, g, engine.building)
+        engine.recomputed = 0
+        engine.preemptions = 0
+        engine.prefix_hits = 0
+        engine.swapped = 0
+        engine.pending = 1
+        engine.building = (engine.building + 1) % 3
 
 
 @compiled(inline=True)
 def _commit_entries(world, g):
     """Count the tokens of the batch as computed. What not every run needs stands in loops of its own: this is hot."""
-    req, count = world.req, world.count[g]
-    build = count[BUILD]
+    req, engine = world.req, world.engines[g]
+    build = engine.building
     requests, tokens, kinds = (
         world.batch_requests[g, build],
         world.batch_tokens[g, build],
         world.batch_kinds[g, build],
     )
-    n, hits = world.batch_counts[g, build, NUM_SEQS], world.batch_counts[g, build, PREFIX_HITS]
-    if world.record_use[RECORD_LEVEL] >= 3:
+    n, hits = world.batch_counts[g, build].num_seqs, world.batch_counts[g, build].prefix_hits
+    if world.recording.level >= 3:
         for k in range(n):
             world.batch_contexts[g, build, k] = req.computed[requests[k]]
-    if world.kv[g, KV_CACHING] == 1:
-        prefixes, size = prefixes_of(world, g), world.kv[g, KV_BLOCK_SIZE]
+    if world.kv[g].prefix_caching == 1:
+        prefixes, size = prefixes_of(world, g), world.kv[g].block_size
         for k in range(n):
             i = requests[k]
             filled = req.computed[i] + req.scheduled[i]
@@ -168,15 +126,15 @@ def _commit_entries(world, g):
         req.computed[i] = computed + scheduled
         kinds[k] = DECODE
         if computed < known:
-            kinds[k] = PROMPT_END if computed + scheduled == known and count[SEPARATE] == 0 else CHUNK
+            kinds[k] = PROMPT_END if computed + scheduled == known and engine.separate == 0 else CHUNK
             if req.phase[i] == WAITING:
-                _enter(world.kv[g], count, world.running[g], req.phase, req.swapped, i)
+                _enter(world.kv[g], engine, world.running[g], req.phase, req.swapped, i)
                 world.hidden.prefix_hit[i] += computed if hits > 0 else 0
-    if world.batch_counts[g, build, SWAPPED] > 0:
+    if world.batch_counts[g, build].swapped > 0:
         for k in range(n):
             if req.phase[requests[k]] == WAITING:  # back from the host to decode
-                _enter(world.kv[g], count, world.running[g], req.phase, req.swapped, requests[k])
-    if count[AHEAD] == 1:
+                _enter(world.kv[g], engine, world.running[g], req.phase, req.swapped, requests[k])
+    if engine.schedule_ahead == 1:
         for k in range(n):
             i = requests[k]
             if kinds[k] != CHUNK:
@@ -186,43 +144,43 @@ def _commit_entries(world, g):
 
 
 @compiled
-def _enter(kv, count, running, phase, swapped, i):
+def _enter(kv, engine, running, phase, swapped, i):
     """Request `i` joins the running ones; its blocks on the host are free."""
     phase[i] = RUNNING
-    running[count[N_RUNNING]] = i
-    count[N_RUNNING] += 1
-    kv[KV_SWAP_FREE] += swapped[i]
+    running[engine.num_running] = i
+    engine.num_running += 1
+    kv.swap_free += swapped[i]
     swapped[i] = 0
 
 
 @compiled
 def _commit_preemptions(world, g, counts, before):
-    req, count, running = world.req, world.count[g], world.running[g]
-    count[LOST_SEATS] += counts[PREEMPTIONS]
-    world.totals[g, TOTAL_PREEMPTIONS] += counts[PREEMPTIONS]
+    req, engine, running = world.req, world.engines[g], world.running[g]
+    engine.preemptions += counts.preemptions
+    world.totals[g].preemptions += counts.preemptions
     for k in range(before):
         if req.phase[running[k]] == EVICTED:
             _back_to_waiting(world, g, running[k])
-            join_queue(count, world.waiting[g], running[k])
+            join_queue(engine, world.waiting[g], running[k])
     for k in range(before - 1, -1, -1):  # so that several keep their order at the front of the queue
         if req.phase[running[k]] == PREEMPTED:
             _back_to_waiting(world, g, running[k])
-            rejoin_queue(count, world.waiting[g], running[k])
-    close_gaps_in_running(count, world.running[g], req.phase)
+            rejoin_queue(engine, world.waiting[g], running[k])
+    close_gaps_in_running(engine, world.running[g], req.phase)
 
 
 @compiled(inline=True)
 def _back_to_waiting(world, g, i):
     """Preempted request `i` has to compute its tokens again, unless they went to the host."""
-    req, count = world.req, world.count[g]
+    req, engine = world.req, world.engines[g]
     req.phase[i] = WAITING
     req.in_flight[i] = 0  # a token under way still comes, and is then counted where it waits
     if req.swapped[i] > 0:
         return
     world.hidden.recomputed[i] += req.computed[i]
-    world.totals[g, TOTAL_RECOMPUTED] += req.computed[i]
-    count[BACKLOG] += req.computed[i]
-    count[LOST_TOKENS] += req.computed[i]
+    world.totals[g].recomputed += req.computed[i]
+    engine.backlog += req.computed[i]
+    engine.recomputed += req.computed[i]
     req.computed[i] = 0
     req.prefill_tokens[i] = req.prompt_tokens[i] + req.generated[i]
 
@@ -230,42 +188,42 @@ def _back_to_waiting(world, g, i):
 @compiled(inline=True)
 def start_batch(world, g):
     """The batch that was decided goes to the GPU."""
-    count, time = world.count[g], world.time[g]
-    run = (count[BUILD] + 2) % 3
-    count[RUN] = run
+    engine = world.engines[g]
+    run = (engine.building + 2) % 3
+    engine.executing = run
     counts = world.batch_counts[g, run]
-    time[BATCH_START] = time[CLOCK]
-    deciding = world.law[g, DECIDE_REQUEST] * (count[N_WAITING] + count[N_RUNNING])
-    time[BATCH_END] = time[CLOCK] + (seconds_of(world.law[g], counts) + deciding)
-    count[PENDING] = 0
-    count[PHASE] = BUSY_PHASE
-    world.totals[g, LATEST_TOKENS] = counts[TOKENS]
-    world.totals[g, LATEST_PREFILL] = counts[PREFILL_TOKENS]
-    if counts[ADMITTED] > 0:
-        for k in range(counts[NUM_SEQS]):
+    engine.batch_start = engine.clock
+    deciding = world.law[g].decide_request * (engine.num_waiting + engine.num_running)
+    engine.batch_end = engine.clock + (seconds_of(world.law[g], counts) + deciding)
+    engine.pending = 0
+    engine.phase = BUSY_PHASE
+    world.totals[g].latest_tokens = counts.tokens
+    world.totals[g].latest_prefill_tokens = counts.prefill_tokens
+    if counts.admitted > 0:
+        for k in range(counts.num_seqs):
             i = world.batch_requests[g, run, k]
             if np.isnan(world.hidden.first_scheduled[i]):
-                world.hidden.first_scheduled[i] = time[CLOCK]
-    if world.record_use[RECORD_LEVEL] >= 2:
+                world.hidden.first_scheduled[i] = engine.clock
+    if world.recording.level >= 2:
         describe_start(world, g, run)
 
 
 @compiled(inline=True)
 def finish_batch(world, g):
     """Apply the batch that ends now: tokens exist, first tokens and departures happen (arXiv 2504.07347, section 3)."""
-    req, hidden, count, time = world.req, world.hidden, world.count[g], world.time[g]
-    run = count[RUN]
+    req, hidden, engine = world.req, world.hidden, world.engines[g]
+    run = engine.executing
     requests, kinds = world.batch_requests[g, run], world.batch_kinds[g, run]
-    end = time[CLOCK]
-    recording, tokens = world.record_use[RECORD_LEVEL] > 0, 0
-    if world.record_use[RECORD_LEVEL] >= 2:
+    end = engine.clock
+    recording, tokens = world.recording.level > 0, 0
+    if world.recording.level >= 2:
         record_batch(world, g, run)
-    n = world.batch_counts[g, run, NUM_SEQS]
-    if count[GAVE_UP] == 1:
+    n = world.batch_counts[g, run].num_seqs
+    if engine.has_abandoned == 1:
         for k in range(n):
             if hidden.status[requests[k]] != ACTIVE:
                 kinds[k] = CHUNK  # nobody waits for its token
-    if count[AHEAD] == 1:
+    if engine.schedule_ahead == 1:
         for k in range(n):
             _token_arrives(req, requests[k], kinds[k])
     ran, waited = False, False
@@ -282,24 +240,24 @@ def finish_batch(world, g):
         if req.generated[i] == hidden.leave_after[i]:
             if req.phase[i] == WAITING:  # preempted with its last token under way: nothing is computed again
                 waited = True
-                count[BACKLOG] -= work_tokens(world, g, i) - req.computed[i]
+                engine.backlog -= work_tokens(world, g, i) - req.computed[i]
             else:
                 ran = True
             _depart(world, g, i)
         tokens += 1
-    world.totals[g, TOTAL_GENERATED] += tokens
-    count[BACKLOG] -= world.batch_counts[g, run, TOKENS]
-    if count[NETWORKED] == 1:
+    world.totals[g].generated += tokens
+    engine.backlog -= world.batch_counts[g, run].tokens
+    if engine.networked == 1:
         for k in range(n):
-            world.tasks[req.task[requests[k]], TASK_SERVED] += world.batch_tokens[g, run, k]
+            world.tasks[req.task[requests[k]]].served += world.batch_tokens[g, run, k]
     if ran:
-        close_gaps_in_running(count, world.running[g], req.phase)
+        close_gaps_in_running(engine, world.running[g], req.phase)
     if waited:
-        leave_queue(count, world.waiting[g], req.phase)
-    time[LAST_DURATION] = time[BATCH_END] - time[BATCH_START]
-    count[N_LAST] = world.batch_counts[g, run, NUM_SEQS]
-    count[LAST] = run
-    count[PHASE] = BOUNDARY_PHASE
+        leave_queue(engine, world.waiting[g], req.phase)
+    engine.ended_duration = engine.batch_end - engine.batch_start
+    engine.num_ended = world.batch_counts[g, run].num_seqs
+    engine.ended = run
+    engine.phase = BOUNDARY_PHASE
 
 
 @compiled
@@ -315,14 +273,14 @@ def _token_arrives(req, i, kind):
 
 @compiled(inline=True)
 def _depart(world, g, i):
-    req, end = world.req, world.time[g, CLOCK]
+    req, end = world.req, world.engines[g].clock
     if req.generated[i] < world.hidden.output_tokens[i]:  # it goes on at another engine
-        world.count[g, BACKLOG] -= work_tokens(world, g, i) - req.computed[i]
+        world.engines[g].backlog -= work_tokens(world, g, i) - req.computed[i]
         release(world, g, i, ACTIVE)
         return
     world.hidden.finish[i] = end
     release(world, g, i, FINISHED)
-    world.totals[g, TOTAL_FINISHED] += 1
+    world.totals[g].finished += 1
     per_token = (end - req.first_token[i]) / max(1, req.generated[i] - 1)
     if req.first_token[i] - req.arrival[i] <= req.ttft_slo[i] and per_token <= req.tpot_slo[i]:
-        world.time[g, GOOD] += 1.0
+        world.engines[g].good_requests += 1.0

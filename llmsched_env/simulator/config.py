@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.simulator.batch_time import BatchTime
+from llmsched_env.simulator.batch_time import LAW, BatchTime
+from llmsched_env.simulator.fields import records
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 FIRST_TOKEN = ("with_prefill", "separate")
@@ -113,5 +114,7 @@ class EngineConfig:
         return self.first_token == "separate"
 
     def law(self) -> np.ndarray:
-        """f8[LAW_SIZE]: the batch-time coefficients, host seconds per batch and request, seconds per swapped block."""
-        return np.concatenate([self.batch_time.coefficients(), self.host_overhead, [self.swap_block_time, 0.0]])
+        """LAW[1]: the batch-time coefficients, and seconds of the host and of swapping."""
+        law = records(LAW)
+        law[0] = (*self.batch_time.coefficients(), *self.host_overhead, self.swap_block_time, 0.0)
+        return law

@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsched_env.simulator import state as s
-from llmsched_env.simulator.batch_time import DECIDE_REQUEST, HOST_BATCH
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.random import seeded
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.simulator.state import World
+from llmsched_env.simulator.state import UNLIMITED
+from llmsched_env.simulator.world import World
 
 if TYPE_CHECKING:
     from llmsched_env.workloads.table import RequestTable
@@ -47,31 +46,32 @@ def known_output(table: "RequestTable", scheduler: Scheduler) -> np.ndarray:
 
 def reset_engine(world: World, g: int, engine: EngineConfig, scheduler: Scheduler, seed: int) -> None:
     """Put engine `g` back to time 0, idle, with nothing to come."""
-    for block in (
-        world.batch_counts,
-        world.totals,
-        world.count,
-        world.time,
-        world.client_memory,
-        world.engine_memory,
-        world.heap,
-    ):
-        block[g] = 0
+    for array in (world.client_memory, world.engine_memory, world.heap):
+        array[g] = 0
+    for array in (world.batch_counts, world.totals, world.engines):
+        array[g] = np.zeros((), array.dtype)
     world.rng[g] = seeded(seed)
-    world.law[g] = engine.law()
-    world.law[g, [HOST_BATCH, DECIDE_REQUEST]] += scheduler.decision_time
+    world.law[g] = engine.law()[0]
+    world.law[g].host_batch += scheduler.decision_time[0]
+    world.law[g].decide_request += scheduler.decision_time[1]
     params = scheduler.numbers()
     world.params[g, : len(params)] = params
-    blocks = s.UNLIMITED if engine.kv_blocks is None else engine.kv_blocks
-    world.kv[g] = (blocks, blocks, engine.block_size, 0, engine.prefix_caching, engine.swap_blocks)
-    world.time[g, s.STALLED_SINCE] = np.nan
-    count = world.count[g]
-    count[s.MAX_TOKENS] = engine.token_budget
-    count[s.MAX_SEQS] = s.UNLIMITED if engine.max_num_seqs is None else engine.max_num_seqs
-    count[s.SEPARATE] = engine.separate
-    count[s.AHEAD] = engine.schedule_ahead
-    count[s.LAST] = 2  # any but the one that is built first
-    count[[s.PARAM_TOKENS, s.PARAM_SEQS, s.PARAM_ACTIVE]] = scheduler.limit_places()
+    blocks = UNLIMITED if engine.kv_blocks is None else engine.kv_blocks
+    kv = world.kv[g]
+    kv.free = kv.total = blocks
+    kv.block_size = engine.block_size
+    kv.cached = 0
+    kv.prefix_caching = engine.prefix_caching
+    kv.swap_free = engine.swap_blocks
+    state = world.engines[g]
+    state.stalled_since = np.nan
+    state.token_budget = engine.token_budget
+    state.max_num_seqs = UNLIMITED if engine.max_num_seqs is None else engine.max_num_seqs
+    state.separate = engine.separate
+    state.schedule_ahead = engine.schedule_ahead
+    state.ended = 2  # any but the one that is built first
+    places = scheduler.limit_places()
+    state.token_budget_param, state.max_num_seqs_param, state.max_num_active_seqs_param = places
 
 
 def blocks_to_cache(engine: EngineConfig, table: "RequestTable") -> int:

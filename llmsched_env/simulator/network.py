@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import types
 
-from llmsched_env.simulator import network_state as ns
-from llmsched_env.simulator import state as s
 from llmsched_env.simulator.advance import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED
 from llmsched_env.simulator.compiled import interpreted as as_python
 from llmsched_env.simulator.config import EngineConfig
@@ -22,10 +20,10 @@ from llmsched_env.simulator.prefix_cache import empty_cache
 from llmsched_env.simulator.random import seeded
 from llmsched_env.simulator.records import TASK_DTYPE, NetworkResult
 from llmsched_env.simulator.router import Router, compiled_route
-from llmsched_env.simulator.rows import batch_rows, entry_rows, gap_rows, request_rows
+from llmsched_env.simulator.rows import batch_rows, entry_rows, gap_rows, request_rows, with_longer_records
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
-from llmsched_env.simulator.simulator import RECORDS, compiled_entry
-from llmsched_env.simulator.state import View, new_world, view_of
+from llmsched_env.simulator.simulator import CACHE_TYPES, compiled_entry
+from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE, View, new_world, view_of
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from llmsched_env.workloads.tasks import TaskSource, TaskTable
 
 _view_of = as_python(view_of)
-_I1, _I2 = types.int64[::1], types.int64[:, ::1]
 ROLES = ("both", "prefill", "decode")
 _FIRST_CAPACITY = 64  # requests that the lists of an engine have room for at first
 
@@ -91,15 +88,15 @@ class NetworkSimulator:
         self.pools = Pools(("both",) * len(self.engines)) if pools is None else pools
         self._check_pools()
         distinct = list(dict.fromkeys(scheduler.compose for scheduler in self.scheduler_of))
-        if len(distinct) > s.NUM_SLOTS:
-            raise ValueError(f"schedulers must be at most {s.NUM_SLOTS} distinct ones, got {len(distinct)}")
+        if len(distinct) > NUM_SLOTS:
+            raise ValueError(f"schedulers must be at most {NUM_SLOTS} distinct ones, got {len(distinct)}")
         self._slots = [distinct.index(scheduler.compose) for scheduler in self.scheduler_of]
         composes = [None if interpreted else compiled_compose(compose) for compose in distinct]
         route = None if interpreted else compiled_route(router.route)
         self.interpreted = route is None or None in composes
         if self.interpreted:
             composes, route = [interpreted_compose(compose) for compose in distinct], as_python(router.route)
-        self.composes = tuple((composes * s.NUM_SLOTS)[: s.NUM_SLOTS])
+        self.composes = tuple((composes * NUM_SLOTS)[:NUM_SLOTS])
         self.route = route
         self._advance = self.kernel(advance_network, types.float64)
 
@@ -118,7 +115,7 @@ class NetworkSimulator:
         """`function(world, network, schedulers, route, ...)` in the mode of this simulator."""
         if self.interpreted:
             return as_python(function)
-        signature = (s.WORLD_TYPE, NETWORK_TYPE, s.SCHEDULERS_TYPE, ROUTE_TYPE, *argument_types)
+        signature = (WORLD_TYPE, NETWORK_TYPE, SCHEDULERS_TYPE, ROUTE_TYPE, *argument_types)
         return compiled_entry(function, signature)
 
     def load(self, tasks: TaskTable, seed: int = 0) -> None:
@@ -163,10 +160,11 @@ class NetworkSimulator:
         self._fill_classes(tasks)
         for g, (engine, scheduler) in enumerate(zip(self.engines, self.scheduler_of, strict=True)):
             reset_engine(self.world, g, engine, scheduler, seed * len(self.engines) + g)
-            self.world.count[g, [s.SLOT, s.NETWORKED]] = self._slots[g], 1
-            self.world.time[g, s.NEXT_EVENT] = np.inf
+            self.world.engines[g].scheduler = self._slots[g]
+            self.world.engines[g].networked = 1
+            self.world.engines[g].next_event = np.inf
             if engine.prefix_caching:
-                empty = as_python(empty_cache) if self.interpreted else compiled_entry(empty_cache, (_I1, _I2))
+                empty = as_python(empty_cache) if self.interpreted else compiled_entry(empty_cache, CACHE_TYPES)
                 empty(self.world.cache_slots[g], self.world.cache_entries[g])
         self.network.rng[:] = seeded(seed)
 
@@ -185,7 +183,8 @@ class NetworkSimulator:
         network.delay[:] = tasks.delay
         network.pinned[:] = tasks.engine
         network.role[:] = [ROLES.index(role) for role in self.pools.roles]
-        network.transfer[:] = self.pools.transfer_per_call, self.pools.transfer_per_token
+        network.control.transfer_per_call = self.pools.transfer_per_call
+        network.control.transfer_per_token = self.pools.transfer_per_token
         network.params[:] = self.router.numbers()
         req.task[:] = tasks.task
         req.hop[:] = tasks.hops()
@@ -193,23 +192,23 @@ class NetworkSimulator:
         work = tasks.calls.prompt_tokens + known
         req.path_left[:] = tasks.path_left(work)
         rows = self.world.tasks
-        rows[: tasks.num_tasks, s.TASK_ARRIVAL] = tasks.arrival
-        rows[:, s.TASK_TAG] = np.inf
-        np.add.at(rows[:, s.TASK_COST], tasks.task, tasks.calls.prompt_tokens * known + known**2 / 2)
-        np.add.at(rows[:, s.TASK_CALLS_LEFT], tasks.task, 1)
+        rows.arrival[: tasks.num_tasks] = tasks.arrival
+        rows.virtual_finish = np.inf
+        np.add.at(rows.cost, tasks.task, tasks.calls.prompt_tokens * known + known**2 / 2)
+        np.add.at(rows.calls_left, tasks.task, 1)
         roots = np.flatnonzero(network.waits_for == 0)
         self.world.hidden.ready[roots] += tasks.delay[roots]
         order = roots[np.argsort(self.world.hidden.ready[roots], kind="stable")]  # sorted: already a heap
         network.calls[: len(order)] = order
-        network.size[ns.N_CALLS] = len(order)
+        network.control.num_calls = len(order)
 
     def _fill_classes(self, tasks: TaskTable) -> None:
         rows, klass = self.world.classes, tasks.calls.klass
         calls = np.bincount(klass, minlength=len(rows))
         work = np.bincount(klass, weights=tasks.calls.prompt_tokens + tasks.calls.output_tokens, minlength=len(rows))
-        rows[:, s.CLASS_WORK] = work / np.maximum(1, calls)
-        np.add.at(rows[:, s.CLASS_ONWARD :], (klass[tasks.edges[:, 0]], klass[tasks.edges[:, 1]]), 1.0)
-        rows[:, s.CLASS_ONWARD :] /= np.maximum(1, calls)[:, None]
+        rows.mean_work = work / np.maximum(1, calls)
+        np.add.at(self.world.onward, (klass[tasks.edges[:, 0]], klass[tasks.edges[:, 1]]), 1.0)
+        self.world.onward[:] /= np.maximum(1, calls)[:, None]
 
     def advance(self, until: float) -> int:
         """Run all engines; see `network_loop.advance_network`. Grows lists and records as needed.
@@ -220,11 +219,11 @@ class NetworkSimulator:
         while True:
             reason = self._advance(self.world, self.network, self.composes, self.route, until)
             if reason == RECORD_FULL:
-                self._grow_records()
+                self.world = with_longer_records(self.world)
             elif reason == LISTS_FULL:
                 self._grow_lists()
             elif reason == BAD_WAKE:
-                name = self.scheduler_of[int(self.network.size[ns.AT_ENGINE])].name
+                name = self.scheduler_of[int(self.network.control.at_engine)].name
                 raise ValueError(
                     f"scheduler {name!r} composed an empty batch at {self.clock:g} s and asked to be woken at a time "
                     "that is not later; return a later time (s) or inf for the next arrival"
@@ -244,7 +243,7 @@ class NetworkSimulator:
         }
         ticking = {g: controller for g, controller in controllers.items() if controller.interval is not None}
         for g in controllers.keys() - ticking.keys():
-            self.world.count[g, s.DECIDE] = 1
+            self.world.engines[g].stops_to_decide = 1
         due = dict.fromkeys(ticking, 0)
         while True:
             for g, controller in ticking.items():
@@ -254,7 +253,7 @@ class NetworkSimulator:
             tick = min((due[g] * controller.interval for g, controller in ticking.items()), default=math.inf)
             reason = self.advance(min(until, tick))
             if reason == BOUNDARY:
-                g = int(self.network.size[ns.AT_ENGINE])
+                g = int(self.network.control.at_engine)
                 self.set_params(g, controllers[g].decide(self.view(g)))
             elif reason != HORIZON or self.clock >= until:
                 return reason
@@ -264,18 +263,18 @@ class NetworkSimulator:
     @property
     def nothing_to_come(self) -> bool:
         """Whether no call is present and none will arrive."""
-        present = self.world.count[:, s.IN_SYSTEM].sum() + self.world.count[:, s.N_EVENTS].sum()
-        return present == 0 and self.network.size[ns.N_CALLS] == 0
+        present = self.world.engines.num_in_system.sum() + self.world.engines.num_events.sum()
+        return present == 0 and self.network.control.num_calls == 0
 
     @property
     def nothing_happens(self) -> bool:
         """Whether no event is to come: all calls have left, or those present will never be served."""
-        return bool(self.network.size[ns.N_CALLS] == 0 and np.isinf(self.world.time[:, s.NEXT_EVENT]).all())
+        return bool(self.network.control.num_calls == 0 and np.isinf(self.world.engines.next_event).all())
 
     def set_params(self, g: int, values: np.ndarray) -> None:
         """Give engine `g`'s scheduler these parameters from its next batch on."""
         self.world.params[g, : len(values)] = values
-        self.world.count[g, s.DECIDED] = 1
+        self.world.engines[g].decided = 1
 
     def use_router(self, router: Router, memory: np.ndarray) -> None:
         """Bind calls by another router from now on; `memory` f8[k] is what it keeps, and goes on with.
@@ -298,7 +297,7 @@ class NetworkSimulator:
     @property
     def clock(self) -> float:
         """Time of the network, s."""
-        return float(self.network.time[0])
+        return float(self.network.control.clock)
 
     def _grow_lists(self) -> None:
         old = self.world
@@ -309,14 +308,6 @@ class NetworkSimulator:
             if a.shape[-1] == capacity:
                 grown[name] = np.concatenate([a, np.zeros_like(a)], axis=-1)
         self.world = old._replace(**grown)
-
-    def _grow_records(self) -> None:
-        grown = {
-            name: np.concatenate([rows, np.zeros_like(rows)])
-            for name in RECORDS
-            if len(rows := getattr(self.world, name)) > 0
-        }
-        self.world = self.world._replace(**grown)
 
     def result(self, name: str = "tasks", seed: int = 0, reason: int = HORIZON) -> NetworkResult:
         """The rows so far, of all engines."""
@@ -337,7 +328,7 @@ class NetworkSimulator:
 
     def _nothing_to_come(self) -> bool:
         """Whether calls are present and no event will ever happen."""
-        return bool(self.world.count[:, s.IN_SYSTEM].any() and self.nothing_happens)
+        return bool(self.world.engines.num_in_system.any() and self.nothing_happens)
 
     def _entry_rows(self) -> np.recarray | None:
         rows = entry_rows(self.world)
@@ -354,7 +345,7 @@ class NetworkSimulator:
         rows["arrival"] = tasks.arrival[arrived]
         rows["finish"] = self.network.task_finish[arrived]
         rows["calls"] = np.bincount(tasks.task, minlength=tasks.num_tasks)[arrived]
-        rows["finished"] = rows["calls"] - self.world.tasks[arrived, s.TASK_CALLS_LEFT].astype(np.int64)
+        rows["finished"] = rows["calls"] - self.world.tasks.calls_left[arrived].astype(np.int64)
         work = calls.prompt_tokens + calls.output_tokens - 1 + self.engines[0].separate
         rows["tokens"] = np.bincount(tasks.task, weights=work, minlength=tasks.num_tasks)[arrived]
         rows["critical_path"] = tasks.critical_path(seconds)[arrived]

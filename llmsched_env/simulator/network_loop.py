@@ -10,39 +10,8 @@ from llmsched_env.simulator.advance import BAD_WAKE, BOUNDARY, DRAINED, HORIZON,
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.events import clock_to, next_event
 from llmsched_env.simulator.heap import pop, push
-from llmsched_env.simulator.network_state import (
-    ASK,
-    AT_ENGINE,
-    BINDING,
-    CHOICE,
-    DECODE_ONLY,
-    N_CALLS,
-    OUT_CALLS,
-    OUT_KNOWN,
-    OUT_PROMPT,
-    PREFILL_ONLY,
-    TRANSFER_CALL,
-    TRANSFER_TOKEN,
-    Fleet,
-)
-from llmsched_env.simulator.state import (
-    ACTIVE,
-    BATCH_END,
-    BUSY_PHASE,
-    CLASS_PRESENT,
-    FINISHED,
-    IN_SYSTEM,
-    INCLUSIVE,
-    KV_BLOCK_SIZE,
-    N_ARRIVED,
-    N_DEPARTED,
-    N_EVENTS,
-    N_FINISHED,
-    NEXT_EVENT,
-    PHASE,
-    TASK_CALLS_LEFT,
-    TASK_LONGEST,
-)
+from llmsched_env.simulator.network_state import DECODE_ONLY, PREFILL_ONLY, Fleet
+from llmsched_env.simulator.state import ACTIVE, BUSY_PHASE, FINISHED
 
 LISTS_FULL = 6  # the lists of an engine must grow before the next call arrives
 ROUTE = 7  # a routing decision is due
@@ -54,7 +23,7 @@ def advance_network(world, network, schedulers, route, until):
     """Run all engines until `until` (s) or until something is due; returns why it stopped.
 
     With HORIZON, all that happens up to `until` has happened, and no batch has started at it. Calling again goes on
-    where it stopped; `network.size[AT_ENGINE]` is the engine at which a decision is due or whose scheduler is to blame.
+    where it stopped; `network.control.at_engine` is the engine at which a decision is due or whose scheduler is to blame.
     """
     while True:
         now = _next_time(world, network)
@@ -63,7 +32,7 @@ def advance_network(world, network, schedulers, route, until):
                 _rest_until(world, network, schedulers, until)
                 return HORIZON
             return STALLED if _anybody(world) else DRAINED
-        network.time[0] = now
+        network.control.clock = now
         reason = _let_calls_in(world, network, route, now)
         if reason != _GO_ON:
             return reason
@@ -82,9 +51,9 @@ def advance_network(world, network, schedulers, route, until):
 @compiled
 def _next_time(world, network):
     now = np.inf
-    for g in range(len(world.count)):
-        now = min(now, world.time[g, NEXT_EVENT])
-    if network.size[N_CALLS] > 0:
+    for g in range(len(world.engines)):
+        now = min(now, world.engines[g].next_event)
+    if network.control.num_calls > 0:
         now = min(now, world.hidden.ready[network.calls[0]])
     return now
 
@@ -92,33 +61,33 @@ def _next_time(world, network):
 @compiled(inline=True)
 def _anybody(world):
     present = 0
-    for g in range(len(world.count)):
-        present += world.count[g, IN_SYSTEM]
+    for g in range(len(world.engines)):
+        present += world.engines[g].num_in_system
     return present > 0
 
 
 @compiled
 def _rest_until(world, network, schedulers, until):
-    network.time[0] = until
-    for g in range(len(world.count)):
+    network.control.clock = until
+    for g in range(len(world.engines)):
         _finish_batch(world, network, schedulers, g, until)
 
 
 @compiled(inline=True)
 def _finish_batches(world, network, schedulers, now):
-    for g in range(len(world.count)):
-        if world.time[g, NEXT_EVENT] <= now:
+    for g in range(len(world.engines)):
+        if world.engines[g].next_event <= now:
             network.touched[g] = 1
         if network.touched[g] == 1:
             _finish_batch(world, network, schedulers, g, now)
-            world.time[g, NEXT_EVENT] = now  # it is still to be asked for a batch
+            world.engines[g].next_event = now  # it is still to be asked for a batch
 
 
 @compiled
 def _finish_batch(world, network, schedulers, g, now):
     """Bring engine `g` up to `now`. One that runs no batch is only moved there: `advance` would ask for one earlier."""
-    world.count[g, INCLUSIVE] = 0
-    if world.count[g, PHASE] == BUSY_PHASE:
+    world.engines[g].inclusive = 0
+    if world.engines[g].phase == BUSY_PHASE:
         advance(world, schedulers, g, now)
     else:
         clock_to(world, g, now)
@@ -127,12 +96,12 @@ def _finish_batch(world, network, schedulers, g, now):
 
 @compiled(inline=True)
 def _start_batches(world, network, schedulers, now):
-    for g in range(len(world.count)):
+    for g in range(len(world.engines)):
         if network.touched[g] == 1:
-            world.count[g, INCLUSIVE] = 1
+            world.engines[g].inclusive = 1
             reason = advance(world, schedulers, g, now)
             if reason in (BOUNDARY, RECORD_FULL, BAD_WAKE):
-                network.size[AT_ENGINE] = g
+                network.control.at_engine = g
                 return reason
             _see_off(world, network, g)
             network.touched[g] = 0
@@ -142,33 +111,35 @@ def _start_batches(world, network, schedulers, now):
 
 @compiled(inline=True)
 def _note_next_event(world, g, reason):
-    time = world.time[g]
-    if world.count[g, PHASE] == BUSY_PHASE:
-        time[NEXT_EVENT] = time[BATCH_END]
-    elif reason in (DRAINED, STALLED) or world.count[g, IN_SYSTEM] == 0:
-        time[NEXT_EVENT] = next_event(world, g)
+    engine = world.engines[g]
+    if world.engines[g].phase == BUSY_PHASE:
+        engine.next_event = engine.batch_end
+    elif reason in (DRAINED, STALLED) or world.engines[g].num_in_system == 0:
+        engine.next_event = next_event(world, g)
     # else it has composed nothing, and `advance` has noted when it is to be asked again
 
 
 @compiled
 def _let_calls_in(world, network, route, now):
     """Bind the calls that are ready by `now` to engines; a reason to stop, or _GO_ON."""
-    size = network.size
-    while size[N_CALLS] > 0 and world.hidden.ready[network.calls[0]] <= now:
+    control = network.control
+    while control.num_calls > 0 and world.hidden.ready[network.calls[0]] <= now:
         i = network.calls[0]
         g = network.pinned[i]
         if g < 0:
             g = _choose(world, network, route, i, now)
             if g < 0:
                 return ROUTE
-        count = world.count[g]
-        if max(count[IN_SYSTEM] + count[N_EVENTS], count[N_ARRIVED], count[N_FINISHED]) + 1 >= len(world.waiting[g]):
-            size[AT_ENGINE] = g
+        engine = world.engines[g]
+        if max(engine.num_in_system + engine.num_events, engine.num_arrived, engine.num_finished) + 1 >= len(
+            world.waiting[g]
+        ):
+            control.at_engine = g
             return LISTS_FULL
-        pop(network.calls, size[N_CALLS], world.hidden.ready)
-        size[N_CALLS] -= 1
-        size[CHOICE] = 0
-        size[BINDING] = 0
+        pop(network.calls, control.num_calls, world.hidden.ready)
+        control.num_calls -= 1
+        control.choice = 0
+        control.routing = 0
         _bind(world, network, i, g, now)
     return _GO_ON
 
@@ -176,14 +147,14 @@ def _let_calls_in(world, network, route, now):
 @compiled(inline=True)
 def _choose(world, network, route, i, now):
     """The engine that a router sends call `i` to, -1 if one outside has to be asked first."""
-    size = network.size
-    if size[CHOICE] == 0:
+    control = network.control
+    if control.choice == 0:
         fleet = fleet_of(world, network, i, now)
-        if size[ASK] == 1:
-            size[BINDING] = i + 1
+        if control.asks_outside == 1:
+            control.routing = i + 1
             return -1
-        size[CHOICE] = route(fleet, i) + 1  # kept, so that it is not asked again if the lists have to grow first
-    return size[CHOICE] - 1
+        control.choice = route(fleet, i) + 1  # kept, so that it is not asked again if the lists have to grow first
+    return control.choice - 1
 
 
 @compiled(inline=True)
@@ -194,7 +165,7 @@ def fleet_of(world, network, i, now):
         network.allowed[g] = network.role[g] != (PREFILL_ONLY if moving else DECODE_ONLY)
     return Fleet(
         world.req,
-        world.count,
+        world.engines,
         world.kv,
         world.totals,
         world.law,
@@ -214,56 +185,56 @@ def _bind(world, network, i, g, now):
     hidden = world.hidden
     hidden.ready[i] = now
     hidden.leave_after[i] = 1 if network.role[g] == PREFILL_ONLY else hidden.output_tokens[i]
-    push(world.events[g], world.count[g, N_EVENTS], i, hidden.ready)
-    world.count[g, N_EVENTS] += 1
+    push(world.events[g], world.engines[g].num_events, i, hidden.ready)
+    world.engines[g].num_events += 1
     hidden.engine[i] = g
     _count_outstanding(world, network, i, 1.0)
     network.touched[g] = 1
-    world.time[g, NEXT_EVENT] = now  # so that it is not forgotten if the loop has to stop before its batch starts
+    world.engines[g].next_event = now  # so that it is not forgotten if the loop has to stop before its batch starts
 
 
 @compiled(inline=True)
 def _count_outstanding(world, network, i, sign):
     load, req = network.outstanding[world.hidden.engine[i]], world.req
     known = req.known_output[i]
-    load[OUT_CALLS] += sign
-    load[OUT_PROMPT] += sign * req.prompt_tokens[i]
-    load[OUT_KNOWN] += sign * (req.prompt_tokens[i] + (0.0 if np.isnan(known) else known))
-    world.classes[req.klass[i], CLASS_PRESENT] += sign
+    load.calls += sign
+    load.prompt_tokens += sign * req.prompt_tokens[i]
+    load.known_work += sign * (req.prompt_tokens[i] + (0.0 if np.isnan(known) else known))
+    world.classes[req.klass[i]].present += sign
 
 
 @compiled
 def _see_off(world, network, g):
     """Calls that have left engine `g` release those that wait for them, or go on at another engine."""
-    count = world.count[g]
-    for k in range(count[N_DEPARTED]):
+    engine = world.engines[g]
+    for k in range(engine.num_departed):
         i = world.departed[g, k]
         _count_outstanding(world, network, i, -1.0)
         if world.hidden.status[i] == ACTIVE:
             _hand_over(world, network, g, i)
         elif world.hidden.status[i] == FINISHED:
             _release_next(world, network, i)
-    count[N_DEPARTED] = 0
+    engine.num_departed = 0
 
 
 @compiled(inline=True)
 def _hand_over(world, network, g, i):
     """The KV of call `i` moves to an engine that decodes."""
-    req, size = world.req, world.kv[g, KV_BLOCK_SIZE]
+    req, size = world.req, world.kv[g].block_size
     req.swapped[i] = (req.computed[i] + size - 1) // size
-    seconds = network.transfer[TRANSFER_CALL] + network.transfer[TRANSFER_TOKEN] * req.computed[i]
-    world.hidden.ready[i] = network.time[0] + seconds
-    push(network.calls, network.size[N_CALLS], i, world.hidden.ready)
-    network.size[N_CALLS] += 1
+    seconds = network.control.transfer_per_call + network.control.transfer_per_token * req.computed[i]
+    world.hidden.ready[i] = network.control.clock + seconds
+    push(network.calls, network.control.num_calls, i, world.hidden.ready)
+    network.control.num_calls += 1
 
 
 @compiled(inline=True)
 def _release_next(world, network, i):
     req, hidden, task = world.req, world.hidden, world.req.task[i]
     path = network.done_before[i] + req.computed[i]
-    world.tasks[task, TASK_LONGEST] = max(world.tasks[task, TASK_LONGEST], path)
-    world.tasks[task, TASK_CALLS_LEFT] -= 1.0
-    if world.tasks[task, TASK_CALLS_LEFT] == 0.0:
+    world.tasks[task].longest_path = max(world.tasks[task].longest_path, path)
+    world.tasks[task].calls_left -= 1.0
+    if world.tasks[task].calls_left == 0.0:
         network.task_finish[task] = hidden.finish[i]
     for k in range(network.first_next[i], network.first_next[i + 1]):
         j = network.next[k]
@@ -271,5 +242,5 @@ def _release_next(world, network, i):
         network.waits_for[j] -= 1
         if network.waits_for[j] == 0:
             hidden.ready[j] = max(hidden.ready[j], hidden.finish[i] + network.delay[j])
-            push(network.calls, network.size[N_CALLS], j, hidden.ready)
-            network.size[N_CALLS] += 1
+            push(network.calls, network.control.num_calls, j, hidden.ready)
+            network.control.num_calls += 1

@@ -5,25 +5,28 @@ from typing import NamedTuple
 import numpy as np
 from numba import typeof, types
 
-from llmsched_env.simulator.state import Requests, new_world
+from llmsched_env.simulator.fields import record_dtype, record_property, records
+from llmsched_env.simulator.state import Requests
+from llmsched_env.simulator.world import new_world
 
-# `Network.size`: integers.
-(
-    N_CALLS,  # calls in the heap of those to come
-    BINDING,  # the call that a router outside is asked for, plus 1; 0: none
-    CHOICE,  # its answer, plus 1; 0: none yet
-    ASK,  # 1: routing decisions are taken outside
-    AT_ENGINE,  # the engine that `advance_network` stopped at
-    SIZES,
-) = range(6)
+CONTROL = record_dtype(  # `Network.control`
+    ("clock", "f8"),  # s
+    ("transfer_per_call", "f8"),  # s of handing a call from prefill to decode,
+    ("transfer_per_token", "f8"),  # and s for each token of KV
+    ("num_calls", "i8"),  # calls in the heap of those to come
+    ("routing", "i8"),  # the call that a router outside is asked for, plus 1; 0: none
+    ("choice", "i8"),  # its answer, plus 1; 0: none yet
+    ("asks_outside", "i8"),  # 1: routing decisions are taken outside
+    ("at_engine", "i8"),  # the engine that `advance_network` stopped at
+)
 
-# `Network.outstanding`: what each engine has been given and has not finished.
-OUT_CALLS, OUT_PROMPT, OUT_KNOWN, OUTSTANDING = range(4)  # calls, prompt tokens, known tokens of work
+OUTSTANDING = record_dtype(  # `Network.outstanding`: what an engine has been given and has not finished
+    ("calls", "f8"),
+    ("prompt_tokens", "f8"),
+    ("known_work", "f8"),  # prompt tokens and known output tokens
+)
 
 BOTH, PREFILL_ONLY, DECODE_ONLY = range(3)  # `Network.role` of an engine
-
-# `Network.transfer`: seconds of handing a call from prefill to decode.
-TRANSFER_CALL, TRANSFER_TOKEN, TRANSFERS = range(3)  # for each call, for each token of KV
 
 
 class Network(NamedTuple):
@@ -37,29 +40,29 @@ class Network(NamedTuple):
     done_before: np.ndarray  # f8[n]: tokens on the longest path that leads to it
     calls: np.ndarray  # i8[n]: heap of calls to come, by `hidden.ready`
     task_finish: np.ndarray  # f8[T]: s
-    outstanding: np.ndarray  # f8[G, OUTSTANDING]
+    outstanding: np.recarray  # OUTSTANDING[G]
     role: np.ndarray  # i8[G]
-    transfer: np.ndarray  # f8[TRANSFERS]
     touched: np.ndarray  # i8[G]: 1: something happens there now
     allowed: np.ndarray  # i8[G]: 1: the call being routed may go there
-    size: np.ndarray  # i8[SIZES]
-    time: np.ndarray  # f8[1]: clock, s
+    control_record: np.recarray  # CONTROL[1]
     params: np.ndarray  # f8[p + w] of the router: its parameters, then its weights
     memory: np.ndarray  # f8[k] of the router
     rng: np.ndarray  # u8[2] of the router
+
+    control = record_property("control")
 
 
 class Fleet(NamedTuple):
     """What `route(fleet, i)` sees: all engines as call `i` becomes ready; it returns the number of one."""
 
     req: Requests
-    count: np.ndarray  # i8[G, COUNTS], see `simulator.state`
-    kv: np.ndarray  # i8[G, KV_SIZES]
-    totals: np.ndarray  # i8[G, TOTALS]
-    law: np.ndarray  # f8[G, LAW_SIZE]: batch times of each as profiled beforehand, see `simulator.batch_time`
+    engines: np.recarray  # ENGINE[G], see `simulator.state`
+    kv: np.recarray  # KV_COUNTS[G]
+    totals: np.recarray  # TOTALS[G]
+    law: np.recarray  # LAW[G]: batch times of each as profiled beforehand, see `simulator.batch_time`
     cache_slots: np.ndarray
     cache_entries: np.ndarray
-    outstanding: np.ndarray  # f8[G, OUTSTANDING]
+    outstanding: np.recarray  # OUTSTANDING[G]
     allowed: np.ndarray  # i8[G]: 1: the call may go there
     clock: float  # s
     params: np.ndarray  # f8[p + w]: parameters, then weights
@@ -78,13 +81,11 @@ def new_network(calls: int, edges: int, engines: int, tasks: int, params: int = 
         done_before=np.zeros(calls),
         calls=np.zeros(calls, np.int64),
         task_finish=np.full(tasks, np.nan),
-        outstanding=np.zeros((engines, OUTSTANDING)),
+        outstanding=records(OUTSTANDING, engines),
         role=np.zeros(engines, np.int64),
-        transfer=np.zeros(TRANSFERS),
         touched=np.zeros(engines, np.int64),
         allowed=np.zeros(engines, np.int64),
-        size=np.zeros(SIZES, np.int64),
-        time=np.zeros(1),
+        control_record=records(CONTROL),
         params=np.zeros(params),
         memory=np.zeros(memory),
         rng=np.zeros(2, np.uint64),
@@ -96,7 +97,7 @@ NETWORK_TYPE = typeof(_network)
 FLEET_TYPE = typeof(
     Fleet(
         _world.req,
-        _world.count,
+        _world.engines,
         _world.kv,
         _world.totals,
         _world.law,

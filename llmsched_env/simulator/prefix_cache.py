@@ -8,20 +8,8 @@ block is cached, all before it are, and the length of a cached prefix is found b
 """
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.state import (
-    ENTRY_FIELDS,
-    KV_BLOCK_SIZE,
-    KV_CACHED,
-    KV_CACHING,
-    KV_FREE,
-    NEWER,
-    OLDER,
-    OWNER,
-    PLACE,
-    REFS,
-)
 
-IDLE_OR_HELD, HELD = 0, 1  # least `REFS` of the blocks that are looked for
+IDLE_OR_HELD, HELD = 0, 1  # least `holders` of the blocks that are looked for
 
 
 @compiled
@@ -30,25 +18,24 @@ def empty_cache(slots, entries):
     for k in range(len(slots)):
         slots[k] = 0
     for e in range(len(entries)):
-        entries[e, NEWER] = e + 1 if e + 1 < len(entries) else 0
-    entries[0, OWNER] = entries[0, NEWER]
-    entries[0, OLDER] = 0
-    entries[0, NEWER] = 0
+        entries[e].newer = e + 1 if e + 1 < len(entries) else 0
+    entries[0].owner = entries[0].newer
+    entries[0].older = 0
+    entries[0].newer = 0
 
 
 @compiled
 def move_cache(old_slots, old_entries, slots, entries, shift):
     """Fill an empty, no smaller cache with another one's content; `shift` is added to the numbers of all requests."""
     for e in range(len(old_entries)):
-        for field in range(ENTRY_FIELDS):
-            entries[e, field] = old_entries[e, field]
+        entries[e] = old_entries[e]
     for e in range(len(old_entries), len(entries)):
-        entries[e, NEWER] = entries[0, OWNER]
-        entries[0, OWNER] = e
+        entries[e].newer = entries[0].owner
+        entries[0].owner = e
     for k in range(len(old_slots)):
         e = old_slots[k]
         if e > 0:
-            entries[e, OWNER] += shift
+            entries[e].owner += shift
             _file(slots, entries, e)
 
 
@@ -92,11 +79,11 @@ def drop_prefix(prefixes, i, blocks):
         low = _own_from(prefixes, owner, high)
         for place in range(high - 1, low - 1, -1):
             e = _find(prefixes, owner, place)
-            prefixes.entries[e, REFS] -= 1
-            if prefixes.entries[e, REFS] == 0:
+            prefixes.entries[e].holders -= 1
+            if prefixes.entries[e].holders == 0:
                 _append(prefixes.entries, e)
-                prefixes.kv[KV_CACHED] += 1
-                prefixes.kv[KV_FREE] += 1
+                prefixes.kv.cached += 1
+                prefixes.kv.free += 1
         high = low
         owner = prefixes.parent[owner]
 
@@ -114,7 +101,7 @@ def publish(prefixes, i, first, end):
             at = _slot_of(prefixes, owner, place)
             if prefixes.slots[at] > 0:
                 _hold(prefixes, prefixes.slots[at])
-                prefixes.kv[KV_FREE] += 1
+                prefixes.kv.free += 1
             else:
                 prefixes.slots[at] = _new_entry(prefixes.entries, owner, place)
         high = low
@@ -124,11 +111,11 @@ def publish(prefixes, i, first, end):
 @compiled
 def allocate(prefixes, n):
     """Take `n` free blocks; where only cached ones are left, the longest unused are forgotten."""
-    prefixes.kv[KV_FREE] -= n
-    if prefixes.kv[KV_CACHING] == 1:
-        while prefixes.kv[KV_CACHED] > prefixes.kv[KV_FREE]:
+    prefixes.kv.free -= n
+    if prefixes.kv.prefix_caching == 1:
+        while prefixes.kv.cached > prefixes.kv.free:
             _forget_oldest(prefixes)
-            prefixes.kv[KV_CACHED] -= 1
+            prefixes.kv.cached -= 1
 
 
 @compiled(inline=True)
@@ -136,7 +123,7 @@ def _own_from(prefixes, owner, high):
     """The first block below `high` whose tokens stand in no ancestor of `owner`."""
     if prefixes.parent[owner] < 0:
         return 0
-    return min(high, prefixes.shared_tokens[owner] // prefixes.kv[KV_BLOCK_SIZE])
+    return min(high, prefixes.shared_tokens[owner] // prefixes.kv.block_size)
 
 
 @compiled(inline=True)
@@ -149,7 +136,7 @@ def _slot_of(prefixes, owner, place):
     """Where a block is filed in the hash table, or else would be."""
     slots, entries = prefixes.slots, prefixes.entries
     at = _first_slot(slots, owner, place)
-    while slots[at] > 0 and not (entries[slots[at], OWNER] == owner and entries[slots[at], PLACE] == place):
+    while slots[at] > 0 and not (entries[slots[at]].owner == owner and entries[slots[at]].place == place):
         at = (at + 1) & (len(slots) - 1)
     return at
 
@@ -163,34 +150,34 @@ def _find(prefixes, owner, place):
 @compiled
 def _cached(prefixes, owner, place, least_refs):
     e = _find(prefixes, owner, place)
-    return e > 0 and prefixes.entries[e, REFS] >= least_refs
+    return e > 0 and prefixes.entries[e].holders >= least_refs
 
 
 @compiled(inline=True)
 def _hold(prefixes, e):
     entries = prefixes.entries
-    if entries[e, REFS] == 0:
+    if entries[e].holders == 0:
         _unlink(entries, e)
-        prefixes.kv[KV_CACHED] -= 1
-        prefixes.kv[KV_FREE] -= 1
-    entries[e, REFS] += 1
+        prefixes.kv.cached -= 1
+        prefixes.kv.free -= 1
+    entries[e].holders += 1
 
 
 @compiled(inline=True)
 def _new_entry(entries, owner, place):
     """An entry for a block that one request holds; the caller files it."""
-    e = entries[0, OWNER]
-    entries[0, OWNER] = entries[e, NEWER]
-    entries[e, OWNER] = owner
-    entries[e, PLACE] = place
-    entries[e, REFS] = 1
+    e = entries[0].owner
+    entries[0].owner = entries[e].newer
+    entries[e].owner = owner
+    entries[e].place = place
+    entries[e].holders = 1
     return e
 
 
 @compiled
 def _file(slots, entries, e):
     """Put entry `e` into the hash table."""
-    at = _first_slot(slots, entries[e, OWNER], entries[e, PLACE])
+    at = _first_slot(slots, entries[e].owner, entries[e].place)
     while slots[at] > 0:
         at = (at + 1) & (len(slots) - 1)
     slots[at] = e
@@ -199,14 +186,14 @@ def _file(slots, entries, e):
 @compiled
 def _forget_oldest(prefixes):
     slots, entries = prefixes.slots, prefixes.entries
-    e = entries[0, NEWER]
+    e = entries[0].newer
     _unlink(entries, e)
-    hole = _first_slot(slots, entries[e, OWNER], entries[e, PLACE])
+    hole = _first_slot(slots, entries[e].owner, entries[e].place)
     while slots[hole] != e:
         hole = (hole + 1) & (len(slots) - 1)
     _close_hole(slots, entries, hole)
-    entries[e, NEWER] = entries[0, OWNER]
-    entries[0, OWNER] = e
+    entries[e].newer = entries[0].owner
+    entries[0].owner = e
 
 
 @compiled(inline=True)
@@ -220,7 +207,7 @@ def _close_hole(slots, entries, hole):
         e = slots[at]
         if e == 0:
             return
-        home = _first_slot(slots, entries[e, OWNER], entries[e, PLACE])
+        home = _first_slot(slots, entries[e].owner, entries[e].place)
         if ((at - home) & mask) >= ((at - hole) & mask):
             slots[hole] = e
             slots[at] = 0
@@ -230,15 +217,15 @@ def _close_hole(slots, entries, hole):
 @compiled(inline=True)
 def _append(entries, e):
     """Put entry `e` behind all idle ones as the newest."""
-    newest = entries[0, OLDER]
-    entries[e, OLDER] = newest
-    entries[e, NEWER] = 0
-    entries[newest, NEWER] = e
-    entries[0, OLDER] = e
+    newest = entries[0].older
+    entries[e].older = newest
+    entries[e].newer = 0
+    entries[newest].newer = e
+    entries[0].older = e
 
 
 @compiled(inline=True)
 def _unlink(entries, e):
-    older, newer = entries[e, OLDER], entries[e, NEWER]
-    entries[older, NEWER] = newer
-    entries[newer, OLDER] = older
+    older, newer = entries[e].older, entries[e].newer
+    entries[older].newer = newer
+    entries[newer].older = older

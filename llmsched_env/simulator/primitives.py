@@ -19,31 +19,7 @@ from llmsched_env.simulator.memory import (
     swap_out,
     trim_blocks,
 )
-from llmsched_env.simulator.state import (
-    ADMIT_LIMIT,
-    ADMITTED,
-    DECODE_KV,
-    DECODE_TOKENS,
-    EVICTED,
-    KV_BLOCK_SIZE,
-    KV_FREE,
-    KV_TOTAL,
-    LAST_TOKEN,
-    NUM_SEQS,
-    PREEMPTED,
-    PREEMPTIONS,
-    PREFILL_CONTEXT,
-    PREFILL_PAIRS,
-    PREFILL_TOKENS,
-    REJECTED,
-    REJECTIONS,
-    RUNNING,
-    SEQ_LIMIT,
-    TOKEN_LIMIT,
-    TOKENS,
-    UNLIMITED,
-    WAITING,
-)
+from llmsched_env.simulator.state import EVICTED, LAST_TOKEN, PREEMPTED, REJECTED, RUNNING, UNLIMITED, WAITING
 
 ALL = UNLIMITED  # as many tokens as there are
 
@@ -76,19 +52,19 @@ def usable(view, i):
 @compiled(inline=True)
 def tokens_left(view):
     """Tokens that the batch can still take."""
-    return view.batch.counts[TOKEN_LIMIT] - view.batch.counts[TOKENS]
+    return view.batch.counts.token_limit - view.batch.counts.tokens
 
 
 @compiled(inline=True)
 def seats_left(view):
     """Further requests that the batch can still take."""
-    return view.batch.counts[SEQ_LIMIT] - view.batch.counts[NUM_SEQS]
+    return view.batch.counts.seq_limit - view.batch.counts.num_seqs
 
 
 @compiled
 def lower_token_limit(view, tokens):
     """Limit this batch to `tokens`; never raises the limit."""
-    view.batch.counts[TOKEN_LIMIT] = min(view.batch.counts[TOKEN_LIMIT], max(0, tokens))
+    view.batch.counts.token_limit = min(view.batch.counts.token_limit, max(0, tokens))
 
 
 @compiled(inline=True)
@@ -100,16 +76,16 @@ def take(view, i, n):
         return 0
     prefilling = computed < req.prefill_tokens[i]
     left = (req.prefill_tokens[i] - computed - cached_tokens(view, i) if prefilling else 1) - scheduled
-    n = min(n, left, counts[TOKEN_LIMIT] - counts[TOKENS])
+    n = min(n, left, counts.token_limit - counts.tokens)
     if n <= 0:
         return 0
     if scheduled == 0:
-        if counts[NUM_SEQS] >= counts[SEQ_LIMIT]:
+        if counts.num_seqs >= counts.seq_limit:
             return 0
-        if phase == WAITING and counts[ADMITTED] >= counts[ADMIT_LIMIT]:
+        if phase == WAITING and counts.admitted >= counts.admit_limit:
             return 0
     blocks = blocks_missing(view, i, n)
-    if blocks > view.kv[KV_FREE]:
+    if blocks > view.kv.free:
         return 0
     if scheduled == 0:
         if phase == WAITING:
@@ -125,25 +101,25 @@ def take(view, i, n):
 @compiled(inline=True)
 def _open_entry(view, i):
     counts = view.batch.counts
-    view.batch.requests[counts[NUM_SEQS]] = i
-    counts[NUM_SEQS] += 1
+    view.batch.requests[counts.num_seqs] = i
+    counts.num_seqs += 1
     if view.req.phase[i] == WAITING:
-        counts[ADMITTED] += 1
+        counts.admitted += 1
     if view.req.computed[i] < view.req.prefill_tokens[i]:
-        counts[PREFILL_CONTEXT] += view.req.computed[i]
+        counts.prefill_context_tokens += view.req.computed[i]
     else:
-        counts[DECODE_KV] += view.req.computed[i]
+        counts.decode_kv_tokens += view.req.computed[i]
 
 
 @compiled(inline=True)
 def _count_tokens(view, i, n):
     req, counts = view.req, view.batch.counts
     if req.computed[i] < req.prefill_tokens[i]:
-        counts[PREFILL_TOKENS] += n
-        counts[PREFILL_PAIRS] += n * (req.computed[i] + req.scheduled[i]) + n * (n + 1) // 2
+        counts.prefill_tokens += n
+        counts.prefill_attn_pairs += n * (req.computed[i] + req.scheduled[i]) + n * (n + 1) // 2
     else:
-        counts[DECODE_TOKENS] += n
-    counts[TOKENS] += n
+        counts.decode_tokens += n
+    counts.tokens += n
     req.scheduled[i] += n
 
 
@@ -155,24 +131,24 @@ def untake(view, i):
     if n == 0:
         return
     req.scheduled[i] = 0
-    counts[TOKENS] -= n
+    counts.tokens -= n
     if computed < req.prefill_tokens[i]:
-        counts[PREFILL_TOKENS] -= n
-        counts[PREFILL_PAIRS] -= n * computed + n * (n + 1) // 2
-        counts[PREFILL_CONTEXT] -= computed
+        counts.prefill_tokens -= n
+        counts.prefill_attn_pairs -= n * computed + n * (n + 1) // 2
+        counts.prefill_context_tokens -= computed
     else:
-        counts[DECODE_TOKENS] -= n
-        counts[DECODE_KV] -= computed
+        counts.decode_tokens -= n
+        counts.decode_kv_tokens -= computed
     if req.phase[i] == WAITING:
-        counts[ADMITTED] -= 1
+        counts.admitted -= 1
         put_back(view, i)
     else:
         trim_blocks(view, i)
-    counts[NUM_SEQS] -= 1
+    counts.num_seqs -= 1
     place = 0
     while batch.requests[place] != i:
         place += 1
-    for k in range(place, counts[NUM_SEQS]):
+    for k in range(place, counts.num_seqs):
         batch.requests[k] = batch.requests[k + 1]
 
 
@@ -207,14 +183,14 @@ def _push_out(view, i, phase):
         free_blocks(view.req, view.prefixes, i)
     view.req.phase[i] = phase
     view.req.preemptions[i] += 1
-    view.batch.counts[PREEMPTIONS] += 1
+    view.batch.counts.preemptions += 1
     return True
 
 
 @compiled(inline=True)
 def again_if_preempted(view):
     """What `compose` returns to be asked again at once if all it did was to preempt, else to wait for an arrival."""
-    return view.clock if view.batch.counts[NUM_SEQS] == 0 and view.batch.counts[PREEMPTIONS] > 0 else np.inf
+    return view.clock if view.batch.counts.num_seqs == 0 and view.batch.counts.preemptions > 0 else np.inf
 
 
 @compiled
@@ -224,7 +200,7 @@ def reject(view, i):
         return False
     untake(view, i)
     view.req.phase[i] = REJECTED
-    view.batch.counts[REJECTIONS] += 1
+    view.batch.counts.rejections += 1
     return True
 
 
@@ -234,13 +210,13 @@ def make_room(view, i, n):
 
     Those that this very batch admits leave it again; then running ones are preempted. False if `i` itself had to go.
     """
-    entry = view.batch.counts[NUM_SEQS] - 1
-    while entry >= 0 and blocks_missing(view, i, n) > view.kv[KV_FREE]:
+    entry = view.batch.counts.num_seqs - 1
+    while entry >= 0 and blocks_missing(view, i, n) > view.kv.free:
         if view.req.phase[view.batch.requests[entry]] == WAITING:
             untake(view, view.batch.requests[entry])
         entry -= 1
     k = len(view.running) - 1
-    while blocks_missing(view, i, n) > view.kv[KV_FREE]:
+    while blocks_missing(view, i, n) > view.kv.free:
         while not holds_seat(view, view.running[k]):
             k -= 1
         preempt(view, view.running[k])
@@ -255,7 +231,7 @@ def reserve(view, i, tokens):
     if view.req.scheduled[i] == 0:
         return False
     missing = blocks_of(view, tokens) - view.req.kv_blocks[i]
-    if missing > view.kv[KV_FREE]:
+    if missing > view.kv.free:
         return False
     if missing > 0:
         give_blocks(view, i, missing)
@@ -266,7 +242,7 @@ def reserve(view, i, tokens):
 @compiled(inline=True)
 def watermark_blocks(view, share):
     """KV blocks that are kept free when a request is admitted, as a share of all; none for the first to run."""
-    return int(share * view.kv[KV_TOTAL]) if len(view.running) + view.batch.counts[ADMITTED] > 0 else 0
+    return int(share * view.kv.total) if len(view.running) + view.batch.counts.admitted > 0 else 0
 
 
 @compiled(inline=True)
@@ -275,9 +251,9 @@ def memory_to_start(view, i, watermark):
 
     Never in a batch that preempts: it would take what the preempted one needs to come back.
     """
-    if view.batch.counts[PREEMPTIONS] > 0:
+    if view.batch.counts.preemptions > 0:
         return False
-    return blocks_missing(view, i, usable(view, i)) + watermark_blocks(view, watermark) <= view.kv[KV_FREE]
+    return blocks_missing(view, i, usable(view, i)) + watermark_blocks(view, watermark) <= view.kv.free
 
 
 @compiled(inline=True)
@@ -313,9 +289,9 @@ def decode_run(view, order, k, decodes_only):
     Requests with prefill left are passed over, or with `decodes_only` end the run. Returns where it stopped.
     """
     req, batch = view.req, view.batch
-    first = batch.counts[NUM_SEQS]
+    first = batch.counts.num_seqs
     room = first + min(tokens_left(view), seats_left(view))
-    last, context, block_size = first, 0, view.kv[KV_BLOCK_SIZE]
+    last, context, block_size = first, 0, view.kv.block_size
     while k < len(order) and last < room:
         i = order[k]
         if decodes_only and req.computed[i] < req.prefill_tokens[i] and req.phase[i] == RUNNING:
@@ -328,10 +304,10 @@ def decode_run(view, order, k, decodes_only):
             context += req.computed[i]
             last += 1
         k += 1
-    batch.counts[NUM_SEQS] = last
-    batch.counts[TOKENS] += last - first
-    batch.counts[DECODE_TOKENS] += last - first
-    batch.counts[DECODE_KV] += context
+    batch.counts.num_seqs = last
+    batch.counts.tokens += last - first
+    batch.counts.decode_tokens += last - first
+    batch.counts.decode_kv_tokens += context
     return k
 
 
@@ -352,7 +328,7 @@ def chunk_above(view, i, limit, watermark):
         return 0
     if view.req.phase[i] == WAITING and not memory_to_start(view, i, watermark):
         return 0
-    if view.req.phase[i] == RUNNING and blocks_missing(view, i, n) > view.kv[KV_FREE] and not make_room(view, i, n):
+    if view.req.phase[i] == RUNNING and blocks_missing(view, i, n) > view.kv.free and not make_room(view, i, n):
         return 0
     return take(view, i, n)
 

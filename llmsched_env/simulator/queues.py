@@ -2,35 +2,14 @@
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import free_blocks
-from llmsched_env.simulator.state import (
-    ABSENT,
-    ACTIVE,
-    ADMITTED,
-    BACKLOG,
-    CLOCK,
-    IN_SYSTEM,
-    KV_SWAP_FREE,
-    LAST_TOKEN,
-    N_DEPARTED,
-    N_FINISHED,
-    N_RUNNING,
-    N_WAITING,
-    NETWORKED,
-    REJECTED,
-    REJECTIONS,
-    RUNNING,
-    SEPARATE,
-    STATUS_REJECTED,
-    WAITING,
-    WAITING_HEAD,
-    prefixes_of,
-)
+from llmsched_env.simulator.state import ABSENT, ACTIVE, LAST_TOKEN, REJECTED, RUNNING, STATUS_REJECTED, WAITING
+from llmsched_env.simulator.world import prefixes_of
 
 
 @compiled(inline=True)
 def work_tokens(world, g, i):
     """Tokens that request `i` has to be given in all: s + o - 1 with_prefill, s + o separate."""
-    return world.req.prompt_tokens[i] + world.hidden.output_tokens[i] - 1 + world.count[g, SEPARATE]
+    return world.req.prompt_tokens[i] + world.hidden.output_tokens[i] - 1 + world.engines[g].separate
 
 
 @compiled(inline=True)
@@ -40,60 +19,60 @@ def release(world, g, i, status):
     With status ACTIVE it goes on at another engine.
     """
     world.req.phase[i] = ABSENT
-    world.kv[g, KV_SWAP_FREE] += world.req.swapped[i]
+    world.kv[g].swap_free += world.req.swapped[i]
     world.req.swapped[i] = 0
     free_blocks(world.req, prefixes_of(world, g), i)
     world.hidden.status[i] = status
     if status != ACTIVE:
-        world.hidden.left[i] = world.time[g, CLOCK]
-    if world.count[g, NETWORKED] == 1:
-        world.departed[g, world.count[g, N_DEPARTED]] = i
-        world.count[g, N_DEPARTED] += 1
-    world.finished[g, world.count[g, N_FINISHED]] = i
-    world.count[g, N_FINISHED] += 1
-    world.count[g, IN_SYSTEM] -= 1
+        world.hidden.left[i] = world.engines[g].clock
+    if world.engines[g].networked == 1:
+        world.departed[g, world.engines[g].num_departed] = i
+        world.engines[g].num_departed += 1
+    world.finished[g, world.engines[g].num_finished] = i
+    world.engines[g].num_finished += 1
+    world.engines[g].num_in_system -= 1
 
 
 @compiled
-def leave_queue(count, queue, phase):
+def leave_queue(engine, queue, phase):
     """Drop absent requests from the waiting queue."""
-    kept = count[WAITING_HEAD]
-    for k in range(count[WAITING_HEAD], count[WAITING_HEAD] + count[N_WAITING]):
+    kept = engine.waiting_head
+    for k in range(engine.waiting_head, engine.waiting_head + engine.num_waiting):
         if phase[queue[k]] != ABSENT:
             queue[kept] = queue[k]
             kept += 1
-    count[N_WAITING] = kept - count[WAITING_HEAD]
+    engine.num_waiting = kept - engine.waiting_head
 
 
 @compiled
-def join_queue(count, queue, i):
+def join_queue(engine, queue, i):
     """Append request `i` to the waiting queue."""
-    if count[WAITING_HEAD] + count[N_WAITING] == len(queue):
-        _move_queue(count, queue, 0)
-    queue[count[WAITING_HEAD] + count[N_WAITING]] = i
-    count[N_WAITING] += 1
+    if engine.waiting_head + engine.num_waiting == len(queue):
+        _move_queue(engine, queue, 0)
+    queue[engine.waiting_head + engine.num_waiting] = i
+    engine.num_waiting += 1
 
 
 @compiled
-def rejoin_queue(count, queue, i):
+def rejoin_queue(engine, queue, i):
     """Put request `i` at the front of the waiting queue."""
-    if count[WAITING_HEAD] == 0:
-        _move_queue(count, queue, len(queue) - count[N_WAITING])
-    count[WAITING_HEAD] -= 1
-    queue[count[WAITING_HEAD]] = i
-    count[N_WAITING] += 1
+    if engine.waiting_head == 0:
+        _move_queue(engine, queue, len(queue) - engine.num_waiting)
+    engine.waiting_head -= 1
+    queue[engine.waiting_head] = i
+    engine.num_waiting += 1
 
 
 @compiled
-def _move_queue(count, queue, head):
-    old, n = count[WAITING_HEAD], count[N_WAITING]
+def _move_queue(engine, queue, head):
+    old, n = engine.waiting_head, engine.num_waiting
     if head < old:
         for k in range(n):
             queue[head + k] = queue[old + k]
     else:
         for k in range(n - 1, -1, -1):
             queue[head + k] = queue[old + k]
-    count[WAITING_HEAD] = head
+    engine.waiting_head = head
 
 
 @compiled(inline=True)
@@ -104,33 +83,33 @@ def _runs(phase):
 @compiled(inline=True)
 def close_gaps_in_queue(world, g, counts):
     """Drop from the waiting queue what a decision admitted or rejected; usually that is the head of it."""
-    req, count, queue = world.req, world.count[g], world.waiting[g]
-    gaps = counts[ADMITTED] + counts[REJECTIONS]
-    while gaps > 0 and _runs(req.phase[queue[count[WAITING_HEAD]]]):
-        count[WAITING_HEAD] += 1
-        count[N_WAITING] -= 1
+    req, engine, queue = world.req, world.engines[g], world.waiting[g]
+    gaps = counts.admitted + counts.rejections
+    while gaps > 0 and _runs(req.phase[queue[engine.waiting_head]]):
+        engine.waiting_head += 1
+        engine.num_waiting -= 1
         gaps -= 1
     if gaps == 0:
         return
-    end = count[WAITING_HEAD] + count[N_WAITING]
-    kept = count[WAITING_HEAD]
-    for k in range(count[WAITING_HEAD], end):
+    end = engine.waiting_head + engine.num_waiting
+    kept = engine.waiting_head
+    for k in range(engine.waiting_head, end):
         i = queue[k]
         if req.phase[i] == WAITING:
             queue[kept] = i
             kept += 1
         elif req.phase[i] == REJECTED:
-            count[BACKLOG] -= work_tokens(world, g, i) - req.computed[i]
+            engine.backlog -= work_tokens(world, g, i) - req.computed[i]
             release(world, g, i, STATUS_REJECTED)
-    count[N_WAITING] = kept - count[WAITING_HEAD]
+    engine.num_waiting = kept - engine.waiting_head
 
 
 @compiled
-def close_gaps_in_running(count, running, phase):
+def close_gaps_in_running(engine, running, phase):
     """Drop from the running list what runs no more."""
     kept = 0
-    for k in range(count[N_RUNNING]):
+    for k in range(engine.num_running):
         if _runs(phase[running[k]]):
             running[kept] = running[k]
             kept += 1
-    count[N_RUNNING] = kept
+    engine.num_running = kept

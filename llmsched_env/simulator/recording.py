@@ -1,110 +1,85 @@
 """Writing the rows of batches, their entries and the gaps between tokens while an engine runs."""
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.state import (
-    BACKLOG,
-    BATCH_COLUMNS,
-    BATCH_END,
-    BATCH_START,
-    CLOCK,
-    DECODE,
-    DECODE_TOKENS,
-    IN_SYSTEM,
-    KV_FREE,
-    KV_TOTAL,
-    LOST_HITS,
-    LOST_SEATS,
-    LOST_SWAPS,
-    LOST_TOKENS,
-    N_RUNNING,
-    N_WAITING,
-    NUM_SEQS,
-    PREFILL_TOKENS,
-    RECORD_LEVEL,
-    RUN,
-    USED_BATCHES,
-    USED_ENTRIES,
-    USED_GAPS,
-)
+from llmsched_env.simulator.state import DECODE
 
 
 @compiled(inline=True)
 def room_in_records(world, g):
     """Whether the record arrays can take the rows of all batches under way and of one more."""
-    use, count = world.record_use, world.count[g]
-    level = use[RECORD_LEVEL]
-    if level == 0:
+    recording, engine = world.recording, world.engines[g]
+    if recording.level == 0:
         return True
-    engines = len(world.count)
+    engines = len(world.engines)
     if engines > 1:  # each may have batches under way whose rows are still to be written
         most = 2 * engines * len(world.waiting[g])
     else:
-        most = world.batch_counts[g, count[RUN], NUM_SEQS] + count[N_RUNNING] + count[N_WAITING]
-    if use[USED_GAPS] + most > len(world.record_gaps):
+        most = world.batch_counts[g, engine.executing].num_seqs + engine.num_running + engine.num_waiting
+    if recording.num_gaps + most > len(world.record_gaps):
         return False
-    if level >= 2 and use[USED_BATCHES] + 2 * engines > len(world.record_batches):
+    if recording.level >= 2 and recording.num_batches + 2 * engines > len(world.record_batches):
         return False
-    return level < 3 or use[USED_ENTRIES] + most <= len(world.record_entries)
+    return recording.level < 3 or recording.num_entries + most <= len(world.record_entries)
 
 
 @compiled(inline=True)
 def describe_decision(world, g, k):
     """Note how things stand as batch `k` has been decided."""
-    count, counts, row = world.count[g], world.batch_counts[g, k], world.batch_row[g, k]
-    row[2] = counts[PREFILL_TOKENS]
-    row[3] = counts[DECODE_TOKENS]
-    row[4] = counts[NUM_SEQS]
-    row[5] = count[N_WAITING]
-    row[6] = world.kv[g, KV_TOTAL] - world.kv[g, KV_FREE]
-    row[7] = count[LOST_SEATS]
-    row[10] = g
-    row[11] = count[LOST_TOKENS]
-    row[12] = count[LOST_HITS]
-    row[13] = count[LOST_SWAPS]
-    row[14] = count[N_RUNNING]
-    row[15] = world.time[g, CLOCK]
+    engine, counts, row = world.engines[g], world.batch_counts[g, k], world.batch_row[g, k]
+    row.prefill_tokens = counts.prefill_tokens
+    row.decode_tokens = counts.decode_tokens
+    row.num_seqs = counts.num_seqs
+    row.num_waiting = engine.num_waiting
+    row.kv_blocks_used = world.kv[g].total - world.kv[g].free
+    row.preemptions = engine.preemptions
+    row.engine = g
+    row.recomputed = engine.recomputed
+    row.prefix_hit = engine.prefix_hits
+    row.swapped = engine.swapped
+    row.num_running = engine.num_running
+    row.decided = engine.clock
 
 
 @compiled(inline=True)
 def describe_start(world, g, k):
     """Note how things stand as batch `k` starts."""
-    count, time, row = world.count[g], world.time[g], world.batch_row[g, k]
-    row[0] = time[BATCH_START]
-    row[1] = time[BATCH_END] - time[BATCH_START]
-    row[8] = count[BACKLOG]
-    row[9] = count[IN_SYSTEM]
+    engine, row = world.engines[g], world.batch_row[g, k]
+    row.start = engine.batch_start
+    row.duration = engine.batch_end - engine.batch_start
+    row.backlog = engine.backlog
+    row.num_in_system = engine.num_in_system
 
 
 @compiled(inline=True)
 def record_batch(world, g, k):
     """Write the rows of batch `k`, which ends now; one that never ends leaves none."""
-    use, num_seqs = world.record_use, world.batch_counts[g, k, NUM_SEQS]
-    for column in range(BATCH_COLUMNS):
-        world.record_batches[use[USED_BATCHES], column] = world.batch_row[g, k, column]
-    if use[RECORD_LEVEL] >= 3:
+    recording, num_seqs = world.recording, world.batch_counts[g, k].num_seqs
+    world.record_batches[recording.num_batches] = world.batch_row[g, k]
+    if recording.level >= 3:
         for place in range(num_seqs):
-            entry = world.record_entries[use[USED_ENTRIES] + place]
-            entry[0] = use[USED_BATCHES]
-            entry[1] = world.batch_requests[g, k, place]
-            entry[2] = world.batch_tokens[g, k, place]
-            entry[3] = 0 if world.batch_kinds[g, k, place] == DECODE else 1
-            entry[4] = world.batch_contexts[g, k, place]
-            entry[5] = g
-        use[USED_ENTRIES] += num_seqs
-    use[USED_BATCHES] += 1
+            entry = world.record_entries[recording.num_entries + place]
+            entry.batch = recording.num_batches
+            entry.request = world.batch_requests[g, k, place]
+            entry.tokens = world.batch_tokens[g, k, place]
+            entry.is_prefill = 0 if world.batch_kinds[g, k, place] == DECODE else 1
+            entry.context = world.batch_contexts[g, k, place]
+            entry.engine = g
+        recording.num_entries += num_seqs
+    recording.num_batches += 1
 
 
 @compiled(inline=True)
 def record_gap(world, g, end, gap):
     """Count an inter-token gap; equal gaps of one batch share a row."""
-    use, gaps = world.record_use, world.record_gaps
-    last = use[USED_GAPS] - 1
-    if last >= 0 and gaps[last, 0] == end and gaps[last, 1] == gap and gaps[last, 3] == g:
-        gaps[last, 2] += 1
-        return
-    row = gaps[use[USED_GAPS]]
-    row[0] = end
-    row[1] = gap
-    row[2] = 1
-    row[3] = g
-    use[USED_GAPS] += 1
+    recording, gaps = world.recording, world.record_gaps
+    if recording.num_gaps > 0:
+        last = gaps[recording.num_gaps - 1]
+        if last.time == end and last.gap == gap and last.engine == g:
+            last.count += 1
+            return
+    row = gaps[recording.num_gaps]
+    row.time = end
+    row.gap = gap
+    row.count = 1
+    row.engine = g
+    recording.num_gaps += 1

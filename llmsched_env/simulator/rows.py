@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsched_env.simulator import state as s
+from llmsched_env.simulator.fields import field_names
 from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES
-from llmsched_env.simulator.state import World
+from llmsched_env.simulator.state import BUSY_PHASE, RECORD_LEVELS
+from llmsched_env.simulator.world import World
 
 if TYPE_CHECKING:
     from llmsched_env.workloads.table import RequestTable
+
+RECORDS = ("record_batches", "record_entries", "record_gaps")
+"""The arrays of a `World` that hold rows; they grow by themselves."""
 
 
 def request_rows(
@@ -44,12 +48,12 @@ def request_rows(
 
 def _leave_out_running(world: World, g: int, first: int, arrived: np.ndarray, rows: np.ndarray) -> None:
     """Take the tokens of batches under way, which count as computed in the world, out of the rows."""
-    count = world.count[g]
-    under_way = [count[s.RUN]] if count[s.PHASE] == s.BUSY_PHASE else []
-    if count[s.PENDING] == 1:
-        under_way.append((count[s.BUILD] + 2) % 3)
+    engine = world.engines[g]
+    under_way = [engine.executing] if engine.phase == BUSY_PHASE else []
+    if engine.pending == 1:
+        under_way.append((engine.building + 2) % 3)
     for k in under_way:
-        n = world.batch_counts[g, k, s.NUM_SEQS]
+        n = world.batch_counts[g, k].num_seqs
         requests = world.batch_requests[g, k, :n]
         place = np.searchsorted(arrived, requests - first)
         lost = world.req.computed[requests] == 0  # to a preemption after the decision
@@ -57,33 +61,51 @@ def _leave_out_running(world: World, g: int, first: int, arrived: np.ndarray, ro
         rows["recomputed"][place] -= np.where(lost, world.batch_tokens[g, k, :n], 0)
 
 
+def with_longer_records(world: World) -> World:
+    """The world with twice the room in those record arrays that lack what `room_in_records` asks for."""
+    engines, capacity = world.waiting.shape
+    recording, room, grown = world.recording, 2 * engines * capacity, {}
+    for name, level, written in (
+        ("record_gaps", RECORD_LEVELS["requests"], recording.num_gaps),
+        ("record_batches", RECORD_LEVELS["batches"], recording.num_batches),
+        ("record_entries", RECORD_LEVELS["entries"], recording.num_entries),
+    ):
+        rows = getattr(world, name)
+        if recording.level >= level and written + room > len(rows):
+            more = np.zeros(max(len(rows), capacity), rows.dtype)
+            grown[name] = np.concatenate([rows, more]).view(np.recarray)
+    return world._replace(**grown)
+
+
 def batch_rows(world: World) -> np.recarray | None:
     """`BATCH_DTYPE` rows of all engines, None if they were not recorded."""
-    return _written(world, world.record_batches, s.USED_BATCHES, 2, BATCH_DTYPE)
+    if world.recording.level < RECORD_LEVELS["batches"]:
+        return None
+    return _rows(world.record_batches[: world.recording.num_batches], BATCH_DTYPE)
 
 
 def entry_rows(world: World) -> np.recarray | None:
     """`ENTRY_DTYPE` rows of all engines, None if they were not recorded."""
-    return _written(world, world.record_entries, s.USED_ENTRIES, 3, ENTRY_DTYPE)
+    if world.recording.level < RECORD_LEVELS["entries"]:
+        return None
+    return _rows(world.record_entries[: world.recording.num_entries], ENTRY_DTYPE)
 
 
 def entry_contexts(world: World) -> np.ndarray | None:
     """i8[e]: tokens in the KV cache before each entry, None if entries were not recorded."""
-    if world.record_use[s.RECORD_LEVEL] < 3:
+    if world.recording.level < RECORD_LEVELS["entries"]:
         return None
-    return world.record_entries[: world.record_use[s.USED_ENTRIES], 4].copy()
+    return world.record_entries.context[: world.recording.num_entries].copy()
 
 
 def gap_rows(world: World) -> np.ndarray:
     """f8[n, 3]: inter-token gaps, see `Result.token_gaps`."""
-    return world.record_gaps[: world.record_use[s.USED_GAPS], :3].copy()
+    gaps = world.record_gaps[: world.recording.num_gaps]
+    return np.column_stack([gaps.time, gaps.gap, gaps["count"]])
 
 
-def _written(world: World, record: np.ndarray, place: int, level: int, dtype: np.dtype) -> np.recarray | None:
-    if world.record_use[s.RECORD_LEVEL] < level:
-        return None
-    written = record[: world.record_use[place]]
+def _rows(written: np.recarray, dtype: np.dtype) -> np.recarray:
     rows = np.zeros(len(written), dtype)
-    for k, field in enumerate(dtype.names):
-        rows[field] = written[:, k]
+    for name in field_names(dtype):
+        rows[name] = written[name]
     return rows.view(np.recarray)

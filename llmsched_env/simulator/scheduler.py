@@ -12,7 +12,7 @@ from numba.core.errors import NumbaError
 
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.state import VIEW_TYPE, View
+from llmsched_env.simulator.world import VIEW_TYPE, View
 from llmsched_env.validation import check_choice, check_number
 
 NEEDS_LENGTHS = ("no", "distribution", "predicted", "true")

@@ -5,27 +5,35 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import types
+from numba import typeof, types
 
-from llmsched_env.simulator import state as s
 from llmsched_env.simulator.advance import BAD_WAKE, RECORD_FULL, SELECT, STALLED, advance
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.events import clock_to
+from llmsched_env.simulator.fields import records
 from llmsched_env.simulator.loading import blocks_to_cache, fill_requests, reset_engine
 from llmsched_env.simulator.prefix_cache import empty_cache, move_cache
 from llmsched_env.simulator.records import Result
-from llmsched_env.simulator.rows import batch_rows, entry_contexts, entry_rows, gap_rows, request_rows
+from llmsched_env.simulator.rows import (
+    RECORDS,
+    batch_rows,
+    entry_contexts,
+    entry_rows,
+    gap_rows,
+    request_rows,
+    with_longer_records,
+)
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
-from llmsched_env.simulator.state import View, World, new_world, view_of
+from llmsched_env.simulator.state import CACHE_ENTRY
+from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE, View, World, new_world, view_of
 
 if TYPE_CHECKING:
     from llmsched_env.workloads.table import RequestTable
 
 
 _view_of = interpreted(view_of)
-RECORDS = ("record_batches", "record_entries", "record_gaps")  # grow by themselves
-_I1, _I2 = types.int64[::1], types.int64[:, ::1]
+CACHE_TYPES = (types.int64[::1], typeof(records(CACHE_ENTRY)))
 
 
 @cache
@@ -62,7 +70,7 @@ class Simulator:
         self.interpreted = compose is None
         if self.interpreted:
             compose = interpreted_compose(scheduler.compose)
-        self.schedulers = (compose,) * s.NUM_SLOTS
+        self.schedulers = (compose,) * NUM_SLOTS
         self._advance = self.kernel(advance, types.int64, types.float64)
         self._cached_blocks = 0
         self.world = self._new_world(capacity=0, clients=1)
@@ -71,7 +79,7 @@ class Simulator:
         """`function(world, schedulers, ...)` in the mode of this simulator."""
         if self.interpreted:
             return interpreted(function)
-        return compiled_entry(function, (s.WORLD_TYPE, s.SCHEDULERS_TYPE, *argument_types))
+        return compiled_entry(function, (WORLD_TYPE, SCHEDULERS_TYPE, *argument_types))
 
     @property
     def capacity(self) -> int:
@@ -106,11 +114,12 @@ class Simulator:
         fill_requests(world, slice(first, first + self.capacity), table, self.scheduler)
         reset_engine(world, g, self.engine, self.scheduler, seed)
         if g == 0:
-            world.record_use[: s.RECORD_LEVEL] = 0
+            recording = world.recording
+            recording.num_batches = recording.num_entries = recording.num_gaps = 0
         if self.engine.prefix_caching:
-            self._call(empty_cache, (_I1, _I2), world.cache_slots[g], world.cache_entries[g])
+            self._call(empty_cache, CACHE_TYPES, world.cache_slots[g], world.cache_entries[g])
         world.events[g, :n] = np.arange(first, first + n)  # sorted by arrival: already a heap
-        world.count[g, s.N_EVENTS] = n
+        world.engines[g].num_events = n
 
     def _grow(self, capacity: int, clients: int) -> None:
         """Room for more requests; what other engines hold moves along."""
@@ -139,10 +148,10 @@ class Simulator:
         if self.engine.prefix_caching:
             for g in range(self.num_engines):
                 caches = (old.cache_slots[g], old.cache_entries[g], new.cache_slots[g], new.cache_entries[g])
-                self._call(move_cache, (_I1, _I2, _I1, _I2, types.int64), *caches, int(shift[g, 0]))
-        entries = old.record_entries[: old.record_use[s.USED_ENTRIES]]
+                self._call(move_cache, (*CACHE_TYPES, *CACHE_TYPES, types.int64), *caches, int(shift[g, 0]))
+        entries = old.record_entries[: old.recording.num_entries]
         if len(entries):
-            entries[:, 1] += shift[entries[:, 5], 0]  # request numbers, by engine
+            entries.request += shift[entries.engine, 0]
         self.world = new._replace(**{name: getattr(old, name) for name in RECORDS})
 
     def _call(self, function: Any, signature: tuple, *arguments: Any) -> Any:
@@ -172,11 +181,11 @@ class Simulator:
 
     def clock(self, g: int) -> float:
         """Time of engine `g`, s."""
-        return float(self.world.time[g, s.CLOCK])
+        return float(self.world.engines[g].clock)
 
     def clock_to(self, g: int, time: float) -> None:
         """Let an engine with nothing left to do stand idle until `time`."""
-        self._call(clock_to, (s.WORLD_TYPE, types.int64, types.float64), self.world, g, time)
+        self._call(clock_to, (WORLD_TYPE, types.int64, types.float64), self.world, g, time)
 
     def view(self, g: int) -> View:
         """What the scheduler of engine `g` sees now."""
@@ -185,29 +194,15 @@ class Simulator:
     def set_params(self, g: int, values: np.ndarray) -> None:
         """Give engine `g`'s scheduler these parameters from its next batch on."""
         self.world.params[g] = values
-        self.world.count[g, s.DECIDED] = 1
+        self.world.engines[g].decided = 1
 
     def decide_every_batch(self, g: int) -> None:
         """Make `advance` stop with BOUNDARY before every batch of engine `g` until its parameters are set."""
-        self.world.count[g, s.DECIDE] = 1
+        self.world.engines[g].stops_to_decide = 1
 
     def grow_records(self) -> None:
-        """Double the room for records that might not take what `room_in_records` asks for, keeping what is written."""
-
-        def doubled(rows: np.ndarray) -> np.ndarray:
-            return np.concatenate([rows, np.zeros((max(len(rows), self.capacity),) + rows.shape[1:], rows.dtype)])
-
-        use, level = self.world.record_use, self.world.record_use[s.RECORD_LEVEL]
-        grown = {}
-        for place, name, needed in (
-            (s.USED_BATCHES, "record_batches", 2),
-            (s.USED_ENTRIES, "record_entries", 3),
-            (s.USED_GAPS, "record_gaps", 1),
-        ):
-            rows = getattr(self.world, name)
-            if level >= needed and use[place] + 2 * self.num_engines * self.capacity > len(rows):
-                grown[name] = doubled(rows)
-        self.world = self.world._replace(**grown)
+        """Make room for the rows that `room_in_records` asks for, keeping what is written."""
+        self.world = with_longer_records(self.world)
 
     def result(
         self, g: int, table: "RequestTable", workload: str, seed: int = 0, reason: int = 0, **about: Any
@@ -228,7 +223,7 @@ class Simulator:
             batch_entries=entry_rows(self.world),
             token_gaps=gap_rows(self.world),
             end=self.clock(g),
-            stalled_since=float(self.world.time[g, s.STALLED_SINCE]) if reason == STALLED else float("nan"),
+            stalled_since=float(self.world.engines[g].stalled_since) if reason == STALLED else float("nan"),
             scheduler=self.scheduler.name,
             workload=workload,
             seed=seed,

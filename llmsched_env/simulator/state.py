@@ -1,16 +1,14 @@
-"""The state of the simulator: plain arrays, read by schedulers, observations and compiled loops alike.
+"""What the state of the simulator consists of: the columns of requests, and records of counters, clocks and blocks.
 
-A `World` holds `G` engines over one table of requests. `View` is what the scheduler of one engine sees of it. Small
-integer and float quantities of an engine stand in one row each, under the names below.
+`simulator.world` puts them together: `world.engines[g].clock`, `view.kv.free`, `view.req.prompt_tokens[i]`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from numba import typeof, types
 
-from llmsched_env.simulator.batch_time import LAW_SIZE
-from llmsched_env.simulator.compiled import compiled, interpreted
+from llmsched_env.simulator.fields import field_names, record_dtype
+from llmsched_env.simulator.records import BATCH_DTYPE
 
 UNLIMITED = 2**40  # a limit that no run can reach
 
@@ -28,138 +26,141 @@ UNLIMITED = 2**40  # a limit that no run can reach
 # Status of a request in the records.
 ACTIVE, FINISHED, STATUS_REJECTED, ABANDONED = range(4)
 
-# `View.batch.counts`: the batch under construction.
-(
-    NUM_SEQS,  # requests in it
-    TOKENS,  # tokens in it
-    PREFILL_TOKENS,
-    DECODE_TOKENS,  # also the number of requests that decode in it
-    TOKEN_LIMIT,  # most tokens allowed in it
-    SEQ_LIMIT,  # most requests allowed in it
-    ADMITTED,  # requests in it that were waiting until now
-    ADMIT_LIMIT,  # most requests that may be admitted in it
-    PREEMPTIONS,  # requests preempted while composing it
-    REJECTIONS,  # requests rejected while composing it
-    DECODE_KV,  # context tokens its decodes read
-    PREFILL_PAIRS,  # query-key pairs of its prefill chunks
-    PREFILL_CONTEXT,  # context tokens before its prefill chunks
-    PREFIX_HITS,  # tokens that requests it admits found in the prefix cache
-    SWAPPED,  # KV blocks it moves between GPU and host
-    BATCH_COUNTS,
-) = range(16)
-
-# `View.kv`: blocks of the KV cache.
-(
-    KV_FREE,  # held by no request, those that keep a reusable prefix included
-    KV_TOTAL,
-    KV_BLOCK_SIZE,
-    KV_CACHED,  # free ones that keep a reusable prefix
-    KV_CACHING,  # 1: prefixes are kept and reused
-    KV_SWAP_FREE,  # free blocks on the host; 0 without swapping
-    KV_SIZES,
-) = range(7)
-
-# `View.prefixes.entries`: a block of the prefix cache. Row 0 is the sentinel of the list of idle ones.
-(
-    OWNER,  # the request that its tokens are first found in; in row 0: the first unused entry
-    PLACE,  # which block of that request
-    REFS,  # requests that hold it
-    OLDER,  # neighbours among the idle ones, in order of last use; the newest in row 0
-    NEWER,  # also links unused entries; the oldest in row 0
-    ENTRY_FIELDS,
-) = range(6)
-
-# `View.tasks`: columns by task, a graph of calls.
-(
-    TASK_ARRIVAL,  # s
-    TASK_SERVED,  # tokens computed for its calls so far
-    TASK_LONGEST,  # tokens of the calls on its longest path that has finished
-    TASK_COST,  # known KV token-time of all its calls: sum of s o + o^2/2
-    TASK_TAG,  # virtual time at which it would finish if all tasks shared the memory; inf before it arrives
-    TASK_CALLS_LEFT,  # calls that have not finished
-    TASK_FIELDS,
-) = range(7)
-
-# `View.classes`: columns by class of calls, over all engines of a network. From CLASS_ONWARD on: the mean number of
-# calls of each class that the end of one call of this class releases.
-CLASS_PRESENT, CLASS_WORK, CLASS_ONWARD = range(3)  # calls at an engine now; tokens of a call, mean
-
-# `View.totals`: running totals that an engine can count itself, and the batch that started last.
-(
-    TOTAL_ARRIVED,
-    TOTAL_PROMPT_TOKENS,
-    TOTAL_FINISHED,
-    TOTAL_GENERATED,
-    TOTAL_PREEMPTIONS,
-    TOTAL_RECOMPUTED,  # tokens lost to preemption
-    TOTAL_PREFIX_HITS,  # tokens found in the prefix cache
-    TOTAL_SWAPPED,  # blocks moved between GPU and host
-    LATEST_TOKENS,
-    LATEST_PREFILL,
-    TOTALS,
-) = range(11)
-
-# `World.count`: integers of an engine.
-(
-    PHASE,  # BOUNDARY_PHASE or BUSY_PHASE
-    WAITING_HEAD,  # the waiting queue is waiting[head : head + n]
-    N_WAITING,
-    N_RUNNING,
-    N_ARRIVED,  # since the scheduler was last asked
-    N_FINISHED,
-    N_EVENTS,  # arrivals to come
-    IN_SYSTEM,  # requests waiting or running
-    BACKLOG,  # tokens of work left in them
-    LOST_TOKENS,  # tokens lost to preemption since the last batch started
-    LOST_SEATS,  # requests preempted since then
-    LOST_HITS,  # tokens found in the prefix cache since then
-    LOST_SWAPS,  # blocks moved between GPU and host since then
-    BUILD,  # which of three buffers holds the batch under construction,
-    RUN,  # the one that runs,
-    LAST,  # and the one that ended last
-    N_LAST,  # requests in the batch that ended last
-    AHEAD,  # 1: a batch is decided while the one before it runs
-    PENDING,  # 1: the batch after the running one has been decided
-    ASKED,  # 1: the scheduler has been asked for it, and has composed none
-    DECIDE,  # 1: stop for a decision before every batch
-    DECIDED,  # 1: the decision for this batch has been taken
-    OPEN,  # 1: the scheduler has asked for a choice and goes on with the batch under construction
-    SLOT,  # which scheduler of the tuple composes the batches
-    MAX_TOKENS,  # the engine's limits
-    MAX_SEQS,
-    SEPARATE,  # 1: first_token="separate"
-    PARAM_TOKENS,  # where the scheduler's own limits stand among its parameters; -1: it has none
-    PARAM_SEQS,
-    PARAM_ACTIVE,
-    GAVE_UP,  # 1: a client has hung up, so batches may hold requests that have left
-    INCLUSIVE,  # 1: batches may start at the very time that `advance` runs to
-    NETWORKED,  # 1: one of a network of engines over shared requests
-    N_DEPARTED,  # requests that have left this engine and that the network has not seen off yet
-    COUNTS,
-) = range(35)
+# Phase of an engine.
 BOUNDARY_PHASE, BUSY_PHASE = range(2)
 
-# `World.time`: floats of an engine.
-(
-    CLOCK,  # s
-    BATCH_START,
-    BATCH_END,
-    AREA,  # integral of the number in system, request-seconds
-    STALLED_SINCE,  # s, nan while batches run
-    GOOD,  # requests finished within their SLO
-    LAST_DURATION,  # s, of the batch that ended last
-    NEXT_EVENT,  # s, when this engine does something next by itself; inf: never
-    TIMES,
-) = range(9)
-
-# `World.record_use`: rows written; and the level of recording.
-USED_BATCHES, USED_ENTRIES, USED_GAPS, RECORD_LEVEL, RECORD_USES = range(5)
-RECORD_LEVELS = {"off": 0, "requests": 1, "batches": 2, "entries": 3}
-BATCH_COLUMNS, ENTRY_COLUMNS, GAP_COLUMNS = 16, 6, 4
-# `World.batch_kinds`: what an entry of a batch is. All but the first yield an output token.
+# What an entry of a batch is (`World.batch_kinds`). All but the first yield an output token.
 CHUNK, PROMPT_END, DECODE = range(3)
 
-NUM_SLOTS = 8  # distinct schedulers in one world
+RECORD_LEVELS = {"off": 0, "requests": 1, "batches": 2, "entries": 3}
+
+BATCH_COUNTS = record_dtype(  # `View.batch.counts`: the batch under construction
+    ("num_seqs", "i8"),  # requests in it
+    ("tokens", "i8"),
+    ("prefill_tokens", "i8"),
+    ("decode_tokens", "i8"),  # also the number of requests that decode in it
+    ("token_limit", "i8"),  # most tokens allowed in it
+    ("seq_limit", "i8"),  # most requests allowed in it
+    ("admitted", "i8"),  # requests in it that were waiting until now
+    ("admit_limit", "i8"),  # most requests that may be admitted in it
+    ("preemptions", "i8"),  # requests preempted while composing it
+    ("rejections", "i8"),  # requests rejected while composing it
+    ("decode_kv_tokens", "i8"),  # context tokens its decodes read
+    ("prefill_attn_pairs", "i8"),  # query-key pairs of its prefill chunks
+    ("prefill_context_tokens", "i8"),  # context tokens before its prefill chunks
+    ("prefix_hits", "i8"),  # tokens that requests it admits found in the prefix cache
+    ("swapped", "i8"),  # KV blocks it moves between GPU and host
+)
+
+KV_COUNTS = record_dtype(  # `View.kv`: blocks of the KV cache
+    ("free", "i8"),  # held by no request, those that keep a reusable prefix included
+    ("total", "i8"),
+    ("block_size", "i8"),  # tokens
+    ("cached", "i8"),  # free ones that keep a reusable prefix
+    ("prefix_caching", "i8"),  # 1: prefixes are kept and reused
+    ("swap_free", "i8"),  # free blocks on the host; 0 without swapping
+)
+
+CACHE_ENTRY = (
+    record_dtype(  # `View.prefixes.entries`: a block of the prefix cache; row 0 is the sentinel of the LRU list
+        ("owner", "i8"),  # the request that its tokens are first found in; in row 0: the first unused entry
+        ("place", "i8"),  # which block of that request
+        ("holders", "i8"),  # requests that hold it
+        ("older", "i8"),  # neighbours among the idle ones, in order of last use; the newest in row 0
+        ("newer", "i8"),  # also links unused entries; the oldest in row 0
+    )
+)
+
+TASK = record_dtype(  # `View.tasks`: a task, which is a graph of calls
+    ("arrival", "f8"),  # s
+    ("served", "f8"),  # tokens computed for its calls so far
+    ("longest_path", "f8"),  # tokens of the calls on its longest path that has finished
+    ("cost", "f8"),  # known KV token-time of all its calls: sum of s o + o^2/2
+    (
+        "virtual_finish",
+        "f8",
+    ),  # virtual time at which it would finish if all tasks shared the memory; inf before it arrives
+    ("calls_left", "f8"),  # calls that have not finished
+)
+
+CALL_CLASS = record_dtype(  # `View.classes`: a class of calls, over all engines of a network
+    ("present", "f8"),  # calls at an engine now
+    ("mean_work", "f8"),  # mean tokens of a call
+)
+
+TOTALS = record_dtype(  # `View.totals`: running totals that an engine can count itself, and the batch that started last
+    ("arrived", "i8"),
+    ("prompt_tokens", "i8"),
+    ("finished", "i8"),
+    ("generated", "i8"),
+    ("preemptions", "i8"),
+    ("recomputed", "i8"),  # tokens lost to preemption
+    ("prefix_hits", "i8"),  # tokens found in the prefix cache
+    ("swapped", "i8"),  # blocks moved between GPU and host
+    ("latest_tokens", "i8"),
+    ("latest_prefill_tokens", "i8"),
+)
+
+ENGINE = record_dtype(  # `World.engines`: the counters and clocks of an engine
+    ("phase", "i8"),  # BOUNDARY_PHASE or BUSY_PHASE
+    ("waiting_head", "i8"),  # the waiting queue is waiting[waiting_head : waiting_head + num_waiting]
+    ("num_waiting", "i8"),
+    ("num_running", "i8"),
+    ("num_arrived", "i8"),  # since the scheduler was last asked
+    ("num_finished", "i8"),  # since then
+    ("num_events", "i8"),  # arrivals and timeouts to come
+    ("num_departed", "i8"),  # requests that have left this engine and that the network has not handled yet
+    ("num_in_system", "i8"),  # requests waiting or running
+    ("backlog", "i8"),  # tokens of work left in them
+    # Since the last batch was decided:
+    ("recomputed", "i8"),  # tokens lost to preemption
+    ("preemptions", "i8"),
+    ("prefix_hits", "i8"),  # tokens found in the prefix cache
+    ("swapped", "i8"),  # blocks moved between GPU and host
+    # Which of three buffers holds the batch:
+    ("building", "i8"),  # under construction,
+    ("executing", "i8"),  # that runs,
+    ("ended", "i8"),  # that ended last
+    ("num_ended", "i8"),  # requests in the batch that ended last
+    ("pending", "i8"),  # 1: the batch after the running one has been decided
+    ("asked", "i8"),  # 1: the scheduler has been asked for it, and has composed none
+    ("stops_to_decide", "i8"),  # 1: stop for a decision before every batch
+    ("decided", "i8"),  # 1: the decision for this batch has been taken
+    ("selecting", "i8"),  # 1: the scheduler has asked for a choice and goes on with the batch under construction
+    ("has_abandoned", "i8"),  # 1: a client has timed out, so batches may hold requests that have left
+    ("inclusive", "i8"),  # 1: batches may start at the very time that `advance` runs to
+    # What does not change during a run:
+    ("scheduler", "i8"),  # which scheduler of the tuple composes the batches
+    ("token_budget", "i8"),  # the engine's limits
+    ("max_num_seqs", "i8"),
+    ("token_budget_param", "i8"),  # where the scheduler's own limits stand among its parameters; -1: it has none
+    ("max_num_seqs_param", "i8"),
+    ("max_num_active_seqs_param", "i8"),
+    ("separate", "i8"),  # 1: first_token="separate"
+    ("schedule_ahead", "i8"),  # 1: a batch is decided while the one before it runs
+    ("networked", "i8"),  # 1: one of a network of engines over shared requests
+    # Times, s:
+    ("clock", "f8"),
+    ("batch_start", "f8"),
+    ("batch_end", "f8"),
+    ("ended_duration", "f8"),  # of the batch that ended last
+    ("stalled_since", "f8"),  # nan while batches run
+    ("next_event", "f8"),  # when this engine does something next by itself; inf: never
+    ("request_seconds", "f8"),  # integral of the number in system
+    ("good_requests", "f8"),  # requests finished within their SLO
+)
+
+RECORDING = record_dtype(  # `World.recording`: the level of recording, and rows written
+    ("level", "i8"),
+    ("num_batches", "i8"),
+    ("num_entries", "i8"),
+    ("num_gaps", "i8"),
+)
+BATCH_RECORD = record_dtype(*((name, BATCH_DTYPE[name].str[1:]) for name in field_names(BATCH_DTYPE)))
+ENTRY_RECORD = record_dtype(
+    ("batch", "i8"), ("request", "i8"), ("tokens", "i8"), ("is_prefill", "i8"), ("context", "i8"), ("engine", "i8")
+)
+GAP_RECORD = record_dtype(("time", "f8"), ("gap", "f8"), ("count", "f8"), ("engine", "i8"))
 
 
 class Requests(NamedTuple):
@@ -210,105 +211,6 @@ class Hidden(NamedTuple):
     status: np.ndarray
 
 
-class Batch(NamedTuple):
-    """The batch under construction: the first counts[NUM_SEQS] entries of `requests`.
-
-    While it is composed, the tokens of a request in it are `req.scheduled`; `tokens` is filled when it starts.
-    """
-
-    requests: np.ndarray
-    tokens: np.ndarray
-    counts: np.ndarray
-
-
-class Prefixes(NamedTuple):
-    """The prefix cache: a hash table of `entries`; see `simulator.prefix_cache`."""
-
-    slots: np.ndarray  # i8[power of 2]: entry by hash, 0: none
-    entries: np.ndarray  # i8[1 + most blocks, ENTRY_FIELDS]
-    kv: np.ndarray  # as in the view
-    parent: np.ndarray  # columns of the requests
-    shared_tokens: np.ndarray
-
-
-class LastBatch(NamedTuple):
-    """The batch that just ended; `duration` in seconds, 0 before the first one."""
-
-    requests: np.ndarray
-    tokens: np.ndarray
-    duration: float
-
-
-class Memory(NamedTuple):
-    """What a scheduler keeps between batches, sized by its declaration."""
-
-    params: np.ndarray  # f8[p]
-    request: np.ndarray  # f8[requests, k]
-    client: np.ndarray  # f8[clients, k]
-    engine: np.ndarray  # f8[k]
-    heap: np.ndarray  # i8[requests]
-    rng: np.ndarray  # u8[2]: state of `uniform`, and how many numbers it has drawn
-
-
-class View(NamedTuple):
-    """What `compose` sees: one engine at a batch boundary."""
-
-    req: Requests
-    waiting: np.ndarray  # requests in queue order
-    running: np.ndarray  # requests in order of admission
-    arrived: np.ndarray  # since the last call
-    finished: np.ndarray  # since the last call
-    last: LastBatch
-    batch: Batch
-    kv: np.ndarray
-    prefixes: Prefixes
-    tasks: np.ndarray  # f8[tasks, TASK_FIELDS]
-    classes: np.ndarray  # f8[classes, CLASS_ONWARD + classes]
-    engine: int  # its number
-    law: np.ndarray  # f8[LAW_SIZE]: its batch times as profiled beforehand, see `simulator.step_time`
-    totals: np.ndarray
-    clock: float  # s
-    mem: Memory
-
-
-class World(NamedTuple):
-    """G engines and their requests. Shapes: [G, ...] by engine, [n] by request; `cap` = most requests at one engine."""
-
-    req: Requests
-    hidden: Hidden
-    tasks: np.ndarray  # f8[tasks, TASK_FIELDS]
-    classes: np.ndarray  # f8[classes, CLASS_ONWARD + classes]
-    waiting: np.ndarray  # i8[G, cap]
-    running: np.ndarray
-    arrived: np.ndarray
-    finished: np.ndarray
-    departed: np.ndarray  # i8[G, cap]: see N_DEPARTED
-    batch_requests: np.ndarray  # i8[G, 3, cap]: the batches under construction, running, and before
-    batch_tokens: np.ndarray
-    batch_kinds: np.ndarray  # CHUNK, PROMPT_END or DECODE
-    batch_contexts: np.ndarray  # tokens computed before, kept where entries are recorded
-    batch_counts: np.ndarray  # i8[G, 3, BATCH_COUNTS]
-    events: np.ndarray  # i8[G, cap]: heap of arrivals to come, by `hidden.ready`
-    kv: np.ndarray  # i8[G, KV_SIZES]
-    cache_slots: np.ndarray  # i8[G, power of 2]
-    cache_entries: np.ndarray  # i8[G, 1 + most blocks, ENTRY_FIELDS]
-    totals: np.ndarray  # i8[G, TOTALS]
-    count: np.ndarray  # i8[G, COUNTS]
-    time: np.ndarray  # f8[G, TIMES]
-    law: np.ndarray  # f8[G, LAW_SIZE]
-    batch_row: np.ndarray  # f8[G, 3, BATCH_COLUMNS]: the records of batches under way
-    params: np.ndarray  # f8[G, p]
-    request_memory: np.ndarray  # f8[n, k]
-    client_memory: np.ndarray  # f8[G, clients, k]
-    engine_memory: np.ndarray  # f8[G, k]
-    heap: np.ndarray  # i8[G, h]
-    rng: np.ndarray  # u8[G, 2]
-    record_batches: np.ndarray  # f8[rows, BATCH_COLUMNS]
-    record_entries: np.ndarray  # i8[rows, ENTRY_COLUMNS]
-    record_gaps: np.ndarray  # f8[rows, GAP_COLUMNS]
-    record_use: np.ndarray  # i8[RECORD_USES]
-
-
 def new_requests(n: int) -> tuple[Requests, Hidden]:
     """Blank columns for `n` requests."""
     floats = {"arrival", "known_output", "first_token", "last_token_time", "ttft_slo", "tpot_slo", "path_left"}
@@ -316,131 +218,3 @@ def new_requests(n: int) -> tuple[Requests, Hidden]:
     integers = {"output_tokens", "leave_after", "engine", "recomputed", "prefix_hit", "status"}
     hidden = Hidden(**{f: np.zeros(n, np.int64 if f in integers else np.float64) for f in Hidden._fields})
     return visible, hidden
-
-
-def new_world(
-    engines: int,
-    capacity: int,
-    num_params: int = 0,
-    request_columns: int = 0,
-    client_columns: int = 0,
-    clients: int = 1,
-    engine_columns: int = 0,
-    heap: bool = False,
-    cached_blocks: int = 0,
-    record: str = "off",
-    requests: int | None = None,
-    tasks: int = 1,
-    classes: int = 1,
-) -> World:
-    """A world of `engines` idle engines with room for `capacity` requests each.
-
-    Args:
-        engines: how many.
-        capacity: most requests at one engine.
-        num_params: parameters of the scheduler.
-        request_columns: memory it keeps by request,
-        client_columns: by client,
-        clients: of whom there are so many,
-        engine_columns: and by engine.
-        heap: whether it has a heap of requests.
-        cached_blocks: most blocks that each prefix cache may hold, 0 without prefix caching.
-        record: level of recording.
-        requests: rows of the table of requests; None: `capacity` for each engine, which then has a block of its own.
-        tasks: rows of the table of tasks.
-        classes: of calls.
-    """
-    ints = lambda *shape: np.zeros(shape, np.int64)  # noqa: E731
-    floats = lambda *shape: np.zeros(shape, np.float64)  # noqa: E731
-    rows = engines * capacity if requests is None else requests
-    visible, hidden = new_requests(rows)
-    level = RECORD_LEVELS[record]
-    record_use = ints(RECORD_USES)
-    record_use[RECORD_LEVEL] = level
-    return World(
-        req=visible,
-        hidden=hidden,
-        tasks=floats(tasks, TASK_FIELDS),
-        classes=floats(classes, CLASS_ONWARD + classes),
-        waiting=ints(engines, capacity),
-        running=ints(engines, capacity),
-        arrived=ints(engines, capacity),
-        finished=ints(engines, capacity),
-        departed=ints(engines, capacity if requests is not None else 0),
-        batch_requests=ints(engines, 3, capacity),
-        batch_tokens=ints(engines, 3, capacity),
-        batch_kinds=ints(engines, 3, capacity),
-        batch_contexts=ints(engines, 3, capacity if level >= 3 else 0),
-        batch_counts=ints(engines, 3, BATCH_COUNTS),
-        events=ints(engines, capacity),
-        kv=ints(engines, KV_SIZES),
-        cache_slots=ints(engines, 2 ** (2 * cached_blocks).bit_length()),
-        cache_entries=ints(engines, 1 + cached_blocks, ENTRY_FIELDS),
-        totals=ints(engines, TOTALS),
-        count=ints(engines, COUNTS),
-        time=floats(engines, TIMES),
-        law=floats(engines, LAW_SIZE),
-        batch_row=floats(engines, 3, BATCH_COLUMNS),
-        params=floats(engines, num_params),
-        request_memory=floats(rows, request_columns),
-        client_memory=floats(engines, clients, client_columns),
-        engine_memory=floats(engines, engine_columns),
-        heap=ints(engines, capacity if heap else 0),
-        rng=np.zeros((engines, 2), np.uint64),
-        record_batches=floats(4096 if level >= 2 else 0, BATCH_COLUMNS),
-        record_entries=ints(65536 if level >= 3 else 0, ENTRY_COLUMNS),
-        record_gaps=floats(8192 if level >= 1 else 0, GAP_COLUMNS),
-        record_use=record_use,
-    )
-
-
-@compiled(inline=True)
-def prefixes_of(world, g):
-    """The `Prefixes` of engine `g`."""
-    return Prefixes(
-        world.cache_slots[g], world.cache_entries[g], world.kv[g], world.req.parent, world.req.shared_tokens
-    )
-
-
-@compiled(inline=True)
-def view_of(world, g):
-    """The `View` of engine `g`; its arrays are the world's own memory."""
-    count = world.count[g]
-    head = count[WAITING_HEAD]
-    build, last = count[BUILD], count[LAST]
-    return View(
-        world.req,
-        world.waiting[g][head : head + count[N_WAITING]],
-        world.running[g][: count[N_RUNNING]],
-        world.arrived[g][: count[N_ARRIVED]],
-        world.finished[g][: count[N_FINISHED]],
-        LastBatch(
-            world.batch_requests[g, last][: count[N_LAST]],
-            world.batch_tokens[g, last][: count[N_LAST]],
-            world.time[g, LAST_DURATION],
-        ),
-        Batch(world.batch_requests[g, build], world.batch_tokens[g, build], world.batch_counts[g, build]),
-        world.kv[g],
-        prefixes_of(world, g),
-        world.tasks,
-        world.classes,
-        g,
-        world.law[g],
-        world.totals[g],
-        world.time[g, CLOCK],
-        Memory(
-            world.params[g],
-            world.request_memory,
-            world.client_memory[g],
-            world.engine_memory[g],
-            world.heap[g],
-            world.rng[g],
-        ),
-    )
-
-
-_example = new_world(1, 1)
-WORLD_TYPE = typeof(_example)
-VIEW_TYPE = typeof(interpreted(view_of)(_example, 0))
-COMPOSE_TYPE = types.FunctionType(types.float64(VIEW_TYPE))
-SCHEDULERS_TYPE = types.UniTuple(COMPOSE_TYPE, NUM_SLOTS)

@@ -4,18 +4,10 @@
 so a scheduler that doubts its profile has to leave a margin of its own.
 """
 
-from llmsched_env.simulator.batch_time import A_ATTN, SWAP_BLOCK, seconds_with_host
+from llmsched_env.simulator.batch_time import seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import cached_tokens
 from llmsched_env.simulator.primitives import prefill_left, tokens_left
-from llmsched_env.simulator.state import (
-    DECODE_KV,
-    NUM_SEQS,
-    PREFILL_CONTEXT,
-    PREFILL_PAIRS,
-    SWAPPED,
-    TOKENS,
-)
 
 
 @compiled(inline=True)
@@ -23,19 +15,19 @@ def seconds_of(law, counts):
     """Seconds of a batch with these `counts`, host and swapping included."""
     seconds = seconds_with_host(
         law,
-        counts[TOKENS],
-        counts[DECODE_KV],
-        counts[PREFILL_PAIRS],
-        counts[PREFILL_CONTEXT],
-        counts[NUM_SEQS],
+        counts.tokens,
+        counts.decode_kv_tokens,
+        counts.prefill_attn_pairs,
+        counts.prefill_context_tokens,
+        counts.num_seqs,
     )
-    return seconds + law[SWAP_BLOCK] * counts[SWAPPED]
+    return seconds + law.swap_block * counts.swapped
 
 
 @compiled
 def step_seconds(view):
     """Seconds that the batch under construction will take; 0 while it is empty."""
-    return seconds_of(view.law, view.batch.counts) if view.batch.counts[NUM_SEQS] > 0 else 0.0
+    return seconds_of(view.law, view.batch.counts) if view.batch.counts.num_seqs > 0 else 0.0
 
 
 @compiled
@@ -48,13 +40,13 @@ def step_seconds_with(view, i, n):
     pairs = 0 if decodes else n * context + n * (n + 1) // 2
     seconds = seconds_with_host(
         law,
-        counts[TOKENS] + n,
-        counts[DECODE_KV] + (context if decodes else 0),
-        counts[PREFILL_PAIRS] + pairs,
-        counts[PREFILL_CONTEXT] + (context if scheduled == 0 and not decodes else 0),
-        counts[NUM_SEQS] + (1 if scheduled == 0 else 0),
+        counts.tokens + n,
+        counts.decode_kv_tokens + (context if decodes else 0),
+        counts.prefill_attn_pairs + pairs,
+        counts.prefill_context_tokens + (context if scheduled == 0 and not decodes else 0),
+        counts.num_seqs + (1 if scheduled == 0 else 0),
     )
-    return seconds + law[SWAP_BLOCK] * counts[SWAPPED]
+    return seconds + law.swap_block * counts.swapped
 
 
 @compiled(inline=True)
@@ -67,7 +59,7 @@ def chunk_seconds(view, n, before):
 def seconds_with_prompt(view, tokens):
     """Seconds that the batch would take with so many tokens of a further prompt, its attention left out."""
     law, counts = view.law, view.batch.counts
-    return seconds_with_host(law, counts[TOKENS] + tokens, counts[DECODE_KV], 0, 0, counts[NUM_SEQS] + 1)
+    return seconds_with_host(law, counts.tokens + tokens, counts.decode_kv_tokens, 0, 0, counts.num_seqs + 1)
 
 
 @compiled
@@ -89,7 +81,7 @@ def prompt_tokens_within(view, seconds):
 def attention_seconds(view, i):
     """What the prefill left of request `i` adds to batches by its attention, in seconds."""
     n, before = prefill_left(view, i), view.req.computed[i] + cached_tokens(view, i)
-    return view.law[A_ATTN] * (n * before + n * (n + 1) // 2)
+    return view.law.a_attn * (n * before + n * (n + 1) // 2)
 
 
 @compiled

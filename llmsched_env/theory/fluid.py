@@ -116,7 +116,8 @@ def _demand(
 
 def _time_varies(engine: EngineConfig) -> bool:
     """Whether batches of equally many tokens may take different times."""
-    return bool(engine.batch_time.coefficients()[5:7].any() or engine.host_overhead[1])
+    law = engine.batch_time.coefficients()
+    return bool(law.a_kv or law.a_attn or engine.host_overhead[1])
 
 
 def _batches(engine: EngineConfig, with_mixtures: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -91,7 +91,8 @@ class SlottedRequests:
                 f"prefix_caching={engine.prefix_caching}, swap_blocks={engine.swap_blocks}"
             )
         first, last = token_seconds(engine, np.array([1.0, engine.token_budget]))
-        if last != first or engine.batch_time.coefficients()[5:].any() or engine.host_overhead[1]:
+        law = engine.batch_time.coefficients()
+        if last != first or law.a_kv or law.a_attn or law.a_ctx or engine.host_overhead[1]:
             raise ValueError(f"batch_time must be the same for all batches, got {engine.batch_time!r}")
         rounds = table.arrival / first
         if not np.array_equal(rounds, np.round(rounds)):

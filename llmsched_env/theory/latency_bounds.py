@@ -73,7 +73,7 @@ class Demand:
     @classmethod
     def of(cls, table: RequestTable, engine: EngineConfig) -> Self:
         """That of every request of a table."""
-        _, _, a_tok, _, _, a_kv, a_attn, _ = engine.batch_time.coefficients()
+        law = engine.batch_time.coefficients()
         prompt, output = table.prompt_tokens.astype(np.float64), table.output_tokens.astype(np.float64)
         cached = _may_be_cached(table, engine)
         prefill, steps = prompt - cached, decode_steps(output, engine)
@@ -81,9 +81,9 @@ class Demand:
         per_token = 1 / best_token_rate(engine)
         # A step after a preemption may be a prefill instead, which reads its context at another price: it attends to
         # all of it, and unless it finds it in the prefix cache computes it as well.
-        again = a_attn + (0.0 if engine.prefix_caching else min(a_tok, per_token))
-        own_decode = min(a_kv, again) * (steps * prompt + steps * (steps - 1) / 2) + engine.host_overhead[1] * steps
-        own_prompt = a_attn * (prompt * (prompt + 1) - cached * (cached + 1)) / 2 + engine.host_overhead[1] * chunks
+        again = law.a_attn + (0.0 if engine.prefix_caching else min(law.a_tok, per_token))
+        own_decode = min(law.a_kv, again) * (steps * prompt + steps * (steps - 1) / 2) + engine.host_overhead[1] * steps
+        own_prompt = law.a_attn * (prompt * (prompt + 1) - cached * (cached + 1)) / 2 + engine.host_overhead[1] * chunks
         shortest = float(token_seconds(engine, np.float64(1.0)))
         prompt_work = per_token * prefill + own_prompt
         prompt_alone = np.maximum(chunks * shortest, prefill * per_token) + own_prompt

@@ -169,13 +169,14 @@ def composition_seconds(
     prefill, decode = batches.T
     prompts = (prefill > 0).astype(np.int64) if prompts is None else prompts
     seconds = token_seconds(engine, prefill + decode) + engine.host_overhead[1] * (prompts + decode)
-    a_kv, a_attn = engine.batch_time.coefficients()[5:7]
-    if not (a_kv or a_attn):
+    law = engine.batch_time.coefficients()
+    if not (law.a_kv or law.a_attn):
         return seconds
     if workload is None:
         raise ValueError(f"workload must be given for a batch time with attention terms, {engine.batch_time!r}")
     work = mean_work(workload, engine)
-    return seconds + a_attn * work.pairs / work.prompt * prefill + a_kv * work.context / max(work.decodes, 1) * decode
+    attention = law.a_attn * work.pairs / work.prompt * prefill
+    return seconds + attention + law.a_kv * work.context / max(work.decodes, 1) * decode
 
 
 def _slots(engine: EngineConfig) -> int:

@@ -58,5 +58,5 @@ def request_seconds(engine: EngineConfig, work: Work) -> float:
     Its prompt counts as one batch, and re-reading context between chunks (a_ctx) costs nothing, since chunks are a
     scheduler's choice.
     """
-    a_kv, a_attn = engine.batch_time.coefficients()[5:7]
-    return float(a_kv * work.context + a_attn * work.pairs + engine.host_overhead[1] * (work.decodes + 1))
+    law = engine.batch_time.coefficients()
+    return float(law.a_kv * work.context + law.a_attn * work.pairs + engine.host_overhead[1] * (work.decodes + 1))

@@ -21,10 +21,10 @@ def compose(view):
 CALL_IT = """
 from baselines.probe import compose
 from llmsched_env.simulator.compiled import cache_folder
-from llmsched_env.simulator.state import TOKEN_LIMIT, VIEW_TYPE, new_world, view_of
+from llmsched_env.simulator.world import VIEW_TYPE, new_world, view_of
 
 world = new_world(1, 1)
-world.batch_counts[0, :, TOKEN_LIMIT] = 40
+world.batch_counts.token_limit[0] = 40
 compose.compile((VIEW_TYPE,))
 print(compose(view_of.py_func(world, 0)), len(compose.stats.cache_hits), cache_folder())
 """
@@ -53,7 +53,7 @@ def test_an_edited_primitive_is_run_by_the_next_process(tmp_path):
 
     primitives = tmp_path / "llmsched_env/simulator/primitives.py"
     before, source = primitives.stat(), primitives.read_text()
-    line = "return view.batch.counts[TOKEN_LIMIT] - view.batch.counts[TOKENS]"
+    line = "return view.batch.counts.token_limit - view.batch.counts.tokens"
     assert line in source
     primitives.write_text(source.replace(line, line.replace(" - ", " + 2 - ")))
     os.utime(primitives, ns=(before.st_atime_ns, before.st_mtime_ns))

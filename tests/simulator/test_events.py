@@ -7,7 +7,6 @@ import numpy as np
 import baselines
 import llmsched_env as ls
 from llmsched_env.simulator.simulator import Simulator
-from llmsched_env.simulator.state import AREA, IN_SYSTEM
 
 
 def test_the_clock_integrates_the_number_in_system():
@@ -17,7 +16,7 @@ def test_the_clock_integrates_the_number_in_system():
     simulator.load(0, ls.Workload.from_arrays([1.0, 1.5], [2, 2], [1, 1]).sample(0))
     for until, area, present in ((0.5, 0.0, 0), (1.25, 0.25, 1), (1.75, 1.0, 2), (2.0, 1.5, 1), (9.0, 2.5, 0)):
         simulator.advance(0, until)
-        assert (simulator.world.time[0, AREA], simulator.world.count[0, IN_SYSTEM]) == (area, present)
+        assert (simulator.world.engines[0].request_seconds, simulator.world.engines[0].num_in_system) == (area, present)
 
 
 def test_stopping_on_the_way_changes_nothing():
@@ -35,4 +34,6 @@ def test_stopping_on_the_way_changes_nothing():
         parts.advance(0, 8.0)
         a, b = whole.result(0, table, "w"), parts.result(0, table, "w")
         assert a.requests.tobytes() == b.requests.tobytes() and a.batches.tobytes() == b.batches.tobytes()
-        assert math.isclose(whole.world.time[0, AREA], parts.world.time[0, AREA], rel_tol=1e-12)
+        assert math.isclose(
+            whole.world.engines[0].request_seconds, parts.world.engines[0].request_seconds, rel_tol=1e-12
+        )

@@ -35,9 +35,10 @@ def test_records_grow_without_a_gap(name):
     small, large = (Simulator(ENGINE, baselines.get(name), record="entries") for _ in range(2))
     large.load(0, requests)
     for _ in range(7):
-        large.world.record_use[:3] = [len(large.world.record_batches), len(large.world.record_entries), 0]
+        recording = large.world.recording
+        recording.num_batches, recording.num_entries = len(large.world.record_batches), len(large.world.record_entries)
         large.grow_records()
-        large.world.record_use[:3] = 0
+        recording.num_batches = recording.num_entries = 0
     rows = []
     for simulator in (small, large):
         simulator.load(0, requests)

@@ -50,7 +50,7 @@ class Books:
         assert sorted(view.running) == np.flatnonzero(np.isin(view.req.phase, (s.RUNNING, s.LAST_TOKEN))).tolist()
 
     def check_memory(self, view):
-        req, size, total = view.req, self.engine.block_size, view.kv[s.KV_TOTAL]
+        req, size, total = view.req, self.engine.block_size, view.kv.total
         holds = np.isin(req.phase, (s.RUNNING, s.LAST_TOKEN)) | ((req.phase == s.WAITING) & (req.scheduled > 0))
         needed = -(-(req.computed + req.scheduled) // size)
         assert np.array_equal(req.kv_blocks, np.where(holds, np.maximum(needed, req.reserved), 0))
@@ -58,7 +58,7 @@ class Books:
         waits = (req.phase == s.WAITING) & (req.scheduled == 0)
         assert ((req.computed == 0) | (req.swapped * size >= req.computed))[waits].all()
         assert not req.swapped[~np.isin(req.phase, (s.WAITING, s.PREEMPTED, s.EVICTED, s.REJECTED))].any()
-        assert view.kv[s.KV_SWAP_FREE] == self.engine.swap_blocks - req.swapped.sum() >= 0
+        assert view.kv.swap_free == self.engine.swap_blocks - req.swapped.sum() >= 0
         named = Counter()
         if self.engine.prefix_caching:
             for i in np.flatnonzero(holds):
@@ -66,7 +66,7 @@ class Books:
             self.check_cache(view, named)
         own = req.kv_blocks[holds].sum() - named.total()
         used = own + len(named)
-        assert view.kv[s.KV_FREE] == total - used
+        assert view.kv.free == total - used
         assert 0 <= used <= total == self.engine.kv_blocks
 
     def name(self, view, i, place):
@@ -79,13 +79,13 @@ class Books:
         """The cache holds each block once, with as many holders as requests have it, and all idle ones in its list."""
         entries, size = view.prefixes.entries, self.engine.block_size
         live = [int(e) for e in view.prefixes.slots if e > 0]
-        refs = {(int(entries[e, s.OWNER]), int(entries[e, s.PLACE])): int(entries[e, s.REFS]) for e in live}
+        refs = {(int(entries[e].owner), int(entries[e].place)): int(entries[e].holders) for e in live}
         assert len(refs) == len(live)
         assert {name: count for name, count in refs.items() if count} == dict(named)
-        idle = self.chain(entries, s.NEWER)
-        assert idle == self.chain(entries, s.OLDER)[::-1]
-        assert sorted(idle) == sorted(e for e in live if entries[e, s.REFS] == 0)
-        assert view.kv[s.KV_CACHED] == len(idle) <= view.kv[s.KV_FREE]
+        idle = self.chain(entries.newer)
+        assert idle == self.chain(entries.older)[::-1]
+        assert sorted(idle) == sorted(e for e in live if entries[e].holders == 0)
+        assert view.kv.cached == len(idle) <= view.kv.free
         for i in np.flatnonzero(view.req.phase == s.WAITING):
             cached = [self.name(view, i, p) in refs for p in range(view.req.prompt_tokens[i] // size)]
             assert sorted(cached, reverse=True) == cached  # never a block without those before it
@@ -97,24 +97,24 @@ class Books:
                 assert cached_tokens.py_func(view, i) == leading * size
 
     @staticmethod
-    def chain(entries, link):
-        found, e = [], entries[0, link]
+    def chain(link):
+        found, e = [], link[0]
         while e != 0:
             found.append(int(e))
-            e = entries[e, link]
+            e = link[e]
         return found
 
     def check_batch(self, view):
         req, counts = view.req, view.batch.counts
-        batch = view.batch.requests[: counts[s.NUM_SEQS]]
+        batch = view.batch.requests[: counts.num_seqs]
         assert len(set(batch)) == len(batch)
         assert sorted(batch) == np.flatnonzero(req.scheduled).tolist()
-        assert counts[s.TOKENS] == req.scheduled.sum() == counts[s.PREFILL_TOKENS] + counts[s.DECODE_TOKENS]
+        assert counts.tokens == req.scheduled.sum() == counts.prefill_tokens + counts.decode_tokens
         enters = (req.phase == s.WAITING) & (req.scheduled > 0)
         leaves = np.isin(req.phase, (s.PREEMPTED, s.EVICTED))
-        assert counts[s.ADMITTED] == np.count_nonzero(enters) and counts[s.PREEMPTIONS] == np.count_nonzero(leaves)
-        assert counts[s.PREFIX_HITS] == req.computed[enters & (req.swapped == 0)].sum()
-        assert counts[s.SWAPPED] == req.swapped[enters | leaves].sum()
+        assert counts.admitted == np.count_nonzero(enters) and counts.preemptions == np.count_nonzero(leaves)
+        assert counts.prefix_hits == req.computed[enters & (req.swapped == 0)].sum()
+        assert counts.swapped == req.swapped[enters | leaves].sum()
 
 
 def watched_run(scheduler, case, horizon):

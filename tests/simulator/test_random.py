@@ -8,7 +8,7 @@ import llmsched_env as ls
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.random import seeded
 from llmsched_env.simulator.simulator import Simulator
-from llmsched_env.simulator.state import new_world, view_of
+from llmsched_env.simulator.world import new_world, view_of
 
 
 def view(seed):

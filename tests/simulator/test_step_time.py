@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given, settings
 
 import baselines
-from llmsched_env.simulator.batch_time import SWAP_BLOCK
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.primitives import prefill_left, take, tokens_left
 from llmsched_env.simulator.scheduler import interpreted_compose
-from llmsched_env.simulator.state import NUM_SEQS, SWAPPED
 from llmsched_env.simulator.step_time import chunk_within, step_seconds, step_seconds_with
 from tests.simulator.cases import memory_cases, run
 
@@ -33,10 +31,10 @@ def test_batches_last_as_long_as_predicted(name, case):
     def compose(view):
         nonlocal carried
         wake = original(view)
-        carried += view.batch.counts[SWAPPED]
-        if view.batch.counts[NUM_SEQS]:
-            before = carried - view.batch.counts[SWAPPED]  # of decisions that led to no batch: this one pays for them
-            predicted.append(seconds(view) + view.law[SWAP_BLOCK] * before)
+        carried += view.batch.counts.swapped
+        if view.batch.counts.num_seqs:
+            before = carried - view.batch.counts.swapped  # of decisions that led to no batch: this one pays for them
+            predicted.append(seconds(view) + view.law.swap_block * before)
             carried = 0
         return wake
 
@@ -55,7 +53,7 @@ def test_a_chunk_within_a_time_is_the_longest_one(case):
                 fitting = [n for n in range(1, most + 1) if seconds_with(view, i, n) <= target]
                 assert within(view, i, 5, target) == max(fitting, default=0)
             expected = seconds_with(view, i, 1)
-            if give(view, i, 1) == 1 and view.batch.counts[SWAPPED] == 0:
+            if give(view, i, 1) == 1 and view.batch.counts.swapped == 0:
                 assert seconds(view) == pytest.approx(expected, rel=1e-12)
         return math.inf
 

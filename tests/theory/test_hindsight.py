@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.simulator.state import KV_TOTAL
 from llmsched_env.theory import SlottedRequests, hindsight_optimum, lp_bound, volume_bound
 from tests.simulator.cases import modest
 
@@ -41,7 +40,7 @@ def ordered(key):
         req, running = view.req, view.running
         for i in sorted(view.waiting, key=lambda i: (key(req, i), i)):
             chosen = [*running, *view.batch.requests[: view.batch.counts[0]]]
-            if not fits(req, {int(k) for k in chosen} | {int(i)}, int(view.kv[KV_TOTAL])):
+            if not fits(req, {int(k) for k in chosen} | {int(i)}, int(view.kv.total)):
                 break
             ls.take(view, i, int(req.prompt_tokens[i]))
         return np.inf
