@@ -10,9 +10,9 @@ from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import map_cases
 from llmsched_env.metrics import STABILITY_THRESHOLD, mean_interval, paired_interval
 from llmsched_env.network_metrics import backlog
-from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.validation import check_number
 from llmsched_env.workloads.rybko_stolyar import BATCH_TOKENS, RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.tasks import TaskTable

@@ -7,7 +7,8 @@ from llmsched_env.simulator.batch_time import seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import heap_of_present, pop_least
 from llmsched_env.simulator.primitives import prefill_left
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.step_time import chunk_seconds
 
 TTFT, SPEED, PRESSURE, QUANTUM, HORIZON, MOST_PREEMPTIONS = range(NUM_LIMITS, NUM_LIMITS + 6)

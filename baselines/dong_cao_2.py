@@ -3,10 +3,11 @@
 from math import inf
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.memory import blocks_of
+from llmsched_env.simulator.kv_cache import blocks_of
 from llmsched_env.simulator.primitives import ALL, again_if_preempted, chunk, chunks, decodes, evict, holds_seat
 from llmsched_env.simulator.random import uniform
-from llmsched_env.simulator.scheduler import Log, Param, Scheduler
+from llmsched_env.simulator.rule import Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 
 @compiled

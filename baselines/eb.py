@@ -5,7 +5,8 @@ import numpy as np
 from llmsched_env.simulator.batch_time import batch_seconds, seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import ALL, again_if_preempted, chunk, chunks, decodes
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import RUNNING, UNLIMITED
 
 _BUDGET, _SEQS, MEAN_OUTPUT, EPSILON, INTERVAL, HYSTERESIS, COOLDOWN, INTERFERENCE = range(8)

@@ -5,7 +5,8 @@ from math import inf
 from baselines.orca_reserved import admit_reserved
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import decodes
-from llmsched_env.simulator.scheduler import Log, Param, Scheduler
+from llmsched_env.simulator.rule import Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 _SEQS, MAX_OUTPUT = range(2)
 

@@ -5,7 +5,8 @@ from math import inf
 from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_members
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import prefill_left
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.step_time import chunk_seconds, step_seconds
 
 QUANTUM, RATIO, QUEUES, AGE = range(NUM_LIMITS, NUM_LIMITS + 4)

@@ -14,7 +14,7 @@ import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
-from llmsched_env.simulator.memory import blocks_of
+from llmsched_env.simulator.kv_cache import blocks_of
 from llmsched_env.simulator.primitives import (
     ALL,
     again_if_preempted,
@@ -27,7 +27,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     usable,
 )
-from llmsched_env.simulator.scheduler import Log, Param
+from llmsched_env.simulator.rule import Log, Param
 from llmsched_env.simulator.state import LAST_TOKEN, WAITING
 
 # Memory by request. In batch t from now on, t = 1 being this one, it holds HELD + t tokens, up to batch LEFT.

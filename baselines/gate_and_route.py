@@ -7,7 +7,8 @@ import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, chunk, decodes, is_decoding
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import RUNNING
 from llmsched_env.theory.gate import gate_plan
 

@@ -9,7 +9,7 @@ new one finds none, nobody less urgent is admitted either, unless it may preempt
 from math import inf
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.memory import blocks_missing
+from llmsched_env.simulator.kv_cache import blocks_missing
 from llmsched_env.simulator.ordering import heap_of_present, pop_least
 from llmsched_env.simulator.primitives import (
     again_if_preempted,
@@ -23,7 +23,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     usable,
 )
-from llmsched_env.simulator.scheduler import Log, Param
+from llmsched_env.simulator.rule import Log, Param
 from llmsched_env.simulator.state import PREEMPTED, RUNNING, WAITING
 
 URGENCY = 0

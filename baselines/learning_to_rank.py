@@ -3,7 +3,8 @@
 from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_members
 from baselines.lengths import UNKNOWN
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.scheduler import Log, Param, Scheduler
+from llmsched_env.simulator.rule import Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 THRESHOLD, QUANTUM = range(NUM_LIMITS, NUM_LIMITS + 2)
 PASSED_OVER, BOOST = 1, 2  # columns of request memory: steps without service in a row; boosted steps left

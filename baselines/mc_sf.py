@@ -14,7 +14,7 @@ from baselines.forward_memory import (
     may_admit,
 )
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.memory import blocks_missing
+from llmsched_env.simulator.kv_cache import blocks_missing
 from llmsched_env.simulator.primitives import (
     ALL,
     again_if_preempted,
@@ -28,7 +28,8 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
 )
 from llmsched_env.simulator.random import uniform
-from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import RUNNING
 
 _BUDGET, _SEQS, ALPHA, BETA = range(4)

@@ -3,9 +3,10 @@
 from math import inf
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.memory import blocks_missing, cached_tokens
+from llmsched_env.simulator.kv_cache import blocks_missing, cached_tokens
 from llmsched_env.simulator.primitives import decodes, reserve, take, tokens_left, usable
-from llmsched_env.simulator.scheduler import Log, Param, Scheduler
+from llmsched_env.simulator.rule import Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 _SEQS, MAX_OUTPUT = range(2)
 

@@ -4,7 +4,8 @@ from math import inf
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import ALL, chunk_above, chunks, decodes, reserve
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 _BUDGET, _SEQS, WATERMARK = range(3)
 

@@ -3,10 +3,11 @@
 from math import inf
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.memory import blocks_missing, cached_tokens
+from llmsched_env.simulator.kv_cache import blocks_missing, cached_tokens
 from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
 from llmsched_env.simulator.primitives import decodes, evict, is_decoding, prefill_left, take, tokens_left, usable
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import RUNNING
 
 _BUDGET, _SEQS, CONSERVATIVENESS, MAX_NEW, LPM = range(5)

@@ -10,7 +10,8 @@ from baselines.lengths import log_normal, output_left
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import chunks_by_key
 from llmsched_env.simulator.primitives import ALL, chunks, decodes, prefill_left, tokens_left
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.rule import Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 NOISE = NUM_LIMITS
 FACTOR = URGENCY + 1  # column of request memory: noise on what is told of the length; 0: not drawn yet

@@ -3,7 +3,8 @@
 from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_members
 from baselines.lengths import UNKNOWN, output_left
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 YOUTH = NUM_LIMITS
 AHEAD = 2.0 * UNKNOWN  # what a request past its youth is ahead of all others

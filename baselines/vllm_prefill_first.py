@@ -4,7 +4,8 @@ from math import inf
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import decodes, prompt_pending, whole_prompts
-from llmsched_env.simulator.scheduler import Log, Param, Scheduler
+from llmsched_env.simulator.rule import Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 
 @compiled

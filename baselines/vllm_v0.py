@@ -3,7 +3,7 @@
 from math import inf
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.memory import blocks_missing, blocks_of
+from llmsched_env.simulator.kv_cache import blocks_missing, blocks_of
 from llmsched_env.simulator.primitives import (
     again_if_preempted,
     preempt,
@@ -12,7 +12,8 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     usable,
 )
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import RUNNING
 
 _BUDGET, _SEQS, WATERMARK = range(3)

@@ -6,7 +6,8 @@ from baselines.in_order import LIMITS, NUM_LIMITS, WORK_CONSERVING
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop, push
 from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes, tokens_left
-from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import WAITING
 
 PROMPT_WEIGHT, OUTPUT_WEIGHT = range(NUM_LIMITS, NUM_LIMITS + 2)

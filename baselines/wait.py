@@ -16,7 +16,8 @@ from llmsched_env.simulator.primitives import (
     take,
     tokens_left,
 )
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import RUNNING
 
 CLASSES = 8

@@ -4,7 +4,7 @@ from llmsched_env import envs, theory
 from llmsched_env.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.simulator.batch_time import Hinge, Roofline, Staircase
 from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.network import Pools, simulate_network
+from llmsched_env.simulator.network import Pools
 from llmsched_env.simulator.primitives import (
     ALL,
     chunk,
@@ -29,8 +29,9 @@ from llmsched_env.simulator.primitives import (
 from llmsched_env.simulator.random import uniform
 from llmsched_env.simulator.records import NetworkResult, Result
 from llmsched_env.simulator.router import Router
-from llmsched_env.simulator.scheduler import Controller, Linear, Log, Param, Scheduler
-from llmsched_env.simulator.simulate import simulate, simulate_many
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Controller, Scheduler
+from llmsched_env.simulator.simulate import simulate, simulate_many, simulate_network
 from llmsched_env.simulator.step_time import chunk_within, step_seconds, step_seconds_with
 from llmsched_env.slo import SLO
 from llmsched_env.workloads import (

@@ -4,7 +4,8 @@ import numpy as np
 
 from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 QUANTUM, QUEUES, STARVATION = range(NUM_LIMITS, NUM_LIMITS + 3)
 FORGIVEN = 1  # column of request memory: attained service when the call was last promoted

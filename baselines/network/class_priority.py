@@ -2,7 +2,8 @@
 
 from baselines.in_order import LIMITS, NUM_LIMITS, URGENCY, WORK_CONSERVING, serve_classes
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.rule import Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 CLASSES = 8
 

@@ -2,9 +2,8 @@
 
 from baselines.routers.fleet import allowed_at, least_loaded, num_allowed, overloaded
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.fleet import cached_prefix
-from llmsched_env.simulator.router import Router
-from llmsched_env.simulator.scheduler import Param
+from llmsched_env.simulator.router import Router, cached_prefix
+from llmsched_env.simulator.rule import Param
 
 MORE_CALLS, TIMES, LEAST_MATCH = range(3)
 _PRIME = 2**31 - 1

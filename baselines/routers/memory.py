@@ -1,8 +1,7 @@
 """Routers by the KV memory that calls take or will take."""
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.fleet import demanded_blocks
-from llmsched_env.simulator.router import Router
+from llmsched_env.simulator.router import Router, demanded_blocks
 
 
 @compiled

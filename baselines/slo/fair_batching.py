@@ -14,7 +14,8 @@ from baselines.slo.parts import (
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
 from llmsched_env.simulator.primitives import again_if_preempted, is_decoding, is_pending, tokens_left
-from llmsched_env.simulator.scheduler import Log, Param, Scheduler
+from llmsched_env.simulator.rule import Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.step_time import step_seconds_with
 
 MIN_CHUNK, PACED, BACK_FILL = range(NUM_LIMITS, NUM_LIMITS + 3)

@@ -5,9 +5,10 @@ from math import ceil, inf
 from baselines.in_order import LIMITS, NUM_LIMITS
 from llmsched_env.simulator.batch_time import seconds_with_host
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.memory import cached_tokens
+from llmsched_env.simulator.kv_cache import cached_tokens
 from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes, is_decoding, prefill_left, reject
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.rule import Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import WAITING
 
 EXPECTED_OUTPUT = NUM_LIMITS

@@ -9,7 +9,7 @@ from math import inf, isnan
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
-from llmsched_env.simulator.memory import cached_tokens
+from llmsched_env.simulator.kv_cache import cached_tokens
 from llmsched_env.simulator.ordering import heap_of_prompts
 from llmsched_env.simulator.primitives import (
     chunk_above,

@@ -16,7 +16,8 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
 from llmsched_env.simulator.ordering import heap_of_prompts
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_pending, prefill_left
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 ALPHA, DEVIATIONS, MIN_CHUNK, PACED = range(NUM_LIMITS, NUM_LIMITS + 4)
 RELEGATED, AHEAD = 1, 2  # columns of request memory: put aside for good; due before another one in this step's check

@@ -5,7 +5,7 @@ from math import inf, isnan
 from baselines.in_order import LIMITS, WORK_CONSERVING
 from baselines.slo.parts import KEY, gather_decodes
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.memory import blocks_missing
+from llmsched_env.simulator.kv_cache import blocks_missing
 from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
 from llmsched_env.simulator.primitives import (
     ALL,
@@ -21,7 +21,8 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     untake,
 )
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import WAITING
 
 _BUDGET, _SEQS, OFFSET, OFFSET_FULL, FULL, PAYING_FIRST = range(6)

@@ -14,7 +14,8 @@ from baselines.slo.parts import (
 )
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_pending, prefill_left
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 TPOT_SHARE, MIN_CHUNK, STARTED_FIRST, FORESIGHT, SPARE = range(NUM_LIMITS, NUM_LIMITS + 5)
 

@@ -15,7 +15,8 @@ from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
 from llmsched_env.simulator.ordering import heap_of_prompts
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_pending, prefill_left, tokens_left
-from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.step_time import attention_seconds, prompt_tokens_within, seconds_with_prompt
 
 MIN_CHUNK, CAUTION = range(NUM_LIMITS, NUM_LIMITS + 2)

@@ -13,7 +13,8 @@ from baselines.slo.parts import (
 )
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_decoding, is_pending
-from llmsched_env.simulator.scheduler import Log, Param, Scheduler
+from llmsched_env.simulator.rule import Log, Param
+from llmsched_env.simulator.scheduler import Scheduler
 
 MIN_CHUNK = NUM_LIMITS
 

@@ -4,7 +4,7 @@ import numpy as np
 from gymnasium.spaces import MultiDiscrete
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.memory import blocks_missing
+from llmsched_env.simulator.kv_cache import blocks_missing
 from llmsched_env.simulator.primitives import (
     ALL,
     again_if_preempted,
@@ -16,7 +16,8 @@ from llmsched_env.simulator.primitives import (
     take,
     tokens_left,
 )
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.rule import Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import WAITING
 from llmsched_env.validation import check_integer
 

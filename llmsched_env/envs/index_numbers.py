@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from llmsched_env.policies.index import INDEX_PARAMS, index
-from llmsched_env.simulator.scheduler import Log, Param
+from llmsched_env.simulator.rule import Log, Param
 from llmsched_env.validation import check_choice, check_number
 
 

@@ -4,9 +4,8 @@ import numpy as np
 
 from llmsched_env.envs.observation import observe
 from llmsched_env.envs.runner_env import GOES_ON, TERMINATED, TRUNCATED
-from llmsched_env.simulator.advance import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED, advance
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.events import clock_to
+from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED, advance, clock_to
 from llmsched_env.simulator.world import view_of
 
 # The columns of `progress`: decisions taken, and the integral of N and the good requests at the last one.

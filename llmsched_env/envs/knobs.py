@@ -16,7 +16,8 @@ from gymnasium.spaces import MultiDiscrete
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import chunks_by_key
 from llmsched_env.simulator.primitives import ALL, chunks, chunks_above, decodes, prefill_left, tokens_left
-from llmsched_env.simulator.scheduler import LIMIT_PARAMS, Param, Scheduler
+from llmsched_env.simulator.rule import Param
+from llmsched_env.simulator.scheduler import LIMIT_PARAMS, Scheduler
 from llmsched_env.validation import check_choice, check_number
 
 TOKEN_BUDGET, MAX_ACTIVE, ORDER, HOLD, WATERMARK, NUM_PARAMS = range(6)

@@ -8,7 +8,7 @@ from gymnasium.spaces import Box
 from llmsched_env.envs.network_account import TASKS_PRESENT, account
 from llmsched_env.envs.observation import Feature
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.prefix_cache import IDLE_OR_HELD, prefix_blocks
+from llmsched_env.simulator.kv_cache import IDLE_OR_HELD, prefix_blocks
 from llmsched_env.simulator.state import BUSY_PHASE, UNLIMITED
 from llmsched_env.simulator.world import prefixes_of
 

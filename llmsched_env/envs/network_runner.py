@@ -19,15 +19,14 @@ from llmsched_env.envs.network_episodes import Draws
 from llmsched_env.envs.network_observation import observe_classes, observe_engines
 from llmsched_env.envs.runner import Actions
 from llmsched_env.envs.runner_env import GOES_ON, TERMINATED, TRUNCATED
-from llmsched_env.simulator.advance import HORIZON
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.compiled import compiled, compiled_entry
 from llmsched_env.simulator.compiled import interpreted as as_python
+from llmsched_env.simulator.loop import HORIZON
 from llmsched_env.simulator.network import NetworkSimulator
 from llmsched_env.simulator.network_loop import ROUTE
 from llmsched_env.simulator.network_state import NETWORK_TYPE
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.router import Router
-from llmsched_env.simulator.simulator import compiled_entry
 from llmsched_env.simulator.world import WORLD_TYPE
 from llmsched_env.validation import check_choice
 from llmsched_env.workloads.tasks import TaskTable

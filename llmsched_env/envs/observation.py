@@ -7,9 +7,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from numba import types
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.compiled import compiled, compiled_entry
 from llmsched_env.simulator.primitives import prefill_left
-from llmsched_env.simulator.simulator import compiled_entry
 from llmsched_env.simulator.state import UNLIMITED
 from llmsched_env.simulator.world import VIEW_TYPE, View
 

@@ -9,9 +9,9 @@ from numba import types
 
 from llmsched_env.envs.kernel import GOODPUT, LATENCY, TERMS
 from llmsched_env.envs.runner_env import TERMINATED
-from llmsched_env.simulator.advance import BAD_WAKE, SELECT, advance
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.loop import BAD_WAKE, SELECT, advance
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.workloads import RequestTable

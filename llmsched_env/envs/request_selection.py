@@ -9,9 +9,9 @@ from llmsched_env.envs.engine_env import EngineEnv, EngineVectorEnv
 from llmsched_env.envs.episodes import Episodes, Load
 from llmsched_env.envs.runner import EpisodeRunner
 from llmsched_env.envs.selection import Selection, observe_slots
+from llmsched_env.simulator.compiled import compiled_entry
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.simulator.simulator import compiled_entry
 from llmsched_env.simulator.world import WORLD_TYPE
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_integer

@@ -6,8 +6,8 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from llmsched_env.envs.observation import NUM_FEATURES, Feature
-from llmsched_env.simulator.advance import ASK
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.loop import ASK
 from llmsched_env.simulator.primitives import (
     ALL,
     chunk,
@@ -18,7 +18,8 @@ from llmsched_env.simulator.primitives import (
     seats_left,
     tokens_left,
 )
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.rule import Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.world import view_of
 from llmsched_env.validation import check_integer
 

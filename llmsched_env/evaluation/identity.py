@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from llmsched_env.simulator.compiled import POLICIES, SOURCES, source_digest
+from llmsched_env import policies
+from llmsched_env.simulator.compiled import compiled_folders, source_digest
 
 if TYPE_CHECKING:
     from llmsched_env.simulator.scheduler import Scheduler
     from llmsched_env.workloads.table import RequestTable
     from llmsched_env.workloads.workload import Workload
+
+POLICIES = Path(policies.__file__).parent
 
 
 def versions() -> dict[str, str]:
@@ -37,7 +40,7 @@ def digest_of(*what: Any) -> str:
 
     Those of policies are in `scheduler_digest`: an edited policy leaves the runs of baselines as they were.
     """
-    sources = source_digest(folder for folder in SOURCES if folder != POLICIES)
+    sources = source_digest(folder for folder in compiled_folders() if folder != POLICIES)
     return hashlib.sha256(repr((sources, *what)).encode()).hexdigest()[:16]
 
 

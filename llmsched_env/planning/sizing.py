@@ -11,9 +11,9 @@ import numpy as np
 from llmsched_env.evaluation.seeds import TEST_SEEDS
 from llmsched_env.metrics import mean_interval
 from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.theory import capacity
 from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads import Workload

@@ -57,7 +57,8 @@ from llmsched_env.simulator.primitives import (
     prefill_left,
     tokens_left,
 )
-from llmsched_env.simulator.scheduler import Param, Scheduler
+from llmsched_env.simulator.rule import Param
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import WAITING
 from llmsched_env.simulator.step_time import chunk_within, step_seconds
 

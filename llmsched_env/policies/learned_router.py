@@ -16,8 +16,7 @@ import numpy as np
 from llmsched_env.policies.learned import evaluate
 from llmsched_env.simulator.batch_time import seconds_with_host
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.fleet import cached_prefix, demanded_blocks
-from llmsched_env.simulator.router import Router
+from llmsched_env.simulator.router import Router, cached_prefix, demanded_blocks
 
 # The terms of an engine, in seconds. The unit of work is a batch of `CHUNK` tokens on it.
 (

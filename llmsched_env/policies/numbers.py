@@ -1,6 +1,6 @@
 """The numbers of the index policy: what they mean, their defaults, and the ranges in which they are sought."""
 
-from llmsched_env.simulator.scheduler import Linear, Log, Param
+from llmsched_env.simulator.rule import Linear, Log, Param
 
 (
     BY_LENGTH,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from llmsched_env.policies.numbers import EXTRA, EXTRA_BY_LOAD, MARGIN
 from llmsched_env.simulator.batch_time import batch_seconds
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.on_time import drop_late
+from llmsched_env.simulator.ordering import drop_late
 from llmsched_env.simulator.primitives import is_decoding, is_pending, prefill_left
 from llmsched_env.simulator.step_time import (
     attention_seconds,

@@ -1,20 +1,12 @@
-"""The life of a batch: opened, decided, started on the GPU, finished."""
+"""The life of a batch (opened, decided, started on the GPU, finished), and the lists that requests move between."""
 
 import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.prefix_cache import publish
-from llmsched_env.simulator.queues import (
-    close_gaps_in_queue,
-    close_gaps_in_running,
-    join_queue,
-    leave_queue,
-    rejoin_queue,
-    release,
-    work_tokens,
-)
+from llmsched_env.simulator.kv_cache import free_blocks, publish
 from llmsched_env.simulator.recording import describe_decision, describe_start, record_batch, record_gap
 from llmsched_env.simulator.state import (
+    ABSENT,
     ACTIVE,
     BOUNDARY_PHASE,
     BUSY_PHASE,
@@ -25,7 +17,9 @@ from llmsched_env.simulator.state import (
     LAST_TOKEN,
     PREEMPTED,
     PROMPT_END,
+    REJECTED,
     RUNNING,
+    STATUS_REJECTED,
     UNLIMITED,
     WAITING,
 )
@@ -284,3 +278,112 @@ def _depart(world, g, i):
     per_token = (end - req.first_token[i]) / max(1, req.generated[i] - 1)
     if req.first_token[i] - req.arrival[i] <= req.ttft_slo[i] and per_token <= req.tpot_slo[i]:
         world.engines[g].good_requests += 1.0
+
+
+@compiled(inline=True)
+def work_tokens(world, g, i):
+    """Tokens that request `i` has to be given in all: s + o - 1 with_prefill, s + o separate."""
+    return world.req.prompt_tokens[i] + world.hidden.output_tokens[i] - 1 + world.engines[g].separate
+
+
+@compiled(inline=True)
+def release(world, g, i, status):
+    """Request `i` leaves engine `g` and holds nothing any more; the caller takes it from its list.
+
+    With status ACTIVE it goes on at another engine.
+    """
+    world.req.phase[i] = ABSENT
+    world.kv[g].swap_free += world.req.swapped[i]
+    world.req.swapped[i] = 0
+    free_blocks(world.req, prefixes_of(world, g), i)
+    world.hidden.status[i] = status
+    if status != ACTIVE:
+        world.hidden.left[i] = world.engines[g].clock
+    if world.engines[g].networked == 1:
+        world.departed[g, world.engines[g].num_departed] = i
+        world.engines[g].num_departed += 1
+    world.finished[g, world.engines[g].num_finished] = i
+    world.engines[g].num_finished += 1
+    world.engines[g].num_in_system -= 1
+
+
+@compiled
+def leave_queue(engine, queue, phase):
+    """Drop absent requests from the waiting queue."""
+    kept = engine.waiting_head
+    for k in range(engine.waiting_head, engine.waiting_head + engine.num_waiting):
+        if phase[queue[k]] != ABSENT:
+            queue[kept] = queue[k]
+            kept += 1
+    engine.num_waiting = kept - engine.waiting_head
+
+
+@compiled
+def join_queue(engine, queue, i):
+    """Append request `i` to the waiting queue."""
+    if engine.waiting_head + engine.num_waiting == len(queue):
+        _move_queue(engine, queue, 0)
+    queue[engine.waiting_head + engine.num_waiting] = i
+    engine.num_waiting += 1
+
+
+@compiled
+def rejoin_queue(engine, queue, i):
+    """Put request `i` at the front of the waiting queue."""
+    if engine.waiting_head == 0:
+        _move_queue(engine, queue, len(queue) - engine.num_waiting)
+    engine.waiting_head -= 1
+    queue[engine.waiting_head] = i
+    engine.num_waiting += 1
+
+
+@compiled
+def _move_queue(engine, queue, head):
+    old, n = engine.waiting_head, engine.num_waiting
+    if head < old:
+        for k in range(n):
+            queue[head + k] = queue[old + k]
+    else:
+        for k in range(n - 1, -1, -1):
+            queue[head + k] = queue[old + k]
+    engine.waiting_head = head
+
+
+@compiled(inline=True)
+def _runs(phase):
+    return phase in (RUNNING, LAST_TOKEN)
+
+
+@compiled(inline=True)
+def close_gaps_in_queue(world, g, counts):
+    """Drop from the waiting queue what a decision admitted or rejected; usually that is the head of it."""
+    req, engine, queue = world.req, world.engines[g], world.waiting[g]
+    gaps = counts.admitted + counts.rejections
+    while gaps > 0 and _runs(req.phase[queue[engine.waiting_head]]):
+        engine.waiting_head += 1
+        engine.num_waiting -= 1
+        gaps -= 1
+    if gaps == 0:
+        return
+    end = engine.waiting_head + engine.num_waiting
+    kept = engine.waiting_head
+    for k in range(engine.waiting_head, end):
+        i = queue[k]
+        if req.phase[i] == WAITING:
+            queue[kept] = i
+            kept += 1
+        elif req.phase[i] == REJECTED:
+            engine.backlog -= work_tokens(world, g, i) - req.computed[i]
+            release(world, g, i, STATUS_REJECTED)
+    engine.num_waiting = kept - engine.waiting_head
+
+
+@compiled
+def close_gaps_in_running(engine, running, phase):
+    """Drop from the running list what runs no more."""
+    kept = 0
+    for k in range(engine.num_running):
+        if _runs(phase[running[k]]):
+            running[kept] = running[k]
+            kept += 1
+    engine.num_running = kept

@@ -19,22 +19,34 @@ from typing import Any
 
 import numba
 from numba.core.dispatcher import Dispatcher
-from numba.core.errors import NumbaExperimentalFeatureWarning
+from numba.core.errors import NumbaError, NumbaExperimentalFeatureWarning
 
 _ROOT = Path(__file__).resolve().parents[2]
-POLICIES = _ROOT / "llmsched_env" / "policies"
-SOURCES = (_ROOT / "llmsched_env" / "simulator", _ROOT / "llmsched_env" / "envs", POLICIES, _ROOT / "baselines")
+_PACKAGES = ("llmsched_env", "baselines")
+_MARK = b"@compiled"
 _KEPT_CACHES = 8
 
 # Function pointers are how schedulers reach the loop without recompiling it; numba still calls them experimental.
 warnings.filterwarnings("ignore", category=NumbaExperimentalFeatureWarning)
 
 
-def source_digest(folders: Iterable[Path] = SOURCES) -> str:
-    """Digest of the sources of folders; compiled code stands, and takes its constants from, nowhere else."""
+@cache
+def compiled_folders() -> tuple[Path, ...]:
+    """The subpackages that hold compiled code: it stands, and takes its constants from, nowhere else."""
+    found = set()
+    for package in _PACKAGES:
+        for path in (_ROOT / package).rglob("*.py"):
+            if _MARK in path.read_bytes():
+                inside = path.relative_to(_ROOT / package).parts
+                found.add(_ROOT / package / inside[0] if package == "llmsched_env" else _ROOT / package)
+    return tuple(sorted(found))
+
+
+def source_digest(folders: Iterable[Path] | None = None) -> str:
+    """Digest of the sources below these folders (or files); None: of all that holds compiled code."""
     digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*.py")):
+    for folder in compiled_folders() if folders is None else folders:
+        for path in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]:
             digest.update(str(path.relative_to(_ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -101,3 +113,57 @@ def interpreted(function: Callable, _twins: dict | None = None) -> Callable:
 def _global_names(code: types.CodeType) -> set[str]:
     nested = (c for c in code.co_consts if isinstance(c, types.CodeType))
     return set(code.co_names).union(*(_global_names(c) for c in nested))
+
+
+@cache
+def compiled_entry(kernel: Any, signature: tuple[Any, ...]) -> Callable[..., Any]:
+    """`kernel` compiled for `signature`, or from the disk cache; without the dispatcher's per-call type checks."""
+    kernel.compile(signature)
+    entry: Callable[..., Any] = kernel.overloads[signature].entry_point
+    return entry
+
+
+class FunctionPointer:
+    """A compiled function with the addresses of its machine code at hand.
+
+    Handing a dispatcher to compiled code makes numba look its addresses up by signature, which takes longer than many
+    batches. numba asks for the address of the C wrapper first, and takes that of the native code, which lets exceptions
+    through, only from a dispatcher: hence the borrowed `__class__`.
+    """
+
+    __class__ = Dispatcher  # type: ignore[assignment]
+
+    def __init__(self, dispatcher: Dispatcher, signature: tuple[Any, ...]) -> None:
+        self.dispatcher = dispatcher  # keeps the machine code alive
+        result = dispatcher.overloads[signature]
+        self.fndesc, self.library = result.fndesc, self
+        address = result.library.get_pointer_to_function
+        self._native, self._c = address(self.fndesc.llvm_func_name), address(self.fndesc.llvm_cfunc_wrapper_name)
+
+    def __wrapper_address__(self) -> int:
+        return self._c
+
+    def get_compile_result(self, signature: Any) -> "FunctionPointer":
+        return self
+
+    def get_pointer_to_function(self, name: str) -> int:
+        return self._native
+
+
+_POINTERS: dict[Any, FunctionPointer | None] = {}
+
+
+def function_pointer(function: Callable[..., Any], signature: tuple[Any, ...]) -> FunctionPointer | None:
+    """`function` (of a scheduler, router or observation) compiled for its one signature; None if numba cannot."""
+    if not isinstance(function, Dispatcher | types.FunctionType):
+        return None  # an object with __call__, or a bound method
+    if function not in _POINTERS:
+        dispatcher = function if isinstance(function, Dispatcher) else numba.njit(nogil=True)(function)
+        try:
+            dispatcher.compile(signature)
+            _POINTERS[function] = FunctionPointer(dispatcher, signature)
+        except NumbaError:
+            if dispatcher is function:  # its author asked for compilation: show what is wrong
+                raise
+            _POINTERS[function] = None
+    return _POINTERS[function]

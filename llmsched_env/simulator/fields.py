@@ -5,9 +5,11 @@ compiled code, so it holds an array of one, `kv_record`, and `record_property` m
 `view.kv.free`, compiled and interpreted.
 """
 
+from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any
 
+import numba
 import numpy as np
 from numba import types
 from numba.core.typing.templates import AttributeTemplate
@@ -57,3 +59,11 @@ class _RecordAttributes(AttributeTemplate):
     def generic_resolve(self, owner: Any, name: str) -> Any:
         field = name + _SUFFIX
         return owner.types[owner.fields.index(field)].dtype if field in owner.fields else None
+
+
+def column_reader(array: str, names: tuple[str, ...]) -> Any:
+    """A compiled function of a view that gives the first columns of `array` (an expression) as a named tuple."""
+    columns = ", ".join(f"{array}[:, {k}]" for k in range(len(names)))
+    scope: dict[str, Any] = {"Columns": namedtuple("Columns", names)}  # noqa: PYI024
+    exec(f"def read(view):\n    return Columns({columns})", scope)  # numba needs the places as constants
+    return numba.njit(nogil=True, _nrt=False, forceinline=True, error_model="numpy")(scope["read"])

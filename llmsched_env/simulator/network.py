@@ -10,25 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import types
 
-from llmsched_env.simulator.advance import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED
+from llmsched_env.simulator.compiled import compiled_entry
 from llmsched_env.simulator.compiled import interpreted as as_python
 from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.loading import blocks_to_cache, fill_requests, known_output, reset_engine
+from llmsched_env.simulator.kv_cache import empty_cache
+from llmsched_env.simulator.loop import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED
 from llmsched_env.simulator.network_loop import LISTS_FULL, advance_network
 from llmsched_env.simulator.network_state import NETWORK_TYPE, ROUTE_TYPE, new_network
-from llmsched_env.simulator.prefix_cache import empty_cache
 from llmsched_env.simulator.random import seeded
+from llmsched_env.simulator.recording import batch_rows, entry_rows, gap_rows, request_rows, with_longer_records
 from llmsched_env.simulator.records import TASK_DTYPE, NetworkResult
 from llmsched_env.simulator.router import Router, compiled_route
-from llmsched_env.simulator.rows import batch_rows, entry_rows, gap_rows, request_rows, with_longer_records
-from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
-from llmsched_env.simulator.simulator import CACHE_TYPES, compiled_entry
+from llmsched_env.simulator.scheduler import Scheduler, compiled_compose
+from llmsched_env.simulator.simulator import CACHE_TYPES, blocks_to_cache, fill_requests, known_output, reset_engine
 from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE, View, new_world, view_of
-from llmsched_env.validation import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
-    from llmsched_env.workloads import Workload
-    from llmsched_env.workloads.tasks import TaskSource, TaskTable
+    from llmsched_env.workloads.tasks import TaskTable
 
 _view_of = as_python(view_of)
 ROLES = ("both", "prefill", "decode")
@@ -95,7 +93,7 @@ class NetworkSimulator:
         route = None if interpreted else compiled_route(router.route)
         self.interpreted = route is None or None in composes
         if self.interpreted:
-            composes, route = [interpreted_compose(compose) for compose in distinct], as_python(router.route)
+            composes, route = [as_python(compose) for compose in distinct], as_python(router.route)
         self.composes = tuple((composes * NUM_SLOTS)[:NUM_SLOTS])
         self.route = route
         self._advance = self.kernel(advance_network, types.float64)
@@ -366,48 +364,6 @@ def isolated_seconds(engine: EngineConfig, prompt: np.ndarray, output: np.ndarra
     decodes = output - 1 + engine.separate
     seconds = prefill + decodes * law.seconds(1, prompt + output / 2)
     return seconds + (chunks + decodes) * sum(engine.host_overhead)
-
-
-def simulate_network(
-    schedulers: Scheduler | Sequence[Scheduler],
-    tasks: TaskSource | TaskTable | Workload,
-    engines: Sequence[EngineConfig],
-    router: Router,
-    seed: int = 0,
-    horizon: float | None = None,
-    record: str = "batches",
-    pools: Pools | None = None,
-    interpreted: bool = False,
-) -> NetworkResult:
-    """Run a network of engines on one sample of tasks.
-
-    Args:
-        schedulers: one for all engines, or one for each.
-        tasks: where tasks come from, or a table of them; the requests of a `Workload` are tasks of one call.
-        engines: the machines.
-        router: binds calls that are not pinned to an engine.
-        seed: seed of the sample; it does not depend on schedulers or router.
-        horizon: the clock stops there (s); None runs until every task has finished.
-        record: "requests", "batches" or "entries": how much to keep.
-        pools: engines that only prefill or only decode; None: all do both.
-        interpreted: run as plain Python, for debugging; the rows are the same.
-
-    Raises:
-        ValueError: naming the argument, its value and what is allowed.
-    """
-    from llmsched_env.workloads.tasks import TaskTable
-
-    if horizon is not None:
-        check_number("horizon", horizon, above=0, unit="s")
-    check_choice("record", record, ("requests", "batches", "entries"))
-    check_integer("seed", seed, at_least=0)
-    table = tasks if isinstance(tasks, TaskTable) else tasks.sample(seed)
-    if not isinstance(table, TaskTable):
-        table = TaskTable.from_columns(table)
-    simulator = NetworkSimulator(engines, schedulers, router, record, pools, interpreted)
-    simulator.load(table, seed)
-    reason = simulator.run(math.inf if horizon is None else float(horizon))
-    return simulator.result(getattr(tasks, "name", "tasks"), seed, reason)
 
 
 _LISTS = (

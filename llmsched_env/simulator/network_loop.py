@@ -6,10 +6,19 @@ do batches start. So an arrival at the start of a batch is in it, wherever it co
 
 import numpy as np
 
-from llmsched_env.simulator.advance import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED, advance
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.events import clock_to, next_event
 from llmsched_env.simulator.heap import pop, push
+from llmsched_env.simulator.loop import (
+    BAD_WAKE,
+    BOUNDARY,
+    DRAINED,
+    HORIZON,
+    RECORD_FULL,
+    STALLED,
+    advance,
+    clock_to,
+    next_event,
+)
 from llmsched_env.simulator.network_state import DECODE_ONLY, PREFILL_ONLY, Fleet
 from llmsched_env.simulator.state import ACTIVE, BUSY_PHASE, FINISHED
 
@@ -23,7 +32,8 @@ def advance_network(world, network, schedulers, route, until):
     """Run all engines until `until` (s) or until something is due; returns why it stopped.
 
     With HORIZON, all that happens up to `until` has happened, and no batch has started at it. Calling again goes on
-    where it stopped; `network.control.at_engine` is the engine at which a decision is due or whose scheduler is to blame.
+    where it stopped; `network.control.at_engine` is the engine at which a decision is due, or whose scheduler is at
+    fault.
     """
     while True:
         now = _next_time(world, network)

@@ -1,7 +1,20 @@
-"""Writing the rows of batches, their entries and the gaps between tokens while an engine runs."""
+"""Rows of a run: written while an engine runs, and read out of a world at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.state import DECODE
+from llmsched_env.simulator.fields import field_names
+from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES
+from llmsched_env.simulator.state import BUSY_PHASE, DECODE, RECORD_LEVELS
+from llmsched_env.simulator.world import World
+
+if TYPE_CHECKING:
+    from llmsched_env.workloads.table import RequestTable
 
 
 @compiled(inline=True)
@@ -83,3 +96,99 @@ def record_gap(world, g, end, gap):
     row.count = 1
     row.engine = g
     recording.num_gaps += 1
+
+
+RECORDS = ("record_batches", "record_entries", "record_gaps")
+"""The arrays of a `World` that hold rows; they grow by themselves."""
+
+
+def request_rows(
+    world: World, table: RequestTable, first: int, engines: Iterable[int], tasks: np.ndarray | None = None
+) -> np.recarray:
+    """A row for each request of `table` that has arrived.
+
+    Args:
+        world: where they stand.
+        table: what was loaded.
+        first: its first row in the world.
+        engines: those that may serve them.
+        tasks: the task of each; None: they have none.
+    """
+    arrived = np.flatnonzero(~np.isnan(world.req.arrival[first : first + len(table)]))
+    rows = np.zeros(len(arrived), REQUEST_DTYPE)
+    for name in REQUEST_DTYPE.names:
+        source = world.req if hasattr(world.req, name) else world.hidden
+        if hasattr(source, name):
+            column = getattr(source, name)[first + arrived]
+            rows[name] = np.array(STATUSES)[column] if name == "status" else column
+        elif hasattr(table, name):
+            rows[name] = getattr(table, name)[arrived]
+    for g in engines:
+        _leave_out_running(world, g, first, arrived, rows)
+    rows["task"] = -1 if tasks is None else tasks[arrived]
+    return rows.view(np.recarray)
+
+
+def _leave_out_running(world: World, g: int, first: int, arrived: np.ndarray, rows: np.ndarray) -> None:
+    """Take the tokens of batches under way, which count as computed in the world, out of the rows."""
+    engine = world.engines[g]
+    under_way = [engine.executing] if engine.phase == BUSY_PHASE else []
+    if engine.pending == 1:
+        under_way.append((engine.building + 2) % 3)
+    for k in under_way:
+        n = world.batch_counts[g, k].num_seqs
+        requests = world.batch_requests[g, k, :n]
+        place = np.searchsorted(arrived, requests - first)
+        lost = world.req.computed[requests] == 0  # to a preemption after the decision
+        rows["computed"][place] -= np.where(lost, 0, world.batch_tokens[g, k, :n])
+        rows["recomputed"][place] -= np.where(lost, world.batch_tokens[g, k, :n], 0)
+
+
+def with_longer_records(world: World) -> World:
+    """The world with twice the room in those record arrays that lack what `room_in_records` asks for."""
+    engines, capacity = world.waiting.shape
+    recording, room, grown = world.recording, 2 * engines * capacity, {}
+    for name, level, written in (
+        ("record_gaps", RECORD_LEVELS["requests"], recording.num_gaps),
+        ("record_batches", RECORD_LEVELS["batches"], recording.num_batches),
+        ("record_entries", RECORD_LEVELS["entries"], recording.num_entries),
+    ):
+        rows = getattr(world, name)
+        if recording.level >= level and written + room > len(rows):
+            more = np.zeros(max(len(rows), capacity), rows.dtype)
+            grown[name] = np.concatenate([rows, more]).view(np.recarray)
+    return world._replace(**grown)
+
+
+def batch_rows(world: World) -> np.recarray | None:
+    """`BATCH_DTYPE` rows of all engines, None if they were not recorded."""
+    if world.recording.level < RECORD_LEVELS["batches"]:
+        return None
+    return _rows(world.record_batches[: world.recording.num_batches], BATCH_DTYPE)
+
+
+def entry_rows(world: World) -> np.recarray | None:
+    """`ENTRY_DTYPE` rows of all engines, None if they were not recorded."""
+    if world.recording.level < RECORD_LEVELS["entries"]:
+        return None
+    return _rows(world.record_entries[: world.recording.num_entries], ENTRY_DTYPE)
+
+
+def entry_contexts(world: World) -> np.ndarray | None:
+    """i8[e]: tokens in the KV cache before each entry, None if entries were not recorded."""
+    if world.recording.level < RECORD_LEVELS["entries"]:
+        return None
+    return world.record_entries.context[: world.recording.num_entries].copy()
+
+
+def gap_rows(world: World) -> np.ndarray:
+    """f8[n, 3]: inter-token gaps, see `Result.token_gaps`."""
+    gaps = world.record_gaps[: world.recording.num_gaps]
+    return np.column_stack([gaps.time, gaps.gap, gaps["count"]])
+
+
+def _rows(written: np.recarray, dtype: np.dtype) -> np.recarray:
+    rows = np.zeros(len(written), dtype)
+    for name in field_names(dtype):
+        rows[name] = written[name]
+    return rows.view(np.recarray)

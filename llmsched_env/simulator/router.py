@@ -1,83 +1,90 @@
-"""What a router is: a function that binds a call to an engine when it becomes ready."""
+"""What a router is: a function that binds a call to an engine when it becomes ready; and what routers work out."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-import numba
-import numpy as np
-from numba.core.dispatcher import Dispatcher
-from numba.core.errors import NumbaError
+from numba import types
 
+from llmsched_env.simulator.compiled import FunctionPointer, compiled, function_pointer
+from llmsched_env.simulator.fields import record_dtype
+from llmsched_env.simulator.kv_cache import IDLE_OR_HELD, prefix_blocks
 from llmsched_env.simulator.network_state import FLEET_TYPE, Fleet
-from llmsched_env.simulator.scheduler import FunctionPointer, Param
-from llmsched_env.validation import check_choice, check_number
+from llmsched_env.simulator.rule import Rule
+from llmsched_env.simulator.world import Prefixes
+from llmsched_env.validation import check_choice
 
 KNOWN_LENGTHS = ("no", "predicted", "true")
 """What a router may be told of output lengths, from nothing to all."""
 
 
 @dataclass(frozen=True)
-class Router:
-    """A named rule that binds calls to engines. Calling it with parameter values gives a re-bound copy.
+class Router(Rule):
+    """A rule that binds calls to engines; `name`, `params`, `needs_lengths` and so on are those of `Rule`.
 
     Args:
-        name: short name in tables.
         route: `route(fleet, i) -> g`: the engine for call `i`, one with `fleet.allowed[g] == 1`. Compiled if numba can,
             else run as plain Python.
-        params: by name; values reach `fleet.params` in this order.
-        memory: names of what it keeps in `fleet.memory`.
-        needs_lengths: what `fleet.req.known_output` has to hold: "no", "predicted" or "true".
-        reference: where the rule comes from.
-        values: values bound to parameters; the others have their defaults.
-        weights: of a learned router; they stand behind the parameters in `fleet.params`.
+        memory: names of what it keeps; `router_memory` reads it.
 
     Raises:
         ValueError: for an unknown parameter, or a value outside its range.
     """
 
-    name: str
     route: Callable[[Fleet, int], int]
-    params: Mapping[str, Param] = field(default_factory=dict)
-    memory: tuple[str, ...] = ()
-    needs_lengths: str = "no"
-    reference: str = ""
-    values: Mapping[str, float] = field(default_factory=dict)
-    weights: tuple[float, ...] = ()
+    memory: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         check_choice("needs_lengths", self.needs_lengths, KNOWN_LENGTHS)
-        for name, value in self.values.items():
-            check_choice(f"parameter of {self.name}", name, tuple(self.params))
-            p = self.params[name]
-            check_number(f"{self.name}.{name}", value, at_least=p.low, at_most=p.high, unit=p.unit, finite=False)
-
-    def __call__(self, **values: float) -> "Router":
-        """A copy with these parameter values bound."""
-        return replace(self, values={**self.values, **values})
-
-    def param_values(self) -> np.ndarray:
-        """f8[p]: the value of every parameter, in the order of their declaration."""
-        return np.array([self.values.get(name, p.default) for name, p in self.params.items()], dtype=np.float64)
-
-    def numbers(self) -> np.ndarray:
-        """f8[p + w]: what `fleet.params` holds: the values of the parameters, then the weights."""
-        return np.concatenate([self.param_values(), np.asarray(self.weights, dtype=np.float64)])
-
-
-_COMPILED: dict[Any, FunctionPointer | None] = {}
+        super().__post_init__()
 
 
 def compiled_route(route: Callable[[Fleet, int], int]) -> FunctionPointer | None:
     """`route` compiled for the one fleet type, or None if numba cannot compile it."""
-    if route not in _COMPILED:
-        dispatcher = route if isinstance(route, Dispatcher) else numba.njit(nogil=True)(route)
-        signature = (FLEET_TYPE, numba.int64)
-        try:
-            dispatcher.compile(signature)
-            _COMPILED[route] = FunctionPointer(dispatcher, signature)
-        except NumbaError:
-            if dispatcher is route:  # its author asked for compilation: show what is wrong
-                raise
-            _COMPILED[route] = None
-    return _COMPILED[route]
+    return function_pointer(route, (FLEET_TYPE, types.int64))
+
+
+def router_params(names: Any) -> Any:
+    """A compiled function of the fleet that gives the router's parameters: `params(fleet).quantum`."""
+    dtype, n = record_dtype(*((name, "f8") for name in names)), len(names)
+
+    @compiled(inline=True)
+    def read(fleet: Any) -> Any:
+        return fleet.params[:n].view(dtype)[0]
+
+    return read
+
+
+def router_memory(names: tuple[str, ...]) -> Any:
+    """A compiled function of the fleet that gives what the router keeps: `memory(fleet).calls += 1.0`."""
+    dtype, n = record_dtype(*((name, "f8") for name in names)), len(names)
+
+    @compiled(inline=True)
+    def read(fleet: Any) -> Any:
+        return fleet.memory[:n].view(dtype)[0]
+
+    return read
+
+
+@compiled
+def cached_prefix(fleet, g, i):
+    """Leading tokens of the prompt of call `i` in the prefix cache of engine `g`."""
+    size = fleet.kv[g].block_size
+    prefixes = Prefixes(
+        fleet.cache_slots[g], fleet.cache_entries[g], fleet.kv[g : g + 1], fleet.req.parent, fleet.req.shared_tokens
+    )
+    return size * prefix_blocks(prefixes, i, (fleet.req.prompt_tokens[i] - 1) // size, IDLE_OR_HELD)
+
+
+@compiled
+def demanded_blocks(fleet, g):
+    """KV blocks that engine `g` holds, and those that the prompts of calls that wait there ask for.
+
+    A router does not know which calls wait: their prompts are taken at the mean of all unfinished ones.
+    """
+    calls, prompts = fleet.outstanding[g].calls, fleet.outstanding[g].prompt_tokens
+    held = fleet.kv[g].total - fleet.kv[g].free
+    if calls <= 0.0:
+        return float(held)
+    waiting = max(0.0, calls - fleet.engines[g].num_running)
+    return held + waiting * prompts / calls / fleet.kv[g].block_size

@@ -1,24 +1,29 @@
-"""Run a scheduler on a workload and return the rows."""
+"""Run a scheduler on a workload, or a network of engines on tasks, and return the rows."""
+
+from __future__ import annotations
 
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsched_env.simulator.advance import BOUNDARY, DRAINED, HORIZON, STALLED
 from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, STALLED
+from llmsched_env.simulator.network import NetworkSimulator, Pools
+from llmsched_env.simulator.records import NetworkResult, Result
+from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Controller, Scheduler
 from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 if TYPE_CHECKING:
     from llmsched_env.workloads.table import RequestTable
+    from llmsched_env.workloads.tasks import TaskSource, TaskTable
     from llmsched_env.workloads.workload import Workload
 
 RECORDS = ("requests", "batches", "entries")
@@ -26,7 +31,7 @@ RECORDS = ("requests", "batches", "entries")
 
 def simulate(
     scheduler: Scheduler,
-    workload: "Workload",
+    workload: Workload,
     engine: EngineConfig,
     seed: int = 0,
     horizon: float | None = None,
@@ -66,7 +71,7 @@ def simulate(
 
 def replay(
     scheduler: Scheduler,
-    table: "RequestTable",
+    table: RequestTable,
     name: str,
     engine: EngineConfig,
     seed: int,
@@ -90,7 +95,7 @@ def replay(
 
 def simulate_many(
     scheduler: Scheduler,
-    workload: "Workload",
+    workload: Workload,
     engine: EngineConfig,
     seeds: Iterable[int],
     horizon: float | None = None,
@@ -111,8 +116,50 @@ def simulate_many(
             raise
 
 
+def simulate_network(
+    schedulers: Scheduler | Sequence[Scheduler],
+    tasks: TaskSource | TaskTable | Workload,
+    engines: Sequence[EngineConfig],
+    router: Router,
+    seed: int = 0,
+    horizon: float | None = None,
+    record: str = "batches",
+    pools: Pools | None = None,
+    interpreted: bool = False,
+) -> NetworkResult:
+    """Run a network of engines on one sample of tasks.
+
+    Args:
+        schedulers: one for all engines, or one for each.
+        tasks: where tasks come from, or a table of them; the requests of a `Workload` are tasks of one call.
+        engines: the machines.
+        router: binds calls that are not pinned to an engine.
+        seed: seed of the sample; it does not depend on schedulers or router.
+        horizon: the clock stops there (s); None runs until every task has finished.
+        record: "requests", "batches" or "entries": how much to keep.
+        pools: engines that only prefill or only decode; None: all do both.
+        interpreted: run as plain Python, for debugging; the rows are the same.
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+    from llmsched_env.workloads.tasks import TaskTable
+
+    if horizon is not None:
+        check_number("horizon", horizon, above=0, unit="s")
+    check_choice("record", record, RECORDS)
+    check_integer("seed", seed, at_least=0)
+    table = tasks if isinstance(tasks, TaskTable) else tasks.sample(seed)
+    if not isinstance(table, TaskTable):
+        table = TaskTable.from_columns(table)
+    simulator = NetworkSimulator(engines, schedulers, router, record, pools, interpreted)
+    simulator.load(table, seed)
+    reason = simulator.run(math.inf if horizon is None else float(horizon))
+    return simulator.result(getattr(tasks, "name", "tasks"), seed, reason)
+
+
 def _check_run(
-    scheduler: Scheduler, workload: "Workload", engine: EngineConfig, horizon: float | None, record: str
+    scheduler: Scheduler, workload: Workload, engine: EngineConfig, horizon: float | None, record: str
 ) -> None:
     from llmsched_env.workloads.workload import Workload
 
@@ -147,7 +194,7 @@ def _run_controlled(simulator: Simulator, controller: Controller, until: float) 
             return reason
 
 
-def _load(workload: "Workload", engine: EngineConfig) -> dict[str, float]:
+def _load(workload: Workload, engine: EngineConfig) -> dict[str, float]:
     """Reference capacity and the load on it, nan where the workload has no rate."""
     from llmsched_env.theory import capacity
 

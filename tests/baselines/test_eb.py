@@ -9,7 +9,7 @@ import pytest
 import llmsched_env as ls
 from baselines import eb, eb_plus
 from baselines.eb import SLOTS, THETA, slots_in_memory, theta0
-from llmsched_env.simulator.scheduler import interpreted_compose
+from llmsched_env.simulator.compiled import interpreted
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), first_token="separate")
 
@@ -32,7 +32,7 @@ def test_slots_are_what_memory_holds_less_a_margin():
 
 def watched(scheduler, output, prompt=4, seed=0, engine=ENGINE, **params):
     """The batches, with theta, N and the requests that run and wait as each was composed."""
-    inner, seen = interpreted_compose(scheduler.compose), []
+    inner, seen = interpreted(scheduler.compose), []
 
     def compose(view):
         running, waiting = len(view.running), len(view.waiting)

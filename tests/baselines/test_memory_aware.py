@@ -11,7 +11,7 @@ import baselines
 import llmsched_env as ls
 from baselines import alpha_protection, mc_benchmark, mc_sf, sorted_f, svf
 from llmsched_env import checks
-from llmsched_env.simulator.scheduler import interpreted_compose
+from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.state import WAITING
 from tests.simulator.cases import Case, run, small_cases
 
@@ -132,7 +132,7 @@ def test_the_look_ahead_agrees_with_counting_every_batch(data, size, blocks):
     n = data.draw(st.integers(2, 14))
     lengths = [data.draw(st.lists(st.integers(1, 2 * size + 6), min_size=n, max_size=n)) for _ in range(2)]
     arrival = np.sort(data.draw(st.lists(st.integers(0, 12), min_size=n, max_size=n))).astype(float)
-    inner, seen = interpreted_compose(mc_sf.compose), []
+    inner, seen = interpreted(mc_sf.compose), []
 
     def compose(view):
         req = view.req

@@ -8,7 +8,7 @@ from llmsched_env.envs.agent_network import AgentNetworkEnv
 from llmsched_env.envs.class_weights import class_weights
 from llmsched_env.envs.network_observation import class_features
 from llmsched_env.envs.network_runner import UNROUTED
-from llmsched_env.simulator.network import simulate_network
+from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.workloads import RequestTable
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.tasks import FixedTasks, TaskTable

@@ -8,8 +8,8 @@ from llmsched_env import metrics
 from llmsched_env.envs.cluster import ClusterEnv
 from llmsched_env.envs.knobs import parametric
 from llmsched_env.envs.network_observation import OF_DESTINATION, routing_features
-from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.router import Router
+from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.workloads import RequestTable
 from llmsched_env.workloads.tasks import FixedTasks, TaskTable
 

@@ -8,7 +8,7 @@ from llmsched_env.envs.index_numbers import IndexNumbers
 from llmsched_env.envs.index_policy import IndexPolicyEnv
 from llmsched_env.policies.index import index
 from llmsched_env.policies.numbers import INDEX_PARAMS
-from llmsched_env.simulator.scheduler import Linear, Log
+from llmsched_env.simulator.rule import Linear, Log
 
 ROWS = ("requests", "batches", "batch_entries", "token_gaps")
 

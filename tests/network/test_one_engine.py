@@ -8,7 +8,7 @@ import pytest
 import baselines
 import llmsched_env as ls
 from baselines.routers import join_shortest_queue
-from llmsched_env.simulator.network import simulate_network
+from llmsched_env.simulator.simulate import simulate_network
 from tests.simulator.cases import bound, memory_case, small_case
 
 NAMES = ("sarathi", "vllm_v1", "vllm_v0", "sglang", "orca_reserved", "fastertransformer_static", "class_priority")

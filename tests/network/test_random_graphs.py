@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import baselines
 from baselines.routers import ROUTERS, prefix_aware, random_router
-from llmsched_env.simulator.scheduler import interpreted_compose
+from llmsched_env.simulator.compiled import interpreted
 from tests.network.cases import Case, check_rows, run, seeded_case, small_case
 from tests.simulator.test_invariants import ANYTHING
 
@@ -25,7 +25,7 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(max_examples=150, deadline=None)
 @given(case=cases(), horizon=st.just(20.0) | st.floats(0.1, 4.0))
 def test_random_actions_keep_every_precedence_and_every_token(case, horizon):
-    python = dataclasses.replace(ANYTHING, compose=interpreted_compose(ANYTHING.compose))
+    python = dataclasses.replace(ANYTHING, compose=interpreted(ANYTHING.compose))
     check_rows(run(case, python, random_router, horizon, interpreted=True), case.tasks)
 
 

@@ -14,7 +14,7 @@ from baselines.routers import (
     prefix_aware,
     session_affinity,
 )
-from llmsched_env.simulator.network import simulate_network
+from llmsched_env.simulator.simulate import simulate_network
 from tests.network.cases import table
 
 SECOND = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), block_size=4)

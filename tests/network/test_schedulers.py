@@ -5,7 +5,7 @@ import pytest
 import baselines
 import llmsched_env as ls
 from baselines.routers import round_robin
-from llmsched_env.simulator.network import simulate_network
+from llmsched_env.simulator.simulate import simulate_network
 from tests.network.cases import table
 
 LAW = ls.Staircase(c=1.0, a=0.0, b0=1)

@@ -21,7 +21,7 @@ from llmsched_env.policies.learned_router import (
     TOKENS,
     learned_router,
 )
-from llmsched_env.simulator.network import simulate_network
+from llmsched_env.simulator.simulate import simulate_network
 from tests.network.cases import run, seeded_case, table
 
 OUTPUT = (NUM_FEATURES + 1) * HIDDEN  # where the rows of the output layer begin, each ending with a bias

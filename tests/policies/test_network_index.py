@@ -20,7 +20,8 @@ from llmsched_env.policies.network_index import (
     START,
     learned_network,
 )
-from llmsched_env.simulator.network import NetworkSimulator, simulate_network
+from llmsched_env.simulator.network import NetworkSimulator
+from llmsched_env.simulator.simulate import simulate_network
 from tests.network.cases import check_rows, run, seeded_case, table
 
 LAW = ls.Staircase(c=1.0, a=0.0, b0=1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import llmsched_env as ls
 from llmsched_env.policies.index import index
 from llmsched_env.simulator.compiled import interpreted
-from llmsched_env.simulator.on_time import drop_late
+from llmsched_env.simulator.ordering import drop_late
 
 PER_TOKEN = 0.25
 drop = interpreted(drop_late)

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import llmsched_env as ls
-from llmsched_env.simulator.scheduler import interpreted_compose
+from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.state import EVICTED, PREEMPTED, REJECTED
 
 
@@ -128,7 +128,7 @@ def run(scheduler: ls.Scheduler, case: Case, horizon: float = LONG, **options) -
 
 def logged(scheduler: ls.Scheduler) -> tuple[ls.Scheduler, list[Call]]:
     """The scheduler, interpreted, and the list to which it will add its calls."""
-    inner, calls = interpreted_compose(scheduler.compose), []
+    inner, calls = interpreted(scheduler.compose), []
 
     def compose(view):
         wake = inner(view)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import baselines
 from llmsched_env import checks
 from llmsched_env.simulator import state as s
-from llmsched_env.simulator.memory import cached_tokens
-from llmsched_env.simulator.scheduler import interpreted_compose
+from llmsched_env.simulator.compiled import interpreted
+from llmsched_env.simulator.kv_cache import cached_tokens
 from llmsched_env.simulator.simulator import Simulator
 from tests.simulator.anything import ANYTHING
 from tests.simulator.cases import LONG, assert_same_rows, bound, memory_cases, run
@@ -23,7 +23,7 @@ class Books:
     """Counts the blocks of an engine from what its requests hold, before and after each decision."""
 
     def __init__(self, scheduler, engine, requests):
-        self.compose, self.engine = interpreted_compose(scheduler.compose), engine
+        self.compose, self.engine = interpreted(scheduler.compose), engine
         self.clock = 0.0
         self.lost = np.zeros(requests, np.int64)
         self.arrived, self.finished = Counter(), Counter()

@@ -6,7 +6,7 @@ import pytest
 import baselines
 import llmsched_env as ls
 from baselines.routers import round_robin
-from llmsched_env.simulator.advance import DRAINED
+from llmsched_env.simulator.loop import DRAINED
 from llmsched_env.simulator.network import NetworkSimulator
 from llmsched_env.workloads import RequestTable
 from llmsched_env.workloads.tasks import TaskTable

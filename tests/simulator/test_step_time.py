@@ -9,7 +9,6 @@ from hypothesis import given, settings
 import baselines
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.primitives import prefill_left, take, tokens_left
-from llmsched_env.simulator.scheduler import interpreted_compose
 from llmsched_env.simulator.step_time import chunk_within, step_seconds, step_seconds_with
 from tests.simulator.cases import memory_cases, run
 
@@ -26,7 +25,7 @@ def watched(scheduler, compose):
 @given(case=memory_cases())
 def test_batches_last_as_long_as_predicted(name, case):
     case = case._replace(engine=dataclasses.replace(case.engine, schedule_ahead=0))  # else a batch may change meanwhile
-    predicted, original = [], interpreted_compose(baselines.get(name).compose)
+    predicted, original = [], interpreted(baselines.get(name).compose)
 
     def compose(view):
         nonlocal carried

@@ -7,7 +7,7 @@ from baselines import vllm_v1
 from baselines.routers import round_robin
 from llmsched_env.simulator.batch_time import Staircase
 from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.network import simulate_network
+from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.workloads import AgentTasks, CallLaw, Chain, ClosedLoop, ForkJoin, SubAgents, delays, dist
 
 ENGINE = EngineConfig(

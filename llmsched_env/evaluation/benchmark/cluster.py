@@ -13,9 +13,9 @@ from llmsched_env.evaluation.cases import map_cases
 from llmsched_env.evaluation.identity import describe, scheduler_digest
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.evaluation.suite import H100, HELD_OUT, RTX4090, Site
-from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.validation import check_integer
 from llmsched_env.workloads.tasks import TaskTable
 

@@ -16,7 +16,7 @@ from llmsched_env.evaluation.benchmark.run import Benchmark, read_if_there
 from llmsched_env.evaluation.benchmark.sections import cluster_sections
 from llmsched_env.evaluation.suite import H100, RTX4090, Site
 from llmsched_env.policies.index import index
-from llmsched_env.simulator.network import simulate_network
+from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.theory import load
 
 SITE = Site("azure-chat", "strict", H100)
