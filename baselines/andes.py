@@ -150,9 +150,9 @@ def _fill(view, size, memory, context):
             size -= 1
     for i in view.waiting:
         _weigh(view, i, step)
-    total, left = 0.0, heap_of_present(view, URGENCY)
+    total, left = 0.0, heap_of_present(view, view.mem.request[:, URGENCY])
     while left > 0 and size > 0:
-        i = pop_least(view, URGENCY, left)
+        i = pop_least(view, view.mem.request[:, URGENCY], left)
         left -= 1
         tokens = _kv_tokens(view, i)
         if request[i, CHOSEN] == 0.0 and tokens <= memory:

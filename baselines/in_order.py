@@ -80,12 +80,12 @@ def serve_members(view, preemptive):
 
 @compiled
 def _serve_by_heap(view, preemptive, sparing):
-    size, admitting, decodes_to_come = heap_of_present(view, URGENCY), True, 0
+    size, admitting, decodes_to_come = heap_of_present(view, view.mem.request[:, URGENCY]), True, 0
     if sparing:
         for i in view.running:
             decodes_to_come += 1 if is_decoding(view, i) else 0
     while size > 0 and _room(view):
-        i = pop_least(view, URGENCY, size)
+        i = pop_least(view, view.mem.request[:, URGENCY], size)
         size -= 1
         most = tokens_left(view)
         if is_decoding(view, i):

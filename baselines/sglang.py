@@ -49,9 +49,9 @@ def _extend(view):
     if view.mem.params[LPM] > 0 and len(view.waiting) <= LPM_QUEUE:
         for i in view.waiting:
             view.mem.request[i, KEY] = -float(cached_tokens(view, i))
-        left = heap_of_waiting(view, KEY)
+        left = heap_of_waiting(view, view.mem.request[:, KEY])
         while left > 0 and room > 0.0:
-            room = _admit(view, pop_least(view, KEY, left), room)
+            room = _admit(view, pop_least(view, view.mem.request[:, KEY], left), room)
             left -= 1
     else:
         for k in range(len(view.waiting)):

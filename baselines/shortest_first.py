@@ -30,7 +30,7 @@ def shortest_job(view):
     if tokens_left(view) > 0:
         for i in view.waiting:
             view.mem.request[i, URGENCY] = output_left(view, i, _told(view, i))
-        chunks_by_key(view, URGENCY, 0.0)
+        chunks_by_key(view, view.mem.request[:, URGENCY], 0.0)
     return inf
 
 

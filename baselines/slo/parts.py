@@ -101,7 +101,7 @@ def prompts_by_key(view, seconds, least, spare):
     behind it are not admitted either. What comes back from the host to decode counts as a prompt of one token.
     """
     heap, admitting = view.mem.heap, True
-    left = heap_of_prompts(view, KEY)
+    left = heap_of_prompts(view, view.mem.request[:, KEY])
     while left > 0 and tokens_left(view) > 0:
         i = pop(heap, left, view.mem.request[:, KEY])
         left -= 1

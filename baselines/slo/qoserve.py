@@ -76,7 +76,7 @@ def _relegate(view):
             _set_key(view, i)
     for i in view.waiting:
         _set_key(view, i)
-    left, busy = heap_of_prompts(view, KEY), 0.0
+    left, busy = heap_of_prompts(view, view.mem.request[:, KEY]), 0.0
     while left > 0:
         i = pop(view.mem.heap, left, memory[:, KEY])
         left -= 1

@@ -68,7 +68,7 @@ def _decode_until(view, time):
             keys[i] = _last_schedulable(view, i)
     left = gather_decodes(view)
     while left > 0 and tokens_left(view) > 0 and seats_left(view) > 0:
-        i = pop_least(view, KEY, left)
+        i = pop_least(view, view.mem.request[:, KEY], left)
         left -= 1
         if keys[i] > time:
             break
@@ -92,9 +92,9 @@ def _start_prompts(view):
     keys = view.mem.request[:, KEY]
     for i in view.waiting:
         keys[i] = prefill_left(view, i) + (CLASS * view.req.priority[i] if view.mem.params[PAYING_FIRST] > 0 else 0.0)
-    left = heap_of_waiting(view, KEY)
+    left = heap_of_waiting(view, view.mem.request[:, KEY])
     while left > 0 and tokens_left(view) > 0:
-        i = pop_least(view, KEY, left)
+        i = pop_least(view, view.mem.request[:, KEY], left)
         left -= 1
         if chunk(view, i, ALL) == 0:
             break

@@ -58,7 +58,7 @@ def _set_key(view, i):
 def _promise(view, room):
     """Decline prompts until all others are expected to be in time, if each step prefills `room` tokens."""
     memory, tokens, attention = view.mem.request, 0, 0.0
-    left, step = heap_of_prompts(view, KEY), seconds_with_prompt(view, room)
+    left, step = heap_of_prompts(view, view.mem.request[:, KEY]), seconds_with_prompt(view, room)
     while left > 0:
         i = pop(view.mem.heap, left, memory[:, KEY])
         left -= 1

@@ -40,7 +40,7 @@ def compose(view):
     elif tokens_left(view) > 0:
         for i in view.waiting:
             view.mem.request[i, KEY] = _key(view, i)
-        chunks_by_key(view, KEY, params[WATERMARK])
+        chunks_by_key(view, view.mem.request[:, KEY], params[WATERMARK])
     return inf
 
 

@@ -110,9 +110,14 @@ def compose_index(view, numbers, state, history):
             memory[i, KEY] = _index(view, i, numbers, history) - numbers[BEGUN]
     for i in view.waiting:
         memory[i, KEY] = _index(view, i, numbers, history)
-    left, admitting, helping, in_turn = heap_of_prompts(view, KEY), True, True, numbers[BEGUN] >= ALWAYS
+    left, admitting, helping, in_turn = (
+        heap_of_prompts(view, view.mem.request[:, KEY]),
+        True,
+        True,
+        numbers[BEGUN] >= ALWAYS,
+    )
     while left > 0 and tokens_left(view) > 0 and (counts.prefill_tokens == 0 or step_seconds(view) < join):
-        i = pop_least(view, KEY, left)
+        i = pop_least(view, view.mem.request[:, KEY], left)
         left -= 1
         waits = view.req.phase[i] == WAITING
         hopeless = memory[i, HOPELESS] > 0.0 and (waits or not in_turn)

@@ -70,9 +70,9 @@ def compose(view):
 @compiled
 def _serve(view):
     """Call by call; once a waiting one finds no memory, no other is admitted."""
-    left, admitting = heap_of_present(view, KEY), True
+    left, admitting = heap_of_present(view, view.mem.request[:, KEY]), True
     while left > 0 and tokens_left(view) > 0 and seats_left(view) > 0:
-        i = pop_least(view, KEY, left)
+        i = pop_least(view, view.mem.request[:, KEY], left)
         left -= 1
         if view.req.phase[i] == WAITING:
             admitting = admitting and chunk(view, i, ALL) > 0

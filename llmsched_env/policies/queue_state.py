@@ -143,7 +143,8 @@ def survey(view, rate, sort, numbers):
         _set_times(view, i, base, per_token, numbers[MARGIN])
     outside = 0
     if sort and len(view.waiting) + started > 0:
-        outside = drop_late(view, view.clock, DUE, NEED, DROPPED)
+        memory = view.mem.request
+        outside = drop_late(view, view.clock, memory[:, DUE], memory[:, NEED], memory[:, DROPPED])
     return QueueState(
         tightest, pace, even, spare, base, least, tokens, per_token, decoding, alive, started, growth, outside,
         empty, rate,

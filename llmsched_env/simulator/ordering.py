@@ -10,17 +10,17 @@ from llmsched_env.simulator.state import WAITING
 
 
 @compiled(inline=True)
-def heap_of_waiting(view, column):
-    """Make a heap of all waiting requests in `view.mem.heap`; returns how many there are."""
+def heap_of_waiting(view, keys):
+    """Make a heap by `keys` (f8 by request) of all waiting requests in `view.mem.heap`; returns how many there are."""
     heap, size = view.mem.heap, len(view.waiting)
     for k in range(size):
         heap[k] = view.waiting[k]
-    heapify(heap, size, view.mem.request[:, column])
+    heapify(heap, size, keys)
     return size
 
 
 @compiled(inline=True)
-def heap_of_present(view, column):
+def heap_of_present(view, keys):
     """As `heap_of_waiting`, of running and waiting requests."""
     heap, size = view.mem.heap, len(view.running)
     for k in range(size):
@@ -28,12 +28,12 @@ def heap_of_present(view, column):
     for i in view.waiting:
         heap[size] = i
         size += 1
-    heapify(heap, size, view.mem.request[:, column])
+    heapify(heap, size, keys)
     return size
 
 
 @compiled
-def heap_of_prompts(view, column):
+def heap_of_prompts(view, keys):
     """As `heap_of_waiting`, of running requests with prefill to do and waiting ones."""
     heap, size = view.mem.heap, 0
     for i in view.running:
@@ -44,21 +44,21 @@ def heap_of_prompts(view, column):
         if view.req.phase[i] == WAITING:
             heap[size] = i
             size += 1
-    heapify(heap, size, view.mem.request[:, column])
+    heapify(heap, size, keys)
     return size
 
 
 @compiled(inline=True)
-def pop_least(view, column, size):
+def pop_least(view, keys, size):
     """Remove and return the request with the least key, of equals the one of least number; the caller counts it."""
-    return pop(view.mem.heap, size, view.mem.request[:, column])
+    return pop(view.mem.heap, size, keys)
 
 
 @compiled
-def chunks_by_key(view, column, watermark):
+def chunks_by_key(view, keys, watermark):
     """Prefill waiting prompts, least key first, until one finds no room or would leave less than `watermark` of it."""
-    left = heap_of_waiting(view, column)
-    while left > 0 and chunk_above(view, pop_least(view, column, left), ALL, watermark) > 0:
+    left = heap_of_waiting(view, keys)
+    while left > 0 and chunk_above(view, pop_least(view, keys, left), ALL, watermark) > 0:
         left -= 1
 
 
@@ -72,36 +72,36 @@ def drop_late(view, start, due, size, dropped):
     Args:
         view: the view.
         start: when prefill of the first one begins.
-        due: column of request memory that holds due times in s, by when prefill must be done,
-        size: that holds seconds of prefill, left there as negative numbers,
-        dropped: and for the mark: 1 or 0.
+        due: f8[n], times in s by which prefill must be done.
+        size: f8[n], seconds of prefill; left as negative numbers.
+        dropped: f8[n], written: 1 for what is left out, else 0.
     """
-    heap, columns, n, hopeless = view.mem.heap, view.mem.request, 0, 0
+    heap, n, hopeless = view.mem.heap, 0, 0
     for group in (view.running, view.waiting):
         for i in group:
             if view.req.phase[i] == WAITING or is_pending(view, i):
-                if start + columns[i, size] > columns[i, due]:  # not even if it were the first
-                    columns[i, dropped] = 1.0
+                if start + size[i] > due[i]:  # not even if it were the first
+                    dropped[i] = 1.0
                     hopeless += 1
                 else:
-                    columns[i, dropped] = 0.0
+                    dropped[i] = 0.0
                     heap[n] = i
                     n += 1
-                columns[i, size] = -columns[i, size]
-    heapify(heap, n, columns[:, due])
+                size[i] = -size[i]
+    heapify(heap, n, due)
     for left in range(n, 0, -1):  # sort in place, the latest first: the earliest goes to where the heap has just ended
-        heap[left - 1] = pop(heap, left, columns[:, due])
+        heap[left - 1] = pop(heap, left, due)
     for k in range(n // 2):
         heap[k], heap[n - 1 - k] = heap[n - 1 - k], heap[k]
-    clock, kept, sizes = start, 0, columns[:, size]
+    clock, kept = start, 0
     for k in range(n):  # those kept are a heap, the longest first, in the part of the array that has been read
         i = heap[k]
-        push(heap, kept, i, sizes)
+        push(heap, kept, i, size)
         kept += 1
-        clock -= sizes[i]
-        if clock > columns[i, due]:
-            longest = pop(heap, kept, sizes)
+        clock -= size[i]
+        if clock > due[i]:
+            longest = pop(heap, kept, size)
             kept -= 1
-            clock += sizes[longest]
-            columns[longest, dropped] = 1.0
+            clock += size[longest]
+            dropped[longest] = 1.0
     return hopeless + n - kept
