@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import Column
 from llmsched_env.workloads.formats.cells import LABEL, Cell, label
 from llmsched_env.workloads.formats.csv_blocks import read_csv
 from llmsched_env.workloads.formats.format import CsvHeader
 from llmsched_env.workloads.formats.head import head_of
 from llmsched_env.workloads.formats.kernel import NUMBER
 from llmsched_env.workloads.formats.rows import RowLog
-from llmsched_env.workloads.table import Column
 
 _LARGEST = float(np.finfo(float).max)
 _COUNT = Cell(NUMBER, Column(np.float64, 0.0, _LARGEST, 0.0, "a finite number >= 0"))

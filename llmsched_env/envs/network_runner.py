@@ -31,8 +31,8 @@ from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.simulator import compiled_entry
 from llmsched_env.simulator.state import WORLD_TYPE
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.validation import check_choice
-from llmsched_env.workloads.tasks import TaskTable
 
 REWARDS = ("tasks", "calls")
 

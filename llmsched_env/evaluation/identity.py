@@ -17,8 +17,8 @@ import numpy as np
 from llmsched_env.simulator.compiled import POLICIES, SOURCES, source_digest
 
 if TYPE_CHECKING:
+    from llmsched_env.simulator.request_table import RequestTable
     from llmsched_env.simulator.scheduler import Scheduler
-    from llmsched_env.workloads.table import RequestTable
     from llmsched_env.workloads.workload import Workload
 
 

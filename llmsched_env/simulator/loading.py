@@ -1,18 +1,14 @@
 """Putting requests and engines into a world as they are at time 0."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from llmsched_env.simulator import state as s
 from llmsched_env.simulator.batch_time import DECIDE_REQUEST, HOST_BATCH
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.random import seeded
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import World
-
-if TYPE_CHECKING:
-    from llmsched_env.workloads.table import RequestTable
 
 _UNKNOWN = ("arrival", "first_token", "last_token_time", "first_scheduled", "finish", "left")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -26,11 +26,8 @@ from llmsched_env.simulator.rows import batch_rows, entry_rows, gap_rows, reques
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
 from llmsched_env.simulator.simulator import RECORDS, compiled_entry
 from llmsched_env.simulator.state import View, new_world, view_of
+from llmsched_env.simulator.task_table import TaskSampler, TaskTable
 from llmsched_env.validation import check_choice, check_integer, check_number
-
-if TYPE_CHECKING:
-    from llmsched_env.workloads import Workload
-    from llmsched_env.workloads.tasks import TaskSource, TaskTable
 
 _view_of = as_python(view_of)
 _I1, _I2 = types.int64[::1], types.int64[:, ::1]
@@ -379,7 +376,7 @@ def isolated_seconds(engine: EngineConfig, prompt: np.ndarray, output: np.ndarra
 
 def simulate_network(
     schedulers: Scheduler | Sequence[Scheduler],
-    tasks: TaskSource | TaskTable | Workload,
+    tasks: TaskSampler | TaskTable,
     engines: Sequence[EngineConfig],
     router: Router,
     seed: int = 0,
@@ -404,8 +401,6 @@ def simulate_network(
     Raises:
         ValueError: naming the argument, its value and what is allowed.
     """
-    from llmsched_env.workloads.tasks import TaskTable
-
     if horizon is not None:
         check_number("horizon", horizon, above=0, unit="s")
     check_choice("record", record, ("requests", "batches", "entries"))

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmsched_env.simulator import state as s
 from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.simulator.state import World
-
-if TYPE_CHECKING:
-    from llmsched_env.workloads.table import RequestTable
 
 
 def request_rows(

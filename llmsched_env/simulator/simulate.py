@@ -6,27 +6,23 @@ import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmsched_env.simulator.advance import BOUNDARY, DRAINED, HORIZON, STALLED
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.request_table import RequestSampler, RequestTable
 from llmsched_env.simulator.scheduler import Controller, Scheduler
 from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.validation import check_choice, check_integer, check_number
-
-if TYPE_CHECKING:
-    from llmsched_env.workloads.table import RequestTable
-    from llmsched_env.workloads.workload import Workload
 
 RECORDS = ("requests", "batches", "entries")
 
 
 def simulate(
     scheduler: Scheduler,
-    workload: "Workload",
+    workload: RequestSampler,
     engine: EngineConfig,
     seed: int = 0,
     horizon: float | None = None,
@@ -66,7 +62,7 @@ def simulate(
 
 def replay(
     scheduler: Scheduler,
-    table: "RequestTable",
+    table: RequestTable,
     name: str,
     engine: EngineConfig,
     seed: int,
@@ -90,7 +86,7 @@ def replay(
 
 def simulate_many(
     scheduler: Scheduler,
-    workload: "Workload",
+    workload: RequestSampler,
     engine: EngineConfig,
     seeds: Iterable[int],
     horizon: float | None = None,
@@ -112,11 +108,9 @@ def simulate_many(
 
 
 def _check_run(
-    scheduler: Scheduler, workload: "Workload", engine: EngineConfig, horizon: float | None, record: str
+    scheduler: Scheduler, workload: RequestSampler, engine: EngineConfig, horizon: float | None, record: str
 ) -> None:
-    from llmsched_env.workloads.workload import Workload
-
-    if not isinstance(workload, Workload):
+    if not isinstance(workload, RequestSampler):
         raise ValueError(f"workload must be a Workload, got {workload!r}")
     if not isinstance(scheduler, Scheduler):
         raise ValueError(f"scheduler must be a Scheduler, got {scheduler!r}")
@@ -147,10 +141,8 @@ def _run_controlled(simulator: Simulator, controller: Controller, until: float) 
             return reason
 
 
-def _load(workload: "Workload", engine: EngineConfig) -> dict[str, float]:
+def _load(workload: RequestSampler, engine: EngineConfig) -> dict[str, float]:
     """Reference capacity and the load on it, nan where the workload has no rate."""
-    from llmsched_env.theory import capacity
-
-    reference = capacity(engine, workload)
+    reference = workload.reference_capacity(engine)
     rate = workload.rate
     return {"capacity": reference, "load": rate / reference if np.isfinite(rate) else math.nan}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -15,13 +15,10 @@ from llmsched_env.simulator.events import clock_to
 from llmsched_env.simulator.loading import blocks_to_cache, fill_requests, reset_engine
 from llmsched_env.simulator.prefix_cache import empty_cache, move_cache
 from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.simulator.rows import batch_rows, entry_contexts, entry_rows, gap_rows, request_rows
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose, interpreted_compose
 from llmsched_env.simulator.state import View, World, new_world, view_of
-
-if TYPE_CHECKING:
-    from llmsched_env.workloads.table import RequestTable
-
 
 _view_of = interpreted(view_of)
 RECORDS = ("record_batches", "record_entries", "record_gaps")  # grow by themselves

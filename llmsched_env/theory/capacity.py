@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.theory.kv import kv_token_steps
-from llmsched_env.theory.work import Work, mean_work, request_seconds, token_seconds
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.workload import Workload
+from llmsched_env.theory.work import LengthMix, RequestFlow, Work, mean_work, request_seconds, token_seconds
 
 
-def capacity(engine: EngineConfig, workload: Workload) -> float:
+def capacity(engine: EngineConfig, workload: LengthMix) -> float:
     """Requests/s that the engine can sustain on the workload's mix of lengths, whatever the scheduler.
 
     It depends on the machine (batch times, token budget, request slots, KV memory, host overhead) and on the lengths
@@ -49,12 +45,12 @@ def capacity(engine: EngineConfig, workload: Workload) -> float:
     return 1 / (per_token * work.tokens + request_seconds(engine, work))
 
 
-def load(workload: Workload, engine: EngineConfig) -> float:
+def load(workload: RequestFlow, engine: EngineConfig) -> float:
     """Rate of the workload over the reference capacity of the engine."""
     return workload.rate / capacity(engine, workload)
 
 
-def _largest_batch(engine: EngineConfig, workload: Workload, work: Work) -> float:
+def _largest_batch(engine: EngineConfig, workload: LengthMix, work: Work) -> float:
     """Mean tokens per batch beyond which a limit of the engine is broken; at most the token budget."""
     bounds = [float(engine.token_budget)]
     if engine.max_num_seqs is not None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import linprog
 
+from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.theory.kv import kv_token_steps
 from llmsched_env.theory.polygon import composition_seconds, extreme_batches
-from llmsched_env.theory.work import decode_steps, mean_work
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.workload import Workload
+from llmsched_env.theory.work import LengthMix, decode_steps, mean_work
 
 _MIXTURES = 16  # batches between two extreme ones of a size, where the program is not linear between them
 _SIZES = 256  # batch sizes that these mixtures are made for
@@ -36,7 +34,7 @@ class FluidSolution(NamedTuple):
 
 
 def fluid_capacity(
-    engine: EngineConfig, workload: Workload, prefill_chunk: int | None = None, newest: bool = False
+    engine: EngineConfig, workload: LengthMix, prefill_chunk: int | None = None, newest: bool = False
 ) -> FluidSolution:
     """Requests/s that no scheduler exceeds, under token budget, request slots and KV memory together.
 
@@ -63,8 +61,6 @@ def fluid_capacity(
         prefill_chunk: tokens of a chunk, so that a prompt takes several batches; None: as many as the prompt has.
         newest: count the token that a batch is generating as held already.
     """
-    from scipy.optimize import linprog  # here, so that the simulator does not need scipy
-
     batches, prompts = _batches(engine, with_mixtures=engine.kv_blocks is not None and _time_varies(engine))
     seconds = composition_seconds(engine, workload, batches, prompts)
     supply = np.column_stack([batches, prompts]) / seconds[:, None]
@@ -92,7 +88,7 @@ def fluid_capacity(
 
 def _demand(
     engine: EngineConfig,
-    workload: Workload,
+    workload: LengthMix,
     batches: np.ndarray,
     prompts: np.ndarray,
     prefill_chunk: int | None,

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import LinearConstraint, linprog, milp
+from scipy.sparse import csr_array, vstack
 
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.theory.kv import volume
 from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import decode_steps, token_seconds
 from llmsched_env.validation import check_integer, check_number
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.table import RequestTable
 
 _SOLVED, _OUT_OF_TIME, _INFEASIBLE = 0, 1, 2  # what scipy says of a program
 _ROUNDING = 1e-6  # by which a solver may miss an integer
@@ -239,8 +237,6 @@ class _Program:
 
     def once(self) -> csr_array:
         """A row a request: it starts once."""
-        from scipy.sparse import csr_array  # here, so that the simulator does not need scipy
-
         n = len(self.start)
         return csr_array((np.ones(n), (self.request, np.arange(n))), shape=(len(self.requests), n))
 
@@ -249,8 +245,6 @@ class _Program:
 
         The second counts 1 for a request that holds more than half and 1/2 for one that holds just half.
         """
-        from scipy.sparse import csr_array, vstack
-
         lasts = self.requests.output[self.request]
         column = np.repeat(np.arange(len(self.start)), lasts)
         age = np.arange(len(column)) - np.repeat(np.cumsum(lasts) - lasts, lasts)  # rounds since the start
@@ -262,8 +256,6 @@ class _Program:
 
     def relaxed(self) -> tuple[float, np.ndarray]:
         """The least cost with fractions allowed, inf if there is none, and the reduced costs f8[columns]."""
-        from scipy.optimize import linprog
-
         rounds, once = self.rounds(), self.once()
         ones = np.ones(rounds.shape[0]), np.ones(once.shape[0])
         solution = linprog(self.costs(), A_ub=rounds, b_ub=ones[0], A_eq=once, b_eq=ones[1], method="highs")
@@ -279,9 +271,6 @@ class _Program:
         Returns:
             starts i8[n], None if none was found; and what no such schedule is below, inf if there is none.
         """
-        from scipy.optimize import LinearConstraint, milp
-        from scipy.sparse import csr_array
-
         if len(np.unique(self.request)) < len(self.requests):
             return None, np.inf
         costs = self.costs()

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmsched_env.theory.work import decode_steps, mean_work, request_seconds, token_seconds
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.theory.work import LengthMix, decode_steps, mean_work, request_seconds, token_seconds
 from llmsched_env.validation import check_integer, check_number
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.workload import Workload
 
 
 def kv_token_steps(
@@ -48,7 +43,7 @@ def kv_token_steps(
 
 def kv_capacity(
     engine: EngineConfig,
-    workload: Workload,
+    workload: LengthMix,
     batch_seconds: float | None = None,
     prefill_chunk: int | None = None,
 ) -> float:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.theory.rates import best_token_rate
 from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import decode_steps, token_seconds
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.table import RequestTable
 
 
 def mean_latency_bound(table: RequestTable, engine: EngineConfig) -> float:

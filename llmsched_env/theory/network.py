@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.theory.rates import token_rate
 from llmsched_env.validation import check_integer, check_number
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmsched_env.simulator.batch_time import Staircase
-from llmsched_env.theory.work import mean_work, token_seconds
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.theory.work import LengthMix, mean_work, token_seconds
 from llmsched_env.validation import check_number
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.workload import Workload
 
 _TOLERANCE = 1e-9  # relative, for what lies on a line
 
@@ -66,7 +62,7 @@ class Region:
         corners = zip(self.names[k : k + 2], self.compositions[k : k + 2].tolist(), shares.tolist(), strict=True)
         return [(name, tuple(batch), share) for name, batch, share in corners if share > _TOLERANCE]
 
-    def capacity(self, workload: Workload, engine: EngineConfig) -> float:
+    def capacity(self, workload: LengthMix, engine: EngineConfig) -> float:
         """Requests/s of the workload at which its prefill and decode rates reach the boundary."""
         work = mean_work(workload, engine)
         return self.stretch(work.prompt, work.decodes)
@@ -115,7 +111,7 @@ def theorem10(engine: EngineConfig) -> Region:
     return _hull(tuple("ABCD"), batches, token_seconds(engine, batches.sum(axis=1)))
 
 
-def stability_region(engine: EngineConfig, workload: Workload | None = None) -> Region:
+def stability_region(engine: EngineConfig, workload: LengthMix | None = None) -> Region:
     """Rates that some scheduler sustains within token budget and request slots, for any batch-time law.
 
     The hull of (x, y)/t over all batches of x prefill and y decode tokens with x + y <= b_max, and y requests, one more
@@ -153,7 +149,7 @@ def extreme_batches(engine: EngineConfig) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def composition_seconds(
-    engine: EngineConfig, workload: Workload | None, batches: np.ndarray, prompts: np.ndarray | None = None
+    engine: EngineConfig, workload: LengthMix | None, batches: np.ndarray, prompts: np.ndarray | None = None
 ) -> np.ndarray:
     """Mean seconds f8[n] of batches i8[n, 2] of (prefill, decode) tokens, attention spread evenly over the tokens.
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from llmsched_env.theory.work import mean_work, request_seconds, token_seconds
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.theory.work import LengthMix, mean_work, request_seconds, token_seconds
 from llmsched_env.validation import check_integer
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.workload import Workload
 
 
 def token_rate(engine: EngineConfig, token_budget: int | None = None) -> float:
@@ -38,7 +33,7 @@ def best_token_rate(engine: EngineConfig) -> float:
     return float(np.max(tokens / token_seconds(engine, tokens)))
 
 
-def critical_rate(engine: EngineConfig, workload: Workload, token_budget: int | None = None) -> float:
+def critical_rate(engine: EngineConfig, workload: LengthMix, token_budget: int | None = None) -> float:
     """Requests/s up to which every work-conserving scheduler is stable and above which none is.
 
     Full batches of b_max tokens do `token_rate` tokens/s, a request of s prompt and o output tokens brings s + o - 1 of

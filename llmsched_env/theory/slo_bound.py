@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.heap import pop, push
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.theory.latency_bounds import Demand
 from llmsched_env.validation import check_integer
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.table import RequestTable
 
 WINDOW = 4000
 """Requests that one interval of `least_misses` looks at, unless told."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.theory.capacity import capacity
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.tasks import TaskTable
 
 
 @dataclass(frozen=True, slots=True)

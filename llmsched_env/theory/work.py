@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.workload import Workload
+from llmsched_env.simulator.config import EngineConfig
+
+
+class LengthMix(Protocol):
+    """The mix of request lengths of a workload, all that capacity depends on besides the engine."""
+
+    def length_sample(self) -> tuple[np.ndarray, np.ndarray]:
+        """Prompt and output tokens, i8[n] each, that represent all requests."""
+
+
+class RequestFlow(LengthMix, Protocol):
+    """A mix of request lengths that arrives at a rate."""
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
 
 
 class Work(NamedTuple):
@@ -32,7 +45,7 @@ class Work(NamedTuple):
         return self.prompt + self.decodes
 
 
-def mean_work(workload: Workload, engine: EngineConfig) -> Work:
+def mean_work(workload: LengthMix, engine: EngineConfig) -> Work:
     """The means of a workload's lengths under the engine's convention for the first token."""
     prompt, output = (lengths.astype(np.float64) for lengths in workload.length_sample())
     steps = decode_steps(output, engine)

@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable, constant
 from llmsched_env.slo import SLO
 from llmsched_env.workloads.dist import Quantiles
-from llmsched_env.workloads.table import RequestTable, constant
 from llmsched_env.workloads.tables import SecondsTable
 
 _LEAD = 86400.0  # sessions may have begun that long (s) before time 0

@@ -9,11 +9,11 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable, constant
 from llmsched_env.slo import SLO
 from llmsched_env.workloads.arrivals import ArrivalProcess
 from llmsched_env.workloads.dist import Distribution, normal_cdf, normal_quantile
 from llmsched_env.workloads.system_prompts import SystemPrompt, assign
-from llmsched_env.workloads.table import RequestTable, constant
 
 _LATTICE_SIZE, _LATTICE_STEP = 28657, 17711  # neighbouring Fibonacci numbers
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.validation import check_number
 from llmsched_env.workloads.arrivals import Poisson, Renewal
-from llmsched_env.workloads.table import RequestTable
-from llmsched_env.workloads.tasks import TaskSource, TaskTable
+from llmsched_env.workloads.tasks import TaskSource
 from llmsched_env.workloads.workload import Workload
 
 

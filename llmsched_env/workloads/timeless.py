@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.slo import SLO
 from llmsched_env.workloads.arrivals import Renewal
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.table import RequestTable
 
 
 @dataclass(frozen=True, slots=True)

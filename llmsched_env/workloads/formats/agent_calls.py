@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import Column
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.workloads.formats import kernel
 from llmsched_env.workloads.formats.calls import Call, table_of
 from llmsched_env.workloads.formats.cells import LABEL, Cell, cell_of, label
@@ -20,8 +22,6 @@ from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.rows import RowLog
 from llmsched_env.workloads.formats.task_calls import tasks_of
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.table import Column
-from llmsched_env.workloads.tasks import TaskTable
 
 _REQUIRED = ("session_id", "t_s", "input_tokens", "output_tokens")
 _OTHER = ("call_index", "trigger", "new_tokens", "stop_reason")

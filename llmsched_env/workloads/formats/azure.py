@@ -4,13 +4,13 @@ https://github.com/Azure/AzurePublicDataset. Time stamps have seven decimals in 
 offset.
 """
 
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.workloads.formats.cells import TIME_STAMP, cell_of
 from llmsched_env.workloads.formats.csv_blocks import read_csv
 from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
 from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.rows import RowLog
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.table import RequestTable
 
 _CELLS = {
     "TIMESTAMP": TIME_STAMP,

@@ -6,6 +6,7 @@ sessions, both numbered in order of appearance.
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.workloads.formats.cells import LABEL, cell_of, label
 from llmsched_env.workloads.formats.csv_blocks import Columns, read_csv
 from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
@@ -13,7 +14,6 @@ from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.numbering import numbered
 from llmsched_env.workloads.formats.rows import RowLog
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.table import RequestTable
 
 _PROMPT, _OUTPUT = "Request tokens", "Response tokens"
 _TOKENS = {"low": 0, "allowed": "an integer >= 0 and <= 1e9 (tokens)"}

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.workloads.prefixes import PrefixTree
-from llmsched_env.workloads.table import RequestTable
 
 
 class Call(NamedTuple):

@@ -4,6 +4,7 @@ Requests are in the events of type `request_end`, written when they end; all oth
 counted from the earliest. Sub-agents have sessions of their own, which name the session that waits for them.
 """
 
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.workloads.formats.calls import Call, table_of
 from llmsched_env.workloads.formats.format import TraceFormat
 from llmsched_env.workloads.formats.head import Head
@@ -11,7 +12,6 @@ from llmsched_env.workloads.formats.json_rows import Row, block_ids, nested, rea
 from llmsched_env.workloads.formats.rows import CellError, RowLog
 from llmsched_env.workloads.formats.task_calls import tasks_of
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.tasks import TaskTable
 
 
 def _read(head: Head, log: RowLog) -> FixedRequests:

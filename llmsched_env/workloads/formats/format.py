@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.validation import did_you_mean
 from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.rows import RowLog
 from llmsched_env.workloads.sources import Source
-from llmsched_env.workloads.tasks import TaskTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import COLUMNS, Column
 from llmsched_env.workloads.formats.rows import CellError, RowLog
-from llmsched_env.workloads.table import COLUMNS, Column
 
 Row = dict[str, Any]
 Parsed = TypeVar("Parsed")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmsched_env.json_files import read_object
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.workloads.formats.calls import Call, table_of
 from llmsched_env.workloads.formats.format import TraceFormat
 from llmsched_env.workloads.formats.head import Head
@@ -21,7 +22,6 @@ from llmsched_env.workloads.formats.json_rows import Row, block_ids, nested, sec
 from llmsched_env.workloads.formats.rows import CellError, RowLog
 from llmsched_env.workloads.formats.task_calls import tasks_of
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.tasks import TaskTable
 
 _PATTERN = "*.json"
 

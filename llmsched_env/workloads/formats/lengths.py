@@ -5,6 +5,7 @@ Where there is no column `arrived_at` (s), arrivals are Poisson at one request p
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable, constant
 from llmsched_env.workloads.arrivals import Poisson
 from llmsched_env.workloads.formats.cells import cell_of
 from llmsched_env.workloads.formats.csv_blocks import read_csv
@@ -12,7 +13,6 @@ from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
 from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.rows import RowLog
 from llmsched_env.workloads.sources import FixedRequests, Source
-from llmsched_env.workloads.table import RequestTable, constant
 from llmsched_env.workloads.timeless import TimelessRequests
 
 _CELLS = {"num_prefill_tokens": cell_of("prompt_tokens"), "num_decode_tokens": cell_of("output_tokens")}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import COLUMNS, ColumnError, RequestTable
 from llmsched_env.validation import did_you_mean
 from llmsched_env.workloads.formats.cells import cell_of
 from llmsched_env.workloads.formats.csv_blocks import read_csv
@@ -20,7 +21,6 @@ from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.json_rows import Row, number, parsed_lines
 from llmsched_env.workloads.formats.rows import CellError, RowLog
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.table import COLUMNS, ColumnError, RequestTable
 
 _REQUIRED = ("arrival", "prompt_tokens", "output_tokens")
 _CODES, _CONVERTERS = {np.int64: "q", np.float64: "d"}, {np.int64: int, np.float64: float}

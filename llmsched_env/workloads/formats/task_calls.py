@@ -7,8 +7,8 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.workloads.formats.calls import Call, table_in_order
-from llmsched_env.workloads.tasks import TaskTable
 
 
 def tasks_of(calls: Sequence[Call], block_tokens: int = 1) -> TaskTable:

@@ -5,6 +5,7 @@ by its last event. What its provider found in the cache (`prefix_tokens`) counts
 before. Arrivals are counted from the earliest.
 """
 
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.workloads.formats.calls import Call, table_of
 from llmsched_env.workloads.formats.format import TraceFormat
 from llmsched_env.workloads.formats.head import Head
@@ -12,7 +13,6 @@ from llmsched_env.workloads.formats.json_rows import Row, nested, read_lines, st
 from llmsched_env.workloads.formats.rows import CellError, RowLog
 from llmsched_env.workloads.formats.task_calls import tasks_of
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.tasks import TaskTable
 
 _INPUTS = ("user_message", "tool_result")
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import COLUMNS, RequestTable
 from llmsched_env.workloads.arrivals import Gamma
 from llmsched_env.workloads.formats.format import TraceFormat
 from llmsched_env.workloads.formats.head import Head
 from llmsched_env.workloads.formats.json_rows import number, tokens
 from llmsched_env.workloads.formats.rows import CellError, RowLog
 from llmsched_env.workloads.sources import FixedRequests, Source
-from llmsched_env.workloads.table import COLUMNS, RequestTable
 from llmsched_env.workloads.timeless import TimelessRequests
 
 _RATE = COLUMNS["predicted_output"]._replace(default=0.0, allowed="a finite number > 0, or inf")

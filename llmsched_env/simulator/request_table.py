@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.slo import SLO
 
 
@@ -183,6 +184,25 @@ class RequestTable:
             columns["parent"] = np.where(columns["parent"] < first, -1, columns["parent"] - first)
             columns["shared_tokens"] = np.where(columns["parent"] < 0, 0, columns["shared_tokens"])
         return RequestTable(**{**columns, "arrival": arrival}, horizon=horizon)
+
+
+@runtime_checkable
+class RequestSampler(Protocol):
+    """What `simulate` needs of a workload: its requests as a function of a seed."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+
+    @property
+    def rate(self) -> float:
+        """Requests per second, nan where that is not known."""
+
+    def sample(self, seed: int) -> RequestTable:
+        """The requests of a seed."""
+
+    def reference_capacity(self, engine: EngineConfig) -> float:
+        """Requests/s that the engine sustains on this mix of lengths; the rate over it is the load."""
 
 
 def constant(size: int | tuple[int, ...], value: float, dtype: type = np.float64) -> np.ndarray:

@@ -1,0 +1,136 @@
+"""Tasks: graphs of calls, as an AI agent makes them, in plain columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from llmsched_env.simulator.request_table import ColumnError, RequestTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskTable:
+    """Calls grouped by task, tasks in order of arrival; a call becomes ready when all calls before it have finished.
+
+    Attributes:
+        calls: a row a call; `arrival` is that of its task, and no call is ready before it.
+        task: i8[n] in 0, 1, ..., T - 1, sorted: the task of each call.
+        delay: f8[n] >= 0, seconds between the end of the last call before it (or the arrival of its task) and the time
+            it is ready: a tool or a person at work.
+        engine: i8[n], the engine each call must go to; -1 where a router chooses.
+        edges: i8[m, 2], pairs (before, after) of calls of one task, before < after.
+
+    Raises:
+        ColumnError: (a ValueError) naming the column, the index, and what is allowed.
+    """
+
+    calls: RequestTable
+    task: np.ndarray
+    delay: np.ndarray
+    engine: np.ndarray
+    edges: np.ndarray
+
+    @classmethod
+    def from_columns(
+        cls,
+        calls: RequestTable,
+        task: ArrayLike | None = None,
+        edges: ArrayLike | None = None,
+        delay: ArrayLike | None = None,
+        engine: ArrayLike | None = None,
+    ) -> Self:
+        """Build a table. Without `task` every call is a task of its own; other columns have their neutral value."""
+        n = len(calls)
+        return cls(
+            calls,
+            np.arange(n) if task is None else np.asarray(task),
+            np.zeros(n) if delay is None else np.asarray(delay, dtype=np.float64),
+            np.full(n, -1) if engine is None else np.asarray(engine),
+            np.zeros((0, 2), np.int64) if edges is None else np.asarray(edges, dtype=np.int64).reshape(-1, 2),
+        )
+
+    def __post_init__(self) -> None:
+        n = len(self.calls)
+        for name in ("task", "delay", "engine"):
+            column = getattr(self, name)
+            if column.shape != (n,):
+                raise ColumnError(name, None, f"must have one value per call, that is {n}, got shape {column.shape}")
+        self._refuse("delay", ~((self.delay >= 0) & np.isfinite(self.delay)), "a finite number >= 0 (s)")
+        self._refuse("engine", self.engine < -1, "the number of an engine, or -1 (any)")
+        expected = np.zeros(n, bool)
+        expected[1:] = (np.diff(self.task) < 0) | (np.diff(self.task) > 1)
+        expected[:1] = self.task[:1] != 0
+        self._refuse("task", expected, "0 for the first call and then the same or one more than before")
+        same = np.append(False, np.diff(self.task) == 0)[:n]
+        late = same & np.append(False, np.diff(self.calls.arrival) != 0)[:n]
+        self._refuse("arrival", late, "the same for all calls of a task", self.calls.arrival)
+        before, after = self.edges[:, 0], self.edges[:, 1]
+        inside = (before >= 0) & (after < n) & (before < after)
+        bad = ~inside
+        bad[inside] = self.task[before[inside]] != self.task[after[inside]]
+        self._refuse("edges", bad, "pairs of calls of one task, the earlier one first", self.edges)
+
+    def _refuse(self, name: str, bad: np.ndarray, allowed: str, values: np.ndarray | None = None) -> None:
+        if bad.any():
+            i = int(np.argmax(bad))
+            value = (getattr(self, name) if values is None else values)[i]
+            raise ColumnError(name, i, f"must be {allowed}, got {value}")
+
+    def __len__(self) -> int:
+        """Calls."""
+        return len(self.calls)
+
+    @property
+    def num_tasks(self) -> int:
+        """Tasks."""
+        return int(self.task[-1]) + 1 if len(self.task) else 0
+
+    @property
+    def arrival(self) -> np.ndarray:
+        """f8[T], s: when each task arrives."""
+        return self.calls.arrival[np.searchsorted(self.task, np.arange(self.num_tasks))]
+
+    def hops(self) -> np.ndarray:
+        """i8[n]: calls before each on the longest path that leads to it."""
+        return self._longest(np.ones(len(self)), forward=True).astype(np.int64) - 1
+
+    def path_left(self, work: np.ndarray) -> np.ndarray:
+        """f8[n]: sum of `work` (f8[n]) on the heaviest path from each call to the end of its task, itself included."""
+        return self._longest(work, forward=False)
+
+    def critical_path(self, seconds: np.ndarray) -> np.ndarray:
+        """f8[T]: the heaviest path of each task with delays, where a call takes `seconds` (f8[n])."""
+        total = self._longest(seconds + self.delay, forward=True)
+        return np.maximum.reduceat(total, np.searchsorted(self.task, np.arange(self.num_tasks))) if len(self) else total
+
+    def at(self, arrival: np.ndarray, horizon: float | None = None) -> TaskTable:
+        """The same tasks at other times, f8[T] seconds, sorted."""
+        calls = replace(self.calls, arrival=np.asarray(arrival, float)[self.task], horizon=horizon)
+        return replace(self, calls=calls)
+
+    def _longest(self, work: np.ndarray, forward: bool) -> np.ndarray:
+        own = np.asarray(work, dtype=np.float64).tolist()
+        total = own.copy()
+        sources, targets = self.edges.T if forward else self.edges.T[::-1]
+        order = np.argsort(targets, kind="stable")
+        order = order if forward else order[::-1]
+        # Ends in order of calls: what leads to them is final. Lists, because single entries of arrays are slow.
+        for source, target in zip(sources[order].tolist(), targets[order].tolist(), strict=True):
+            through = own[target] + total[source]
+            if through > total[target]:
+                total[target] = through
+        return np.array(total)
+
+
+class TaskSampler(Protocol):
+    """What `simulate_network` needs of a workload: its tasks as a function of a seed."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+
+    def sample(self, seed: int) -> TaskTable | RequestTable:
+        """The tasks of a seed, or requests, each of which is a task of one call."""
