@@ -1,16 +1,17 @@
-"""What a request asks of an engine on average: tokens, decode steps, context to read; and what batches of them cost."""
+"""Mean work of a request (tokens, decode steps, context to read) and the seconds it adds to batches."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from llmsched_env.simulator.config import EngineConfig
 
 
 class LengthMix(Protocol):
-    """The mix of request lengths of a workload, all that capacity depends on besides the engine."""
+    """The mix of request lengths of a workload, the only thing besides the engine that capacity depends on."""
 
     def length_sample(self) -> tuple[np.ndarray, np.ndarray]:
         """Prompt and output tokens, i8[n] each, that represent all requests."""
@@ -56,20 +57,20 @@ def mean_work(workload: LengthMix, engine: EngineConfig) -> Work:
 
 
 def decode_steps(output: np.ndarray, engine: EngineConfig) -> np.ndarray:
-    """Batches in which requests of these output lengths decode."""
+    """Number of decode steps f8[n] or i8[n] of requests with these output lengths."""
     return output if engine.separate else output - 1
 
 
-def token_seconds(engine: EngineConfig, tokens: np.ndarray) -> np.ndarray:
-    """Seconds of batches of so many tokens >= 1, as far as they depend on that number alone; host overhead included."""
+def token_seconds(engine: EngineConfig, tokens: ArrayLike) -> np.ndarray:
+    """Seconds of batches of `tokens` >= 1 tokens without attention terms; host overhead per batch is included."""
     return np.asarray(engine.batch_time.seconds(tokens)) + engine.host_overhead[0]
 
 
 def request_seconds(engine: EngineConfig, work: Work) -> float:
-    """Seconds that a request adds to the batches it is in, beyond its tokens: attention, and host time per request.
+    """Seconds that a request adds to its batches on top of its tokens: attention, and host time per request.
 
-    Its prompt counts as one batch, and re-reading context between chunks (a_ctx) costs nothing, since chunks are a
-    scheduler's choice.
+    The prompt counts as one batch. Re-reading context between chunks (a_ctx) is left out, since the scheduler chooses
+    the chunks.
     """
     a_kv, a_attn = engine.batch_time.coefficients()[5:7]
     return float(a_kv * work.context + a_attn * work.pairs + engine.host_overhead[1] * (work.decodes + 1))

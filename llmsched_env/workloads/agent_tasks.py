@@ -16,7 +16,7 @@ from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
 from llmsched_env.workloads.delays import Delay, as_delay
 from llmsched_env.workloads.predictors import Predictor
 from llmsched_env.workloads.task_graphs import TaskCalls, TaskLaw
-from llmsched_env.workloads.tasks import TaskSource
+from llmsched_env.workloads.task_sources import TaskSource
 
 _REPRESENTATIVE = 2048  # tasks that stand for all of them
 _MOST_ROUNDS = 10**6  # tasks of a user in a closed loop

@@ -17,8 +17,22 @@ from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
 from llmsched_env.workloads.clients import Client, ManyClients
 from llmsched_env.workloads.dist import Distribution, as_distribution
 from llmsched_env.workloads.predictors import PredictedRequests, Predictor
-from llmsched_env.workloads.skipped import Skipped
 from llmsched_env.workloads.sources import FixedRequests, RandomRequests, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Rows of a trace file that are not among the requests.
+
+    Attributes:
+        failed: number of requests that the trace marks as failed, such as rows of zero tokens in BurstGPT.
+        bad: number of malformed rows that were skipped on request.
+        problems: messages of the first thousand bad rows: file, line, column, value, what is expected.
+    """
+
+    failed: int = 0
+    bad: int = 0
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -12,7 +12,7 @@ from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.workloads import RequestTable
-from llmsched_env.workloads.tasks import FixedTasks
+from llmsched_env.workloads.task_sources import FixedTasks
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=0.01, a=0.02, b0=64), token_budget=256, kv_blocks=100, prefix_caching=True)
 SLOW = ls.EngineConfig(ls.Staircase(c=0.03, a=0.03, b0=64), token_budget=128)
