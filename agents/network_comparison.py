@@ -13,9 +13,9 @@ from llmsched_env.network_metrics import backlog
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.validation import check_number
 from llmsched_env.workloads.rybko_stolyar import BATCH_TOKENS, RYBKO_STOLYAR_ENGINES, rybko_stolyar
-from llmsched_env.workloads.tasks import TaskTable
 
 HELD_OUT = 2**31
 """Seeds of tasks from here on are never drawn in training."""

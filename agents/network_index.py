@@ -24,9 +24,9 @@ from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.policies.network_index import HIDDEN, NUM_FEATURES, NUM_WEIGHTS, learned_network
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.validation import check_integer, check_number, check_range
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
-from llmsched_env.workloads.tasks import TaskTable
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "network.npz"
 """The policy that is shipped."""

@@ -6,7 +6,7 @@ from agents.ppo import BudgetedPPO, PPOSettings, make_model, make_training_env
 from llmsched_env.envs.agent_network import AgentNetworkEnv
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES
-from llmsched_env.workloads.tasks import FixedTasks
+from llmsched_env.workloads.task_sources import FixedTasks
 
 SETTINGS = PPOSettings(n_steps=50, batch_size=800, learning_rate=1e-3, ent_coef=0.003, time_constant=400.0)
 EPISODE_NUMBERS = ("episode_arrived", "episode_finished", "episode_mean_tasks", "episode_mean_calls")

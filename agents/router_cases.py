@@ -19,9 +19,9 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.simulate import simulate_network
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.theory import capacity
 from llmsched_env.workloads import LengthPredictor, preset
-from llmsched_env.workloads.tasks import TaskTable
 
 SMALL = {gpu: f"llama-3.1-8b_{gpu}_tp1_aic" for gpu in ("h100-80gb", "h200-141gb", "a100-80gb", "l40s-48gb")} | {
     gpu: f"llama-3.1-8b_{gpu}_tp1_lss" for gpu in ("rtxpro6000-96gb", "rtx4090-24gb")

@@ -8,17 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from llmsched_env.workloads.formats.cells import LABEL, Cell, label
-from llmsched_env.workloads.formats.csv_blocks import read_csv
-from llmsched_env.workloads.formats.format import CsvHeader
-from llmsched_env.workloads.formats.head import head_of
-from llmsched_env.workloads.formats.kernel import NUMBER
-from llmsched_env.workloads.formats.rows import RowLog
-from llmsched_env.workloads.table import Column
+from llmsched_env.simulator.request_table import ColumnSpec
+from llmsched_env.workloads.formats.csv_parser import NUMBER
+from llmsched_env.workloads.formats.csv_reader import LABEL, CsvCell, label, read_csv
+from llmsched_env.workloads.formats.row_log import RowLog
+from llmsched_env.workloads.formats.trace_format import CsvHeader, head_of
 
 _LARGEST = float(np.finfo(float).max)
-_COUNT = Cell(NUMBER, Column(np.float64, 0.0, _LARGEST, 0.0, "a finite number >= 0"))
-_TIME = Cell(NUMBER, Column(np.float64, np.nextafter(0.0, 1.0), _LARGEST, 0.0, "a finite number > 0 (ms)"))
+_COUNT = CsvCell(NUMBER, ColumnSpec(np.float64, 0.0, _LARGEST, 0.0, "a finite number >= 0"))
+_TIME = CsvCell(NUMBER, ColumnSpec(np.float64, np.nextafter(0.0, 1.0), _LARGEST, 0.0, "a finite number > 0 (ms)"))
 _COMPOSITION = ("total_tokens", "decode_kv_tokens", "prefill_attn_pairs", "prefill_context_tokens")
 _REQUIRED = (*_COMPOSITION, "iter_ms")
 _OTHER = ("profile", "n_prefill_seqs", "prefill_tokens", "n_decode_seqs")

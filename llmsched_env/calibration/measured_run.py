@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from llmsched_env.json_files import read_object
+from llmsched_env.simulator.request_table import COLUMNS
 from llmsched_env.validation import check_integer
-from llmsched_env.workloads.formats.head import Head, head_of
-from llmsched_env.workloads.formats.json_rows import Row, number, read_lines, seconds, tokens
-from llmsched_env.workloads.formats.rows import CellError, RowLog
-from llmsched_env.workloads.table import COLUMNS
+from llmsched_env.workloads.formats.json_reader import Row, number, read_lines, seconds, tokens
+from llmsched_env.workloads.formats.row_log import CellError, RowLog
+from llmsched_env.workloads.formats.trace_format import Head, head_of
 from llmsched_env.workloads.workload import Workload
 
 

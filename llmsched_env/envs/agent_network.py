@@ -17,7 +17,7 @@ from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.state import RECORD_LEVELS
 from llmsched_env.validation import check_choice, check_integer, check_number
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
-from llmsched_env.workloads.tasks import TaskSource
+from llmsched_env.workloads.task_sources import TaskSource
 
 DEFAULT_LOAD = 0.9
 

@@ -20,7 +20,7 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import RECORD_LEVELS
 from llmsched_env.validation import check_choice, check_integer, check_number
 from llmsched_env.workloads import Workload
-from llmsched_env.workloads.tasks import TaskSource
+from llmsched_env.workloads.task_sources import TaskSource
 
 DEFAULT_ENGINES = ("llama-3.1-8b_h100-80gb_tp1_aic",) * 4
 

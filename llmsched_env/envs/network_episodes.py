@@ -7,8 +7,9 @@ import numpy as np
 
 from llmsched_env.envs.episodes import Episodes
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.theory import capacity
-from llmsched_env.workloads.tasks import TaskSource, TaskTable
+from llmsched_env.workloads.task_sources import TaskSource
 
 
 class Draws(Protocol):

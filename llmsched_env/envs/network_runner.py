@@ -6,15 +6,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from llmsched_env.envs.network_account import (
-    CALL_TERM,
-    PROGRESS,
-    SUM_CALLS,
-    SUM_TASKS,
-    TASK_TERM,
-    TASKS_PRESENT,
-    TERMS,
-)
+from llmsched_env.envs.network_account import CALL_TERM, PROGRESS, SUM_CALLS, SUM_TASKS, TASK_TERM, TASKS_PRESENT, TERMS
 from llmsched_env.envs.network_episodes import Draws
 from llmsched_env.envs.network_observation import observe_classes, observe_engines
 from llmsched_env.envs.runner import Actions
@@ -27,9 +19,9 @@ from llmsched_env.simulator.network_loop import ROUTE
 from llmsched_env.simulator.network_state import NETWORK_TYPE
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.router import Router
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.simulator.world import WORLD_TYPE
 from llmsched_env.validation import check_choice
-from llmsched_env.workloads.tasks import TaskTable
 
 REWARDS = ("tasks", "calls")
 

@@ -35,8 +35,8 @@ from llmsched_env.validation import check_choice, check_number
 
 if TYPE_CHECKING:
     from llmsched_env.simulator.config import EngineConfig
+    from llmsched_env.simulator.request_table import RequestTable
     from llmsched_env.slo import SLO
-    from llmsched_env.workloads.table import RequestTable
     from llmsched_env.workloads.workload import Workload
 
 

@@ -18,8 +18,8 @@ from llmsched_env import policies
 from llmsched_env.simulator.compiled import compiled_folders, source_digest
 
 if TYPE_CHECKING:
+    from llmsched_env.simulator.request_table import RequestTable
     from llmsched_env.simulator.scheduler import Scheduler
-    from llmsched_env.workloads.table import RequestTable
     from llmsched_env.workloads.workload import Workload
 
 POLICIES = Path(policies.__file__).parent

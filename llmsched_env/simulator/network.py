@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -23,10 +23,8 @@ from llmsched_env.simulator.records import TASK_DTYPE, NetworkResult
 from llmsched_env.simulator.router import Router, compiled_route
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose
 from llmsched_env.simulator.simulator import CACHE_TYPES, blocks_to_cache, fill_requests, known_output, reset_engine
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE, View, new_world, view_of
-
-if TYPE_CHECKING:
-    from llmsched_env.workloads.tasks import TaskTable
 
 _view_of = as_python(view_of)
 ROLES = ("both", "prefill", "decode")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.fields import field_names
 from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.simulator.state import BUSY_PHASE, DECODE, RECORD_LEVELS
 from llmsched_env.simulator.world import World
-
-if TYPE_CHECKING:
-    from llmsched_env.workloads.table import RequestTable
 
 
 @compiled(inline=True)

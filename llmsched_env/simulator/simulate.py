@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,22 +15,19 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, STALLED
 from llmsched_env.simulator.network import NetworkSimulator, Pools
 from llmsched_env.simulator.records import NetworkResult, Result
+from llmsched_env.simulator.request_table import RequestSampler, RequestTable
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Controller, Scheduler
 from llmsched_env.simulator.simulator import Simulator
+from llmsched_env.simulator.task_table import TaskSampler, TaskTable
 from llmsched_env.validation import check_choice, check_integer, check_number
-
-if TYPE_CHECKING:
-    from llmsched_env.workloads.table import RequestTable
-    from llmsched_env.workloads.tasks import TaskSource, TaskTable
-    from llmsched_env.workloads.workload import Workload
 
 RECORDS = ("requests", "batches", "entries")
 
 
 def simulate(
     scheduler: Scheduler,
-    workload: Workload,
+    workload: RequestSampler,
     engine: EngineConfig,
     seed: int = 0,
     horizon: float | None = None,
@@ -95,7 +91,7 @@ def replay(
 
 def simulate_many(
     scheduler: Scheduler,
-    workload: Workload,
+    workload: RequestSampler,
     engine: EngineConfig,
     seeds: Iterable[int],
     horizon: float | None = None,
@@ -118,7 +114,7 @@ def simulate_many(
 
 def simulate_network(
     schedulers: Scheduler | Sequence[Scheduler],
-    tasks: TaskSource | TaskTable | Workload,
+    tasks: TaskSampler | TaskTable | RequestSampler,
     engines: Sequence[EngineConfig],
     router: Router,
     seed: int = 0,
@@ -143,8 +139,6 @@ def simulate_network(
     Raises:
         ValueError: naming the argument, its value and what is allowed.
     """
-    from llmsched_env.workloads.tasks import TaskTable
-
     if horizon is not None:
         check_number("horizon", horizon, above=0, unit="s")
     check_choice("record", record, RECORDS)
@@ -159,11 +153,9 @@ def simulate_network(
 
 
 def _check_run(
-    scheduler: Scheduler, workload: Workload, engine: EngineConfig, horizon: float | None, record: str
+    scheduler: Scheduler, workload: RequestSampler, engine: EngineConfig, horizon: float | None, record: str
 ) -> None:
-    from llmsched_env.workloads.workload import Workload
-
-    if not isinstance(workload, Workload):
+    if not isinstance(workload, RequestSampler):
         raise ValueError(f"workload must be a Workload, got {workload!r}")
     if not isinstance(scheduler, Scheduler):
         raise ValueError(f"scheduler must be a Scheduler, got {scheduler!r}")
@@ -194,10 +186,8 @@ def _run_controlled(simulator: Simulator, controller: Controller, until: float) 
             return reason
 
 
-def _load(workload: Workload, engine: EngineConfig) -> dict[str, float]:
+def _load(workload: RequestSampler, engine: EngineConfig) -> dict[str, float]:
     """Reference capacity and the load on it, nan where the workload has no rate."""
-    from llmsched_env.theory import capacity
-
-    reference = capacity(engine, workload)
+    reference = workload.reference_capacity(engine)
     rate = workload.rate
     return {"capacity": reference, "load": rate / reference if np.isfinite(rate) else math.nan}

@@ -1,7 +1,7 @@
 """Engines in one world: loading requests, advancing, and reading the rows out."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numba import typeof, types
@@ -12,6 +12,7 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.fields import records
 from llmsched_env.simulator.kv_cache import empty_cache, move_cache
 from llmsched_env.simulator.loop import BAD_WAKE, RECORD_FULL, SELECT, STALLED, advance, clock_to
+from llmsched_env.simulator.random import seeded
 from llmsched_env.simulator.recording import (
     RECORDS,
     batch_rows,
@@ -22,20 +23,10 @@ from llmsched_env.simulator.recording import (
     with_longer_records,
 )
 from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose
-from llmsched_env.simulator.state import CACHE_ENTRY
+from llmsched_env.simulator.state import CACHE_ENTRY, UNLIMITED
 from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE, View, World, new_world, view_of
-
-if TYPE_CHECKING:
-    from llmsched_env.workloads.table import RequestTable
-from typing import TYPE_CHECKING
-
-from llmsched_env.simulator.random import seeded
-from llmsched_env.simulator.state import UNLIMITED
-
-if TYPE_CHECKING:
-    from llmsched_env.workloads.table import RequestTable
-
 
 _view_of = as_python(view_of)
 CACHE_TYPES = (types.int64[::1], typeof(records(CACHE_ENTRY)))
@@ -99,7 +90,7 @@ class Simulator:
             record=self.record,
         )
 
-    def load(self, g: int, table: "RequestTable", seed: int = 0) -> None:
+    def load(self, g: int, table: RequestTable, seed: int = 0) -> None:
         """Put engine `g` back to time 0 with the requests of `table` to come."""
         clients = int(table.client.max(initial=0)) + 1
         cached = blocks_to_cache(self.engine, table)
@@ -157,7 +148,7 @@ class Simulator:
         return (as_python(function) if self.interpreted else compiled_entry(function, signature))(*arguments)
 
     def advance(self, g: int, until: float) -> int:
-        """Run engine `g`; see `simulator.advance.advance`. Grows the records as needed.
+        """Run engine `g`; see `simulator.loop.advance`. Grows the records as needed.
 
         Raises:
             ValueError: if the scheduler left the batch empty and asked to be woken at a time that is not ahead, or
@@ -203,7 +194,7 @@ class Simulator:
         self.world = with_longer_records(self.world)
 
     def result(
-        self, g: int, table: "RequestTable", workload: str, seed: int = 0, reason: int = 0, **about: Any
+        self, g: int, table: RequestTable, workload: str, seed: int = 0, reason: int = 0, **about: Any
     ) -> Result:
         """The rows of engine `g` so far; batches are those of all engines.
 
@@ -235,7 +226,7 @@ class Simulator:
 _UNKNOWN = ("arrival", "first_token", "last_token_time", "first_scheduled", "finish", "left")
 
 
-def fill_requests(world: World, rows: slice, table: "RequestTable", scheduler: Scheduler) -> None:
+def fill_requests(world: World, rows: slice, table: RequestTable, scheduler: Scheduler) -> None:
     """Write the requests of `table` to the first of these rows of the world, which are blank after them."""
     req, hidden = world.req, world.hidden
     for column in (*req, *hidden, world.request_memory):
@@ -254,7 +245,7 @@ def fill_requests(world: World, rows: slice, table: "RequestTable", scheduler: S
     hidden.output_tokens[rows] = hidden.leave_after[rows] = table.output_tokens
 
 
-def known_output(table: "RequestTable", scheduler: Scheduler) -> np.ndarray:
+def known_output(table: RequestTable, scheduler: Scheduler) -> np.ndarray:
     """f8[n]: what the scheduler is told of output lengths: nothing (nan), predictions, or the truth."""
     if scheduler.needs_lengths == "predicted":
         return table.predicted_output
@@ -293,7 +284,7 @@ def reset_engine(world: World, g: int, engine: EngineConfig, scheduler: Schedule
     state.token_budget_param, state.max_num_seqs_param, state.max_num_active_seqs_param = places
 
 
-def blocks_to_cache(engine: EngineConfig, table: "RequestTable") -> int:
+def blocks_to_cache(engine: EngineConfig, table: RequestTable) -> int:
     """Most blocks that its prefix cache may come to hold; with unlimited memory, all that there will be."""
     if not engine.prefix_caching:
         return 0

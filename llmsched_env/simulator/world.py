@@ -46,7 +46,7 @@ class Batch(NamedTuple):
 
 
 class Prefixes(NamedTuple):
-    """The prefix cache: a hash table of `entries`; see `simulator.prefix_cache`."""
+    """The prefix cache: a hash table of `entries`; see `simulator.kv_cache`."""
 
     slots: np.ndarray  # i8[power of 2]: entry by hash, 0: none
     entries: np.recarray  # CACHE_ENTRY[1 + most blocks]

@@ -1,6 +1,6 @@
-"""Results from theory that simulations are compared with."""
+"""Results from queueing theory and optimisation: capacity, load, stability regions and latency bounds."""
 
-from llmsched_env.theory.capacity import capacity, load
+from llmsched_env.theory.capacity import capacity, load, task_capacity
 from llmsched_env.theory.fluid import FluidSolution, fluid_capacity
 from llmsched_env.theory.gate import GatePlan, gate_plan
 from llmsched_env.theory.hindsight import Hindsight, SlottedRequests, hindsight_optimum, lp_bound, volume_bound
@@ -11,7 +11,6 @@ from llmsched_env.theory.polygon import Region, stability_region, theorem10
 from llmsched_env.theory.rates import best_token_rate, critical_rate, token_rate
 from llmsched_env.theory.slo_bound import least_misses, slo_attainment_bound
 from llmsched_env.theory.srpt import mg1_srpt, srpt_flow_times
-from llmsched_env.theory.task_capacity import task_capacity
 from llmsched_env.theory.work import Work, mean_work
 
 __all__ = [

@@ -1,45 +1,44 @@
-"""The reference capacity of an engine under a workload, from which load is defined."""
+"""Reference capacity of an engine (requests/s) and of a network of engines (tasks/s), from which load is defined."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.theory.kv import kv_token_steps
-from llmsched_env.theory.work import Work, mean_work, request_seconds, token_seconds
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.workload import Workload
+from llmsched_env.theory.work import LengthMix, RequestFlow, Work, mean_work, request_seconds, token_seconds
 
 
-def capacity(engine: EngineConfig, workload: Workload) -> float:
+def capacity(engine: EngineConfig, workload: LengthMix) -> float:
     """Requests/s that the engine can sustain on the workload's mix of lengths, whatever the scheduler.
 
-    It depends on the machine (batch times, token budget, request slots, KV memory, host overhead) and on the lengths
-    alone, neither on the workload's rate nor on a scheduler's parameters.
+    It depends only on the machine (batch times, token budget, request slots, KV memory, host overhead) and on the
+    lengths, not on the workload's rate or a scheduler's parameters.
 
     A request of s prompt and o output tokens takes w = E[s + o - 1] tokens of work, of which n = E[o - 1] are decode
-    steps ("separate": w = E[s + o], n = E[o]). If every batch holds b tokens, a request costs w/b batches' worth of the
-    part of the batch time that depends on b alone, plus what its own attention costs whoever shares its batches:
+    steps ("separate": w = E[s + o], n = E[o]). If every batch holds b tokens, a request costs w/b times the part of the
+    batch time that depends on b alone, plus its own attention, which does not depend on what shares its batches:
 
         seconds(b) = (w/b) (c + host_batch + a_step ceil(b/b0) + a_tok b + a_tok_over max(0, b - b0))
                      + a_kv E[S] + a_attn E[Q] + host_request (n + 1)
 
     S is the sum over its decode steps of the context already in the KV cache, Q = s(s + 1)/2 the query-key pairs of its
-    prompt, however it is cut into chunks. The last term counts a prompt as one batch, and re-reading context between
-    chunks (a_ctx) costs nothing, since chunks are a scheduler's choice. Capacity is the best 1/seconds(b) over the b
-    that the limits allow. b tokens per batch mean b/w requests begun per batch, each of which is in at least n batches
-    for its decodes and max(1, s/b_max) for its prompt, so that by Little's law
+    prompt for any chunking. The last term counts a prompt as one batch, and re-reading context between chunks (a_ctx)
+    is left out, since the scheduler chooses the chunks. Capacity is the best 1/seconds(b) over the b
+    that the limits allow. b tokens per batch mean that b/w requests start per batch. Each is in at least n batches for
+    its decodes and max(1, s/b_max) for its prompt, so that by Little's law
 
         requests in a batch      (b/w) (n + max(1, s/b_max)) <= max_num_seqs
         KV tokens held           (b/w) E[G]    <= kv_blocks * block_size
 
     with G the KV tokens of a request summed over these batches, rounded up to blocks by half a block on average.
 
-    For a law of tokens only, without memory limits, and b/t_b largest at the token budget this is
+    For a batch time of tokens only, no memory limit, and b/t_b largest at the token budget this is
     b_max / (t_{b_max} (s + o)), the stability limit of arXiv 2504.07347, Theorem 2.
     """
     work = mean_work(workload, engine)
@@ -49,19 +48,68 @@ def capacity(engine: EngineConfig, workload: Workload) -> float:
     return 1 / (per_token * work.tokens + request_seconds(engine, work))
 
 
-def load(workload: Workload, engine: EngineConfig) -> float:
+def load(workload: RequestFlow, engine: EngineConfig) -> float:
     """Rate of the workload over the reference capacity of the engine."""
     return workload.rate / capacity(engine, workload)
 
 
-def _largest_batch(engine: EngineConfig, workload: Workload, work: Work) -> float:
-    """Mean tokens per batch beyond which a limit of the engine is broken; at most the token budget."""
+def _largest_batch(engine: EngineConfig, workload: LengthMix, work: Work) -> float:
+    """Largest mean number of tokens per batch within all limits of the engine."""
     bounds = [float(engine.token_budget)]
     if engine.max_num_seqs is not None:
         prompts = workload.length_sample()[0] / engine.token_budget
-        seats = work.decodes + float(np.mean(np.maximum(1.0, prompts)))  # batches that a request sits in, at least
+        seats = work.decodes + float(np.mean(np.maximum(1.0, prompts)))  # fewest batches that a request is in
         bounds.append(engine.max_num_seqs * work.tokens / seats)
     if engine.kv_blocks is not None:
         held = float(np.mean(kv_token_steps(*workload.length_sample(), engine)))
         bounds.append(engine.kv_blocks * engine.block_size * work.tokens / held)
     return min(bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lengths:
+    prompt: np.ndarray
+    output: np.ndarray
+
+    def length_sample(self) -> tuple[np.ndarray, np.ndarray]:
+        """Prompt and output tokens."""
+        return self.prompt, self.output
+
+
+def task_capacity(engines: EngineConfig | Sequence[EngineConfig], tasks: TaskTable) -> float:
+    """Tasks/s at which the busiest engine has load 1, under the best routing.
+
+    Pinned calls load their engine. The others are divided so that the loads of the engines are as equal as the pinned
+    calls allow. Each engine serves its mix of calls at the rate `theory.capacity`, every prompt in full: prefix-cache
+    hits are not counted.
+
+    Below it, every engine's load is below 1, which suffices for stability under work-conserving schedulers if engines
+    pass calls on without cycles (arXiv 2504.07347, section 5).
+
+    Args:
+        engines: the machines, or one.
+        tasks: tasks that represent the mix; their times do not matter.
+
+    Raises:
+        ValueError: there are no tasks, or a call is pinned to an engine that does not exist.
+    """
+    engines = tuple(engines) if isinstance(engines, Sequence) else (engines,)
+    if not len(tasks):
+        raise ValueError("tasks must hold at least one call, got none")
+    if tasks.engine.max() >= len(engines):
+        raise ValueError(f"engine must be below {len(engines)}, got {tasks.engine.max()}")
+    pinned = np.array([_seconds(engine, tasks, tasks.engine == g) for g, engine in enumerate(engines)])
+    free = tasks.engine < 0
+    if not free.any():
+        return tasks.num_tasks / float(pinned.max())
+    speed = 1 / np.array([_seconds(engine, tasks, free) for engine in engines])
+    level = (1 + float(pinned @ speed)) / float(speed.sum())  # equal load of all engines, if no pinned load exceeds it
+    return tasks.num_tasks / max(level, float(pinned.max()))
+
+
+def _seconds(engine: EngineConfig, tasks: TaskTable, which: np.ndarray) -> float:
+    """Seconds an engine needs for these calls."""
+    if not which.any():
+        return 0.0
+    lengths = _Lengths(tasks.calls.prompt_tokens[which], tasks.calls.output_tokens[which])
+    return float(np.count_nonzero(which)) / capacity(engine, lengths)

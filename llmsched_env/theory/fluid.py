@@ -1,21 +1,19 @@
-"""The largest rate that any mixture of batches sustains: a linear program over batch compositions."""
+"""The largest rate that any mixture of batches sustains, by a linear program over batch compositions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import linprog
 
+from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.theory.kv import kv_token_steps
 from llmsched_env.theory.polygon import composition_seconds, extreme_batches
-from llmsched_env.theory.work import decode_steps, mean_work
+from llmsched_env.theory.work import LengthMix, decode_steps, mean_work
 
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.workload import Workload
-
-_MIXTURES = 16  # batches between two extreme ones of a size, where the program is not linear between them
-_SIZES = 256  # batch sizes that these mixtures are made for
+_MIXTURES = 16  # grid between two extreme batches of one size, where batch time is not linear between them
+_SIZES = 256  # batch sizes with such a grid
 _NEGLIGIBLE = 1e-9  # share of time
 
 
@@ -24,8 +22,8 @@ class FluidSolution(NamedTuple):
 
     Attributes:
         rate: requests/s.
-        compositions: i8[n, 3], prefill tokens, decode tokens and prompts of the batches in use.
-        shares: f8[n], the share of time each has; they sum to 1 at most.
+        compositions: i8[n, 3], prefill tokens, decode tokens and prompts of the batches that are used.
+        shares: f8[n], share of time of each batch; their sum is at most 1.
         kv_tokens: mean KV tokens held.
     """
 
@@ -36,35 +34,34 @@ class FluidSolution(NamedTuple):
 
 
 def fluid_capacity(
-    engine: EngineConfig, workload: Workload, prefill_chunk: int | None = None, newest: bool = False
+    engine: EngineConfig, workload: LengthMix, prefill_chunk: int | None = None, newest: bool = False
 ) -> FluidSolution:
     """Requests/s that no scheduler exceeds, under token budget, request slots and KV memory together.
 
-    Batches hold x prefill tokens of z prompts and y decode tokens, within x + y <= b_max and y + z <= max_num_seqs, and
-    last t(x, y, z). With shares pi of time, the program is
+    A batch holds x prefill tokens of z prompts and y decode tokens, with x + y <= b_max and y + z <= max_num_seqs, and
+    takes t(x, y, z) seconds. With shares pi of time, the program is
 
         maximise theta   subject to   sum pi <= 1,   sum pi (x, y, z)/t >= theta (E[s], E[decodes], E[chunks]),
                                       sum pi KV(x, y, z) <= kv_blocks * block_size
 
-    KV(x, y, z) is what the requests in such a batch hold if they are average ones; requests that pause hold nothing
-    here, so that mixtures of prefill and decode batches get off lightly. Special cases are
+    KV(x, y, z) is what average requests hold in such a batch. Requests that pause hold nothing in this model, which
+    favours mixtures of prefill and decode batches. Special cases are
 
     - Theorem 2 of arXiv 2504.07347 (no limit but the budget): `best_token_rate` over E[tokens];
     - its Theorem 10 (with slots, for prompts of at least a batch): `stability_region`;
     - M/(b E[g]) of arXiv 2605.04595 (constant batch time): `kv_capacity`;
     - sum lambda_k w_k <= M of arXiv 2604.11001 (with `newest`, in slots of one second): `memory_demand`.
 
-    Only batches of which others are mixtures enter. Where memory is limited and a batch's time depends on what is in
-    it, that is not all; a grid of others is added, and the optimum may lie a little below the exact one.
+    The program is over extreme batches only, of which all others are mixtures. If memory is limited and batch time
+    depends on the composition, they are not enough: a grid of others is added, and the result may be slightly below the
+    exact optimum.
 
     Args:
         engine: the machine.
-        workload: its mix of lengths; the rate does not matter.
-        prefill_chunk: tokens of a chunk, so that a prompt takes several batches; None: as many as the prompt has.
-        newest: count the token that a batch is generating as held already.
+        workload: gives the mix of lengths; its rate does not matter.
+        prefill_chunk: tokens of a prefill chunk; None: each prompt is one chunk.
+        newest: count the token that a batch is generating as held.
     """
-    from scipy.optimize import linprog  # here, so that the simulator does not need scipy
-
     batches, prompts = _batches(engine, with_mixtures=engine.kv_blocks is not None and _time_varies(engine))
     seconds = composition_seconds(engine, workload, batches, prompts)
     supply = np.column_stack([batches, prompts]) / seconds[:, None]
@@ -92,7 +89,7 @@ def fluid_capacity(
 
 def _demand(
     engine: EngineConfig,
-    workload: Workload,
+    workload: LengthMix,
     batches: np.ndarray,
     prompts: np.ndarray,
     prefill_chunk: int | None,
@@ -104,7 +101,7 @@ def _demand(
     chunks = 1.0 if prefill_chunk is None else float(np.mean(np.ceil(prompt / prefill_chunk)))
     total = float(np.mean(kv_token_steps(prompt, output, engine, prefill_chunk, newest)))
     steps = decode_steps(output, engine)
-    # What is held beside the tokens of prefill and decode themselves: by each request in each batch.
+    # Rounding up to blocks: (block_size - 1)/2 tokens for each request in each batch.
     each = (engine.block_size - 1) / 2
     decoding = float(np.mean(steps * prompt + steps * (steps + 1) / 2)) + (each + newest) * work.decodes
     prefilling = total - decoding - each * chunks
@@ -115,7 +112,7 @@ def _demand(
 
 
 def _time_varies(engine: EngineConfig) -> bool:
-    """Whether batches of equally many tokens may take different times."""
+    """Whether batches of equal size may take different times."""
     law = engine.batch_time.coefficients()
     return bool(law.a_kv or law.a_attn or engine.host_overhead[1])
 

@@ -1,4 +1,4 @@
-"""The fluid plan behind gate-and-route, arXiv 2602.02987: which classes to serve, and in which batches."""
+"""The fluid plan of gate-and-route, arXiv 2602.02987: which classes to serve, and in which batches."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,10 +14,10 @@ class GatePlan(NamedTuple):
 
     Attributes:
         prefilling: X, engines that prefill a prompt of the class.
-        decoding_mixed: Y_m, its requests that decode beside a prompt.
-        decoding_solo: Y_s, its requests that decode on engines without one.
-        throughput: requests/s that finish.
-        value: per second.
+        decoding_mixed: Y_m, its requests that decode in batches with a prompt.
+        decoding_solo: Y_s, its requests that decode in batches without a prompt.
+        throughput: finished requests/s.
+        value: value earned per second.
     """
 
     prefilling: np.ndarray
@@ -38,13 +38,14 @@ def gate_plan(
     engines: int = 1,
     values: Sequence[float] | None = None,
 ) -> GatePlan:
-    """The allocation of the greatest value among all that keep prefill and decode in balance.
+    """The allocation of greatest value among those that balance prefill and decode.
 
-    An engine runs mixed batches, a chunk C of one prompt and at most B - 1 decodes in tau_mix seconds, or solo ones, at
-    most B decodes in tau_solo. With P prompt and D output tokens, x engines finish x C/(P tau_mix) prompts per second,
-    y requests y/(D tau) outputs. The plan maximises value per second with sum X <= n, sum Y_m <= (B - 1) sum X and
-    sum Y_s <= B (n - sum X). No class is prefilled faster than it arrives, what is prefilled is decoded, and whoever is
-    not let in gives up; the paper also lets requests give up between the two.
+    An engine runs mixed batches (a chunk C of one prompt and at most B - 1 decodes, tau_mix seconds) or solo batches (at
+    most B decodes, tau_solo seconds). With P prompt and D output tokens, x engines finish x C/(P tau_mix) prompts/s,
+    and y decoding requests finish y/(D tau) outputs/s. The plan maximises value per second subject to sum X <= n,
+    sum Y_m <= (B - 1) sum X and sum Y_s <= B (n - sum X). No class is prefilled faster than it arrives, and every
+    prefilled request is decoded. Requests that are not admitted abandon; the paper also lets requests abandon between
+    prefill and decode.
 
     Args:
         rates: arrivals per second of each class.
@@ -55,7 +56,7 @@ def gate_plan(
         chunk: C, tokens.
         seats: B, requests.
         engines: n.
-        values: of a finished request of each class; None: its tokens.
+        values: value of a finished request of each class; None: its tokens.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.

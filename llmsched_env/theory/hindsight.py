@@ -1,46 +1,44 @@
-"""What hindsight allows where memory is the limit: an integer program, its relaxation, and a bound by volume.
+"""Optimal schedules in hindsight under a memory limit: an integer program, its relaxation, and a bound by volume.
 
-The model is that of Jaillet et al., arXiv 2502.07115: time passes in rounds of one unit, every active request gets one
-output token per round, a prompt takes memory and no time, nobody is preempted, and all arrivals and lengths are known.
+The model is that of Jaillet et al., arXiv 2502.07115. Time is divided into rounds, every active request gets one output
+token per round, prompts take memory but no time, there is no preemption, and all arrivals and lengths are known.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import LinearConstraint, linprog, milp
+from scipy.sparse import csr_array, vstack
 
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.theory.kv import volume
 from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import decode_steps, token_seconds
 from llmsched_env.validation import check_integer, check_number
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.table import RequestTable
-
-_SOLVED, _OUT_OF_TIME, _INFEASIBLE = 0, 1, 2  # what scipy says of a program
-_ROUNDING = 1e-6  # by which a solver may miss an integer
-_RANDOM_LISTS = 5  # from which to look for a good schedule
+_SOLVED, _OUT_OF_TIME, _INFEASIBLE = 0, 1, 2  # status codes of scipy's solvers
+_ROUNDING = 1e-6  # tolerance of the solver for integers
+_RANDOM_LISTS = 5  # random start orders for the local search
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlottedRequests:
-    """Requests in slotted time. One that starts at k holds prompt + g tokens in the round from k + g - 1 to k + g.
+    """Requests in slotted time. One that starts at k holds prompt + g tokens in the round [k + g - 1, k + g).
 
     Attributes:
         arrival: i8[n] >= 0, rounds.
         prompt: i8[n] >= 0, tokens.
-        output: i8[n] >= 1, tokens, one a round.
-        memory: tokens that all active requests together may hold.
+        output: i8[n] >= 1, tokens, one per round.
+        memory: most tokens that all active requests together may hold.
 
     Raises:
-        ValueError: naming the field, its value and what is allowed; also for a request that can never fit.
+        ValueError: naming the field, its value and what is allowed; also if a request can never fit.
     """
 
     arrival: np.ndarray
@@ -64,21 +62,21 @@ class SlottedRequests:
 
     @classmethod
     def from_table(cls, table: RequestTable, engine: EngineConfig) -> Self:
-        """The program of which an engine with constant batch times is a case.
+        """The slotted model of an engine with constant batch times.
 
-        The engine must have block_size=1, limited memory, the same time T for every batch it can run, and neither
-        prefix caching nor swapping; arrivals must be at multiples of T. A round is then a batch. An engine holds
-        s + g - 1 tokens in the batch that yields the g-th output token, one less than the program, since the newest
-        token enters the cache with the batch that reads it. So M blocks and prompts of s tokens are the program with
-        memory M and prompts of s - 1 tokens. With first_token="separate" the batch of the prompt holds s tokens and
-        yields nothing: prompts of s - 1 and outputs of o + 1 tokens.
+        The engine must have block_size=1, limited memory, the same time T for every batch, and neither prefix caching
+        nor swapping; arrivals must be at multiples of T. A round is then a batch. An engine holds s + g - 1 tokens in
+        the batch that yields the g-th output token, one less than the model, since the newest token enters the cache
+        with the batch that reads it. So M blocks and prompts of s tokens are the model with memory M and prompts of
+        s - 1 tokens. With first_token="separate" the batch of the prompt holds s tokens and yields nothing: prompts of
+        s - 1 and outputs of o + 1 tokens.
 
-        No run without preemptions, in which all requests finish, has a smaller total latency than T times the optimum:
-        whoever pauses, or prefills in chunks, holds at the end of each batch at least as much as one that runs without
-        a pause and finishes at the same time, and starts that are not at multiples of T may be rounded down.
+        No run without preemption in which all requests finish has a smaller total latency than T times the optimum. A
+        request that pauses, or prefills in chunks, holds at the end of each batch at least as much as one that runs
+        without a pause and finishes at the same time, and starts between multiples of T can be rounded down.
 
         Raises:
-            ValueError: if the engine is not of this kind, an arrival is between rounds, or a request can never fit.
+            ValueError: the engine is not of this kind, an arrival is between rounds, or a request can never fit.
         """
         if engine.kv_blocks is None or engine.block_size != 1:
             raise ValueError(
@@ -108,7 +106,7 @@ class SlottedRequests:
         return int(np.sum(np.asarray(starts) + self.output - self.arrival))
 
     def held(self, starts: ArrayLike) -> np.ndarray:
-        """i8[T]: tokens held in each round up to the last one, when requests start then."""
+        """i8[T]: tokens held in each round until the last one, for requests that start at `starts`."""
         starts = np.asarray(starts)
         held = np.zeros(int(np.max(starts + self.output, initial=0)), np.int64)
         for k, s, o in zip(starts, self.prompt, self.output, strict=True):
@@ -118,31 +116,31 @@ class SlottedRequests:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hindsight:
-    """A schedule, and how good it is.
+    """A schedule and its distance from the optimum.
 
     Attributes:
         starts: i8[n], round at which each request starts.
         total_latency: its sum of latencies, in rounds.
-        bound: what no schedule is below; `total_latency` where the schedule is proven to be optimal.
+        bound: lower bound on the total latency of any schedule; equal to `total_latency` if the optimum is proven.
     """
 
     starts: np.ndarray
     total_latency: int
-    bound: int
+    bound: float
 
     @property
     def optimal(self) -> bool:
-        """Whether no schedule is better."""
+        """Whether the schedule is proven to be optimal."""
         return self.bound == self.total_latency
 
     @property
     def gap(self) -> float:
-        """How much lower than the schedule's the least total latency may be, as a share of it."""
+        """Relative distance between the total latency and its lower bound."""
         return 1 - self.bound / self.total_latency if self.total_latency else 0.0
 
     @property
     def mean_latency(self) -> float:
-        """In rounds; nan without requests."""
+        """Mean latency in rounds; nan without requests."""
         return self.total_latency / len(self.starts) if len(self.starts) else np.nan
 
 
@@ -154,16 +152,16 @@ def hindsight_optimum(requests: SlottedRequests, time_limit: float = 60.0) -> Hi
         minimise sum_i (sum_k k x_ik + o_i - a_i)   subject to   sum_k x_ik = 1 over k >= a_i,
         sum_i sum_{max(a_i, t - o_i) <= k < t} (s_i + t - k) x_ik <= M   for every round t.
 
-    HiGHS solves it, after what makes it small. A list schedule, improved by moving requests in the list, comes first,
-    and the solver looks for a better one only: starts that cannot be part of one are left out, by the delays that the
-    volume of the others demands and by the reduced costs of the relaxation. If nothing better is left, the list
-    schedule is optimal. A second row for every round says that one request at most holds more than half of the memory.
+    HiGHS solves it after a reduction. A list schedule, improved by local search, gives an upper bound. Starts that
+    cannot be part of a better schedule are left out, by the volume bound of the other requests and by the reduced costs
+    of the relaxation. If nothing is left, the list schedule is optimal. A cut for every round says that at most one
+    request holds more than half of the memory.
 
-    Up to 8 requests take seconds, 10 may take minutes if memory is short for long; of more, expect a gap.
+    Up to 8 requests take seconds; 10 may take minutes if memory is scarce for long; for more, expect a gap.
 
     Args:
         requests: the instance.
-        time_limit: seconds after which the solver returns what it has.
+        time_limit: seconds after which the solver returns its best solution so far.
     """
     check_number("time_limit", time_limit, above=0, unit="s")
     listed = _improved_list(requests)
@@ -187,18 +185,18 @@ def hindsight_optimum(requests: SlottedRequests, time_limit: float = 60.0) -> Hi
 
 
 def lp_bound(requests: SlottedRequests) -> float:
-    """Total latency that no schedule is below: the program of `hindsight_optimum` with fractions of starts allowed."""
+    """Lower bound on the total latency of any schedule: the linear relaxation of the program of `hindsight_optimum`."""
     total = requests.total_latency(_improved_list(requests))
     program = _Program.better_than(requests, total)
     return float(total) if program is None else min(program.relaxed()[0], float(total))
 
 
 def volume_bound(requests: SlottedRequests) -> float:
-    """Total latency that no schedule is below, from memory held over time alone.
+    """Lower bound on the total latency of any schedule, from memory held over time alone.
 
-    A request takes v = s o + o (o + 1)/2 token-rounds of memory, of which there are M a round: as if one server worked
-    off v/M, and there SRPT is best. With all arrivals at 0 and v ascending that is sum_j sum_{i <= j} v_i / M, the
-    bound of arXiv 2502.07115. Nobody takes less than its o rounds either; the larger of both sums counts.
+    A request takes v = s o + o (o + 1)/2 token-rounds of memory, and each round offers M. That is one server with work
+    v/M, for which SRPT is optimal. With all arrivals at 0 and v ascending it is sum_j sum_{i <= j} v_i / M, the bound of
+    arXiv 2502.07115. Every request also takes at least its o rounds; the larger of both sums is returned.
     """
     work = volume(requests.prompt, requests.output) / requests.memory
     order = np.argsort(requests.arrival, kind="stable")
@@ -207,7 +205,7 @@ def volume_bound(requests: SlottedRequests) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Program:
-    """The integer program over columns (request, start), those of a request side by side."""
+    """The integer program over columns (request, start), grouped by request."""
 
     requests: SlottedRequests
     request: np.ndarray
@@ -215,14 +213,16 @@ class _Program:
 
     @classmethod
     def better_than(cls, requests: SlottedRequests, total: int) -> _Program | None:
-        """All starts that a schedule of total latency below `total` may have; None if it cannot exist."""
+        """All starts in schedules of total latency below `total`; None if there is no such schedule."""
         columns = []
         for i in range(len(requests)):
             others = np.arange(len(requests)) != i
             rest = SlottedRequests(
                 requests.arrival[others], requests.prompt[others], requests.output[others], requests.memory
             )
-            most = total - 1 - _round_up(volume_bound(rest)) - int(requests.output[i])  # rounds that i may wait
+            most = (
+                total - 1 - int(_round_up(volume_bound(rest))) - int(requests.output[i])
+            )  # most rounds that i may wait
             if most < 0:
                 return None
             columns.append((np.full(most + 1, i), requests.arrival[i] + np.arange(most + 1)))
@@ -235,23 +235,19 @@ class _Program:
         return _Program(self.requests, self.request[~columns], self.start[~columns])
 
     def costs(self) -> np.ndarray:
-        """f8[columns]: latency of a request that starts then."""
-        return (self.start + self.requests.output[self.request] - self.requests.arrival[self.request]).astype(float)
+        """f8[columns]: latency of the request for each start."""
+        return np.asarray(self.start + self.requests.output[self.request] - self.requests.arrival[self.request], float)
 
     def once(self) -> csr_array:
-        """A row a request: it starts once."""
-        from scipy.sparse import csr_array  # here, so that the simulator does not need scipy
-
+        """One row per request: it starts once."""
         n = len(self.start)
         return csr_array((np.ones(n), (self.request, np.arange(n))), shape=(len(self.requests), n))
 
     def rounds(self) -> csr_array:
-        """Two rows a round, none of which may exceed 1: the share of the memory held, and what is over half of it.
+        """Two rows per round, each at most 1: the share of memory held, and the cut for requests above half of it.
 
-        The second counts 1 for a request that holds more than half and 1/2 for one that holds just half.
+        The cut counts 1 for a request that holds more than half of the memory and 1/2 for one that holds exactly half.
         """
-        from scipy.sparse import csr_array, vstack
-
         lasts = self.requests.output[self.request]
         column = np.repeat(np.arange(len(self.start)), lasts)
         age = np.arange(len(column)) - np.repeat(np.cumsum(lasts) - lasts, lasts)  # rounds since the start
@@ -262,9 +258,7 @@ class _Program:
         return vstack([csr_array((share, place)), half], format="csr")
 
     def relaxed(self) -> tuple[float, np.ndarray]:
-        """The least cost with fractions allowed, inf if there is none, and the reduced costs f8[columns]."""
-        from scipy.optimize import linprog
-
+        """The optimum of the relaxation, inf if infeasible, and the reduced costs f8[columns]."""
         rounds, once = self.rounds(), self.once()
         ones = np.ones(rounds.shape[0]), np.ones(once.shape[0])
         solution = linprog(self.costs(), A_ub=rounds, b_ub=ones[0], A_eq=once, b_eq=ones[1], method="highs")
@@ -274,15 +268,12 @@ class _Program:
             raise RuntimeError(f"the relaxation was not solved: {solution.message}")
         return float(solution.fun), solution.lower.marginals
 
-    def solved(self, least: int, most: int, time_limit: float) -> tuple[np.ndarray | None, float]:
-        """A best schedule with a cost from `least` to `most`.
+    def solved(self, least: float, most: float, time_limit: float) -> tuple[np.ndarray | None, float]:
+        """The best schedule with a cost from `least` to `most`.
 
         Returns:
-            starts i8[n], None if none was found; and what no such schedule is below, inf if there is none.
+            starts i8[n], None if none was found; and a lower bound on the cost of such schedules, inf if infeasible.
         """
-        from scipy.optimize import LinearConstraint, milp
-        from scipy.sparse import csr_array
-
         if len(np.unique(self.request)) < len(self.requests):
             return None, np.inf
         costs = self.costs()
@@ -307,7 +298,7 @@ class _Program:
 
 
 def _improved_list(requests: SlottedRequests) -> np.ndarray:
-    """Starts i8[n] of a good schedule: the best of many lists, each improved by moving its requests."""
+    """Starts i8[n] of a good schedule: the best of several list schedules, each improved by local search."""
     size = requests.prompt + requests.output
     keys = (requests.output, size, volume(requests.prompt, requests.output), requests.arrival + requests.output)
     rng = np.random.default_rng(0)
@@ -317,7 +308,7 @@ def _improved_list(requests: SlottedRequests) -> np.ndarray:
 
 
 def _descended(requests: SlottedRequests, order: list[int]) -> np.ndarray:
-    """Starts i8[n] of a list in which no request can move to another place and make the schedule better."""
+    """Starts i8[n] of a locally optimal list: moving one request in it does not help."""
     starts = _listed(requests, order)
     total, improved = requests.total_latency(starts), True
     while improved:
@@ -332,13 +323,13 @@ def _descended(requests: SlottedRequests, order: list[int]) -> np.ndarray:
 
 
 def _listed(requests: SlottedRequests, order: list[int]) -> np.ndarray:
-    """Starts i8[n] when the requests of the list, one after the other, start as early as those before leave room."""
+    """Starts i8[n] if the requests, in list order, each start as early as memory allows."""
     room = np.full(int(requests.arrival.max(initial=0) + requests.output.sum()), requests.memory)
     starts = np.zeros(len(requests), np.int64)
     for i in order:
         ages = np.arange(1, requests.output[i] + 1)
         needs, start = requests.prompt[i] + ages, int(requests.arrival[i])
-        # One round later it holds one token less in each round, and leaves out the first.
+        # Starting one round later, it holds one token less in each round and nothing in the first.
         while (late := int(np.max(np.minimum(needs - room[start : start + len(needs)], ages)))) > 0:
             start += late
         room[start : start + len(needs)] -= needs
@@ -346,8 +337,8 @@ def _listed(requests: SlottedRequests, order: list[int]) -> np.ndarray:
     return starts
 
 
-def _round_up(bound: float) -> int | float:
-    """The integer from which on totals of integers may lie that are not below `bound`."""
+def _round_up(bound: float) -> float:
+    """The smallest integer that is not below `bound`, up to rounding; an infinite bound as it is."""
     return int(np.ceil(bound - _ROUNDING)) if np.isfinite(bound) else bound
 
 

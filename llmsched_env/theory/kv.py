@@ -1,18 +1,13 @@
-"""What KV memory allows: capacity from token-steps held (arXiv 2605.04595), volumes of slotted control (2604.11001)."""
+"""Capacity by KV memory (arXiv 2605.04595), and memory use in the slotted model of arXiv 2604.11001."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmsched_env.theory.work import decode_steps, mean_work, request_seconds, token_seconds
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.theory.work import LengthMix, decode_steps, mean_work, request_seconds, token_seconds
 from llmsched_env.validation import check_integer, check_number
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.workload import Workload
 
 
 def kv_token_steps(
@@ -22,10 +17,10 @@ def kv_token_steps(
     prefill_chunk: int | None = None,
     newest: bool = False,
 ) -> np.ndarray:
-    """KV tokens that requests hold, summed over the batches they are in: g(s, o) of arXiv 2605.04595.
+    """KV tokens that requests hold, summed over their batches: g(s, o) of arXiv 2605.04595.
 
-    The j-th decode step holds s + j tokens, the j-th chunk of the prompt min(jC, s). Where memory comes in blocks, each
-    batch holds half a block less half a token more on average.
+    The j-th decode step holds s + j tokens, the j-th chunk of the prompt min(jC, s). With paged memory, a
+    request holds (block_size - 1)/2 tokens more on average in each batch.
 
     Args:
         prompt: prompt tokens s, [n].
@@ -48,25 +43,25 @@ def kv_token_steps(
 
 def kv_capacity(
     engine: EngineConfig,
-    workload: Workload,
+    workload: LengthMix,
     batch_seconds: float | None = None,
     prefill_chunk: int | None = None,
 ) -> float:
     """Requests/s that the KV cache allows: mu = M/(b E[g]) of Nie et al., arXiv 2605.04595.
 
-    Requests arriving at rate lambda hold lambda b E[g] tokens on average, b the mean seconds of a batch and g from
-    `kv_token_steps`; above mu that exceeds the M tokens of the cache, whatever the scheduler. Up to a share of largest
-    request over M, work-conserving schedulers reach it.
+    Requests arriving at rate lambda hold lambda b E[g] tokens on average, with b the mean seconds of a batch and g from
+    `kv_token_steps`. Above mu that exceeds the M tokens of the cache, whatever the scheduler. Work-conserving schedulers
+    reach it up to a relative gap of (largest request)/M.
 
     Args:
         engine: the machine; its KV cache must be limited.
         workload: its mix of lengths.
-        batch_seconds: mean seconds of a batch, such as measured; None: of batches with as many tokens as a full cache
-            sustains, M E[tokens]/E[g], or the token budget if that is less.
+        batch_seconds: mean seconds of a batch, for example measured. None takes batches of the number of tokens that a
+            full cache sustains, M E[tokens]/E[g], or of the token budget if that is less.
         prefill_chunk: see `kv_token_steps`.
 
     Raises:
-        ValueError: if the KV cache is unlimited.
+        ValueError: the KV cache is unlimited.
     """
     if engine.kv_blocks is None:
         raise ValueError("kv_blocks must be a number of blocks for a capacity by KV memory, got None")
@@ -81,7 +76,7 @@ def kv_capacity(
 
 
 def volume(prompt: ArrayLike, output: ArrayLike) -> np.ndarray:
-    """Token-slots of memory that requests take in the slotted model: w = s o + o(o + 1)/2 (arXiv 2604.11001).
+    """Token-slots of memory that requests occupy in the slotted model: w = s o + o(o + 1)/2 (arXiv 2604.11001).
 
     In slot j of its o slots an active request holds its prompt and j generated tokens.
     """
@@ -90,14 +85,14 @@ def volume(prompt: ArrayLike, output: ArrayLike) -> np.ndarray:
 
 
 def memory_demand(per_slot: ArrayLike, prompt: ArrayLike, output: ArrayLike) -> float:
-    """KV tokens in use on average when so many requests of each class start per slot: sum of x_k w_k.
+    """Mean KV tokens in use when x_k requests of class k start per slot: sum of x_k w_k.
 
-    With arrival rates lambda_k it decides stability: no policy is stable where it exceeds the memory (Dong and Cao,
-    arXiv 2604.11001, Proposition 3.2). With the activation limits b_k of their Algorithm 1 it is the largest use
-    ever, and the algorithm is stable if that fits and b_k > lambda_k for every class.
+    With x_k the arrival rates lambda_k it decides stability: no policy is stable where it exceeds the memory (Dong and
+    Cao, arXiv 2604.11001, Proposition 3.2). With x_k the activation limits b_k of their Algorithm 1 it is the peak use,
+    and the algorithm is stable if that fits in memory and b_k > lambda_k for every class.
 
     Args:
-        per_slot: requests per slot, a value a class.
+        per_slot: requests x_k that start per slot, one value per class.
         prompt: prompt tokens of each class.
         output: output tokens of each class.
     """
@@ -105,7 +100,7 @@ def memory_demand(per_slot: ArrayLike, prompt: ArrayLike, output: ArrayLike) -> 
 
 
 def _prefill(prompt: np.ndarray, chunk: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Batches that prompts of these lengths take, and KV tokens held summed over them."""
+    """Batches that prompts of these lengths take, and KV tokens held, summed over these batches."""
     if chunk is None:
         return np.ones_like(prompt), prompt
     size = check_integer("prefill_chunk", chunk, at_least=1, unit="tokens")

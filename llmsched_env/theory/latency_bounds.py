@@ -1,37 +1,35 @@
-"""What no scheduler goes below on one engine: mean latency and time to finish, from batch times and lengths alone."""
+"""Lower bounds on mean latency and makespan on one engine for any scheduler, from batch times and lengths alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.theory.rates import best_token_rate
 from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import decode_steps, token_seconds
 
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.table import RequestTable
-
 
 def mean_latency_bound(table: RequestTable, engine: EngineConfig) -> float:
-    """Seconds from arrival to last token, mean over all requests, that no scheduler goes below if all finish.
+    """Lower bound on the mean seconds from arrival to last token, for any scheduler under which all requests finish.
 
-    Two relaxations, each a list of the times by which 1, 2, ... requests can have finished at the earliest:
+    Two relaxations give the earliest times by which 1, 2, ... requests can have finished:
 
-    - one server that does v = max b/t_b tokens/s, and the request's own attention and host time beside them, under
-      preemptive SRPT, which at any time has finished the most (Schrage 1968);
-    - every request alone on the engine from its arrival on: at least ceil(s/b_max) batches of its prompt and one batch
-      for each further token, none shorter than that of one token.
+    - one server that processes v = max b/t_b tokens/s, plus each request's own attention and host time, under
+      preemptive SRPT, which has finished the most requests at any time (Schrage 1968);
+    - every request alone on the engine from its arrival on: at least ceil(s/b_max) batches for its prompt and one batch
+      for each further token, none shorter than a batch of one token.
 
-    The j-th request to finish does so at the later of both j-th times. So the bound is at least the larger of both
-    means. (The later of both times request by request would be no bound: SRPT makes some wait for others.)
+    The j-th request to finish does so no earlier than the later of both j-th times, so the bound is at least the larger
+    of both means. (Taking the later time request by request would not be a bound, since SRPT makes some wait.)
 
-    A request of s prompt and o output tokens is s + o - 1 tokens of work ("separate": s + o). It holds for every
-    batch-time law, memory limit, number of seats and scheduler, preemption included. Tokens that prefix caching may
-    find are not counted.
+    A request of s prompt and o output tokens is s + o - 1 tokens of work ("separate": s + o). The bound holds for every
+    batch-time law, memory limit, number of request slots and scheduler, including preemption. Tokens that may hit the
+    prefix cache are not counted.
     """
     if not len(table):
         return float("nan")
@@ -42,10 +40,10 @@ def mean_latency_bound(table: RequestTable, engine: EngineConfig) -> float:
 
 
 def makespan_bound(table: RequestTable, engine: EngineConfig) -> float:
-    """Seconds from time 0 to the last token of the last request that no scheduler goes below; 0 without requests.
+    """Lower bound on the time of the last token of the last request (s), for any scheduler; 0 without requests.
 
-    That of the server and that of every request alone, see `mean_latency_bound`; so n requests are served at n over
-    this bound per second at most.
+    The larger of the bounds by the two relaxations of `mean_latency_bound`. The throughput of n requests is at most n
+    over this bound.
     """
     if not len(table):
         return 0.0
@@ -56,13 +54,13 @@ def makespan_bound(table: RequestTable, engine: EngineConfig) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Demand:
-    """What each request asks of the engine at least, in seconds, f8[n] each.
+    """Lower bounds on the engine time of each request, f8[n] seconds each.
 
     Attributes:
-        work: of the engine that belong to it alone, whatever its batches hold beside it.
-        alone: how long it takes without others.
-        prompt_work: the part of `work` up to the end of its prompt.
-        prompt_alone: the part of `alone` up to there.
+        work: engine time that it needs for itself, whatever else is in its batches.
+        alone: time it takes on an otherwise idle engine.
+        prompt_work: the part of `work` until the end of its prompt.
+        prompt_alone: the part of `alone` until the end of its prompt.
     """
 
     work: np.ndarray
@@ -72,15 +70,15 @@ class Demand:
 
     @classmethod
     def of(cls, table: RequestTable, engine: EngineConfig) -> Self:
-        """That of every request of a table."""
+        """The demand of every request of a table."""
         law = engine.batch_time.coefficients()
         prompt, output = table.prompt_tokens.astype(np.float64), table.output_tokens.astype(np.float64)
         cached = _may_be_cached(table, engine)
         prefill, steps = prompt - cached, decode_steps(output, engine)
         chunks = np.ceil(prefill / engine.token_budget)
         per_token = 1 / best_token_rate(engine)
-        # A step after a preemption may be a prefill instead, which reads its context at another price: it attends to
-        # all of it, and unless it finds it in the prefix cache computes it as well.
+        # After a preemption a prefill may replace a decode step, at another cost: it attends to all of the context,
+        # and computes it too unless it hits the prefix cache.
         again = law.a_attn + (0.0 if engine.prefix_caching else min(law.a_tok, per_token))
         own_decode = min(law.a_kv, again) * (steps * prompt + steps * (steps - 1) / 2) + engine.host_overhead[1] * steps
         own_prompt = law.a_attn * (prompt * (prompt + 1) - cached * (cached + 1)) / 2 + engine.host_overhead[1] * chunks
@@ -96,14 +94,14 @@ class Demand:
 
 
 def _may_be_cached(table: RequestTable, engine: EngineConfig) -> np.ndarray:
-    """Tokens f8[n] of a prompt that may be found in the prefix cache: whole blocks, never the last token.
+    """Tokens f8[n] of a prompt that may hit the prefix cache: whole blocks, never the last token.
 
-    A request finds what it shares with its parent; one that is a parent may find all, since a child that is served
-    before it computes the same tokens.
+    A request may hit what it shares with its parent. A parent may hit everything, since a child that is served before
+    it computes the same tokens.
     """
     if not engine.prefix_caching:
         return np.zeros(len(table))
     size = engine.block_size
     shared = np.where(table.parent >= 0, table.shared_tokens, 0)
     shared[table.parent[table.parent >= 0]] = np.iinfo(np.int64).max
-    return (np.minimum(shared // size, (table.prompt_tokens - 1) // size) * size).astype(np.float64)
+    return np.asarray(np.minimum(shared // size, (table.prompt_tokens - 1) // size) * size, np.float64)

@@ -1,29 +1,27 @@
-"""Loads in a network of engines: of each engine, and of virtual stations that strict priorities create."""
+"""Loads in a network of engines: of the engines, and of the virtual stations that strict priorities create."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.theory.rates import token_rate
 from llmsched_env.validation import check_integer, check_number
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A call that requests of a route make.
+    """A call that the tasks of a route make.
 
-    Args:
+    Attributes:
         engine: number of the engine.
         tokens: mean tokens of work, prefill and decode.
-        priority: smaller goes first on its engine; equal priorities share it.
+        priority: a smaller number is served first on its engine; equal priorities share it.
     """
 
     engine: int
@@ -38,7 +36,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A type of task: calls one after another, begun at `rate` tasks/s."""
+    """A type of task: a sequence of calls, arriving at `rate` tasks/s."""
 
     rate: float
     visits: tuple[Visit, ...]
@@ -50,27 +48,27 @@ class Route:
 
 
 class VirtualStation(NamedTuple):
-    """Calls on several engines that are never served at the same time, as (route, visit) numbers, and their load."""
+    """Calls on several engines that are never served at the same time, as (route, visit) indices, and their total load."""
 
     visits: tuple[tuple[int, int], ...]
     load: float
 
 
 def engine_loads(routes: Sequence[Route], engines: Sequence[EngineConfig]) -> np.ndarray:
-    """Share of time that each engine must work: sum of lambda_k E[tokens of k's calls there] t_{b_max}/b_max.
+    """Share of time that each engine is busy: sum of lambda_k E[tokens of k's calls there] t_{b_max}/b_max.
 
     Below 1 on every engine suffices for stability under work-conserving schedulers if the calls form a directed acyclic
     graph or fork and join (arXiv 2504.07347, section 5). With cycles it need not, see `virtual_stations`.
 
     Args:
         routes: the types of tasks.
-        engines: the engines that visits refer to by number.
+        engines: the engines, which visits refer to by index.
 
     Returns:
         f8[len(engines)].
 
     Raises:
-        ValueError: if a visit names an engine that is not there.
+        ValueError: a visit names an engine that does not exist.
     """
     loads = np.zeros(len(engines))
     for (route, place), load in _visit_loads(routes, engines).items():
@@ -79,25 +77,25 @@ def engine_loads(routes: Sequence[Route], engines: Sequence[EngineConfig]) -> np
 
 
 def virtual_stations(routes: Sequence[Route], engines: Sequence[EngineConfig]) -> list[VirtualStation]:
-    """Sets of calls on several engines that strict priorities keep from ever being served together.
+    """Sets of calls on several engines that strict priorities prevent from ever being served at the same time.
 
-    Two calls on different engines exclude each other if each goes before the call that feeds the other one: while one
-    is present, the other's supply is held back (Rybko and Stolyar 1992, where the two are the last calls of two
-    crossing routes). All calls of a set share the time, so that a load above 1 makes the network unstable although no
-    engine is overloaded (Dai and Vande Vate 2000). Serving the first calls first excludes nothing.
+    Two calls on different engines exclude each other if each has priority over the call that feeds the other: while one
+    is present, it blocks the supply of the other (Rybko and Stolyar 1992, where the two are the last calls of two
+    crossing routes). The calls of a set share the time, so a load above 1 makes the network unstable even if no engine
+    is overloaded (Dai and Vande Vate 2000). If first calls have priority, nothing is excluded.
 
-    Exclusion is by the call right before on the same route; calls of one engine exclude each other too. The condition
-    is necessary for stability; for two engines and two crossing routes it is also sufficient.
+    Only the call directly before on the same route is considered; calls on one engine exclude each other too. Load
+    below 1 is necessary for stability; for two engines and two crossing routes it is also sufficient.
 
     Args:
         routes: the types of tasks.
-        engines: the engines that visits refer to by number.
+        engines: the engines, which visits refer to by index.
 
     Returns:
-        All maximal sets that span several engines, the largest load first.
+        All maximal sets that span several engines, sorted by decreasing load.
 
     Raises:
-        ValueError: if a visit names an engine that is not there.
+        ValueError: a visit names an engine that does not exist.
     """
     loads = _visit_loads(routes, engines)
     visits = list(loads)
@@ -115,8 +113,8 @@ def virtual_stations(routes: Sequence[Route], engines: Sequence[EngineConfig]) -
 
 
 def _visit_loads(routes: Sequence[Route], engines: Sequence[EngineConfig]) -> dict[tuple[int, int], float]:
-    """Load of every call by (route, visit), in order."""
-    loads = {}
+    """Load of every call by (route, visit) indices, in order."""
+    loads: dict[tuple[int, int], float] = {}
     for k, route in enumerate(routes):
         for place, visit in enumerate(route.visits):
             if visit.engine >= len(engines):
@@ -134,7 +132,7 @@ def _exclude(routes: Sequence[Route], a: tuple[int, int], b: tuple[int, int]) ->
 
 
 def _holds_back(routes: Sequence[Route], a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether call `a` goes before the call that feeds `b`."""
+    """Whether call `a` has priority over the call that feeds `b`."""
     route, place = b
     if place == 0:
         return False
@@ -143,7 +141,7 @@ def _holds_back(routes: Sequence[Route], a: tuple[int, int], b: tuple[int, int])
 
 
 def _maximal_groups(members: list, pairs: set[tuple]) -> Iterator[tuple]:
-    """Maximal groups in which every two members are a pair (Bron and Kerbosch), in order of their members."""
+    """Maximal cliques of the graph with these edges (Bron and Kerbosch), in order of their members."""
     near = {m: {n for n in members if (m, n) in pairs or (n, m) in pairs} for m in members}
 
     def extend(group: tuple, candidates: list, seen: set) -> Iterator[tuple]:

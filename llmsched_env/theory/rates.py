@@ -1,28 +1,23 @@
-"""Token rates of full batches, and the critical rate of requests that they imply (arXiv 2504.07347, Theorem 2)."""
+"""Token rates of full batches, and the critical request rate they imply (arXiv 2504.07347, Theorem 2)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from llmsched_env.theory.work import mean_work, request_seconds, token_seconds
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.theory.work import LengthMix, mean_work, request_seconds, token_seconds
 from llmsched_env.validation import check_integer
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.workload import Workload
 
 
 def token_rate(engine: EngineConfig, token_budget: int | None = None) -> float:
-    """Tokens/s of full batches, b_max/t_{b_max}: what work-conserving schedulers reach without other limits.
+    """Tokens/s of full batches, b_max/t_{b_max}: reached by work-conserving schedulers if nothing else limits them.
 
-    Attention is left out: of a batch time only the part that depends on the number of tokens alone counts, with the
-    host time per batch.
+    Attention is left out: only the part of the batch time that depends on the number of tokens counts, plus the host
+    time per batch.
 
     Args:
         engine: the machine.
-        token_budget: a scheduler's own token budget; the engine's applies where it is lower.
+        token_budget: a scheduler's own token budget; the lower of it and the engine's applies.
     """
     budget = _budget(engine, token_budget)
     return budget / float(token_seconds(engine, np.float64(budget)))
@@ -31,29 +26,29 @@ def token_rate(engine: EngineConfig, token_budget: int | None = None) -> float:
 def best_token_rate(engine: EngineConfig) -> float:
     """Tokens/s that no scheduler exceeds: max over b <= b_max of b/t_b, for batch times as in `token_rate`.
 
-    Larger than `token_rate` where b/t_b does not peak at the token budget, as with a staircase whose step does not
-    divide the budget.
+    Larger than `token_rate` where b/t_b does not peak at the token budget, such as for a staircase whose step does
+    not divide the budget.
     """
     tokens = np.arange(1.0, engine.token_budget + 1)
     return float(np.max(tokens / token_seconds(engine, tokens)))
 
 
-def critical_rate(engine: EngineConfig, workload: Workload, token_budget: int | None = None) -> float:
+def critical_rate(engine: EngineConfig, workload: LengthMix, token_budget: int | None = None) -> float:
     """Requests/s up to which every work-conserving scheduler is stable and above which none is.
 
-    Full batches of b_max tokens do `token_rate` tokens/s, a request of s prompt and o output tokens brings s + o - 1 of
-    them ("separate": s + o), and for a law of tokens only their quotient is the rate of arXiv 2504.07347, Theorem 2.
-    A law with attention terms adds the seconds that a request costs whoever shares its batches:
+    Full batches of b_max tokens process `token_rate` tokens/s, and a request of s prompt and o output tokens is
+    s + o - 1 tokens of work ("separate": s + o). For a batch time of tokens only, their quotient is the rate of arXiv
+    2504.07347, Theorem 2. Attention terms add the seconds of the request itself, whatever shares its batches:
 
         1 / (t_{b_max}/b_max * E[tokens] + a_kv E[S] + a_attn E[Q] + host_request E[batches])
 
-    with S the context its decode steps read and Q the query-key pairs of its prompt (see `mean_work`); chunks of a
-    prompt cost nothing extra. Request slots and KV memory are not looked at, see `fluid_capacity`.
+    with S the context its decode steps read and Q the query-key pairs of its prompt (see `mean_work`); chunking a
+    prompt costs nothing extra. Request slots and KV memory are ignored, see `fluid_capacity`.
 
     Args:
         engine: the machine.
-        workload: its mix of lengths; the rate does not matter.
-        token_budget: a scheduler's own token budget; the engine's applies where it is lower.
+        workload: gives the mix of lengths; its rate does not matter.
+        token_budget: a scheduler's own token budget; the lower of it and the engine's applies.
     """
     work = mean_work(workload, engine)
     return 1 / (work.tokens / token_rate(engine, token_budget) + request_seconds(engine, work))

@@ -1,43 +1,39 @@
-"""How many requests must miss their targets on one engine, whatever the scheduler, by batch times and lengths alone."""
+"""Upper bound on SLO attainment on one engine for any scheduler, from batch times and lengths alone."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.heap import pop, push
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.theory.latency_bounds import Demand
 from llmsched_env.validation import check_integer
 
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.table import RequestTable
-
 WINDOW = 4000
-"""Requests that one interval of `least_misses` looks at, unless told."""
+"""Default limit on the requests in one interval of `least_misses`."""
 
-_ROUNDING = 1e-9  # relative; deadlines are later by it, so that no miss comes from rounding
+_ROUNDING = 1e-9  # relative; deadlines are extended by it, so that rounding causes no miss
 
 
 def slo_attainment_bound(table: RequestTable, engine: EngineConfig, window: int = WINDOW) -> float:
-    """Share of the requests that can meet their own TTFT and TPOT targets at most, whatever the scheduler.
+    """Largest share of the requests that can meet their own TTFT and TPOT targets, for any scheduler; nan if empty.
 
-    It is 1 - m/n with m the larger of two numbers of requests that must miss:
+    It is 1 - m/n, with m the larger of two lower bounds on the number of misses:
 
-    - their TTFT target: the prompt of a request that meets it is computed in batches that start after its arrival and
-      end before its deadline a + ttft;
-    - or its end: who meets both targets has all its tokens by a + ttft + tpot (o - 1).
+    - of the TTFT target: if it is met, the prompt is computed in batches that start after the arrival a and end before
+      the deadline a + ttft;
+    - of both targets: if they are met, the last token is out by a + ttft + tpot (o - 1).
 
-    In each, requests that are too long even alone miss for certain, and of the others `least_misses` says how many do.
-    Batches follow each other, and each takes at least the sum of the seconds of `Demand` of what it holds: no batch
-    does more than v = max b/t_b tokens/s, and attention to a request's own context and its host time come on top. So
-    the seconds of requests whose batches all lie in [s, t] add up to t - s at most.
+    In each, requests that are too long even on an idle engine miss for certain, and `least_misses` counts the misses
+    among the others. Batches run one after another, and each takes at least the sum of the `Demand` of what it holds:
+    no batch processes more than v = max b/t_b tokens/s, and attention to a request's own context and its host time are
+    added. So the demands of requests whose batches all lie in [s, t] sum to at most t - s.
 
-    It holds for every batch-time law, memory limit, number of seats and scheduler, preemption included. Tokens that
-    prefix caching may find are not counted. nan without requests.
+    The bound holds for every batch-time law, memory limit, number of request slots and scheduler, including preemption.
+    Tokens that may hit the prefix cache are not counted.
     """
     if not len(table):
         return float("nan")
@@ -52,24 +48,24 @@ def slo_attainment_bound(table: RequestTable, engine: EngineConfig, window: int 
 
 
 def least_misses(arrival: ArrayLike, deadline: ArrayLike, work: ArrayLike, window: int = WINDOW) -> int:
-    """Jobs that one server of speed 1 must finish late at least, preemption allowed.
+    """Lower bound on the number of jobs that one server of speed 1 finishes late, preemption allowed.
 
-    Take an interval [s, t] and the jobs that arrive in it and are due in it. If all could start at s already, fewer
-    would be late, and then Moore's rule is exact: take them by deadline, and whenever one would end late drop the
-    longest so far (Moore 1968). Intervals that do not overlap have no job in common, so their numbers add up: the
-    largest sum is found from the last arrival backwards.
+    Take an interval [s, t] and the jobs that arrive in it and are due in it. If all of them could start at s, no more
+    would be late, and Moore's rule is exact: take the jobs by deadline, and whenever one would end late, drop the
+    longest so far (Moore 1968). Disjoint intervals have no job in common, so their numbers add up. The largest sum is
+    found by dynamic programming from the last arrival backwards.
 
     Args:
         arrival: seconds, sorted, [n].
         deadline: seconds, [n]; inf: none.
-        work: seconds that each needs, >= 0, [n].
-        window: jobs that an interval holds at most; more of them cost time and make the number larger, if at all.
+        work: seconds of service, >= 0, [n].
+        window: most jobs in an interval; a larger one takes longer and may tighten the bound.
 
     Returns:
-        The number; perhaps more must be late.
+        The bound.
 
     Raises:
-        ValueError: if the arrays differ in length, or the arrivals are not sorted.
+        ValueError: the arrays differ in length, or the arrivals are not sorted.
     """
     check_integer("window", window, at_least=1, unit="jobs")
     arrival, deadline, work = (np.ascontiguousarray(values, np.float64) for values in (arrival, deadline, work))
@@ -99,19 +95,19 @@ def _misses(arrival: np.ndarray, deadline: np.ndarray, work: np.ndarray, alone: 
 
 @compiled
 def _most_by_intervals(arrival, deadline, work, shortness, order, first, after, window, best, heap):
-    """The largest sum of misses of intervals that do not overlap.
+    """The largest sum of misses over disjoint intervals.
 
     Args:
-        arrival: f8[n], sorted, as are jobs.
+        arrival: f8[n], sorted.
         deadline: f8[n].
         work: f8[n].
-        shortness: f8[n], -work: by it the longest is the first of a heap.
-        order: i8[n], jobs by deadline.
-        first: i8[n], place in `order` of the first deadline that is not before the arrival of a job.
-        after: i8[n], the first job that arrives after the deadline of a job.
-        window: jobs of an interval.
-        best: i8[n + 1], filled with the sum for the jobs from each on.
-        heap: i8[n], room for one.
+        shortness: f8[n], -work, the key that puts the longest job on top of the heap.
+        order: i8[n], jobs sorted by deadline.
+        first: i8[n], index in `order` of the first deadline that is not before the arrival of each job.
+        after: i8[n], the first job that does not arrive before the deadline of each job.
+        window: most jobs in an interval.
+        best: i8[n + 1], zeros; filled with the largest sum over the jobs from each one on.
+        heap: i8[n], memory for the heap.
     """
     n = len(arrival)
     for i in range(n - 1, -1, -1):
@@ -133,6 +129,6 @@ def _most_by_intervals(arrival, deadline, work, shortness, order, first, after, 
             if held >= window:
                 break
             if misses == 0 and held == last - i + 1 and last + 1 < n and start + total <= arrival[last + 1]:
-                break  # idle before the next arrives: a later interval does as well
+                break  # idle before the next arrival: a later interval is as good
         best[i] = most
     return best[0]

@@ -1,4 +1,4 @@
-"""Shortest remaining processing time on one server: the least mean time in system that any schedule has."""
+"""Shortest remaining processing time (SRPT) on one server, which minimises the mean time in system."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from llmsched_env.validation import check_number
 
 
 def srpt_flow_times(arrival: ArrayLike, work: ArrayLike) -> np.ndarray:
-    """Times in system under preemptive SRPT on a server of speed 1, ties to the earlier request.
+    """Times in system under preemptive SRPT on a server of speed 1; ties go to the earlier request.
 
-    No schedule of one server, preemptive or not, has a smaller sum (Schrage 1968). Every event is handled once:
-    O(n log n) steps.
+    No schedule of one server, preemptive or not, has a smaller sum (Schrage 1968). It takes O(n log n) steps.
 
     Args:
         arrival: seconds, sorted, [n].
-        work: seconds of service that each needs, >= 0, [n].
+        work: seconds of service, >= 0, [n].
 
     Returns:
         f8[n] seconds.
     """
     arrivals, work = np.asarray(arrival, np.float64).tolist(), np.asarray(work, np.float64).tolist()
     finish = np.zeros(len(arrivals))
-    present: list[tuple[float, int]] = []  # (work left, request), the least first
+    present: list[tuple[float, int]] = []  # heap of (work left, request)
     clock = 0.0
     for i, now in enumerate([*arrivals, np.inf]):
         while present:
             left, k = present[0]
             if clock + left > now:
-                heapq.heapreplace(present, (left - (now - clock), k))  # still the least: only it has shrunk
+                heapq.heapreplace(present, (left - (now - clock), k))  # it stays the smallest: only it has shrunk
                 break
             clock += left
             finish[k] = clock
@@ -46,24 +45,23 @@ def srpt_flow_times(arrival: ArrayLike, work: ArrayLike) -> np.ndarray:
 def mg1_srpt(rate: float, work: ArrayLike, speed: float = 1.0) -> float:
     """Mean time in system of an M/G/1 queue under SRPT, by the formula of Schrage and Miller (1966).
 
-    The service times are those of the sample, each equally likely. With rho(x) the load of services up to x, a request
-    of x seconds of service takes
+    Service times are drawn from the sample with equal probability. With rho(x) the load of services up to x, the mean
+    time in system (waiting and service) of a request of x seconds of service is
 
         rate (E[X^2; X <= x] + x^2 P(X > x)) / (2 (1 - rho(x)) (1 - rho(x-)))   +   integral_0^x dt / (1 - rho(t))
 
-    to wait and to be served. rho(x-) leaves out services of exactly x, which do not get ahead of it: the sample has
-    atoms.
+    rho(x-) excludes services of exactly x, which do not overtake it: a sample has atoms.
 
     Args:
         rate: requests/s, Poisson.
-        work: a sample of what requests need, > 0, [n]; tokens, say.
-        speed: of the server, work per second.
+        work: a sample of the work of requests, > 0, [n], in any unit, such as tokens.
+        speed: work per second of the server.
 
     Returns:
-        Seconds; inf if the server is not fast enough.
+        Seconds; inf if the load is 1 or more.
 
     Raises:
-        ValueError: for a rate or speed that is not above 0, or an empty sample or one with a value that is not.
+        ValueError: rate, speed or a value of the sample is not above 0, or the sample is empty.
     """
     rate, speed = check_number("rate", rate, above=0, unit="requests/s"), check_number("speed", speed, above=0)
     sizes = np.sort(np.asarray(work, np.float64))

@@ -1,14 +1,28 @@
-"""What a request asks of an engine on average: tokens, decode steps, context to read; and what batches of them cost."""
+"""Mean work of a request (tokens, decode steps, context to read) and the seconds it adds to batches."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.workloads.workload import Workload
+from llmsched_env.simulator.config import EngineConfig
+
+
+class LengthMix(Protocol):
+    """The mix of request lengths of a workload, the only thing besides the engine that capacity depends on."""
+
+    def length_sample(self) -> tuple[np.ndarray, np.ndarray]:
+        """Prompt and output tokens, i8[n] each, that represent all requests."""
+
+
+class RequestFlow(LengthMix, Protocol):
+    """A mix of request lengths that arrives at a rate."""
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
 
 
 class Work(NamedTuple):
@@ -32,7 +46,7 @@ class Work(NamedTuple):
         return self.prompt + self.decodes
 
 
-def mean_work(workload: Workload, engine: EngineConfig) -> Work:
+def mean_work(workload: LengthMix, engine: EngineConfig) -> Work:
     """The means of a workload's lengths under the engine's convention for the first token."""
     prompt, output = (lengths.astype(np.float64) for lengths in workload.length_sample())
     steps = decode_steps(output, engine)
@@ -43,20 +57,20 @@ def mean_work(workload: Workload, engine: EngineConfig) -> Work:
 
 
 def decode_steps(output: np.ndarray, engine: EngineConfig) -> np.ndarray:
-    """Batches in which requests of these output lengths decode."""
+    """Number of decode steps f8[n] or i8[n] of requests with these output lengths."""
     return output if engine.separate else output - 1
 
 
-def token_seconds(engine: EngineConfig, tokens: np.ndarray) -> np.ndarray:
-    """Seconds of batches of so many tokens >= 1, as far as they depend on that number alone; host overhead included."""
+def token_seconds(engine: EngineConfig, tokens: ArrayLike) -> np.ndarray:
+    """Seconds of batches of `tokens` >= 1 tokens without attention terms; host overhead per batch is included."""
     return np.asarray(engine.batch_time.seconds(tokens)) + engine.host_overhead[0]
 
 
 def request_seconds(engine: EngineConfig, work: Work) -> float:
-    """Seconds that a request adds to the batches it is in, beyond its tokens: attention, and host time per request.
+    """Seconds that a request adds to its batches on top of its tokens: attention, and host time per request.
 
-    Its prompt counts as one batch, and re-reading context between chunks (a_ctx) costs nothing, since chunks are a
-    scheduler's choice.
+    The prompt counts as one batch. Re-reading context between chunks (a_ctx) is left out, since the scheduler chooses
+    the chunks.
     """
     law = engine.batch_time.coefficients()
     return float(law.a_kv * work.context + law.a_attn * work.pairs + engine.host_overhead[1] * (work.decodes + 1))

@@ -1,21 +1,18 @@
 """Workloads: arrivals, lengths, tasks of agents, traces and presets."""
 
+from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.workloads import delays, dist
 from llmsched_env.workloads.agent_tasks import AgentTasks, ClosedLoop, TaskKind
-from llmsched_env.workloads.arrivals import Gamma, Poisson, Weibull
+from llmsched_env.workloads.arrivals import MMPP, Diurnal, Gamma, Poisson, Ticks, Weibull, Windows
 from llmsched_env.workloads.clients import Client, Lengths
-from llmsched_env.workloads.mmpp import MMPP
-from llmsched_env.workloads.modulation import Diurnal, Ticks, Windows
 from llmsched_env.workloads.predictors import LengthPredictor
 from llmsched_env.workloads.presets import preset
 from llmsched_env.workloads.rybko_stolyar import rybko_stolyar
-from llmsched_env.workloads.table import RequestTable
 from llmsched_env.workloads.task_graphs import CallLaw, Chain, ForkJoin, Graph, SubAgents, route
 from llmsched_env.workloads.task_presets import task_preset
-from llmsched_env.workloads.task_sources import ReplayedTasks, SingleCalls
-from llmsched_env.workloads.task_traces import load_tasks
-from llmsched_env.workloads.tasks import FixedTasks, TaskSource, TaskTable
-from llmsched_env.workloads.traces import load_trace
+from llmsched_env.workloads.task_sources import FixedTasks, ReplayedTasks, SingleCalls, TaskSource
+from llmsched_env.workloads.traces import load_tasks, load_trace
 from llmsched_env.workloads.workload import Workload
 
 __all__ = [

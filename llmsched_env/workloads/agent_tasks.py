@@ -8,14 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable, constant
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
 from llmsched_env.workloads.delays import Delay, as_delay
 from llmsched_env.workloads.predictors import Predictor
-from llmsched_env.workloads.table import RequestTable, constant
 from llmsched_env.workloads.task_graphs import TaskCalls, TaskLaw
-from llmsched_env.workloads.tasks import TaskSource, TaskTable
+from llmsched_env.workloads.task_sources import TaskSource
 
 _REPRESENTATIVE = 2048  # tasks that stand for all of them
 _MOST_ROUNDS = 10**6  # tasks of a user in a closed loop

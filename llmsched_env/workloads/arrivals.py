@@ -1,13 +1,15 @@
-"""Arrival processes: points of a unit-rate renewal process carried to clock time by the cumulated rate.
+"""Arrival processes, all scaled to a rate that is asked for.
 
-Because the points come first and the rate second, arrivals of one seed at two rates are one pattern, stretched.
+The points of a unit-rate process are drawn first and carried to clock time by the cumulated rate, so that arrivals of
+one seed at two rates are one pattern, stretched.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, Self
 
@@ -116,3 +118,194 @@ class Weibull(Renewal):
 
 def _generous(mean: float) -> int:
     return int(mean + 4 * mean**0.5) + 8
+
+
+@dataclass(frozen=True)
+class MMPP:
+    """Markov-modulated Poisson process: a Poisson process whose rate follows a hidden Markov chain.
+
+    Give the chain either by `mean_dwell` or by `transition`.
+
+    Attributes:
+        rates_relative: rate of each state relative to the others; their long-run mean is scaled to the rate asked for.
+        mean_dwell: mean seconds in each state, exponential; the next state is uniform over the others.
+        transition: row-stochastic matrix of the chain per step of `step` seconds.
+        step: seconds between the steps of `transition`.
+
+    Raises:
+        ValueError: fewer than two states, no or both of the two forms, a matrix that is not square, stochastic and
+            irreducible, a dwell time or step that is not positive, or rates that are negative or all zero.
+    """
+
+    rates_relative: Sequence[float]
+    mean_dwell: Sequence[float] | None = None
+    transition: Sequence[Sequence[float]] | None = None
+    step: float = 1.0
+    _relative: np.ndarray = field(init=False, repr=False, compare=False)
+    _occupancy: np.ndarray = field(init=False, repr=False, compare=False)
+    _jump: np.ndarray = field(init=False, repr=False, compare=False)
+    _dwell: np.ndarray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        relative = np.array([check_number("MMPP rates_relative", x, at_least=0) for x in self.rates_relative])
+        if len(relative) < 2 or not relative.any():
+            raise ValueError(f"MMPP rates_relative needs two states or more, one rate > 0, got {self.rates_relative}")
+        if (self.mean_dwell is None) == (self.transition is None):
+            raise ValueError("MMPP needs exactly one of mean_dwell and transition")
+        if self.transition is None:
+            dwell = np.array([check_number("MMPP mean_dwell", x, above=0, unit="s") for x in self.mean_dwell])
+            if len(dwell) != len(relative):
+                raise ValueError(f"MMPP mean_dwell needs one value per state, {len(relative)}, got {len(dwell)}")
+            jump = (1 - np.eye(len(dwell))) / (len(dwell) - 1)
+        else:
+            matrix = _checked_transition(self.transition, len(relative))
+            leave = 1 - np.diag(matrix)
+            dwell = check_number("MMPP step", self.step, above=0, unit="s") / leave
+            jump = (matrix - np.diag(np.diag(matrix))) / leave[:, None]
+        occupancy = _stationary(jump) * dwell
+        occupancy /= occupancy.sum()
+        for name, value in (
+            ("_relative", relative / (occupancy @ relative)),
+            ("_occupancy", occupancy),
+            ("_jump", jump),
+            ("_dwell", dwell),
+        ):
+            object.__setattr__(self, name, value)
+
+    def times(self, rng: np.random.Generator, rate: float, horizon: float) -> np.ndarray:
+        """Return sorted arrival times f8[n] in [0, horizon) seconds, the chain starting in its stationary law."""
+        points, path = rng.spawn(2)
+        ends, states = self._path(path, horizon)
+        starts = np.concatenate([[0.0], ends[:-1]])
+        cumulated = np.concatenate([[0.0], np.cumsum((ends - starts) * self._relative[states] * rate)])
+        arrivals = Poisson().points(points, cumulated[-1])
+        piece = np.searchsorted(cumulated, arrivals, side="right") - 1
+        return starts[piece] + (arrivals - cumulated[piece]) / (self._relative[states[piece]] * rate)
+
+    def _path(self, rng: np.random.Generator, horizon: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the times at which the states end (the last one at `horizon`) and the states themselves."""
+        state = int(rng.choice(len(self._dwell), p=self._occupancy))
+        ends, states, clock = [], [], 0.0
+        following = np.cumsum(self._jump, axis=1)
+        while clock < horizon:
+            if self.transition is None:
+                clock += rng.exponential(self._dwell[state])
+            else:
+                clock += self.step * rng.geometric(self.step / self._dwell[state])
+            ends.append(min(clock, horizon))
+            states.append(state)
+            state = min(int(np.searchsorted(following[state], rng.random(), side="right")), len(self._dwell) - 1)
+        return np.array(ends), np.array(states)
+
+
+def _checked_transition(transition: Sequence[Sequence[float]], states: int) -> np.ndarray:
+    matrix = np.array(transition, dtype=float)
+    if matrix.shape != (states, states):
+        raise ValueError(f"MMPP transition must be a {states} x {states} matrix, got shape {matrix.shape}")
+    if not (matrix >= 0).all() or not np.allclose(matrix.sum(axis=1), 1, rtol=0, atol=1e-6):
+        raise ValueError(f"MMPP transition must hold probabilities >= 0 with rows that sum to 1, got {matrix.tolist()}")
+    if not np.all(np.linalg.matrix_power(matrix + np.eye(states), states) > 0):
+        raise ValueError(f"MMPP transition must lead from every state to every other, got {matrix.tolist()}")
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+def _stationary(stochastic: np.ndarray) -> np.ndarray:
+    """Left eigenvector of eigenvalue 1 of an irreducible stochastic matrix, summing to 1."""
+    size = len(stochastic)
+    equations = np.vstack([stochastic.T - np.eye(size), np.ones(size)])
+    return np.linalg.lstsq(equations, np.append(np.zeros(size), 1.0), rcond=None)[0]
+
+
+@dataclass(frozen=True)
+class Diurnal:
+    """A rate that repeats every `period`, constant within equal parts of it.
+
+    Attributes:
+        multipliers: rate in each part relative to the others; their mean over the period is scaled to the rate asked
+            for.
+        base: the process whose points are carried to clock time by the cumulated rate.
+        period: seconds.
+        start: seconds into the period at which time 0 is.
+    """
+
+    multipliers: Sequence[float]
+    base: Renewal = Poisson()
+    period: float = 86400.0
+    start: float = 0.0
+    _relative: np.ndarray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        relative = np.array([check_number("Diurnal multipliers", x, at_least=0) for x in self.multipliers])
+        if not relative.any():
+            raise ValueError(f"Diurnal multipliers needs one or more, one of them > 0, got {self.multipliers}")
+        check_number("Diurnal period", self.period, above=0, unit="s")
+        check_number("Diurnal start", self.start, at_least=0, at_most=self.period, unit="s")
+        object.__setattr__(self, "_relative", relative / relative.mean())
+
+    def times(self, rng: np.random.Generator, rate: float, horizon: float) -> np.ndarray:
+        """Return sorted arrival times f8[n] in [0, horizon) seconds."""
+        parts = len(self._relative)
+        edges = np.arange(np.ceil((self.start + horizon) / self.period * parts) + 1) * (self.period / parts)
+        steps = np.append(0.0, np.cumsum(self._relative[np.arange(len(edges) - 1) % parts])) * self.period / parts
+        begin, end = np.interp([self.start, self.start + horizon], edges, steps)
+        cumulated = begin + self.base.points(rng, rate * (end - begin)) / rate
+        # Where the rate is 0 the cumulated rate is flat and has no inverse; points fall there with probability 0.
+        rising = np.append(True, np.diff(steps) > 0)
+        rising[:-1] |= rising[1:]
+        times = np.interp(cumulated, steps[rising], edges[rising]) - self.start
+        return times[(times >= 0) & (times < horizon)]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of equal width, each with a rate and a renewal process of its own; afterwards they repeat.
+
+    Attributes:
+        width: seconds of a window.
+        rates: rate of each window relative to the others; their mean is scaled to the rate asked for.
+        processes: the process in each window.
+    """
+
+    width: float
+    rates: Sequence[float]
+    processes: Sequence[Renewal]
+
+    def __post_init__(self) -> None:
+        check_number("Windows width", self.width, above=0, unit="s")
+        if len(self.rates) != len(self.processes) or not any(self.rates):
+            counts = f"{len(self.rates)} and {len(self.processes)}"
+            raise ValueError(f"Windows needs as many rates as processes and one rate > 0, got {counts}")
+        for rate in self.rates:
+            check_number("Windows rates", rate, at_least=0)
+
+    def times(self, rng: np.random.Generator, rate: float, horizon: float) -> np.ndarray:
+        """Return sorted arrival times f8[n] in [0, horizon) seconds."""
+        factor = rate / np.mean(self.rates)
+        windows = int(np.ceil(horizon / self.width))
+        pieces = [
+            k * self.width + self.processes[k % len(self.rates)].times(rng, own * factor, self.width)
+            for k in range(windows)
+            if (own := self.rates[k % len(self.rates)]) > 0
+        ]
+        times = np.concatenate([np.empty(0), *pieces])
+        return times[: np.searchsorted(times, horizon, side="left")]
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """The arrivals of `base`, each moved to the tick before it, as in traces with coarse time stamps.
+
+    Attributes:
+        tick: seconds between ticks.
+        base: the process.
+    """
+
+    tick: float
+    base: ArrivalProcess = Poisson()
+
+    def __post_init__(self) -> None:
+        check_number("Ticks tick", self.tick, above=0, unit="s")
+
+    def times(self, rng: np.random.Generator, rate: float, horizon: float) -> np.ndarray:
+        """Return sorted arrival times f8[n] in [0, horizon) seconds."""
+        return np.floor(self.base.times(rng, rate, horizon) / self.tick) * self.tick

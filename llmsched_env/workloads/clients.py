@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.arrivals import ArrivalProcess
 from llmsched_env.workloads.dist import Distribution
-from llmsched_env.workloads.table import RequestTable
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _LENGTHS = 28657  # requests that represent the lengths of all clients

@@ -10,8 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from llmsched_env.validation import check_number
-from llmsched_env.workloads.dist import normal_quantile
-from llmsched_env.workloads.tables import SecondsTable
+from llmsched_env.workloads.dist import complete, normal_quantile
 
 __all__ = ["Constant", "Delay", "Exponential", "LogNormal", "table"]
 
@@ -62,6 +61,34 @@ class LogNormal:
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
         return self.median * np.exp(self.sigma * normal_quantile(np.asarray(u)))
+
+
+@dataclass(frozen=True, slots=True)
+class SecondsTable:
+    """A law of times known by a table: log-linear between positive knots, linear from a knot at 0.
+
+    Attributes:
+        levels: percentages from 0 to 100, increasing.
+        seconds: the time at each level, >= 0, not decreasing.
+    """
+
+    levels: Sequence[float]
+    seconds: Sequence[float]
+
+    @classmethod
+    def of(cls, levels: Sequence[float], seconds: Sequence[float]) -> SecondsTable:
+        """The law of a table that may lack its ends."""
+        return cls(*(tuple(column) for column in complete(levels, seconds)))
+
+    def quantile(self, u: np.ndarray) -> np.ndarray:
+        """Map probabilities f8[n] in [0, 1) to seconds f8[n]."""
+        levels, seconds = np.array(self.levels) / 100, np.array(self.seconds, float)
+        k = np.clip(np.searchsorted(levels, u, side="right") - 1, 0, len(levels) - 2)
+        share = (u - levels[k]) / (levels[k + 1] - levels[k])
+        low, high = seconds[k], seconds[k + 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            curved = low * (high / low) ** share
+        return np.where(low > 0, curved, low + (high - low) * share)
 
 
 def table(levels: Sequence[float], seconds: Sequence[float]) -> SecondsTable:

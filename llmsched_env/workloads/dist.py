@@ -240,6 +240,29 @@ class Histogram(Distribution):
         return float(self.tokens @ self.weights)
 
 
+def complete(levels: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Add levels 0 and 100 (percent) to a table of positive values that lacks them.
+
+    The table goes on with the slope that it has at its end, log-linear as between knots.
+    """
+    levels, values = list(levels), list(values)
+    if levels[0] > 0:
+        slope = np.log(values[1] / values[0]) / (levels[1] - levels[0])
+        values.insert(0, float(values[0] * np.exp(-slope * levels[0])))
+        levels.insert(0, 0)
+    if levels[-1] < 100:
+        slope = np.log(values[-1] / values[-2]) / (levels[-1] - levels[-2])
+        values.append(float(values[-1] * np.exp(slope * (100 - levels[-1]))))
+        levels.append(100)
+    return levels, values
+
+
+def token_table(levels: Sequence[float], tokens: Sequence[float]) -> Quantiles:
+    """The law of a table of whole numbers >= 1, such as tokens."""
+    levels, values = complete(levels, tokens)
+    return Quantiles(levels, [max(1, round(value)) for value in values])
+
+
 def as_distribution(name: str, tokens: Distribution | int) -> Distribution:
     """Return `tokens` as a distribution.
 

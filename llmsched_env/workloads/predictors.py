@@ -5,23 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.slo import SLO
+from llmsched_env.theory.work import LengthMix
 from llmsched_env.validation import check_number
-from llmsched_env.workloads.table import RequestTable
-
-if TYPE_CHECKING:
-    from llmsched_env.workloads.sources import Source
-    from llmsched_env.workloads.workload import Workload
+from llmsched_env.workloads.sources import Source
 
 Predictor = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
 """(rng, prompt_tokens i8[n], output_tokens i8[n]) -> predicted output tokens f8[n] > 0, nan for none."""
 
 _STREAM = 0x707265  # sets the predictions of a seed apart from all else that is drawn from it
 _LARGEST_LOG_SD = 32.0
+
+
+class NamedLengthMix(LengthMix, Protocol):
+    """A mix of request lengths, such as a `Workload`, and its name for messages."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class LengthPredictor:
     @classmethod
     def calibrated(
         cls,
-        workload: Workload,
+        workload: NamedLengthMix,
         *,
         spearman: float | None = None,
         kendall: float | None = None,

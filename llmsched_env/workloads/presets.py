@@ -9,14 +9,12 @@ from typing import Any
 
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_choice, check_number
-from llmsched_env.workloads.arrivals import ArrivalProcess, Gamma, Poisson
+from llmsched_env.workloads.arrivals import MMPP, ArrivalProcess, Diurnal, Gamma, Poisson, Ticks
 from llmsched_env.workloads.clients import Client, Lengths, ManyClients
-from llmsched_env.workloads.mmpp import MMPP
-from llmsched_env.workloads.modulation import Diurnal, Ticks
+from llmsched_env.workloads.delays import SecondsTable
+from llmsched_env.workloads.dist import token_table
 from llmsched_env.workloads.sessions import AgentSessions, GrowingContext, SessionLaw, SortedPrompts
-from llmsched_env.workloads.sources import RandomRequests, Source
-from llmsched_env.workloads.system_prompts import SystemPrompt
-from llmsched_env.workloads.tables import SecondsTable, token_table
+from llmsched_env.workloads.sources import RandomRequests, Source, SystemPrompt
 from llmsched_env.workloads.workload import Workload
 
 Numbers = dict[str, Any]

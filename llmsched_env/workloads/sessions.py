@@ -8,17 +8,17 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable, constant
 from llmsched_env.slo import SLO
+from llmsched_env.workloads.delays import SecondsTable
 from llmsched_env.workloads.dist import Quantiles
-from llmsched_env.workloads.table import RequestTable, constant
-from llmsched_env.workloads.tables import SecondsTable
 
 _LEAD = 86400.0  # sessions may have begun that long (s) before time 0
 _SESSIONS_AT_ONCE = 1024
 _REPRESENTATIVE = 2048  # sessions that stand for all of them
 
 
-class Calls(NamedTuple):
+class SessionCalls(NamedTuple):
     """Calls of some sessions, session after session: arrays of one length."""
 
     session: np.ndarray
@@ -32,7 +32,7 @@ class Calls(NamedTuple):
 class SessionLaw(Protocol):
     """What draws sessions."""
 
-    def draw(self, rng: np.random.Generator, sessions: int) -> Calls:
+    def draw(self, rng: np.random.Generator, sessions: int) -> SessionCalls:
         """Draw that many sessions."""
 
 
@@ -66,7 +66,7 @@ class GrowingContext:
     system_tokens: int
     context_window: int
 
-    def draw(self, rng: np.random.Generator, sessions: int) -> Calls:
+    def draw(self, rng: np.random.Generator, sessions: int) -> SessionCalls:
         """Draw sessions; a context that would outgrow its window is begun anew."""
         session, number = _numbers(self.calls.sample(rng, sessions))
         n = len(session)
@@ -84,7 +84,7 @@ class GrowingContext:
             prompt[calls] = np.where(compacted, restart[calls], former + new[calls])
             kept = np.where(compacted | reset[calls], self.system_tokens, former)
             shared[calls] = np.minimum(kept, np.minimum(former, prompt[calls]))
-        return Calls(session, number, prompt, shared, self.output_tokens.sample(rng, n), wait)
+        return SessionCalls(session, number, prompt, shared, self.output_tokens.sample(rng, n), wait)
 
     def _windows(
         self, rng: np.random.Generator, session: np.ndarray, number: np.ndarray
@@ -118,7 +118,7 @@ class SortedPrompts:
     output_tokens: Quantiles
     tool_wait: SecondsTable
 
-    def draw(self, rng: np.random.Generator, sessions: int) -> Calls:
+    def draw(self, rng: np.random.Generator, sessions: int) -> SessionCalls:
         """Draw sessions; each prompt begins with the whole prompt before it."""
         session, number = _numbers(self.calls.sample(rng, sessions))
         n = len(session)
@@ -126,7 +126,7 @@ class SortedPrompts:
         prompt = prompt[np.lexsort((prompt, session))]
         shared = np.where(number > 0, np.append(0, prompt[:-1]), 0)
         wait = self.tool_wait.quantile(rng.random(n))
-        return Calls(session, number, prompt, shared, self.output_tokens.sample(rng, n), wait)
+        return SessionCalls(session, number, prompt, shared, self.output_tokens.sample(rng, n), wait)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ def _numbers(calls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return session, np.arange(len(session)) - np.repeat(np.cumsum(calls) - calls, calls)
 
 
-def _ages(calls: Calls, pace: SLO) -> np.ndarray:
+def _ages(calls: SessionCalls, pace: SLO) -> np.ndarray:
     """Seconds from the beginning of its session to each call."""
     served = pace.ttft + pace.tpot * (calls.output_tokens - 1)
     gap = np.where(calls.number > 0, calls.wait + np.append(0.0, served[:-1]), 0.0)
@@ -237,10 +237,10 @@ def _ages(calls: Calls, pace: SLO) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def _representative(law: SessionLaw, pace: SLO) -> tuple[Calls, np.ndarray]:
+def _representative(law: SessionLaw, pace: SLO) -> tuple[SessionCalls, np.ndarray]:
     calls = law.draw(np.random.default_rng(0), _REPRESENTATIVE)
     kept = _ages(calls, pace) < _LEAD
-    return Calls(*(column[kept] for column in calls)), kept
+    return SessionCalls(*(column[kept] for column in calls)), kept
 
 
 def _calls_in_lead(law: SessionLaw, pace: SLO) -> float:

@@ -1,19 +1,18 @@
-"""Where the requests of a workload come from: fixed arrays, or random arrivals and lengths."""
+"""Where the requests of a workload come from: a table, a table without times, or laws of arrivals and lengths."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable, constant
 from llmsched_env.slo import SLO
-from llmsched_env.workloads.arrivals import ArrivalProcess
+from llmsched_env.workloads.arrivals import ArrivalProcess, Renewal
 from llmsched_env.workloads.dist import Distribution, normal_cdf, normal_quantile
-from llmsched_env.workloads.system_prompts import SystemPrompt, assign
-from llmsched_env.workloads.table import RequestTable, constant
 
 _LATTICE_SIZE, _LATTICE_STEP = 28657, 17711  # neighbouring Fibonacci numbers
 
@@ -194,3 +193,87 @@ def _lattice() -> np.ndarray:
 @lru_cache(maxsize=1)
 def _lattice_normals() -> np.ndarray:
     return np.column_stack([normal_quantile(column) for column in _lattice().T])
+
+
+@dataclass(frozen=True, slots=True)
+class TimelessRequests:
+    """The requests of `table` in its order, with arrivals drawn for every seed.
+
+    Gaps are rescaled so that the last request arrives at n/rate, as `vllm bench serve` does; without noise in the rate.
+    """
+
+    table: RequestTable
+    rate: float
+    arrivals: Renewal
+
+    def __repr__(self) -> str:
+        return f"{len(self.table)} requests at {self.rate:g} requests/s"
+
+    def sample(self, seed: int) -> RequestTable:
+        """All requests, their arrivals drawn from the seed."""
+        return self._requests(np.random.default_rng(seed)).table
+
+    def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
+        """A window of that length, placed uniformly at random, of the requests at arrivals drawn afresh."""
+        return self._requests(rng).episode(rng, horizon)
+
+    def at_rate(self, rate: float) -> TimelessRequests:
+        """The same requests at another rate."""
+        return replace(self, rate=rate)
+
+    def with_slo(self, slo: SLO) -> TimelessRequests:
+        """The same requests with these targets."""
+        return replace(self, table=self.table.with_slo(slo))
+
+    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Prompt and output tokens of all requests."""
+        return self.table.prompt_tokens, self.table.output_tokens
+
+    def split(self, fractions: tuple[float, ...]) -> tuple[TimelessRequests, ...]:
+        """Consecutive parts in number."""
+        cuts = np.rint(np.cumsum([0.0, *fractions]) * len(self.table)).astype(int).tolist()
+        if min(np.diff(cuts)) < 1:
+            counts = np.diff(cuts).tolist()
+            raise ValueError(f"split fractions must leave requests in every part, got {fractions} with {counts}")
+        parts = zip(cuts[:-1], cuts[1:], strict=True)
+        return tuple(replace(self, table=self.table.rows(first, last)) for first, last in parts)
+
+    def _requests(self, rng: np.random.Generator) -> FixedRequests:
+        arrival = np.cumsum(self.arrivals.gaps(rng, len(self.table)))
+        arrival *= len(self.table) / self.rate / arrival[-1]
+        return FixedRequests(self.table.at(arrival))
+
+
+class SystemPrompt(NamedTuple):
+    """Requests of one class.
+
+    Attributes:
+        low: fewest tokens of their prompts.
+        high: most tokens of their prompts.
+        tokens: leading tokens that all of them have in common.
+    """
+
+    low: int
+    high: int
+    tokens: int
+
+
+def assign(prompt_tokens: np.ndarray, classes: tuple[SystemPrompt, ...]) -> dict[str, np.ndarray]:
+    """Columns klass, parent and shared_tokens, i8[n] each, of requests with these prompts.
+
+    A request is of the class with the narrowest range around its prompt, or of the widest if there is none; it shares
+    the class's leading tokens with the first request of its class.
+    """
+    n = len(prompt_tokens)
+    by_width = sorted(range(len(classes)), key=lambda k: classes[k].low - classes[k].high)  # widest first
+    klass = np.full(n, by_width[0], np.int64)
+    for k in by_width:
+        klass[(classes[k].low <= prompt_tokens) & (prompt_tokens <= classes[k].high)] = k
+    parent, shared = np.full(n, -1, np.int64), np.zeros(n, np.int64)
+    for k, own in enumerate(classes):
+        members = np.flatnonzero(klass == k)
+        if len(members):
+            first, others = members[0], members[1:]
+            parent[others] = first
+            shared[others] = np.minimum(own.tokens, np.minimum(prompt_tokens[others], prompt_tokens[first]))
+    return {"klass": klass, "parent": parent, "shared_tokens": shared}

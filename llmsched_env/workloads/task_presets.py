@@ -11,10 +11,9 @@ from llmsched_env.validation import check_number
 from llmsched_env.workloads.agent_tasks import AgentTasks
 from llmsched_env.workloads.dist import Geometric
 from llmsched_env.workloads.presets import preset, shipped_presets
-from llmsched_env.workloads.sessions import AgentSessions, Calls, GrowingContext, SessionLaw
+from llmsched_env.workloads.sessions import AgentSessions, GrowingContext, SessionCalls, SessionLaw
 from llmsched_env.workloads.task_graphs import TaskCalls, chains, with_branches
-from llmsched_env.workloads.task_sources import SingleCalls
-from llmsched_env.workloads.tasks import TaskSource
+from llmsched_env.workloads.task_sources import SingleCalls, TaskSource
 
 _RATE = 1.0  # tasks/s of presets whose trace does not tell
 
@@ -104,7 +103,7 @@ class SessionsWithHelpers:
         return _tasks(shape.task, shape.context, shape.edges, columns)
 
 
-def _columns(calls: Calls) -> np.ndarray:
+def _columns(calls: SessionCalls) -> np.ndarray:
     """Prompt tokens, shared tokens, output tokens and delay, f8[4, n]."""
     wait = np.where(calls.number > 0, calls.wait, 0.0)
     return np.array([calls.prompt_tokens, calls.shared_tokens, calls.output_tokens, wait])

@@ -1,16 +1,92 @@
-"""Tasks of a table at times drawn afresh, and requests as tasks of one call."""
+"""Where tasks come from: a table, a table without times, or the requests of a workload."""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
-from llmsched_env.validation import check_number
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.theory.capacity import task_capacity
+from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.arrivals import Poisson, Renewal
-from llmsched_env.workloads.table import RequestTable
-from llmsched_env.workloads.tasks import TaskSource, TaskTable
 from llmsched_env.workloads.workload import Workload
+
+
+class TaskSource(ABC):
+    """Tasks as a function of a seed, as `Workload` is of requests; immutable."""
+
+    __slots__ = ()
+
+    name: str
+    rate: float  # tasks/s in the long run; nan where that is not known beforehand
+    load: float | None  # of the busiest engine, as `at_load` set it; else None
+
+    @abstractmethod
+    def _draw(self, seed: int) -> TaskTable:
+        """The tasks of a checked seed."""
+
+    @abstractmethod
+    def _at_rate(self, rate: float) -> Self:
+        """The same tasks, more or fewer of them a second."""
+
+    @abstractmethod
+    def representative(self) -> TaskTable:
+        """Tasks that stand for all, always the same ones."""
+
+    def sample(self, seed: int) -> TaskTable:
+        """Return the tasks of a seed."""
+        return self._draw(check_integer("seed", seed, at_least=0))
+
+    def scaled(self, rate: float) -> Self:
+        """Return the same source at another rate, in tasks/s.
+
+        Raises:
+            ValueError: the rate is not above zero, or it cannot be changed.
+        """
+        return replace(self._at_rate(check_number("rate", rate, above=0, unit="tasks/s")), load=None)
+
+    def at_load(self, load: float, engines: EngineConfig | Sequence[EngineConfig]) -> Self:
+        """Return the source scaled so that the busiest engine has that load, see `theory.task_capacity`."""
+        load = check_number("load", load, above=0)
+        return replace(self.scaled(load * task_capacity(engines, self.representative())), load=load)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FixedTasks(TaskSource):
+    """The same tasks for every seed."""
+
+    table: TaskTable
+    name: str = "tasks"
+    load: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Tasks per second between the first and the last arrival; nan or inf if that is no time."""
+        arrival = self.table.arrival
+        if len(arrival) < 2:
+            return math.nan
+        return (len(arrival) - 1) / seconds if (seconds := float(arrival[-1] - arrival[0])) > 0 else math.inf
+
+    def _draw(self, seed: int) -> TaskTable:
+        return self.table
+
+    def _at_rate(self, rate: float) -> FixedTasks:
+        if not math.isfinite(self.rate):
+            raise ValueError("the rate cannot be changed: the arrivals of tasks do not spread over time")
+        factor = self.rate / rate
+        horizon = self.table.calls.horizon
+        return replace(self, table=self.table.at(self.table.arrival * factor, horizon and horizon * factor))
+
+    def representative(self) -> TaskTable:
+        """The table."""
+        return self.table
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.request_table import RequestTable, constant
 from llmsched_env.slo import SLO
 from llmsched_env.theory.capacity import capacity
 from llmsched_env.validation import check_integer, check_number
@@ -16,12 +17,22 @@ from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
 from llmsched_env.workloads.clients import Client, ManyClients
 from llmsched_env.workloads.dist import Distribution, as_distribution
 from llmsched_env.workloads.predictors import PredictedRequests, Predictor
-from llmsched_env.workloads.skipped import Skipped
 from llmsched_env.workloads.sources import FixedRequests, RandomRequests, Source
-from llmsched_env.workloads.table import RequestTable, constant
 
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Rows of a trace file that are not among the requests.
+
+    Attributes:
+        failed: number of requests that the trace marks as failed, such as rows of zero tokens in BurstGPT.
+        bad: number of malformed rows that were skipped on request.
+        problems: messages of the first thousand bad rows: file, line, column, value, what is expected.
+    """
+
+    failed: int = 0
+    bad: int = 0
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -201,7 +212,11 @@ class Workload:
     def at_load(self, load: float, engine: EngineConfig) -> Workload:
         """Return the workload scaled to `load` times the reference capacity of an engine, see `theory.capacity`."""
         load = check_number("load", load, above=0)
-        return replace(self.scaled(load * capacity(engine, self)), load=load)
+        return replace(self.scaled(load * self.reference_capacity(engine)), load=load)
+
+    def reference_capacity(self, engine: EngineConfig) -> float:
+        """Return the requests/s that an engine sustains on this mix of lengths, see `theory.capacity`."""
+        return capacity(engine, self)
 
     def with_slo(self, slo: SLO) -> Workload:
         """Return the same workload with these targets for all requests."""

@@ -11,7 +11,8 @@ import llmsched_env as ls
 from agents import load_agent, read_meta
 from agents.checkpoint import AgentMeta
 from agents.dqn import BudgetedDQN, DQNSettings
-from agents.training import CONFIG, Training, TrainingConfig
+from agents.folders import CONFIG
+from agents.training import Training, TrainingConfig
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.envs.observation import NUM_FEATURES
 

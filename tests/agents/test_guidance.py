@@ -17,10 +17,11 @@ from agents.anchor import Anchor, actor_weights
 from agents.budget import Budget
 from agents.checkpoint import read_weights
 from agents.curriculum import Curriculum
+from agents.folders import CONFIG
 from agents.group_baseline import GroupBaselineBuffer
 from agents.guidance import Guidance
 from agents.ppo import BudgetedPPO, PPOSettings, make_model, make_training_env
-from agents.training import CONFIG, Training, TrainingConfig
+from agents.training import Training, TrainingConfig
 from llmsched_env.envs.episodes import Episodes
 
 STEPS = 4 * 16  # of one update, which is one full episode of each environment

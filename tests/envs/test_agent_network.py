@@ -9,9 +9,10 @@ from llmsched_env.envs.class_weights import class_weights
 from llmsched_env.envs.network_observation import class_features
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.simulator.simulate import simulate_network
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.workloads import RequestTable
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
-from llmsched_env.workloads.tasks import FixedTasks, TaskTable
+from llmsched_env.workloads.task_sources import FixedTasks
 
 ROWS = ("requests", "tasks", "batches", "batch_entries", "token_gaps")
 ONE_SECOND = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), token_budget=10)

@@ -10,8 +10,9 @@ from llmsched_env.envs.knobs import parametric
 from llmsched_env.envs.network_observation import OF_DESTINATION, routing_features
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.simulate import simulate_network
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.workloads import RequestTable
-from llmsched_env.workloads.tasks import FixedTasks, TaskTable
+from llmsched_env.workloads.task_sources import FixedTasks
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=0.01, a=0.02, b0=64), token_budget=256, kv_blocks=100, prefix_caching=True)
 SLOW = ls.EngineConfig(ls.Staircase(c=0.03, a=0.03, b0=64), token_budget=128)

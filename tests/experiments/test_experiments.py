@@ -8,7 +8,7 @@ import pytest
 import llmsched_env as ls
 from experiments import dong_cao, fig1, stability_region, theorem2, theorem10
 from experiments.registry import EXPERIMENTS
-from llmsched_env.capacity_search import CapacityEstimate
+from llmsched_env.evaluation.capacity_search import CapacityEstimate
 
 SLOW = {"stability_region"}
 

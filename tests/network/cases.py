@@ -7,10 +7,10 @@ import numpy as np
 
 import llmsched_env as ls
 from llmsched_env.simulator.records import NetworkResult
+from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.simulate import simulate_network
-from llmsched_env.workloads.table import RequestTable
-from llmsched_env.workloads.tasks import TaskTable
+from llmsched_env.simulator.task_table import TaskTable
 
 
 class Case(NamedTuple):

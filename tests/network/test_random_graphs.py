@@ -11,7 +11,7 @@ import baselines
 from baselines.routers import ROUTERS, prefix_aware, random_router
 from llmsched_env.simulator.compiled import interpreted
 from tests.network.cases import Case, check_rows, run, seeded_case, small_case
-from tests.simulator.test_invariants import ANYTHING
+from tests.simulator.anything import ANYTHING
 
 FOR_NETWORKS = ("class_priority", "fbfs", "lbfs", "max_pressure", "critical_path", "plas", "atlas", "justitia")
 TABLES = ("requests", "tasks", "batches", "batch_entries", "token_gaps")

@@ -10,7 +10,7 @@ import llmsched_env as ls
 from baselines.routers import power_of_two, random_router
 from llmsched_env import metrics
 from llmsched_env.simulator.simulate import simulate_network
-from llmsched_env.workloads.tasks import TaskTable
+from llmsched_env.simulator.task_table import TaskTable
 from tests.network.cases import table
 
 

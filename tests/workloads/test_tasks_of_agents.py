@@ -7,6 +7,7 @@ import pytest
 
 from llmsched_env.simulator.batch_time import Staircase
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.request_table import COLUMNS
 from llmsched_env.slo import SLO
 from llmsched_env.theory import task_capacity
 from llmsched_env.workloads import (
@@ -24,7 +25,6 @@ from llmsched_env.workloads import (
     route,
     rybko_stolyar,
 )
-from llmsched_env.workloads.table import COLUMNS
 
 FIRST = CallLaw(dist.Geometric(300), dist.Geometric(50), system_tokens=20)
 LATER = CallLaw(dist.Geometric(80), dist.Geometric(50), delays.Exponential(3.0), klass=1)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from llmsched_env.workloads import FixedTasks, Gamma, ReplayedTasks, SingleCalls, load_tasks, load_trace
-from llmsched_env.workloads.formats.calls import Call
-from llmsched_env.workloads.formats.task_calls import tasks_of
+from llmsched_env.workloads.formats.trace_calls import TraceCall, tasks_of
 
 HEADER = "session_id,call_index,t_s,input_tokens,prefix_hit_tokens,output_tokens,wait_before_s,api_time_s\n"
 
@@ -18,7 +17,7 @@ def pairs(edges):
 
 
 def call(session, arrival, **changes):
-    return Call(arrival, 10, 5, session, **changes)
+    return TraceCall(arrival, 10, 5, session, **changes)
 
 
 def test_sessions_go_on_after_what_they_set_to_work():

@@ -9,10 +9,10 @@ from scipy import stats
 
 from llmsched_env.simulator.batch_time import Staircase
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.request_table import COLUMNS
 from llmsched_env.slo import SLO
 from llmsched_env.theory import capacity, load
 from llmsched_env.workloads import MMPP, Poisson, Workload, dist
-from llmsched_env.workloads.table import COLUMNS
 
 ENGINE = EngineConfig(batch_time=Staircase(c=0.01128, a=0.03547, b0=128), token_budget=512)
 

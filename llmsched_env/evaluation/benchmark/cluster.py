@@ -16,8 +16,8 @@ from llmsched_env.evaluation.suite import H100, HELD_OUT, RTX4090, Site
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.validation import check_integer
-from llmsched_env.workloads.tasks import TaskTable
 
 SITES = (
     Site("azure-chat", "default", H100),

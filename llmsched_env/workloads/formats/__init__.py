@@ -1,5 +1,54 @@
-"""Trace formats, one a module; `recognised` tells them apart by what is in the file."""
+"""Trace formats: one module each, found by listing this package.
 
-from llmsched_env.workloads.formats.registry import FORMATS, recognised
+A format is a module with a constant of type `TraceFormat`; defining it is all that `load_trace` needs. The other modules
+are what formats share: `trace_format` (what a format is), `csv_reader` and its compiled `csv_parser`, `json_reader`,
+`trace_calls` (calls of sessions to tables) and `row_log` (bad rows and failed requests).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+
+from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 
 __all__ = ["FORMATS", "recognised"]
+
+
+def _found() -> Iterator[TraceFormat]:
+    for info in iter_modules(__path__):
+        module = import_module(f"{__name__}.{info.name}")
+        yield from (value for value in vars(module).values() if isinstance(value, TraceFormat))
+
+
+FORMATS = tuple(sorted(_found(), key=lambda trace_format: trace_format.last_resort))
+"""All formats that `load_trace` reads, in the order in which they are tried."""
+
+
+def recognised(head: Head) -> TraceFormat:
+    """Return the format of a file or folder by how it begins.
+
+    Raises:
+        ValueError: no format matches; the message lists all that would.
+    """
+    for trace_format in FORMATS:
+        if trace_format.matches is not None and trace_format.matches(head):
+            return trace_format
+    if head.path.is_dir() or head.row is not None or head.document is not None:
+        keys = head.row or head.document or {}
+        others = [trace_format for trace_format in FORMATS if trace_format.header is None]
+        got = "a folder without them" if head.path.is_dir() else f"JSON with {', '.join(list(keys)[:8]) or 'nothing'}"
+        raise ValueError(f"{head.path} must be one of: {_listed(others)}; got {got}")
+    tables = [(trace_format, header) for trace_format in FORMATS if (header := trace_format.header) is not None]
+    best, header = max(tables, key=lambda table: table[1].share(head.titles))
+    if not header.share(head.titles):
+        got = ",".join(head.titles) or "nothing"
+        expected = _listed([trace_format for trace_format, _ in tables])
+        raise ValueError(f"{head.path}, line 1 must be a header with columns {expected}, got {got}")
+    header.check(head.path, head.titles)
+    return best
+
+
+def _listed(formats: list[TraceFormat]) -> str:
+    return " or ".join(f"{trace_format.looks} ({trace_format.name})" for trace_format in formats)

@@ -1,27 +1,25 @@
-"""Calls of agents' sessions as a CSV, one row a call; every session begins at time 0.
+"""Calls of agent sessions as CSV, one row per call; every session begins at time 0.
 
-`prefix_hit_tokens` are shared with the session's call before; calls without output are failed ones, left out.
+`prefix_hit_tokens` are shared with the previous call of the session. Calls without output failed and are left out.
 
-As tasks: a session goes on `wait_before_s` after each answer. SESSION/AGENT is a sub-agent of SESSION, whose rows stand
-between those of the call that set it to work and of the call that waited for it.
+As tasks: the next call of a session is ready `wait_before_s` after each answer. SESSION/AGENT is a sub-agent of SESSION;
+its rows are between the call that started it and the call that waited for it.
 """
 
 import csv
 import math
+from collections.abc import Hashable
 
 import numpy as np
 
-from llmsched_env.workloads.formats import kernel
-from llmsched_env.workloads.formats.calls import Call, table_of
-from llmsched_env.workloads.formats.cells import LABEL, Cell, cell_of, label
-from llmsched_env.workloads.formats.csv_blocks import Columns, read_csv
-from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
-from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.rows import RowLog
-from llmsched_env.workloads.formats.task_calls import tasks_of
+from llmsched_env.simulator.request_table import ColumnSpec
+from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.workloads.formats import csv_parser
+from llmsched_env.workloads.formats.csv_reader import LABEL, Columns, CsvCell, cell_of, label, read_csv
+from llmsched_env.workloads.formats.row_log import RowLog
+from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of
+from llmsched_env.workloads.formats.trace_format import CsvHeader, Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.table import Column
-from llmsched_env.workloads.tasks import TaskTable
 
 _REQUIRED = ("session_id", "t_s", "input_tokens", "output_tokens")
 _OTHER = ("call_index", "trigger", "new_tokens", "stop_reason")
@@ -32,7 +30,8 @@ _CELLS = {
     "output_tokens": cell_of("output_tokens", low=0, allowed="an integer >= 0 and <= 1e9 (tokens)"),
     "prefix_hit_tokens": cell_of("shared_tokens", optional=True),
 }
-_SECONDS = Cell(kernel.NUMBER, Column(np.float64, 0.0, 1e12, math.nan, "a finite number >= 0 (s)"), optional=True)
+_LIMITS = ColumnSpec(np.float64, 0.0, 1e12, math.nan, "a finite number >= 0 (s)")
+_SECONDS = CsvCell(csv_parser.NUMBER, _LIMITS, optional=True)
 _TIME_CELLS = {"wait_before_s": _SECONDS, "api_time_s": _SECONDS}
 
 
@@ -56,20 +55,20 @@ def _read_tasks(head: Head, log: RowLog) -> TaskTable:
     return tasks_of(calls)
 
 
-def _columns(head: Head, log: RowLog, cells: dict[str, Cell]) -> Columns:
+def _columns(head: Head, log: RowLog, cells: dict[str, CsvCell]) -> Columns:
     cells = {title: cell for title, cell in cells.items() if title in head.titles}
     return read_csv(head.path, head.titles, cells, log, failed=lambda columns: columns["output_tokens"] == 0)
 
 
-def _calls(columns: Columns) -> list[Call]:
-    session, times, prompt, output = (columns[title].tolist() for title in _REQUIRED)
+def _calls(columns: Columns) -> list[TraceCall]:
+    sessions, times, prompts, outputs = (columns[title].tolist() for title in _REQUIRED)
     hits = columns["prefix_hit_tokens"].tolist() if "prefix_hit_tokens" in columns else [0] * len(times)
-    rows = zip(times, prompt, output, session, hits, strict=True)
-    return [Call(*call, hit_tokens=hit) for *call, hit in rows]
+    rows = zip(times, prompts, outputs, sessions, hits, strict=True)
+    return [TraceCall(time, prompt, output, name, hit_tokens=hit) for time, prompt, output, name, hit in rows]
 
 
-def _callers(head: Head) -> dict[int, int]:
-    """The session that each sub-agent's session belongs to, both by the hashes of their names."""
+def _callers(head: Head) -> dict[Hashable, int]:
+    """The calling session of each sub-agent session, both as hashes of their names."""
     place = head.titles.index("session_id")
     with head.path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         names = {row[place].strip() for row in csv.reader(file) if len(row) > place}

@@ -1,16 +1,13 @@
-"""Azure's LLM inference traces of 2023 and 2024; arrivals are counted from the first row.
+"""Azure's LLM inference traces of 2023 and 2024 (https://github.com/Azure/AzurePublicDataset).
 
-https://github.com/Azure/AzurePublicDataset. Time stamps have seven decimals in 2023; in 2024 six or none, and an
-offset.
+Arrivals are counted from the first row. Time stamps have seven decimals in 2023, and six or none and an offset in 2024.
 """
 
-from llmsched_env.workloads.formats.cells import TIME_STAMP, cell_of
-from llmsched_env.workloads.formats.csv_blocks import read_csv
-from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
-from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.rows import RowLog
+from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.workloads.formats.csv_reader import TIME_STAMP, cell_of, read_csv
+from llmsched_env.workloads.formats.row_log import RowLog
+from llmsched_env.workloads.formats.trace_format import CsvHeader, Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.table import RequestTable
 
 _CELLS = {
     "TIMESTAMP": TIME_STAMP,

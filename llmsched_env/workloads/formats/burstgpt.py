@@ -1,33 +1,30 @@
 """BurstGPT (Y. Wang et al., KDD 2025, https://github.com/HPMLL/BurstGPT), all versions: columns are read by name.
 
-Rows of zero tokens are failed requests, left out and counted. Models become classes and version 3's session ids
-sessions, both numbered in order of appearance.
+Rows of zero tokens are failed requests, which are counted and left out. Models become classes, and the session ids of
+version 3 become sessions; both are numbered in order of appearance.
 """
 
 import numpy as np
 
-from llmsched_env.workloads.formats.cells import LABEL, cell_of, label
-from llmsched_env.workloads.formats.csv_blocks import Columns, read_csv
-from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
-from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.numbering import numbered
-from llmsched_env.workloads.formats.rows import RowLog
+from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.workloads.formats.csv_reader import LABEL, Columns, cell_of, label, read_csv
+from llmsched_env.workloads.formats.row_log import RowLog
+from llmsched_env.workloads.formats.trace_format import CsvHeader, Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.table import RequestTable
 
 _PROMPT, _OUTPUT = "Request tokens", "Response tokens"
-_TOKENS = {"low": 0, "allowed": "an integer >= 0 and <= 1e9 (tokens)"}
+_ALLOWED = "an integer >= 0 and <= 1e9 (tokens)"
 _CELLS = {
     "Timestamp": cell_of("arrival"),
-    _PROMPT: cell_of("prompt_tokens", **_TOKENS),
-    _OUTPUT: cell_of("output_tokens", **_TOKENS),
+    _PROMPT: cell_of("prompt_tokens", low=0, allowed=_ALLOWED),
+    _OUTPUT: cell_of("output_tokens", low=0, allowed=_ALLOWED),
 }
 _LABELS = ("Model", "Session ID")
 _KNOWN = (*_CELLS, *_LABELS, "Elapsed time", "Total tokens", "Log Type")
 
 
 def _failed(columns: Columns) -> np.ndarray:
-    return (columns[_PROMPT] == 0) | (columns[_OUTPUT] == 0)
+    return np.logical_or(columns[_PROMPT] == 0, columns[_OUTPUT] == 0)
 
 
 def _read(head: Head, log: RowLog) -> FixedRequests:
@@ -37,19 +34,29 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
     if (arrival[1:] < arrival[:-1]).any():
         order = np.argsort(arrival, kind="stable")
         columns = {title: values[order] for title, values in columns.items()}
-    labels = {}
-    if "Model" in columns:
-        labels["klass"] = numbered(columns["Model"])
-    if "Session ID" in columns:
-        labels["session"] = _sessions(columns["Session ID"])
-    return FixedRequests(RequestTable.from_columns(*(columns[title] for title in _CELLS), **labels))
+    table = RequestTable.from_columns(
+        *(columns[title] for title in _CELLS),
+        klass=_numbered(columns["Model"]) if "Model" in columns else None,
+        session=_sessions(columns["Session ID"]) if "Session ID" in columns else None,
+    )
+    return FixedRequests(table)
 
 
 def _sessions(labels: np.ndarray) -> np.ndarray:
-    """Numbers of sessions, -1 where the cell is empty, as it is for calls of the API."""
+    """Numbers of sessions, -1 for an empty cell, as calls of the API have."""
     session, known = np.full(len(labels), -1, np.int64), labels != label("")
-    session[known] = numbered(labels[known])
+    session[known] = _numbered(labels[known])
     return session
+
+
+def _numbered(labels: np.ndarray) -> np.ndarray:
+    """Distinct labels [n] numbered from 0 in order of first appearance, read-only i8[n]."""
+    _, first, place = np.unique(labels, return_index=True, return_inverse=True)
+    number = np.empty(len(first), np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    result = number[place]
+    result.flags.writeable = False
+    return result
 
 
 BURSTGPT = TraceFormat(

@@ -1,17 +1,15 @@
-"""Request traces of NVIDIA Dynamo (https://github.com/ai-dynamo/dynamo), JSON lines of events of agents' sessions.
+"""Request traces of NVIDIA Dynamo (https://github.com/ai-dynamo/dynamo): JSON lines of events of agent sessions.
 
-Requests are in the events of type `request_end`, written when they end; all other events are passed over. Arrivals are
-counted from the earliest. Sub-agents have sessions of their own, which name the session that waits for them.
+Requests are the events of type `request_end`, written when they end; all other events are ignored. Arrivals are counted
+from the earliest one. Sub-agents have their own sessions, which name the session that waits for them.
 """
 
-from llmsched_env.workloads.formats.calls import Call, table_of
-from llmsched_env.workloads.formats.format import TraceFormat
-from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.json_rows import Row, block_ids, nested, read_lines, seconds, tokens
-from llmsched_env.workloads.formats.rows import CellError, RowLog
-from llmsched_env.workloads.formats.task_calls import tasks_of
+from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.workloads.formats.json_reader import Row, block_ids, nested, read_lines, seconds, tokens
+from llmsched_env.workloads.formats.row_log import CellError, RowLog
+from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of
+from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.tasks import TaskTable
 
 
 def _read(head: Head, log: RowLog) -> FixedRequests:
@@ -23,11 +21,11 @@ def _read_tasks(head: Head, log: RowLog) -> TaskTable:
     return tasks_of(sorted(calls, key=lambda call: call.arrival), block_tokens)
 
 
-def _requests(head: Head, log: RowLog) -> tuple[list[Call], int]:
-    """All calls, in order of their ends, and tokens of a block."""
-    block_tokens = set()
+def _requests(head: Head, log: RowLog) -> tuple[list[TraceCall], int]:
+    """All calls in order of their ends, and the tokens per block."""
+    block_tokens: set[int] = set()
 
-    def parse(row: Row) -> Call | None:
+    def parse(row: Row) -> TraceCall | None:
         event = nested(row, "event", dict)
         if event.get("event_type") != "request_end":
             return None
@@ -35,7 +33,7 @@ def _requests(head: Head, log: RowLog) -> tuple[list[Call], int]:
         replay = request.get("replay") or {}
         agent = event.get("agent_context") or {}
         served = request.get("total_time_ms") is not None
-        call = Call(
+        call = TraceCall(
             seconds(request, "request_received_ms"),
             tokens(request, "input_tokens"),
             tokens(request, "output_tokens"),

@@ -1,11 +1,11 @@
-"""Coding-agent sessions of kv-cache-tester (https://github.com/callanjfox/kv-cache-tester): a JSON file, or a folder.
+"""Coding-agent sessions of kv-cache-tester (https://github.com/callanjfox/kv-cache-tester): a JSON file or a folder.
 
-Times `t` count from the start of the session, so the sessions of a folder all begin at 0. A sub-agent is a session of
-its own: its entry has the time of its end and its duration, the calls in it count from its start. `hash_ids` mean
-something within one file only.
+Times `t` count from the start of the session, so all sessions of a folder begin at 0. A sub-agent is a session of its
+own: its entry has the time of its end and its duration, and its calls count from its start. `hash_ids` are local to one
+file.
 
-As tasks: a session goes on `think_time` after each answer; sub-agents that stand between two calls run side by side
-after the first, and the second waits for all of them.
+As tasks: the next call of a session is ready `think_time` after each answer. Sub-agents between two calls run in
+parallel after the first, and the second waits for all of them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmsched_env.json_files import read_object
-from llmsched_env.workloads.formats.calls import Call, table_of
-from llmsched_env.workloads.formats.format import TraceFormat
-from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.json_rows import Row, block_ids, nested, seconds, tokens
-from llmsched_env.workloads.formats.rows import CellError, RowLog
-from llmsched_env.workloads.formats.task_calls import tasks_of
+from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.workloads.formats.json_reader import Row, block_ids, nested, seconds, tokens
+from llmsched_env.workloads.formats.row_log import CellError, RowLog
+from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of
+from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.tasks import TaskTable
 
 _PATTERN = "*.json"
 
@@ -34,11 +32,11 @@ def _read_tasks(head: Head, log: RowLog) -> TaskTable:
     return tasks_of(*_sessions(head, log))
 
 
-def _sessions(head: Head, log: RowLog) -> tuple[list[Call], int]:
-    """All calls in the order of the file, and tokens of a block."""
+def _sessions(head: Head, log: RowLog) -> tuple[list[TraceCall], int]:
+    """All calls in the order of the files, and the tokens per block."""
     files = sorted(head.path.glob(_PATTERN)) if head.path.is_dir() else [head.path]
-    calls: list[Call] = []
-    block_tokens = set()
+    calls: list[TraceCall] = []
+    block_tokens: set[int] = set()
     for path in files:
         session = read_object(path) if head.document is None else head.document
         try:
@@ -64,8 +62,8 @@ def _calls(
     begin: float,
     where: str,
     caller: str | None = None,
-) -> Iterator[Call]:
-    """The calls of a session and of its sub-agents; a bad one is reported by its place in the file's lists."""
+) -> Iterator[TraceCall]:
+    """The calls of a session and of its sub-agents; bad ones are reported by their index in the file's lists."""
     for i, row in enumerate(session["requests"]):
         place = f"{where}[{i}]"
         try:
@@ -84,7 +82,7 @@ def _calls(
             log.bad(path, None, f"{place}.{error.column}".rstrip("."), error.problem)
             continue
         if lengths[1]:
-            yield Call(
+            yield TraceCall(
                 start, *lengths, name, blocks=blocks, scope=scope, caller=caller, wait=wait, served=served or 0.0
             )
         else:
@@ -92,7 +90,7 @@ def _calls(
 
 
 def _duration(agent: Row) -> float:
-    """Seconds that a sub-agent was at work; where that is not told, until its last call was served."""
+    """Seconds that a sub-agent ran; if not recorded, until its last call was served."""
     calls = nested(agent, "requests", list)
     if agent.get("duration_ms") is not None:
         return seconds(agent, "duration_ms", per_second=1000)
@@ -116,4 +114,5 @@ KV_CACHE_TESTER = TraceFormat(
     _read,
     _matches,
     read_tasks=_read_tasks,
+    last_resort=True,  # because ServeGen's folders hold JSON files too
 )

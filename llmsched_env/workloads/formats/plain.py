@@ -1,7 +1,7 @@
-"""Our own plain formats: CSV with a header, or JSON lines, both with the names of `RequestTable`'s columns.
+"""The package's own formats: CSV with a header, or JSON lines, with the columns of `RequestTable`.
 
-`arrival`, `prompt_tokens` and `output_tokens` must be there; of any other column an empty cell, an absent key or null
-means the default. Arrivals are taken as written and must not decrease.
+`arrival`, `prompt_tokens` and `output_tokens` are required. In other columns an empty cell, a missing key or null means
+the default. Arrivals are used as they are and must not decrease.
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import COLUMNS, ColumnError, RequestTable
 from llmsched_env.validation import did_you_mean
-from llmsched_env.workloads.formats.cells import cell_of
-from llmsched_env.workloads.formats.csv_blocks import read_csv
-from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
-from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.json_rows import Row, number, parsed_lines
-from llmsched_env.workloads.formats.rows import CellError, RowLog
+from llmsched_env.workloads.formats.csv_reader import cell_of, read_csv
+from llmsched_env.workloads.formats.json_reader import Row, number, parsed_lines
+from llmsched_env.workloads.formats.row_log import CellError, RowLog
+from llmsched_env.workloads.formats.trace_format import CsvHeader, Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.table import COLUMNS, ColumnError, RequestTable
 
 _REQUIRED = ("arrival", "prompt_tokens", "output_tokens")
-_CODES, _CONVERTERS = {np.int64: "q", np.float64: "d"}, {np.int64: int, np.float64: float}
 _CELLS = {name: cell_of(name, optional=name not in _REQUIRED) for name in COLUMNS}
 
 
@@ -49,23 +46,29 @@ def _read_jsonl(head: Head, log: RowLog) -> FixedRequests:
         latest = values["arrival"]
         return values
 
-    rows, columns = 0, {}
+    rows = 0
+    columns: dict[str, array[Any]] = {}
     for values in parsed_lines(head.path, log, parse):
         for name in values:
-            if name not in columns:  # rows before had the default
-                columns[name] = array(_CODES[COLUMNS[name].dtype], [COLUMNS[name].default]) * rows
+            if name not in columns:  # earlier rows had the default
+                columns[name] = array("q" if _is_integer(name) else "d", [COLUMNS[name].default]) * rows
         for name, column in columns.items():
-            column.append(_CONVERTERS[COLUMNS[name].dtype](values.get(name, COLUMNS[name].default)))
+            value = values.get(name, COLUMNS[name].default)
+            column.append(int(value) if _is_integer(name) else float(value))
         rows += 1
     if not rows:
         raise ValueError(f"{head.path} must hold at least one request, got none")
     return _requests(head, {name: np.frombuffer(column.tobytes(), column.typecode) for name, column in columns.items()})
 
 
+def _is_integer(name: str) -> bool:
+    return COLUMNS[name].dtype is np.int64
+
+
 def _requests(head: Head, columns: dict[str, Any]) -> FixedRequests:
     try:
         return FixedRequests(RequestTable.from_columns(**columns))
-    except ColumnError as error:  # of columns that refer to other rows
+    except ColumnError as error:  # in columns that refer to other rows
         where = "" if error.index is None else f", request {error.index} counted from 0"
         raise ValueError(f"{head.path}{where}, column {error.column} {error.problem}") from None
 

@@ -1,7 +1,7 @@
-"""ServeGen's clients (Y. Xiang et al., arXiv 2505.09999, https://github.com/alibaba/ServeGen): a folder, or one client.
+"""ServeGen's clients (Y. Xiang et al., arXiv 2505.09999, https://github.com/alibaba/ServeGen): a folder or one client.
 
 A client is a pair of files. `chunk-N-trace.csv`, without a header: window start (s), rate (requests/s), coefficient of
-variation of gaps, "Gamma" or "Weibull" (empty where it is idle), shape, scale (s). `chunk-N-dataset.json`: window start
+variation of gaps, "Gamma" or "Weibull" (empty if idle), shape, scale (s). `chunk-N-dataset.json`: window start
 (s) to histograms of tokens, each a string with a Python dict {tokens: probability}. Requests are drawn from these laws.
 """
 
@@ -10,22 +10,21 @@ from __future__ import annotations
 import ast
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from llmsched_env.json_files import read_object
-from llmsched_env.workloads.arrivals import Gamma, Poisson, Renewal, Weibull
+from llmsched_env.workloads.arrivals import Gamma, Poisson, Renewal, Weibull, Windows
 from llmsched_env.workloads.clients import Client, Lengths, ManyClients
 from llmsched_env.workloads.dist import Histogram
-from llmsched_env.workloads.formats.format import TraceFormat
-from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.rows import CellError, RowLog
-from llmsched_env.workloads.modulation import Windows
+from llmsched_env.workloads.formats.row_log import CellError, RowLog
+from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 
 _TRACE, _DATASET = "-trace.csv", "-dataset.json"
-_WINDOW = 600.0  # seconds, where a file has a single window and so does not say
+_WINDOW = 600.0  # seconds, if a file has a single window
 _GAPS = {"Gamma", "Weibull", ""}
-_MOST = 100_000  # windows of a client
+_MOST = 100_000  # windows per client
 
 
 def _read(head: Head, log: RowLog) -> ManyClients:
@@ -43,7 +42,7 @@ def _read(head: Head, log: RowLog) -> ManyClients:
 
 
 def _windows(path: Path, log: RowLog) -> tuple[float, list[float], list[Renewal]]:
-    """Width of a client's windows, and rate and process in each from time 0 on; windows that are left out are idle."""
+    """Width of a client's windows, and rate and process in each from time 0 on; missing windows are idle."""
     found: dict[float, tuple[float, Renewal]] = {}
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for line, text in enumerate(file, 1):
@@ -95,23 +94,24 @@ def _non_negative(cells: list[str], c: int) -> float:
 
 
 def _lengths(path: Path, rates: list[float], width: float) -> tuple[list[Lengths], float]:
-    """Laws of lengths in windows of equal width from time 0 on, and that width.
+    """Laws of lengths in windows of equal width from time 0 on, and this width.
 
-    A window without histograms takes those of the nearest one: requests at its very edge need some.
+    A window without histograms takes those of the nearest one, because requests at its edge need some.
     """
     windows = read_object(path)
-    starts, filled = [], {}
+    starts: list[float] = []
+    filled: dict[float, tuple[Histogram, Histogram]] = {}
     for key, row in windows.items():
         try:
             start = float(key)
-            laws = _histogram(row, "input_tokens"), _histogram(row, "output_tokens")
+            prompt, output = _histogram(row, "input_tokens"), _histogram(row, "output_tokens")
         except CellError as error:
             raise ValueError(f"{path}, window {key}, {error.column} {error.problem}") from None
         except ValueError:
             raise ValueError(f"{path}, window {key!r} must be a start in seconds") from None
         starts.append(start)
-        if all(laws):
-            filled[start] = laws
+        if prompt is not None and output is not None:
+            filled[start] = prompt, output
     if not filled:
         return [], math.inf
     epoch = float(np.min(np.diff(sorted(starts)))) if len(starts) > 1 else math.inf
@@ -126,7 +126,7 @@ def _lengths(path: Path, rates: list[float], width: float) -> tuple[list[Lengths
     return laws, epoch
 
 
-def _histogram(row: dict, key: str) -> Histogram | None:
+def _histogram(row: dict[str, Any], key: str) -> Histogram | None:
     try:
         counts = ast.literal_eval(row[key]) if isinstance(row[key], str) else row[key]
         items = [(int(tokens), float(share)) for tokens, share in counts.items() if int(tokens) >= 1]

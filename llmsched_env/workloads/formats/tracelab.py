@@ -1,18 +1,16 @@
 """TraceLab's rounds of coding agents (https://tracelab.cs.washington.edu), JSON lines.
 
-A round is one call: it is issued at the last event of its input (a person's message or a tool's result), and served
-by its last event. What its provider found in the cache (`prefix_tokens`) counts as shared with the session's round
-before. Arrivals are counted from the earliest.
+A round is one call. It is issued at the last event of its input (a person's message or a tool's result) and served by
+its last event. The provider's cache hits (`prefix_tokens`) count as shared with the session's previous round. Arrivals
+are counted from the earliest one.
 """
 
-from llmsched_env.workloads.formats.calls import Call, table_of
-from llmsched_env.workloads.formats.format import TraceFormat
-from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.json_rows import Row, nested, read_lines, stamp, tokens
-from llmsched_env.workloads.formats.rows import CellError, RowLog
-from llmsched_env.workloads.formats.task_calls import tasks_of
+from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.workloads.formats.json_reader import Row, nested, read_lines, stamp, tokens
+from llmsched_env.workloads.formats.row_log import CellError, RowLog
+from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of
+from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.tasks import TaskTable
 
 _INPUTS = ("user_message", "tool_result")
 
@@ -25,8 +23,8 @@ def _read_tasks(head: Head, log: RowLog) -> TaskTable:
     return tasks_of(sorted(_rounds(head, log), key=lambda call: call.arrival))
 
 
-def _rounds(head: Head, log: RowLog) -> list[Call]:
-    def parse(row: Row) -> Call | None:
+def _rounds(head: Head, log: RowLog) -> list[TraceCall]:
+    def parse(row: Row) -> TraceCall | None:
         events = nested(row, "timing_events", list)
         if not events or not all(isinstance(event, dict) for event in events):
             raise CellError("timing_events", f"must be a list of events, got {repr(events)[:80]}")
@@ -38,7 +36,7 @@ def _rounds(head: Head, log: RowLog) -> list[Call]:
             return None
         hit = 0 if row.get("prefix_tokens") is None else tokens(row, "prefix_tokens", low=0)
         served = max(stamp(event, "timestamp") for event in events) - issued
-        return Call(
+        return TraceCall(
             issued, *lengths, row.get("session_id"), row.get("project"), hit_tokens=hit, served=round(served, 6)
         )
 

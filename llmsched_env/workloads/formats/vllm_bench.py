@@ -1,8 +1,8 @@
 """Results of `vllm bench serve --save-result --save-detailed`, one JSON object.
 
-`input_lens` and `output_lens` in order of sending; failed requests (an error, or no output) are left out and counted.
-Where there are no `start_times`, arrivals are drawn as the benchmark draws them: gamma gaps of shape `burstiness`,
-rescaled so that the last request is sent at n/`request_rate`; at an infinite rate all at time 0.
+`input_lens` and `output_lens` are in order of sending. Failed requests (an error, or no output) are counted and left
+out. Without `start_times`, arrivals are drawn as the benchmark draws them: gamma gaps of shape `burstiness`, rescaled so
+that the last request is sent at n/`request_rate`, or all at time 0 if the rate is infinite.
 """
 
 from __future__ import annotations
@@ -12,20 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import COLUMNS, RequestTable
 from llmsched_env.workloads.arrivals import Gamma
-from llmsched_env.workloads.formats.format import TraceFormat
-from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.json_rows import number, tokens
-from llmsched_env.workloads.formats.rows import CellError, RowLog
-from llmsched_env.workloads.sources import FixedRequests, Source
-from llmsched_env.workloads.table import COLUMNS, RequestTable
-from llmsched_env.workloads.timeless import TimelessRequests
+from llmsched_env.workloads.formats.json_reader import number, tokens
+from llmsched_env.workloads.formats.row_log import CellError, RowLog
+from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
+from llmsched_env.workloads.sources import FixedRequests, Source, TimelessRequests
 
 _RATE = COLUMNS["predicted_output"]._replace(default=0.0, allowed="a finite number > 0, or inf")
 
 
 def _read(head: Head, log: RowLog) -> Source:
-    result = head.document
+    result = _document(head)
     lists = {name: _list(head, name) for name in ("input_lens", "output_lens", "errors", "start_times")}
     n = len(lists["input_lens"] or ())
     for name, values in lists.items():
@@ -60,8 +58,13 @@ def _read(head: Head, log: RowLog) -> Source:
     return TimelessRequests(table, rate, Gamma(cv=burstiness**-0.5))
 
 
+def _document(head: Head) -> dict[str, Any]:
+    assert head.document is not None  # as `_matches` says
+    return head.document
+
+
 def _list(head: Head, name: str) -> list[Any] | None:
-    values = head.document.get(name)
+    values = _document(head).get(name)
     if values is None and name in ("errors", "start_times"):
         return None
     if not isinstance(values, list):

@@ -1,18 +1,17 @@
-"""Requests of a served run as vLLM's engine times them, JSON lines; arrivals are counted from the first.
+"""Requests of a vLLM run as the engine times them, JSON lines; arrivals are counted from the first.
 
-`request_id`, `input_toks`, `output_toks`, `arrival_time` (s); the measured times beside them are for calibration.
+`request_id`, `input_toks`, `output_toks`, `arrival_time` (s); the other measured times are for calibration.
 """
 
-from llmsched_env.workloads.formats.calls import Call, table_of
-from llmsched_env.workloads.formats.format import TraceFormat
-from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.json_rows import Row, read_lines, seconds, tokens
-from llmsched_env.workloads.formats.rows import RowLog
+from llmsched_env.workloads.formats.json_reader import Row, read_lines, seconds, tokens
+from llmsched_env.workloads.formats.row_log import RowLog
+from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of
+from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
 
 
-def _parse(row: Row) -> Call:
-    return Call(seconds(row, "arrival_time"), tokens(row, "input_toks"), tokens(row, "output_toks"))
+def _parse(row: Row) -> TraceCall:
+    return TraceCall(seconds(row, "arrival_time"), tokens(row, "input_toks"), tokens(row, "output_toks"))
 
 
 def _read(head: Head, log: RowLog) -> FixedRequests:

@@ -1,18 +1,18 @@
-"""What happens to rows of a file that cannot be requests: an error that points at the cell, or an entry in a list."""
+"""Rows of a trace file that are left out: malformed ones (an error that names the cell, or a warning) and failed ones."""
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
 
-from llmsched_env.workloads.skipped import Skipped
+from llmsched_env.workloads.workload import Skipped
 
 _LISTED = 1000
 _SHOWN = 5
 
 
 class CellError(ValueError):
-    """A value that is not allowed; `column` names the cell of the row, "" where it is the row as a whole."""
+    """A value that is not allowed; `column` names the cell of the row, "" the row as a whole."""
 
     def __init__(self, column: str, problem: str) -> None:
         super().__init__(f"{column} {problem}")
@@ -20,7 +20,7 @@ class CellError(ValueError):
 
 
 class RowLog:
-    """Collects what is left out while a trace is read; without `skip_bad_rows` the first bad row is an error."""
+    """Collects the rows that are left out of a trace; without `skip_bad_rows` the first bad row is an error."""
 
     def __init__(self, skip_bad_rows: bool = False) -> None:
         self._skip = skip_bad_rows
@@ -28,10 +28,10 @@ class RowLog:
         self._problems: list[str] = []
 
     def bad(self, path: Path, line: int | None, column: str, problem: str) -> None:
-        """Report a bad row by its line, or in a file that is one JSON object by its key alone (in `column`).
+        """Report a bad row by its line and column; in a file that is one JSON object, by its key alone (in `column`).
 
         Raises:
-            ValueError: bad rows are not to be skipped.
+            ValueError: bad rows are not skipped.
         """
         place = [str(path)] + ([] if line is None else [f"line {line}"])
         if column:
@@ -48,7 +48,7 @@ class RowLog:
         self._failed += rows
 
     def skipped(self) -> Skipped:
-        """All that was left out; warns if bad rows were skipped."""
+        """Everything that was left out; warns if bad rows were skipped."""
         if self._bad:
             first = "\n  ".join(self._problems[:_SHOWN])
             more = f"\n  and {self._bad - _SHOWN} more" if self._bad > _SHOWN else ""

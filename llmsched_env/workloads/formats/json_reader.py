@@ -1,4 +1,4 @@
-"""JSON text to rows and values, with errors that point at the line and the key."""
+"""Reads JSON lines and their values, with errors that name the line and the key."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from llmsched_env.workloads.formats.rows import CellError, RowLog
-from llmsched_env.workloads.table import COLUMNS, Column
+from llmsched_env.simulator.request_table import COLUMNS, ColumnSpec
+from llmsched_env.workloads.formats.row_log import CellError, RowLog
 
 Row = dict[str, Any]
 Parsed = TypeVar("Parsed")
 
 
 def read_lines(path: Path, log: RowLog, parse: Callable[[Row], Parsed | None]) -> list[Parsed]:
-    """All that `parsed_lines` yields.
+    """Return everything that `parsed_lines` yields.
 
     Raises:
-        ValueError: a bad row, unless `log` skips them, or no request at all.
+        ValueError: a row is bad and `log` does not skip bad rows, or there is no request.
     """
     parsed = list(parsed_lines(path, log, parse))
     if not parsed:
@@ -31,15 +31,15 @@ def read_lines(path: Path, log: RowLog, parse: Callable[[Row], Parsed | None]) -
 
 
 def parsed_lines(path: Path, log: RowLog, parse: Callable[[Row], Parsed | None]) -> Iterator[Parsed]:
-    """Read a file of JSON objects, one a line.
+    """Parse a file of JSON objects, one per line.
 
     Args:
         path: the file.
-        log: told of the rows that are left out.
-        parse: function of one object; None for what is not a request. `CellError` makes it a bad row.
+        log: receives the rows that are left out.
+        parse: function of one object; returns None if it is not a request, raises `CellError` if the row is bad.
 
     Raises:
-        ValueError: a bad row, unless `log` skips them.
+        ValueError: a row is bad and `log` does not skip bad rows.
     """
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
@@ -62,11 +62,11 @@ def parsed_lines(path: Path, log: RowLog, parse: Callable[[Row], Parsed | None])
                 yield result
 
 
-def number(row: Row, key: str, column: Column) -> float:
+def number(row: Row, key: str, column: ColumnSpec) -> float:
     """The number under `key`, within the bounds of `column`.
 
     Raises:
-        CellError: it is absent or not allowed.
+        CellError: it is missing or not allowed.
     """
     if key not in row:
         raise CellError(key, f"must be {column.allowed}, got nothing")
@@ -81,18 +81,18 @@ def number(row: Row, key: str, column: Column) -> float:
 def tokens(row: Row, key: str, low: int = 1) -> int:
     """The token count under `key`."""
     value = row.get(key)
-    if type(value) is int and low <= value <= 10**9:  # the common case, without the cost of the general one
+    if type(value) is int and low <= value <= 10**9:  # fast path
         return value
     return int(number(row, key, _tokens_from(low)))
 
 
 def seconds(row: Row, key: str, per_second: float = 1.0) -> float:
-    """The time under `key`, given in units of which `per_second` make a second."""
+    """The time under `key`, in units of 1/`per_second` seconds."""
     return number(row, key, COLUMNS["arrival"]._replace(allowed="a finite number >= 0 (time)")) / per_second
 
 
 def stamp(row: Row, key: str) -> float:
-    """The ISO 8601 time under `key`, seconds since 1970."""
+    """The ISO 8601 time under `key`, in seconds since 1970."""
     try:
         return datetime.fromisoformat(row[key]).timestamp()
     except (KeyError, TypeError, ValueError):
@@ -100,7 +100,7 @@ def stamp(row: Row, key: str) -> float:
 
 
 def block_ids(row: Row, key: str) -> tuple[int, ...]:
-    """The list of whole numbers under `key`; empty if it is absent."""
+    """The list of integers under `key`; empty if it is missing."""
     ids = row.get(key, ())
     if ids is None:
         return ()
@@ -118,5 +118,5 @@ def nested(row: Row, key: str, kind: type) -> Any:
     return value
 
 
-def _tokens_from(low: int) -> Column:
+def _tokens_from(low: int) -> ColumnSpec:
     return COLUMNS["prompt_tokens"]._replace(low=low, allowed=f"an integer >= {low} and <= 1e9 (tokens)")

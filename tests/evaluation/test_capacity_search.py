@@ -6,7 +6,7 @@ import pytest
 import baselines
 import llmsched_env as ls
 from llmsched_env import metrics, theory
-from llmsched_env.capacity_search import LoadedStart, empirical_capacity
+from llmsched_env.evaluation.capacity_search import LoadedStart, empirical_capacity
 
 PAPER = ls.Staircase(c=0.01128, a=0.03547, b0=128)  # arXiv 2504.07347, CodeLlama-34B on one A100
 ENGINE = ls.EngineConfig(PAPER, token_budget=512, first_token="separate")

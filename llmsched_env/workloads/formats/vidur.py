@@ -1,19 +1,16 @@
-"""Length files of Vidur (https://github.com/microsoft/vidur) and etalon: tokens of requests, mostly without times.
+"""Length files of Vidur (https://github.com/microsoft/vidur) and etalon: tokens of requests, usually without times.
 
-Where there is no column `arrived_at` (s), arrivals are Poisson at one request per second until the workload is scaled.
+Without a column `arrived_at` (s), arrivals are Poisson at one request per second until the workload is scaled.
 """
 
 import numpy as np
 
+from llmsched_env.simulator.request_table import RequestTable, constant
 from llmsched_env.workloads.arrivals import Poisson
-from llmsched_env.workloads.formats.cells import cell_of
-from llmsched_env.workloads.formats.csv_blocks import read_csv
-from llmsched_env.workloads.formats.format import CsvHeader, TraceFormat
-from llmsched_env.workloads.formats.head import Head
-from llmsched_env.workloads.formats.rows import RowLog
-from llmsched_env.workloads.sources import FixedRequests, Source
-from llmsched_env.workloads.table import RequestTable, constant
-from llmsched_env.workloads.timeless import TimelessRequests
+from llmsched_env.workloads.formats.csv_reader import cell_of, read_csv
+from llmsched_env.workloads.formats.row_log import RowLog
+from llmsched_env.workloads.formats.trace_format import CsvHeader, Head, TraceFormat
+from llmsched_env.workloads.sources import FixedRequests, Source, TimelessRequests
 
 _CELLS = {"num_prefill_tokens": cell_of("prompt_tokens"), "num_decode_tokens": cell_of("output_tokens")}
 _TIME = "arrived_at"
@@ -30,7 +27,7 @@ def _read(head: Head, log: RowLog) -> Source:
     return TimelessRequests(table, 1.0, Poisson())
 
 
-LENGTHS = TraceFormat(
+VIDUR = TraceFormat(
     "lengths",
     "num_prefill_tokens,num_decode_tokens,...",
     _read,

@@ -1,21 +1,14 @@
-"""Tasks: graphs of calls, as an AI agent makes them, in plain columns."""
+"""Tasks as plain columns: graphs of calls, as AI agents make them."""
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmsched_env.validation import check_integer, check_number
-from llmsched_env.workloads.table import ColumnError, RequestTable
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.request_table import ColumnError, RequestTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,11 +16,11 @@ class TaskTable:
     """Calls grouped by task, tasks in order of arrival; a call becomes ready when all calls before it have finished.
 
     Attributes:
-        calls: a row a call; `arrival` is that of its task, and no call is ready before it.
+        calls: one row per call; its `arrival` is that of its task, before which the call is not ready.
         task: i8[n] in 0, 1, ..., T - 1, sorted: the task of each call.
-        delay: f8[n] >= 0, seconds between the end of the last call before it (or the arrival of its task) and the time
-            it is ready: a tool or a person at work.
-        engine: i8[n], the engine each call must go to; -1 where a router chooses.
+        delay: f8[n] >= 0, seconds from the end of the last call it waits for (or the arrival of its task) until it is
+            ready, while a tool or a person works.
+        engine: i8[n], the engine that each call is pinned to; -1 if a router chooses.
         edges: i8[m, 2], pairs (before, after) of calls of one task, before < after.
 
     Raises:
@@ -49,7 +42,7 @@ class TaskTable:
         delay: ArrayLike | None = None,
         engine: ArrayLike | None = None,
     ) -> Self:
-        """Build a table. Without `task` every call is a task of its own; other columns have their neutral value."""
+        """Build a table. Without `task` every call is a task of its own; other columns that are absent are neutral."""
         n = len(calls)
         return cls(
             calls,
@@ -87,29 +80,29 @@ class TaskTable:
             raise ColumnError(name, i, f"must be {allowed}, got {value}")
 
     def __len__(self) -> int:
-        """Calls."""
+        """Number of calls."""
         return len(self.calls)
 
     @property
     def num_tasks(self) -> int:
-        """Tasks."""
+        """Number of tasks."""
         return int(self.task[-1]) + 1 if len(self.task) else 0
 
     @property
     def arrival(self) -> np.ndarray:
-        """f8[T], s: when each task arrives."""
+        """f8[T] seconds: arrivals of the tasks."""
         return self.calls.arrival[np.searchsorted(self.task, np.arange(self.num_tasks))]
 
     def hops(self) -> np.ndarray:
-        """i8[n]: calls before each on the longest path that leads to it."""
+        """i8[n]: number of calls before each one on the longest path to it."""
         return self._longest(np.ones(len(self)), forward=True).astype(np.int64) - 1
 
     def path_left(self, work: np.ndarray) -> np.ndarray:
-        """f8[n]: sum of `work` (f8[n]) on the heaviest path from each call to the end of its task, itself included."""
+        """f8[n]: sum of `work` (f8[n]) on the heaviest path from each call, inclusive, to the end of its task."""
         return self._longest(work, forward=False)
 
     def critical_path(self, seconds: np.ndarray) -> np.ndarray:
-        """f8[T]: the heaviest path of each task with delays, where a call takes `seconds` (f8[n])."""
+        """f8[T] seconds: the longest path of each task, delays included, if calls take `seconds` (f8[n])."""
         total = self._longest(seconds + self.delay, forward=True)
         return np.maximum.reduceat(total, np.searchsorted(self.task, np.arange(self.num_tasks))) if len(self) else total
 
@@ -124,7 +117,7 @@ class TaskTable:
         sources, targets = self.edges.T if forward else self.edges.T[::-1]
         order = np.argsort(targets, kind="stable")
         order = order if forward else order[::-1]
-        # Ends in order of calls: what leads to them is final. Lists, because single entries of arrays are slow.
+        # In order of targets, so that the sums of their sources are final. Lists, because indexing single entries is slow.
         for source, target in zip(sources[order].tolist(), targets[order].tolist(), strict=True):
             through = own[target] + total[source]
             if through > total[target]:
@@ -132,73 +125,12 @@ class TaskTable:
         return np.array(total)
 
 
-class TaskSource(ABC):
-    """Tasks as a function of a seed, as `Workload` is of requests; immutable."""
-
-    __slots__ = ()
-
-    name: str
-    rate: float  # tasks/s in the long run; nan where that is not known beforehand
-    load: float | None  # of the busiest engine, as `at_load` set it; else None
-
-    @abstractmethod
-    def _draw(self, seed: int) -> TaskTable:
-        """The tasks of a checked seed."""
-
-    @abstractmethod
-    def _at_rate(self, rate: float) -> Self:
-        """The same tasks, more or fewer of them a second."""
-
-    @abstractmethod
-    def representative(self) -> TaskTable:
-        """Tasks that stand for all, always the same ones."""
-
-    def sample(self, seed: int) -> TaskTable:
-        """Return the tasks of a seed."""
-        return self._draw(check_integer("seed", seed, at_least=0))
-
-    def scaled(self, rate: float) -> Self:
-        """Return the same source at another rate, in tasks/s.
-
-        Raises:
-            ValueError: the rate is not above zero, or it cannot be changed.
-        """
-        return replace(self._at_rate(check_number("rate", rate, above=0, unit="tasks/s")), load=None)
-
-    def at_load(self, load: float, engines: EngineConfig | Sequence[EngineConfig]) -> Self:
-        """Return the source scaled so that the busiest engine has that load, see `theory.task_capacity`."""
-        from llmsched_env.theory.task_capacity import task_capacity
-
-        load = check_number("load", load, above=0)
-        return replace(self.scaled(load * task_capacity(engines, self.representative())), load=load)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FixedTasks(TaskSource):
-    """The same tasks for every seed."""
-
-    table: TaskTable
-    name: str = "tasks"
-    load: float | None = None
+class TaskSampler(Protocol):
+    """What `simulate_network` needs of a workload: its tasks as a function of a seed."""
 
     @property
-    def rate(self) -> float:
-        """Tasks per second between the first and the last arrival; nan or inf if that is no time."""
-        arrival = self.table.arrival
-        if len(arrival) < 2:
-            return math.nan
-        return (len(arrival) - 1) / seconds if (seconds := float(arrival[-1] - arrival[0])) > 0 else math.inf
+    def name(self) -> str:
+        """What reports call it."""
 
-    def _draw(self, seed: int) -> TaskTable:
-        return self.table
-
-    def _at_rate(self, rate: float) -> FixedTasks:
-        if not math.isfinite(self.rate):
-            raise ValueError("the rate cannot be changed: the arrivals of tasks do not spread over time")
-        factor = self.rate / rate
-        horizon = self.table.calls.horizon
-        return replace(self, table=self.table.at(self.table.arrival * factor, horizon and horizon * factor))
-
-    def representative(self) -> TaskTable:
-        """The table."""
-        return self.table
+    def sample(self, seed: int) -> TaskTable | RequestTable:
+        """The tasks of a seed, or requests, each of which is a task of one call."""

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from llmsched_env.workloads import load_trace
-from llmsched_env.workloads.formats import csv_blocks, kernel
-from llmsched_env.workloads.formats.cells import LABEL, TIME_STAMP, cell_of, label, nanoseconds
+from llmsched_env.workloads.formats import csv_parser, csv_reader
+from llmsched_env.workloads.formats.csv_reader import LABEL, TIME_STAMP, cell_of, label, nanoseconds
 
 PLAIN = "arrival,prompt_tokens,output_tokens"
 
@@ -16,8 +16,8 @@ PLAIN = "arrival,prompt_tokens,output_tokens"
 def column(tmp_path, cell, cells):
     path = tmp_path / "column.csv"
     path.write_text("x,y\n" + "".join(f"{text},1\n" for text in cells))
-    log = csv_blocks.RowLog()
-    return csv_blocks.read_csv(path, ["x", "y"], {"x": cell, "y": cell_of("client")}, log)["x"]
+    log = csv_reader.RowLog()
+    return csv_reader.read_csv(path, ["x", "y"], {"x": cell, "y": cell_of("client")}, log)["x"]
 
 
 def test_numbers_are_pythons_to_the_last_bit(tmp_path):
@@ -71,8 +71,8 @@ def test_blocks_do_not_show(tmp_path, monkeypatch, block, rows):
     path = tmp_path / "trace.csv"
     path.write_bytes(text.encode())
     whole = load_trace(path).sample(0)
-    monkeypatch.setattr(csv_blocks, "_BLOCK", block)
-    monkeypatch.setattr(csv_blocks, "_ROWS", rows)
+    monkeypatch.setattr(csv_reader, "_BLOCK", block)
+    monkeypatch.setattr(csv_reader, "_ROWS", rows)
     pieces = load_trace(path).sample(0)
     for name in ("arrival", "prompt_tokens", "output_tokens"):
         assert np.array_equal(getattr(whole, name), getattr(pieces, name))
@@ -87,10 +87,10 @@ def test_blocks_do_not_show(tmp_path, monkeypatch, block, rows):
 def test_the_kernel_leaves_odd_rows_to_the_slow_path(tmp_path):
     text = np.frombuffer(b'1,2\n"3",4\n5,6\n', np.uint8)
     ints, rows = np.zeros((9, 2), np.int64), np.zeros((9, 4), np.int64)
-    kinds, optional = np.full(2, kernel.INTEGER), np.zeros(2, np.uint8)
+    kinds, optional = np.full(2, csv_parser.INTEGER), np.zeros(2, np.uint8)
     arguments = (kinds, optional, ints, np.zeros((9, 2)), np.zeros(2), rows, np.zeros((9, 4), np.int64))
-    assert kernel.parse_rows(text, *arguments) == (3, 0, 3, len(text))
-    assert rows[:3, 0].tolist() == [kernel.CLEAN, kernel.ODD, kernel.CLEAN]
+    assert csv_parser.parse_rows(text, *arguments) == (3, 0, 3, len(text))
+    assert rows[:3, 0].tolist() == [csv_parser.CLEAN, csv_parser.ODD, csv_parser.CLEAN]
     path = tmp_path / "trace.csv"
     path.write_text(PLAIN + '\n"0.5","2",3\n')
     assert load_trace(path).sample(0).arrival.tolist() == [0.5]
@@ -105,8 +105,8 @@ def test_the_first_bad_line_is_the_one_reported(tmp_path):
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_memory_grows_with_the_numbers_and_not_with_the_text(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(csv_blocks, "_BLOCK", 1 << 16)
-    monkeypatch.setattr(csv_blocks, "_ROWS", 1 << 12)
+    monkeypatch.setattr(csv_reader, "_BLOCK", 1 << 16)
+    monkeypatch.setattr(csv_reader, "_ROWS", 1 << 12)
     names, padding = PLAIN.split(","), " " * 60
 
     def most_bytes(rows):

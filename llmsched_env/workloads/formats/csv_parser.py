@@ -1,39 +1,40 @@
-"""Clean rows of comma-separated text to numbers, fast; what is not clean is left to the reader's slow path."""
+"""Compiled parser of clean rows of comma-separated text; all other rows are left to the slow path of `csv_reader`."""
 
 import numpy as np
 
 from llmsched_env.simulator.compiled import compiled
 
 SKIP, INTEGER, NUMBER, STAMP, LABEL = range(5)
-"""Kinds of cells: not read, whole number, number, time stamp (as nanoseconds since 1970), text (as a hash)."""
+"""Kinds of cells: not read, integer, number, time stamp (nanoseconds since 1970), text (its hash)."""
 
 CLEAN, ODD = 0, 1
-"""What became of a row: its cells are in the arrays, or it has to be looked at again."""
+"""Outcome of a row: its cells are in the arrays, or it needs the slow path."""
 
 FNV_BASIS, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 
 _COMMA, _NEWLINE, _RETURN, _SPACE, _QUOTE = 44, 10, 13, 32, 34
 _ZERO, _NINE, _PLUS, _MINUS, _POINT, _COLON, _T, _Z = 48, 57, 43, 45, 46, 58, 84, 90
-_EXACT = 1 << 53  # a decimal of so small a mantissa and exponent is rounded once by one multiplication or division
+_EXACT = 1 << 53  # below it a mantissa is exact, so that one division by a power of ten rounds correctly
 _TENS = tuple(10.0**k for k in range(23))
 
 
 @compiled
 def parse_rows(text, kinds, optional, ints, floats, defaults, rows, hard):
-    """Parse the rows of `text` u1[:], which ends with a line feed.
+    """Parse the rows of `text`, which ends with a line feed.
 
     Args:
-        text: bytes of whole lines.
+        text: u1[:], bytes of whole lines.
         kinds: i8[k], kind of each column.
-        optional: u1[k], whether an empty cell stands for the default.
+        optional: u1[k], whether an empty cell means the default.
         ints: i8[n, k], filled for integers, time stamps and labels.
         floats: f8[n, k], filled for numbers.
-        defaults: f8[k], what an empty cell stands for.
-        rows: i8[n, 4], filled with (what became of the row, first byte, byte after the last, line counted from 0).
-        hard: i8[m, 4], filled with (row, column, first byte, byte after the last) of numbers too long to convert here.
+        defaults: f8[k], value of an empty cell.
+        rows: i8[n, 4], filled with (outcome, first byte, byte after the last, line counted from 0).
+        hard: i8[m, 4], filled with (row, column, first byte, byte after the last) of numbers with too many digits to
+            convert exactly here.
 
     Returns:
-        (rows filled, numbers in `hard`, lines passed, bytes used); it stops early when an array is full.
+        (rows filled, numbers in `hard`, lines read, bytes read); it stops early when an array is full.
     """
     size, columns = len(text), len(kinds)
     n, m, line, p = 0, 0, 0, 0
@@ -71,7 +72,7 @@ def parse_rows(text, kinds, optional, ints, floats, defaults, rows, hard):
 
 @compiled
 def _cell(text, p, end, kind, optional, n, c, ints, floats, default):
-    """Parse text[p:end] into row `n`, column `c`; whether that was possible."""
+    """Parse text[p:end] into row `n`, column `c`; return whether that was possible."""
     while p < end and text[p] == _SPACE:
         p += 1
     while end > p and text[end - 1] == _SPACE:
@@ -99,7 +100,7 @@ def _cell(text, p, end, kind, optional, n, c, ints, floats, default):
 
 @compiled
 def _digits(text, p, end):
-    """(value, place after) of the digits at `p`; at most 18 of them are read."""
+    """(value, position after it) of the digits at `p`, at most 18 of them."""
     value, stop = 0, min(end, p + 18)
     while p < stop and _ZERO <= text[p] <= _NINE:
         value = value * 10 + text[p] - _ZERO
@@ -141,7 +142,7 @@ def _number(text, p, end, n, c, floats):
 
 @compiled
 def _is_decimal(text, p, end):
-    """Whether text[p:end], without spaces around it, is digits with at most one point and an exponent."""
+    """Whether text[p:end], stripped of spaces, is digits with at most one point and one exponent."""
     while p < end and text[p] == _SPACE:
         p += 1
     while end > p and text[end - 1] == _SPACE:
@@ -168,7 +169,7 @@ def _is_decimal(text, p, end):
 
 @compiled
 def _two(text, p):
-    """The number that two digits at `p` make, or -1."""
+    """The number of two digits at `p`, or -1."""
     if not (_ZERO <= text[p] <= _NINE and _ZERO <= text[p + 1] <= _NINE):
         return -1
     return (text[p] - _ZERO) * 10 + text[p + 1] - _ZERO
@@ -183,7 +184,7 @@ def _month_days(year, month):
 
 @compiled
 def _stamp(text, p, end, n, c, ints):
-    """YYYY-MM-DD hh:mm:ss with up to nine decimals and an offset from UTC."""
+    """Parse YYYY-MM-DD hh:mm:ss with up to nine decimals and an offset from UTC."""
     if end - p < 19 or not (text[p + 4] == text[p + 7] == _MINUS and text[p + 13] == text[p + 16] == _COLON):
         return False
     if text[p + 10] != _SPACE and text[p + 10] != _T:

@@ -1,14 +1,15 @@
-"""The requests of one seed as plain columns, and the one place where requests are validated."""
+"""Requests as plain columns, and the one place where they are validated."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.slo import SLO
 
 
@@ -20,8 +21,8 @@ class ColumnError(ValueError):
         self.column, self.index, self.problem = column, index, problem
 
 
-class Column(NamedTuple):
-    """What a column may hold: `low <= value <= high`, or NaN where the default is NaN."""
+class ColumnSpec(NamedTuple):
+    """Values that a column may hold: `low <= value <= high`, and NaN if the default is NaN."""
 
     dtype: type
     low: float
@@ -30,7 +31,7 @@ class Column(NamedTuple):
     allowed: str
 
     def bad(self, values: np.ndarray) -> np.ndarray:
-        """bool[n]: which of the numbers `values` the column may not hold."""
+        """bool[n]: which of the numbers are not allowed in the column."""
         bad = ~((values >= self.low) & (values <= self.high))
         if math.isnan(self.default):
             bad &= ~np.isnan(values)
@@ -43,21 +44,23 @@ _INT64 = np.iinfo(np.int64)
 _LARGEST = float(np.finfo(np.float64).max)
 _POSITIVE = math.ulp(0.0)  # the smallest float above zero
 # Tokens are bounded so that sums of query-key pairs stay within int64; clients and classes, because they index arrays.
-_TOKENS = Column(np.int64, 1, 10**9, 1, "an integer >= 1 and <= 1e9 (tokens)")
-_INDEX = Column(np.int64, 0, 10**6, 0, "an integer >= 0 and <= 1e6")
-_TARGET = Column(np.float64, _POSITIVE, math.inf, math.inf, "a number > 0 (s; inf: none)")
+_TOKENS = ColumnSpec(np.int64, 1, 10**9, 1, "an integer >= 1 and <= 1e9 (tokens)")
+_INDEX = ColumnSpec(np.int64, 0, 10**6, 0, "an integer >= 0 and <= 1e6")
+_TARGET = ColumnSpec(np.float64, _POSITIVE, math.inf, math.inf, "a number > 0 (s; inf: none)")
 
-COLUMNS: dict[str, Column] = {
-    "arrival": Column(np.float64, 0.0, _LARGEST, 0.0, "a finite number >= 0 (s)"),
+COLUMNS: dict[str, ColumnSpec] = {
+    "arrival": ColumnSpec(np.float64, 0.0, _LARGEST, 0.0, "a finite number >= 0 (s)"),
     "prompt_tokens": _TOKENS,
     "output_tokens": _TOKENS,
-    "predicted_output": Column(np.float64, _POSITIVE, _LARGEST, math.nan, "a finite number > 0 (tokens; nan: none)"),
+    "predicted_output": ColumnSpec(
+        np.float64, _POSITIVE, _LARGEST, math.nan, "a finite number > 0 (tokens; nan: none)"
+    ),
     "client": _INDEX,
     "klass": _INDEX,
-    "priority": Column(np.int64, _INT64.min, _INT64.max, 0, "an integer"),
-    "session": Column(np.int64, -1, _INT64.max, -1, "an integer >= -1 (-1: none)"),
-    "parent": Column(np.int64, -1, _INT64.max, -1, "the number of an earlier request, or -1 (none)"),
-    "shared_tokens": Column(np.int64, 0, 10**9, 0, "an integer >= 0 and <= 1e9 (tokens)"),
+    "priority": ColumnSpec(np.int64, _INT64.min, _INT64.max, 0, "an integer"),
+    "session": ColumnSpec(np.int64, -1, _INT64.max, -1, "an integer >= -1 (-1: none)"),
+    "parent": ColumnSpec(np.int64, -1, _INT64.max, -1, "the number of an earlier request, or -1 (none)"),
+    "shared_tokens": ColumnSpec(np.int64, 0, 10**9, 0, "an integer >= 0 and <= 1e9 (tokens)"),
     "ttft_slo": _TARGET,
     "tpot_slo": _TARGET,
     "timeout": _TARGET._replace(allowed="a number > 0 (s; inf: its client waits for ever)"),
@@ -66,26 +69,26 @@ COLUMNS: dict[str, Column] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestTable:
-    """Requests in order of arrival: read-only arrays of one length n, one entry a request.
+    """Requests in order of arrival: read-only arrays of length n, one entry per request.
 
     Attributes:
         arrival: f8[n], seconds, sorted, >= 0.
         prompt_tokens: i8[n] >= 1.
         output_tokens: i8[n] >= 1, the true lengths.
-        predicted_output: f8[n] tokens, nan where there is no prediction.
-        client: i8[n] >= 0, whom the request belongs to.
+        predicted_output: f8[n] tokens, nan if there is no prediction.
+        client: i8[n] >= 0, the client that sent the request.
         klass: i8[n] >= 0, its class.
         priority: i8[n].
-        session: i8[n], -1 where there is none.
-        parent: i8[n], number of the earlier request whose tokens this one's prompt begins with; -1 where there is none.
-        shared_tokens: i8[n], how many leading tokens of the prompt are those of the parent's prompt and output.
-        ttft_slo: f8[n] seconds, inf where there is no target.
-        tpot_slo: f8[n] seconds, inf where there is no target.
-        timeout: f8[n] seconds after arrival at which the client gives up, inf where it waits for ever.
-        horizon: seconds at which arrivals end, or None where that is not known.
+        session: i8[n], -1 for none.
+        parent: i8[n], index of the earlier request whose tokens this one's prompt begins with; -1 for none.
+        shared_tokens: i8[n], number of leading tokens that the prompt shares with the parent's prompt and output.
+        ttft_slo: f8[n] seconds, inf for no target.
+        tpot_slo: f8[n] seconds, inf for no target.
+        timeout: f8[n] seconds after arrival at which the client gives up, inf for never.
+        horizon: seconds at which arrivals end, None if unknown.
 
     Raises:
-        ColumnError: (a ValueError) a column has the wrong shape or length, or a value that is not allowed.
+        ColumnError: (a ValueError) a column has the wrong shape or length, or holds a value that is not allowed.
     """
 
     arrival: np.ndarray
@@ -118,7 +121,8 @@ class RequestTable:
         given = {name: values for name, values in optional.items() if values is not None}
         defaults = {name: constant(size, column.default, column.dtype) for name, column in COLUMNS.items()}
         required = {"arrival": arrival, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
-        return cls(**{**defaults, **required, **given}, horizon=horizon)
+        columns: dict[str, Any] = {**defaults, **required, **given}
+        return cls(**columns, horizon=horizon)
 
     def __post_init__(self) -> None:
         for name in COLUMNS:
@@ -160,12 +164,12 @@ class RequestTable:
         return self._replaced(self.arrival * factor, slice(None), horizon)
 
     def window(self, begin: float, end: float, horizon: float) -> RequestTable:
-        """Return the requests with begin <= arrival < end (seconds), times counted from `begin`, and that horizon."""
+        """Return the requests with begin <= arrival < end (seconds), with times counted from `begin` and this horizon."""
         first, last = np.searchsorted(self.arrival, [begin, end], side="left")
         return self._replaced(self.arrival[first:last] - begin, slice(first, last), horizon)
 
     def rows(self, first: int, last: int) -> RequestTable:
-        """Return the requests first, ..., last - 1 at their times."""
+        """Return requests first, ..., last - 1 at unchanged times."""
         return self._replaced(self.arrival[first:last], slice(first, last), None)
 
     def at(self, arrival: np.ndarray) -> RequestTable:
@@ -173,7 +177,7 @@ class RequestTable:
         return replace(self, arrival=arrival)
 
     def with_slo(self, slo: SLO) -> RequestTable:
-        """Return the same requests with these targets for all."""
+        """Return the same requests, all with these targets."""
         return replace(self, ttft_slo=constant(len(self), slo.ttft), tpot_slo=constant(len(self), slo.tpot))
 
     def _replaced(self, arrival: np.ndarray, rows: slice, horizon: float | None) -> RequestTable:
@@ -185,20 +189,39 @@ class RequestTable:
         return RequestTable(**{**columns, "arrival": arrival}, horizon=horizon)
 
 
+@runtime_checkable
+class RequestSampler(Protocol):
+    """What `simulate` needs of a workload: its requests as a function of a seed."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+
+    @property
+    def rate(self) -> float:
+        """Requests per second, nan if unknown."""
+
+    def sample(self, seed: int) -> RequestTable:
+        """The requests of a seed."""
+
+    def reference_capacity(self, engine: EngineConfig) -> float:
+        """Requests/s that the engine sustains on this mix of lengths; the rate over it is the load."""
+
+
 def constant(size: int | tuple[int, ...], value: float, dtype: type = np.float64) -> np.ndarray:
-    """Return a read-only array that holds `value` everywhere and takes the memory of one."""
-    one = np.array(value, dtype)
+    """Return a read-only array filled with `value` that takes the memory of one element."""
+    one: np.ndarray = np.array(value, dtype)
     one.flags.writeable = False
     return np.broadcast_to(one, size)
 
 
 def _one(values: np.ndarray) -> list[float]:
-    """The value of an array made by `constant`, in a list; an empty list for any other array."""
+    """The value of an array made by `constant`, as a list; an empty list for any other array."""
     return values[:1].tolist() if values.strides == (0,) else []
 
 
 def _is_frozen(values: np.ndarray) -> bool:
-    """Whether nobody can write to the array any more, not through the arrays that it is a view of either."""
+    """Whether the array cannot be written to, directly or through the arrays that it is a view of."""
     while isinstance(values, np.ndarray):
         if values.flags.writeable:
             return False
@@ -209,7 +232,7 @@ def _is_frozen(values: np.ndarray) -> bool:
 
 
 def _checked(name: str, values: ArrayLike) -> np.ndarray:
-    """Return `values` read-only in the column's type: a copy, unless they are so already."""
+    """Return `values` read-only in the column's type, as a copy unless they already are."""
     column = COLUMNS[name]
     raw = np.asarray(values)
     if raw.ndim != 1:
@@ -222,6 +245,6 @@ def _checked(name: str, values: ArrayLike) -> np.ndarray:
         raise ColumnError(name, i, f"must be {column.allowed}, got {raw[i]}")
     if raw.dtype == column.dtype and _is_frozen(raw):
         return raw
-    checked = raw.astype(column.dtype)
+    checked: np.ndarray = raw.astype(column.dtype)
     checked.flags.writeable = False
     return checked

@@ -13,13 +13,13 @@ import numpy as np
 from llmsched_env import metrics
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.request_table import COLUMNS, RequestTable
 from llmsched_env.simulator.scheduler import LIMIT_PARAMS, Scheduler
 from llmsched_env.simulator.simulate import simulate_many
 from llmsched_env.theory import capacity, kv_token_steps, mean_work
 from llmsched_env.theory.work import token_seconds
 from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.sources import FixedRequests
-from llmsched_env.workloads.table import COLUMNS, RequestTable
 from llmsched_env.workloads.workload import Workload
 
 _WAITING = 0.2  # requests waiting at the start, over those that arrive during the run
