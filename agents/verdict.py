@@ -11,7 +11,7 @@ from llmsched_env.evaluation import Cell, Comparison
 from llmsched_env.evaluation.cell import load_text
 from llmsched_env.evaluation.objective import Objective
 from llmsched_env.evaluation.table import format_interval
-from llmsched_env.metrics import paired_interval
+from llmsched_env.intervals import paired_interval
 from llmsched_env.simulator.records import Result
 
 BLOCKS = 10
@@ -115,7 +115,16 @@ def _by_span(cell: Cell, comparison: Comparison, metric: str) -> list[float]:
     """The metric of each span; spans hold equally many arrivals."""
     rows, no_gaps = cell.requests, np.zeros((0, 3))
     result = Result(
-        rows, None, None, no_gaps, cell.end, math.nan, cell.scheduler, cell.workload, cell.seeds[0], comparison.engine
+        requests=rows,
+        batches=None,
+        batch_entries=None,
+        token_gaps=no_gaps,
+        end=cell.end,
+        stalled_since=math.nan,
+        scheduler=cell.scheduler,
+        workload=cell.workload,
+        seed=cell.seeds[0],
+        engine=comparison.engine,
     )
     starts = rows.arrival[np.linspace(0, len(rows), BLOCKS, endpoint=False).astype(int)].tolist()
     windows = zip(starts, [*starts[1:], math.nextafter(cell.end, math.inf)], strict=True)

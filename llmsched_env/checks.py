@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from llmsched_env import metrics
 from llmsched_env.ledger import Ledger, blocks, limits_of
+from llmsched_env.simulator import metrics
 
 if TYPE_CHECKING:
     from llmsched_env.simulator.records import Result

@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from llmsched_env.metrics import Stability, mean_interval
+from llmsched_env.intervals import mean_interval
+from llmsched_env.simulator.stability import Stability
 
 Load = float | Literal["recorded"]
 Key = tuple[str, str, Load]

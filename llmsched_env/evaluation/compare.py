@@ -22,9 +22,10 @@ from llmsched_env.evaluation.identity import (
     source_of,
     versions,
 )
-from llmsched_env.metrics import stability
+from llmsched_env.intervals import mean_interval
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_many
+from llmsched_env.simulator.stability import stability
 from llmsched_env.theory import capacity
 from llmsched_env.theory.kv import kv_token_steps
 from llmsched_env.theory.latency_bounds import mean_latency_bound
@@ -218,7 +219,7 @@ class _Run:
 
 
 _REDUCTION = (
-    *(stability, Cell, capacity, mean_work, kv_token_steps),
+    *(stability, mean_interval, Cell, capacity, mean_work, kv_token_steps),
     *(mean_latency_bound, srpt_flow_times, best_token_rate),
 )
 """What makes cells of rows, beyond the sources that every digest holds."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsched_env.metrics import summary, within_limits
+from llmsched_env.simulator.metrics import summary, within_limits
 
 if TYPE_CHECKING:
     from llmsched_env.simulator.records import Result

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from llmsched_env.evaluation.cell import Cell, load_text
 from llmsched_env.evaluation.compare import Comparison
-from llmsched_env.metrics import paired_interval
+from llmsched_env.intervals import paired_interval
 from llmsched_env.validation import check_choice
 
 _MEMORY_CAPTION = (

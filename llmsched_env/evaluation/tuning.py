@@ -27,7 +27,7 @@ from llmsched_env.evaluation.objective import OBJECTIVES, Objective
 from llmsched_env.evaluation.search import Values, optuna, search
 from llmsched_env.evaluation.seeds import TUNING_SEEDS, seed_range
 from llmsched_env.json_files import write_json
-from llmsched_env.metrics import summary
+from llmsched_env.simulator.metrics import summary
 from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.theory import capacity
 from llmsched_env.validation import check_choice, check_integer, check_number

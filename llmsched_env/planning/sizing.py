@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from llmsched_env.evaluation.seeds import TEST_SEEDS
-from llmsched_env.metrics import mean_interval
+from llmsched_env.intervals import mean_interval
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.router import Router

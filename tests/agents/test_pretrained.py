@@ -8,7 +8,7 @@ from agents import pretrained
 from evaluate import parse_schedulers
 from llmsched_env.evaluation.four_knobs import beyond_four_knobs
 from llmsched_env.evaluation.suite import A100, H100, Site
-from llmsched_env.metrics import within_limits
+from llmsched_env.simulator.metrics import within_limits
 
 
 @pytest.mark.parametrize("name", [*pretrained.NAMES, pretrained.NETWORK])

@@ -18,8 +18,8 @@ from llmsched_env.evaluation.cell import Load
 from llmsched_env.evaluation.identity import describe
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.evaluation.tuning import longest_run
-from llmsched_env.metrics import within_limits
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.metrics import within_limits
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.workloads import Workload, load_trace, preset
