@@ -12,8 +12,7 @@ from functools import cache
 import numpy as np
 
 import baselines
-from llmsched_env.evaluation.cases import map_cases
-from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
+from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_cases
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.metrics import within_limits
 from llmsched_env.simulator.network import simulate_network

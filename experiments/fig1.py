@@ -10,7 +10,7 @@ from experiments.check import Check, agrees, in_range, interval_verdict, judged
 from experiments.experiment import Experiment, Outcome, Picture
 from experiments.paper import FOUR, PER_MS, engine, run_seeds
 from llmsched_env.capacity_search import empirical_capacity
-from llmsched_env.evaluation.drawing import line_style, panel_grid, shared_legend, styled, svg_text
+from llmsched_env.evaluation.rendering import line_style, panel_grid, shared_legend, styled, svg_text
 from llmsched_env.simulator.stability import backlog_slope, stability
 
 BUDGET, PROMPT, OUTPUT = 512, 129, 112

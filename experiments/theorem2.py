@@ -10,7 +10,7 @@ from experiments.check import Check, agrees, close, in_range
 from experiments.experiment import Experiment, Outcome, Picture
 from experiments.paper import FOUR, PER_MS, engine, run_seeds
 from llmsched_env import theory
-from llmsched_env.evaluation.drawing import COLORS, line_style, panel_grid, styled, svg_text
+from llmsched_env.evaluation.rendering import COLORS, line_style, panel_grid, styled, svg_text
 from llmsched_env.intervals import mean_interval
 from llmsched_env.simulator.stability import backlog_slope
 

@@ -13,7 +13,7 @@ import baselines
 import evaluate
 from llmsched_env.evaluation import compare as compare_function
 from llmsched_env.evaluation import seed_range, text_table, write_report
-from llmsched_env.evaluation.seeds import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
+from llmsched_env.evaluation.cases import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.evaluation.table import COLUMNS, blocks, format_interval
 from llmsched_env.intervals import mean_interval
 from llmsched_env.simulator.batch_time import Staircase

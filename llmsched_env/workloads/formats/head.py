@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmsched_env.json_files import read_object
+from llmsched_env.files import read_object
 
 _FIRST = 1 << 26  # characters of the first line that are looked at
 

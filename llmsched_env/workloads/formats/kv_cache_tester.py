@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmsched_env.json_files import read_object
+from llmsched_env.files import read_object
 from llmsched_env.workloads.formats.calls import Call, table_of
 from llmsched_env.workloads.formats.format import TraceFormat
 from llmsched_env.workloads.formats.head import Head

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmsched_env.json_files import read_object
+from llmsched_env.files import read_object
 from llmsched_env.workloads.arrivals import Gamma, Poisson, Renewal, Weibull
 from llmsched_env.workloads.clients import Client, Lengths, ManyClients
 from llmsched_env.workloads.dist import Histogram
