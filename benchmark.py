@@ -1,8 +1,8 @@
-"""Judge the learned policies against the best baselines of the benchmark suite: engines, clusters, agent networks.
+"""Compare the learned policies with the best baselines of the benchmark suite: engines, clusters, agent networks.
 
-python benchmark.py                             # everything, 77 minutes on two cores; goes on if interrupted
+python benchmark.py                             # everything, 77 minutes on two cores; continues if interrupted
 python benchmark.py --quick                     # a few cells, trials and seeds, in a minute
-python benchmark.py --stage report              # tables and figures from the runs that are there
+python benchmark.py --stage report              # tables and figures from finished runs
 python benchmark.py --policies slo_attainment=runs/steered/best.npz
 """
 
@@ -27,17 +27,17 @@ from agents.network_comparison import PRIORITIES, Setting
 from agents.random_sites import random_site
 from agents.rules import length_and_work, length_times_slack
 from baselines import routers
-from llmsched_env.evaluation.benchmark import judged
-from llmsched_env.evaluation.benchmark.azure import LOADS as TRACE_LOADS
-from llmsched_env.evaluation.benchmark.cell_search import Plan
-from llmsched_env.evaluation.benchmark.cells import JUDGED, Cell, suite_cells
-from llmsched_env.evaluation.benchmark.cluster import ClusterCell, cluster_cells
+from llmsched_env.evaluation.benchmark import results
+from llmsched_env.evaluation.benchmark.azure_traces import LOADS as TRACE_LOADS
+from llmsched_env.evaluation.benchmark.baseline_search import TuningPlan
+from llmsched_env.evaluation.benchmark.cell_runs import BENCHMARK_OBJECTIVES, BenchmarkCell, suite_cells
+from llmsched_env.evaluation.benchmark.clusters import ClusterCell, cluster_cells
 from llmsched_env.evaluation.benchmark.command_line import QUICK, STAGES, parser
 from llmsched_env.evaluation.benchmark.report import write_benchmark
-from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_if_there, read_results
 from llmsched_env.evaluation.benchmark.sections import cluster_sections, random_sections, trace_sections
+from llmsched_env.evaluation.benchmark.stages import Benchmark, read_azure, read_current_results, read_results
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
-from llmsched_env.evaluation.seeds import TEST_SEEDS, TUNING_SEEDS, seed_range
+from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.suite import H100, HELD_OUT, TRAINING, VERSION
 from llmsched_env.policies.index import index
 from llmsched_env.simulator.config import EngineConfig
@@ -46,15 +46,15 @@ from llmsched_env.validation import check_choice, check_integer
 
 POLICIES = {"slo_attainment": "slo", "mean_e2el": "latency", "p99_ttft": "slo"}
 PAUSING = {"slo_attainment": "slo_pausing", "mean_e2el": "latency_pausing"}
-FURTHER = {"slo_attainment": ("slo_pausing", "slo_scratch"), "mean_e2el": ("latency_pausing",)}
+ADDITIONAL = {"slo_attainment": ("slo_pausing", "slo_scratch"), "mean_e2el": ("latency_pausing",)}
 ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve")
 SCREENED = (
     *("vllm_v1", "sarathi", "slo_first", "slos_serve", "qoserve", "slai", "edf", "least_slack", "srpt_predicted"),
     *("trail", "ssjf", "learning_to_rank", "sola"),
 )
-"""The baselines unless others are given: two plain systems, and rules by deadline, slack, length and prediction."""
-FOUR_KNOBS = ("vllm_v1", "sarathi", "ssjf", "svf", "vtc")  # order the waiting queue, and no begun requests
-TESTED_AS_THEY_COME = (
+"""The default baselines: two plain systems, and rules by deadline, slack, length and prediction."""
+FOUR_KNOBS = ("vllm_v1", "sarathi", "ssjf", "svf", "vtc")  # they order the waiting queue, never begun requests
+REFERENCES = (
     "vllm_v1",
     "sarathi",
     "slo_first",
@@ -84,9 +84,9 @@ def parse_objectives(text: str) -> list[str]:
     """Objectives of a list of names.
 
     Raises:
-        ValueError: for one that is not judged.
+        ValueError: for one that the benchmark does not have.
     """
-    return [check_choice("objective", name, JUDGED) for name in text.split(",")]
+    return [check_choice("objective", name, BENCHMARK_OBJECTIVES) for name in text.split(",")]
 
 
 def load_policy(text: str) -> Scheduler:
@@ -113,7 +113,7 @@ def parse_policies(text: str, objectives: Sequence[str]) -> dict[str, Scheduler]
     """The policy of each objective, of a list such as `slo_attainment=slo,mean_e2el=latency`; else the default ones.
 
     Raises:
-        ValueError: for an objective that is not judged, or an unknown policy.
+        ValueError: for an objective that is not run, or an unknown policy.
     """
     given = dict(item.partition("=")[::2] for item in text.split(",") if item)
     for name in given:
@@ -122,7 +122,7 @@ def parse_policies(text: str, objectives: Sequence[str]) -> dict[str, Scheduler]
 
 
 def single_engine_baselines(beside: Sequence[str], only: Sequence[str] = ()) -> dict[str, Scheduler]:
-    """Registered schedulers for one engine that do without true lengths, but for those beside; or `only` some of them.
+    """Registered schedulers for one engine that need no true lengths, without those `beside`; or `only` some of them.
 
     Raises:
         ValueError: for a name that is none of them.
@@ -138,7 +138,7 @@ def single_engine_baselines(beside: Sequence[str], only: Sequence[str] = ()) -> 
 
 
 def oracles() -> dict[str, Scheduler]:
-    """Registered schedulers that are told the true lengths."""
+    """Registered schedulers that know the true lengths."""
     return {f"{n}, true lengths": s for n, s in baselines.REGISTRY.items() if s.needs_lengths == "true"}
 
 
@@ -167,9 +167,9 @@ def benchmark(args: argparse.Namespace, command: str) -> Path | None:
         ("Date", time.strftime("%Y-%m-%d", time.gmtime())),
     ]
     more = [
-        *random_sections(read_if_there(args.out / "random.json")),
+        *random_sections(read_current_results(args.out / "random.json")),
         *trace_sections(read_azure(args.out / "azure.json")),
-        *cluster_sections(read_if_there(args.out / "cluster.json")),
+        *cluster_sections(read_current_results(args.out / "cluster.json")),
         *network_sections(args.out / "networks.json"),
     ]
     return write_benchmark(read_results(args.out / "results.json"), more, args.out, facts)
@@ -205,16 +205,18 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
     run = Benchmark(
         cells=_cells(args.cells, args.loads) if {"tune", "test"} & set(stages) else [],
         policies=policies,
-        further={name: {other: load_policy(other) for other in FURTHER.get(name, ())} for name in objectives},
-        plan=Plan(
+        additional_policies={
+            name: {other: load_policy(other) for other in ADDITIONAL.get(name, ())} for name in objectives
+        },
+        plan=TuningPlan(
             schedulers=chosen,
             always=[name for name in ALWAYS_TUNED if name in chosen],
             index={name: _statics(name, policies[name], args.index_trials) for name in objectives},
             seeds=seed_range(TUNING_SEEDS, args.tuning_seeds),
             trials={name: max(1, args.trials // (2 if name == "p99_ttft" else 1)) for name in objectives},
-            alike=[name for name in FOUR_KNOBS if name in chosen],
+            four_knobs=[name for name in FOUR_KNOBS if name in chosen],
         ),
-        beside={name: baselines.get(name) for name in (*TESTED_AS_THEY_COME, *beside) if name in (*chosen, *beside)}
+        references={name: baselines.get(name) for name in (*REFERENCES, *beside) if name in (*chosen, *beside)}
         | {"rule made after slo": length_times_slack, "rule made after latency": length_and_work}
         | oracles(),
         test_seeds=seed_range(TEST_SEEDS, args.seeds),
@@ -240,10 +242,10 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
 
 
 def _statics(objective: str, policy: Scheduler, count: int) -> dict[str, list[Scheduler]]:
-    """Settings of the static index policy: around the policy that is judged, and around the one that may pause."""
-    around = {judged.INDEX: policy}
+    """Settings of the static index policy: around the policy, and around the one that may pause."""
+    around = {results.INDEX: policy}
     if objective in PAUSING:
-        around[judged.PAUSING_INDEX] = load_policy(PAUSING[objective])
+        around[results.PAUSING_INDEX] = load_policy(PAUSING[objective])
     return {name: static_settings(center, count) for name, center in around.items()}
 
 
@@ -254,20 +256,20 @@ def _networks(args: argparse.Namespace) -> None:
     run_networks({"the policy": policy} | PRIORITIES, setting, args.network_runs, args.out / "networks.json")
 
 
-def _cells(count: int | None, loads: Sequence[float]) -> list[Cell]:
+def _cells(count: int | None, loads: Sequence[float]) -> list[BenchmarkCell]:
     cells, left_out = suite_cells(baselines.sarathi(token_budget=16384), loads)
     for name in left_out:
         print(f"{name} is left out: its requests miss their targets even when each is served alone.")
     return _spread("--cells", count, cells)
 
 
-def _random_cells(count: int, loads: Sequence[float]) -> list[Cell]:
-    """Sites that neither training nor any development has drawn: the generator starts at the test seeds."""
+def _random_cells(count: int, loads: Sequence[float]) -> list[BenchmarkCell]:
+    """Sites that were never drawn in training or development: the generator starts at the test seeds."""
     check_integer("--random-sites", count, at_least=1)
     cells = []
     for k in range(count):
         site, load = random_site(np.random.default_rng([TEST_SEEDS, k])), loads[k % len(loads)]
-        cells.append(Cell(f"{k + 1}: {site.name}", load, site.at(load), site.engine, held_out=True))
+        cells.append(BenchmarkCell(f"{k + 1}: {site.name}", load, site.at(load), site.engine, held_out=True))
     return cells
 
 

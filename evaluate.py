@@ -27,8 +27,8 @@ from llmsched_env.evaluation import (
     tune_all,
     write_report,
 )
-from llmsched_env.evaluation.cell import Load
-from llmsched_env.evaluation.compare import Setting
+from llmsched_env.evaluation.cases import Load
+from llmsched_env.evaluation.compare import SchedulerByCell
 from llmsched_env.evaluation.tuning import SEEDS, TRIALS, Tuned
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
@@ -155,9 +155,9 @@ def load_agents(paths: Sequence[str]) -> dict[str, Scheduler]:
 
 def beside_tuned(
     schedulers: Mapping[str, Scheduler], found: Mapping[str, Mapping[tuple[str, Load], Tuned]]
-) -> tuple[dict[str, Setting], dict[str, str]]:
+) -> tuple[dict[str, Scheduler | SchedulerByCell], dict[str, str]]:
     """Every scheduler as it came, followed by what tuning made of it for each cell; and notes on the latter."""
-    settings: dict[str, Setting] = {}
+    settings: dict[str, Scheduler | SchedulerByCell] = {}
     notes = {}
     for name, scheduler in schedulers.items():
         settings[name] = scheduler

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from baselines import routers
 from evaluate import load_agents, parse_schedulers, parse_slo, parse_workloads
-from llmsched_env.planning import Option, Plan, plan
-from llmsched_env.planning.page import text_table, write_plan
+from llmsched_env.planning import FleetPlan, Option, plan
+from llmsched_env.planning.report import text_table, write_plan
 from llmsched_env.simulator.config import EngineConfig
 
 DEFAULT_GPUS = "llama-3.1-8b_h100-80gb_tp1_aic=2.9"
@@ -58,12 +58,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--router", default="join_shortest_queue", help="(default: %(default)s)")
     p.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds to begin with (default: %(default)s)")
     p.add_argument("--most-replicas", type=int, default=256, metavar="N", help="(default: %(default)s)")
-    p.add_argument("--prefix-caching", action="store_true", help="reuse the KV blocks of prompts that begin alike")
+    p.add_argument(
+        "--prefix-caching", action="store_true", help="reuse the KV blocks of prompts with the same beginning"
+    )
     p.add_argument("--out", type=Path, default=Path("runs/plan"), metavar="FOLDER", help="(default: %(default)s)")
     return p
 
 
-def make_plan(args: argparse.Namespace) -> Plan:
+def make_plan(args: argparse.Namespace) -> FleetPlan:
     """The plan of a command line.
 
     Raises:

@@ -15,7 +15,7 @@ from agents.ppo import EPISODE_NUMBERS
 from agents.tensorboard import ReferenceLines
 from agents.validation import validate
 from llmsched_env.evaluation.cases import Cases
-from llmsched_env.evaluation.objective import Objective
+from llmsched_env.objectives import Objective
 
 TAG = "serve/"
 

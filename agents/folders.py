@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmsched_env.json_files import read_object, write_json
+from llmsched_env.files import read_object, write_json
 
 CONFIG = "config.json"
 

@@ -12,10 +12,9 @@ from itertools import pairwise
 import numpy as np
 
 from agents.random_sites import RandomSite, random_site
-from llmsched_env.evaluation.cases import map_runs
-from llmsched_env.evaluation.objective import OBJECTIVES
-from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
+from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_runs
 from llmsched_env.evaluation.suite import TRAINING, Site
+from llmsched_env.objectives import OBJECTIVES
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.workloads import Workload

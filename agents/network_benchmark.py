@@ -11,11 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from agents.network_comparison import CLASS_PRIORITIES, Rows, Setting, all_numbers, fewer_tasks, numbers, verdict
-from llmsched_env.evaluation.benchmark.judged import Verdict
-from llmsched_env.evaluation.benchmark.sections import Section
-from llmsched_env.evaluation.benchmark.tables import Table
-from llmsched_env.evaluation.identity import digest_of, scheduler_digest, source_of
-from llmsched_env.json_files import write_json
+from llmsched_env.evaluation.benchmark.results import Claim
+from llmsched_env.evaluation.benchmark.sections import ReportSection
+from llmsched_env.evaluation.benchmark.tables import ReportTable
+from llmsched_env.evaluation.run_cache import digest_of, scheduler_digest, source_of
+from llmsched_env.files import write_json
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.workloads.rybko_stolyar import rybko_stolyar
 
@@ -56,7 +56,7 @@ def read_networks(path: Path) -> Rows:
     return rows if all(len(own) == record["runs"] for own in rows.values()) else {}
 
 
-def network_verdicts(rows: Rows, first: Collection[str] = tuple(CLASS_PRIORITIES)) -> list[Verdict]:
+def network_verdicts(rows: Rows, first: Collection[str] = tuple(CLASS_PRIORITIES)) -> list[Claim]:
     """Whether the policy, the first of the rows, is stable with fewer tasks present than rules: `first`, and all."""
     others = list(rows)[1:]
     return [
@@ -65,7 +65,7 @@ def network_verdicts(rows: Rows, first: Collection[str] = tuple(CLASS_PRIORITIES
     ]
 
 
-def network_table(rows: Rows) -> Table:
+def network_table(rows: Rows) -> ReportTable:
     """A row a scheduler, the fewest tasks present first."""
     policy = next(iter(rows))
     lines = []
@@ -82,25 +82,25 @@ def network_table(rows: Rows) -> Table:
         "tokens, and the mean peak over that of the first quarter."
     )
     header = ("Scheduler", "Tasks present", "Saved by the policy", "Backlog", "Highest peak", "Peak / early peak")
-    return Table("Agent network: tasks present", caption, header, tuple(lines), (0, 3))
+    return ReportTable("Agent network: tasks present", caption, header, tuple(lines), (0, 3))
 
 
-def network_sections(path: Path) -> list[Section]:
+def network_sections(path: Path) -> list[ReportSection]:
     """The section of the report; none if `run_networks` has not run."""
     rows = read_networks(path)
     if not rows:
         return []
     claims = tuple((_TITLE, claim) for claim in network_verdicts(rows))
-    return [Section("networks", "Agent networks", (network_table(rows),), claims)]
+    return [ReportSection("networks", "Agent networks", (network_table(rows),), claims)]
 
 
-def _verdict(rows: Rows, of: str, others: Collection[str]) -> Verdict:
+def _verdict(rows: Rows, of: str, others: Collection[str]) -> Claim:
     policy = next(iter(rows))
     state = verdict(rows[policy])
     saved = {name: fewer_tasks(rows, policy, name) for name in others}
     fewer = [name for name, (mean, half) in saved.items() if mean - half > 0]
     closest = min(saved, key=lambda name: saved[name][0])
-    return Verdict(
+    return Claim(
         f"Agent network: stable, and fewer tasks present (so a lower mean latency) than under {of}, 95 % interval "
         "above 0",
         f"{state}, fewer than {len(fewer)} of {len(others)}; least saved {_saved_text(*saved[closest])} ({closest})",

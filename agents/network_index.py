@@ -19,8 +19,7 @@ from agents.folders import keep_config
 from agents.network_comparison import PRIORITIES, mean_tasks
 from agents.weights import random_hidden, read_weights
 from llmsched_env.envs.network_runner import UNROUTED
-from llmsched_env.evaluation.cases import map_cases
-from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
+from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_cases
 from llmsched_env.policies.network_index import HIDDEN, NUM_FEATURES, NUM_WEIGHTS, learned_network
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from llmsched_env.evaluation.objective import OBJECTIVES as _MEASURES
+from llmsched_env.objectives import OBJECTIVES as _MEASURES
 
 # By the name of the environment's reward. The goodput reward counts the requests that meet their SLO; of those that
 # arrive, that is `slo_attainment`.

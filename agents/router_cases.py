@@ -12,10 +12,9 @@ from functools import cache
 import numpy as np
 
 import baselines
-from llmsched_env.evaluation.cases import map_cases
-from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
-from llmsched_env.metrics import within_limits
+from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_cases
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.metrics import within_limits
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.simulate import simulate_network

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from agents.router_cases import LARGE, SMALL, Cluster, costs, saved
 from agents.router_training import constant_weights, policy
 from baselines.routers import ROUTERS
-from llmsched_env.evaluation.seeds import TEST_SEEDS, TUNING_SEEDS, seed_range
-from llmsched_env.metrics import mean_interval
+from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
+from llmsched_env.intervals import mean_interval
 from llmsched_env.policies.learned_router import SPEED
 from llmsched_env.simulator.router import Router
 

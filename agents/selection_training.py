@@ -33,7 +33,7 @@ from llmsched_env.envs.knobs import ORDERS, parametric
 from llmsched_env.envs.request_selection import RequestSelectionEnv
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.cases import Cases
-from llmsched_env.metrics import paired_interval
+from llmsched_env.intervals import paired_interval
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler

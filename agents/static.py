@@ -5,7 +5,7 @@ from itertools import product
 
 from llmsched_env.envs.knobs import ORDERS, Knobs, parametric
 from llmsched_env.evaluation.cases import Cases
-from llmsched_env.evaluation.objective import Objective
+from llmsched_env.objectives import Objective
 from llmsched_env.simulator.scheduler import Scheduler
 
 _SCREENING_SEEDS = 1

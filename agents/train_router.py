@@ -45,7 +45,7 @@ def _run(args: argparse.Namespace) -> None:
     from agents.folders import interrupted  # here, so that --help is quick
     from agents.router_comparison import compare, tables
     from agents.router_training import RouterTraining, load, train
-    from llmsched_env.evaluation.seeds import TEST_SEEDS, seed_range
+    from llmsched_env.evaluation.cases import TEST_SEEDS, seed_range
 
     seed_range(TEST_SEEDS, args.seeds)  # refuses a bad number before a long training
     if args.evaluate is None:

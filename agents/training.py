@@ -36,7 +36,7 @@ from agents.workload_parts import workload_parts
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Comparison, compare, seed_range
 from llmsched_env.evaluation.cases import Cases
-from llmsched_env.json_files import read_object, write_json
+from llmsched_env.files import read_object, write_json
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO

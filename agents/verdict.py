@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 
 from agents.objective import OBJECTIVES
-from llmsched_env.evaluation import Cell, Comparison
-from llmsched_env.evaluation.cell import load_text
-from llmsched_env.evaluation.objective import Objective
+from llmsched_env.evaluation import Comparison, ComparisonCell
+from llmsched_env.evaluation.cases import load_text
 from llmsched_env.evaluation.table import format_interval
-from llmsched_env.metrics import paired_interval
+from llmsched_env.intervals import paired_interval
+from llmsched_env.objectives import Objective
 from llmsched_env.simulator.records import Result
 
 BLOCKS = 10
@@ -40,7 +40,9 @@ class Difference:
         return f"{'+' if self.mean > 0 else ''}{mean} ±{half_width} {objective.unit}"
 
 
-def difference(agent: Cell, other: Cell, comparison: Comparison, objective: Objective) -> Difference:
+def difference(
+    agent: ComparisonCell, other: ComparisonCell, comparison: Comparison, objective: Objective
+) -> Difference:
     """Compare two cells of the same requests, seed by seed; on a single trace span by span.
 
     Spans of one trace follow each other and are not quite independent; there the interval is a rough one.
@@ -111,11 +113,20 @@ def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _by_span(cell: Cell, comparison: Comparison, metric: str) -> list[float]:
+def _by_span(cell: ComparisonCell, comparison: Comparison, metric: str) -> list[float]:
     """The metric of each span; spans hold equally many arrivals."""
     rows, no_gaps = cell.requests, np.zeros((0, 3))
     result = Result(
-        rows, None, None, no_gaps, cell.end, math.nan, cell.scheduler, cell.workload, cell.seeds[0], comparison.engine
+        requests=rows,
+        batches=None,
+        batch_entries=None,
+        token_gaps=no_gaps,
+        end=cell.end,
+        stalled_since=math.nan,
+        scheduler=cell.scheduler,
+        workload=cell.workload,
+        seed=cell.seeds[0],
+        engine=comparison.engine,
     )
     starts = rows.arrival[np.linspace(0, len(rows), BLOCKS, endpoint=False).astype(int)].tolist()
     windows = zip(starts, [*starts[1:], math.nextafter(cell.end, math.inf)], strict=True)

@@ -9,7 +9,7 @@ import llmsched_env as ls
 from experiments.check import close
 from experiments.experiment import Experiment, Outcome, Picture
 from experiments.paper import LAW
-from llmsched_env.evaluation.drawing import line_style, panel_grid, shared_legend, styled, svg_text
+from llmsched_env.evaluation.rendering import line_style, panel_grid, shared_legend, styled, svg_text
 
 TOKENS = 1024  # what the profiles' staircases were fitted up to
 CALIBRATED = "codellama-34b_a100-80gb_tp1"  # what the paper prints coefficients for

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from llmsched_env.evaluation.table import format_interval
-from llmsched_env.metrics import Stability, mean_interval
+from llmsched_env.intervals import mean_interval
+from llmsched_env.simulator.stability import Stability
 
 Value = float | str | None
 Verdict = Literal["pass", "fail", "undecided", "pending"]

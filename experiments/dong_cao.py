@@ -10,7 +10,7 @@ import llmsched_env as ls
 from experiments.check import agrees, exactly
 from experiments.experiment import Experiment, Outcome, Picture
 from llmsched_env import theory
-from llmsched_env.evaluation.drawing import COLORS, line_style, panel_grid, styled, svg_text
+from llmsched_env.evaluation.rendering import COLORS, line_style, panel_grid, styled, svg_text
 
 PROMPT, OUTPUTS = 10, np.array([20, 40, 60])  # tokens by class
 MEMORY, LIMIT, RATE = 16_492, 4, 3.0  # tokens; requests of a class per slot: activated at most, arriving

@@ -9,9 +9,9 @@ import llmsched_env as ls
 from experiments.check import Check, agrees, in_range, interval_verdict, judged
 from experiments.experiment import Experiment, Outcome, Picture
 from experiments.paper import FOUR, PER_MS, engine, run_seeds
-from llmsched_env import metrics
 from llmsched_env.evaluation.capacity_search import empirical_capacity
-from llmsched_env.evaluation.drawing import line_style, panel_grid, shared_legend, styled, svg_text
+from llmsched_env.evaluation.rendering import line_style, panel_grid, shared_legend, styled, svg_text
+from llmsched_env.simulator.stability import backlog_slope, stability
 
 BUDGET, PROMPT, OUTPUT = 512, 129, 112
 ENGINE = engine(BUDGET)
@@ -57,7 +57,7 @@ def run() -> Outcome:
     ]
     for name in FOUR:
         expected = "stable" if FOUR[name].work_conserving else "unstable"
-        checks.append(judged(f"{name} at {LONG_RATE:g} requests/s", metrics.stability(long[name]), expected))
+        checks.append(judged(f"{name} at {LONG_RATE:g} requests/s", stability(long[name]), expected))
     checks += [_growth_check(long["FasterTransformer"]), _capacity_check()]
     return Outcome(tuple(checks), (Picture(_CAPTION, _draw(short, long)),))
 
@@ -69,7 +69,7 @@ def _runs(name: str, rate: float, horizon: float) -> list[ls.Result]:
 def _growth_check(results: list[ls.Result]) -> Check:
     return agrees(
         f"FasterTransformer at {LONG_RATE:g} requests/s: backlog growth (tokens/ms)",
-        [metrics.backlog_slope(result, LONG / 2, LONG) * PER_MS for result in results],
+        [backlog_slope(result, LONG / 2, LONG) * PER_MS for result in results],
         (LONG_RATE - fastertransformer_capacity()) * (PROMPT + OUTPUT) * PER_MS,
         LARGEST_ERROR,
         note="theory: what arrives less the saturated throughput",

@@ -11,7 +11,7 @@ import llmsched_env as ls
 from experiments.check import exactly
 from experiments.experiment import Experiment, Outcome, Picture
 from experiments.paper import FOUR
-from llmsched_env.evaluation.drawing import COLORS, panel_grid, styled, svg_text
+from llmsched_env.evaluation.rendering import COLORS, panel_grid, styled, svg_text
 
 # A, B and C as one-token prompts at 0, so that batch 0 is their prefill; D and E arrive during batch 1.
 REQUESTS = ls.Workload.from_arrays([0.0, 0.0, 0.0, 1.25, 1.5], [1, 1, 1, 1, 1], [2, 4, 3, 1, 1])

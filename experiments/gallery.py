@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 
 import baselines
 from llmsched_env import SLO, EngineConfig, Result, Scheduler, Staircase, Workload, simulate
-from llmsched_env.evaluation.drawing import COLORS, styled
+from llmsched_env.evaluation.rendering import COLORS, styled
 
 BATCHES = 10
 BUDGET = 8

@@ -27,8 +27,15 @@ from experiments.measured_run import (
     simulated,
     summary,
 )
-from llmsched_env.evaluation.drawing import line_style, panel_grid, shared_legend, styled, svg_text
-from llmsched_env.evaluation.page import svg_source, write_page
+from llmsched_env.evaluation.rendering import (
+    line_style,
+    panel_grid,
+    shared_legend,
+    styled,
+    svg_source,
+    svg_text,
+    write_page,
+)
 from llmsched_env.simulator.records import Result
 
 _TITLES = {"ttft": "Time to first token (s)", "tpot": "Time per output token (ms)", "e2el": "E2E latency (s)"}

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from experiments.check import Check, Value
 from experiments.experiment import Experiment, Outcome
-from llmsched_env.evaluation.page import svg_source, write_page
+from llmsched_env.evaluation.rendering import svg_source, write_page
 from llmsched_env.evaluation.table import format_interval
 
 _MARKS = {"pass": "✓", "fail": "✗", "undecided": "?", "pending": "…"}

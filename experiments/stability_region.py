@@ -17,7 +17,7 @@ from experiments.paper import PER_MS, engine
 from experiments.regions import draw_region
 from llmsched_env import theory
 from llmsched_env.evaluation.capacity_search import CapacityEstimate, empirical_capacity
-from llmsched_env.evaluation.drawing import MARKERS, line_style, panel_grid, styled, svg_text
+from llmsched_env.evaluation.rendering import MARKERS, line_style, panel_grid, styled, svg_text
 
 MIXES = ((190, 10), (180, 20), (150, 50), (100, 100), (50, 150), (20, 180))  # prompt and output tokens of all requests
 TOLERANCE = 0.02  # of the limit of Theorem 2, for schedulers that are to reach it

@@ -15,7 +15,7 @@ from experiments.experiment import Experiment, Outcome, Picture
 from experiments.paper import LAW, PER_MS, engine, run_seeds
 from experiments.regions import draw_region
 from llmsched_env import theory
-from llmsched_env.evaluation.drawing import line_style, panel_grid, styled, svg_text
+from llmsched_env.evaluation.rendering import line_style, panel_grid, styled, svg_text
 
 BUDGET, SEATS = 1024, 100
 ENGINE = engine(BUDGET, max_num_seqs=SEATS)

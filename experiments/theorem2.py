@@ -9,8 +9,10 @@ import llmsched_env as ls
 from experiments.check import Check, agrees, close, in_range
 from experiments.experiment import Experiment, Outcome, Picture
 from experiments.paper import FOUR, PER_MS, engine, run_seeds
-from llmsched_env import metrics, theory
-from llmsched_env.evaluation.drawing import COLORS, line_style, panel_grid, styled, svg_text
+from llmsched_env import theory
+from llmsched_env.evaluation.rendering import COLORS, line_style, panel_grid, styled, svg_text
+from llmsched_env.intervals import mean_interval
+from llmsched_env.simulator.stability import backlog_slope
 
 BUDGET, PROMPT, OUTPUT = 512, 100, 100
 HORIZON, SEEDS = 600.0, 40  # s
@@ -69,7 +71,7 @@ def _path_check(name: str, results: list[ls.Result]) -> Check:
 
 def slopes(results: list[ls.Result]) -> list[float]:
     """Growth of the backlog over the second half of each run, in tokens/ms."""
-    return [metrics.backlog_slope(result, HORIZON / 2, HORIZON) * PER_MS for result in results]
+    return [backlog_slope(result, HORIZON / 2, HORIZON) * PER_MS for result in results]
 
 
 def deviation_while_full(result: ls.Result) -> float:
@@ -119,7 +121,7 @@ def _draw_slopes(axes: Axes, runs: dict[tuple[str, float], list[ls.Result]]) -> 
     published = [[float(part) for part in text.split(" ± ")] for text in PUBLISHED.values()]
     rows = [("published", np.array(published).T, "X", COLORS[6])]
     for marker, color, name in zip("os", COLORS, ("Sarathi", "Orca"), strict=False):
-        intervals = [metrics.mean_interval(slopes(runs[name, load])) for load in PUBLISHED]
+        intervals = [mean_interval(slopes(runs[name, load])) for load in PUBLISHED]
         rows.append((f"{name}, ours", np.array(intervals).T, marker, color))
     for offset, (label, (mean, half_width), marker, color) in zip((-0.006, 0, 0.006), rows, strict=True):
         axes.errorbar(

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from llmsched_env.json_files import read_object
+from llmsched_env.files import read_object
 from llmsched_env.simulator.batch_time import BatchTime
 from llmsched_env.validation import check_choice, check_integer, check_number
 

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import baselines
-from llmsched_env import metrics
+from llmsched_env.intervals import mean_interval, paired_interval
+from llmsched_env.simulator import metrics
 from llmsched_env.simulator.batch_time import Staircase
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES, Result
 from llmsched_env.simulator.simulate import simulate
+from llmsched_env.simulator.stability import backlog_slope, stability
 from llmsched_env.slo import SLO
 from llmsched_env.workloads import Workload
 
@@ -403,57 +405,57 @@ def growing(rate: float, served: float, seed: int = 0, horizon: int = 200, stall
 def test_backlog_slope_of_evenly_growing_work():
     arrivals = np.arange(0, 100, 0.1)
     rows = request_rows(*({"arrival": t, "prompt_tokens": 3, "output_tokens": 1} for t in arrivals))
-    slope = metrics.backlog_slope(run(rows, batch_rows(), end=100.0), 20.0, 80.0)
+    slope = backlog_slope(run(rows, batch_rows(), end=100.0), 20.0, 80.0)
     assert slope == pytest.approx(30.0, rel=1e-3)
     with pytest.raises(ValueError, match="start"):
-        metrics.backlog_slope(run(rows, batch_rows()), 5.0, 5.0)
+        backlog_slope(run(rows, batch_rows()), 5.0, 5.0)
 
 
 def test_stability_of_over_and_underloaded_systems():
-    verdict, slope, half_width = metrics.stability([growing(10, 12, seed) for seed in range(4)])
+    verdict, slope, half_width = stability([growing(10, 12, seed) for seed in range(4)])
     assert verdict == "unstable"  # 20 tokens/s offered, 12 served: two fifths pile up
     assert abs(slope - 0.4) < 0.1
     assert half_width < 0.1
-    verdict, slope, _ = metrics.stability([growing(10, 40, seed) for seed in range(4)])
+    verdict, slope, _ = stability([growing(10, 40, seed) for seed in range(4)])
     assert verdict == "stable"
     assert abs(slope) < 0.01
 
 
 def test_stability_of_one_trace_uses_blocks_of_it():
-    assert metrics.stability([growing(10, 12)]).verdict == "unstable"
-    stable = metrics.stability([growing(10, 40)])
+    assert stability([growing(10, 12)]).verdict == "unstable"
+    stable = stability([growing(10, 40)])
     assert stable.verdict == "stable"
     assert stable.half_width > 0
 
 
 def test_stability_is_undecided_without_evidence_and_a_stall_is_unstable():
     critical = [growing(10, served, seed) for seed, served in enumerate((40, 16))]
-    assert metrics.stability(critical).verdict == "undecided"
-    assert metrics.stability([growing(10, 40, stalled_since=150.0)]).verdict == "unstable"
-    assert metrics.stability([run(request_rows(), batch_rows())]).verdict == "undecided"
+    assert stability(critical).verdict == "undecided"
+    assert stability([growing(10, 40, stalled_since=150.0)]).verdict == "unstable"
+    assert stability([run(request_rows(), batch_rows())]).verdict == "undecided"
     with pytest.raises(ValueError, match="results"):
-        metrics.stability([])
+        stability([])
 
 
 def test_t_interval_by_hand():
     # mean 2, sd 1, n 3; the 97.5 % quantile of Student's t with 2 degrees of freedom is 4.30265
-    mean, half_width = metrics.mean_interval([1.0, 2.0, 3.0])
+    mean, half_width = mean_interval([1.0, 2.0, 3.0])
     assert mean == pytest.approx(2.0)
     assert half_width == pytest.approx(4.30265 / math.sqrt(3), rel=1e-5)
 
 
 def test_interval_of_one_value_is_unknown_and_of_none_too():
-    assert metrics.mean_interval([4.0])[0] == 4.0
-    assert math.isnan(metrics.mean_interval([4.0])[1])
-    assert all(math.isnan(value) for value in metrics.mean_interval([]))
+    assert mean_interval([4.0])[0] == 4.0
+    assert math.isnan(mean_interval([4.0])[1])
+    assert all(math.isnan(value) for value in mean_interval([]))
 
 
 def test_paired_interval_removes_what_both_share():
     shared = np.array([0.0, 100.0, -50.0])
-    mean, half_width = metrics.paired_interval(shared + [1.0, 2.0, 3.0], shared)
-    assert (mean, half_width) == pytest.approx(metrics.mean_interval([1.0, 2.0, 3.0]))
+    mean, half_width = paired_interval(shared + [1.0, 2.0, 3.0], shared)
+    assert (mean, half_width) == pytest.approx(mean_interval([1.0, 2.0, 3.0]))
     with pytest.raises(ValueError, match="2 and 3"):
-        metrics.paired_interval([1, 2], [1, 2, 3])
+        paired_interval([1, 2], [1, 2, 3])
 
 
 def test_result_describes_itself():

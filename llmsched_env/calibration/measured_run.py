@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.json_files import read_object
+from llmsched_env.files import read_object
 from llmsched_env.simulator.request_table import COLUMNS
 from llmsched_env.validation import check_integer
 from llmsched_env.workloads.formats.json_reader import Row, number, read_lines, seconds, tokens

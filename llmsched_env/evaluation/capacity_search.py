@@ -10,12 +10,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from llmsched_env import metrics
+from llmsched_env.intervals import mean_interval
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.request_table import COLUMNS, RequestTable
 from llmsched_env.simulator.scheduler import LIMIT_PARAMS, Scheduler
 from llmsched_env.simulator.simulate import simulate_many
+from llmsched_env.simulator.stability import service_slope
 from llmsched_env.theory import capacity, kv_token_steps, mean_work
 from llmsched_env.theory.work import token_seconds
 from llmsched_env.validation import check_integer, check_number
@@ -200,7 +201,7 @@ class _Trial:
             warnings.filterwarnings("ignore", ".* stalled at ", RuntimeWarning)
             results = simulate_many(self.scheduler, loaded, self.engine, self.seeds, horizon, progress=self.progress)
         offered = rate * mean_work(self.workload, self.engine).tokens
-        slope, half_width = metrics.mean_interval([_slope(result, offered, horizon) for result in results])
+        slope, half_width = mean_interval([_slope(result, offered, horizon) for result in results])
         if abs(slope) <= max(half_width, self.resolution):
             return Evaluation(rate, "undecided", slope, half_width, horizon)
         return Evaluation(rate, "unstable" if slope > 0 else "stable", slope, half_width, horizon)
@@ -228,10 +229,10 @@ def _slope(result: Result, offered: float, horizon: float) -> float:
     left = result.backlog(times)
     drained = np.flatnonzero(left < _DRAINED * left[0])
     if drained.size:
-        return 1 - metrics.service_slope(result, 0.0, float(times[drained[0]])) / offered
+        return 1 - service_slope(result, 0.0, float(times[drained[0]])) / offered
     # Windows differ by seed, lest all of them cut a periodic schedule at the same places.
     start, stop = np.random.default_rng(result.seed).uniform([0.4, 0.9], [0.6, 1.0]) * horizon
-    return 1 - metrics.service_slope(result, start, stop) / offered
+    return 1 - service_slope(result, start, stop) / offered
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
-"""Fixed runs on which schedulers are tuned, validated and chosen: the same requests for every scheduler."""
+"""What schedulers are run on: disjoint ranges of seeds, loads, and fixed cases with the same requests for everyone."""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -12,21 +14,47 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import replay
+from llmsched_env.validation import check_integer
 from llmsched_env.workloads import RequestTable, Workload
 
 T = TypeVar("T")
+S = TypeVar("S")
+
+TRAINING_SEEDS = 10_000
+TUNING_SEEDS = 20_000
+TEST_SEEDS = 30_000
+_SEEDS_PER_RANGE = 10_000
+
+Load = float | Literal["recorded"]
+"""A fraction of the reference capacity, or the recorded rate of a trace."""
+
+
+def seed_range(first: int, count: int) -> range:
+    """The `count` seeds from `first`, one of TRAINING_SEEDS, TUNING_SEEDS and TEST_SEEDS.
+
+    The ranges are disjoint, so nothing is tested on requests that it was trained or tuned on.
+
+    Raises:
+        ValueError: if `count` is below 1 or reaches into the next range.
+    """
+    return range(first, first + check_integer("number of seeds", count, at_least=1, at_most=_SEEDS_PER_RANGE))
+
+
+def load_text(load: Load) -> str:
+    """A load as it is printed."""
+    return load if isinstance(load, str) else f"{load:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """Workloads by seeds on one engine.
+    """Every workload with every seed, on one engine.
 
     Attributes:
         workloads: one for each load.
-        seeds: seeds of each.
+        seeds: of each workload.
         engine: the machine.
-        horizon: clock in s at which runs stop; None: every run drains, so that all latencies are known.
-        record: how much of a run is kept for its measure, see `simulate`.
+        horizon: clock in s at which runs stop; None: every run drains, so all latencies are known.
+        record: what a run records, see `simulate`.
     """
 
     workloads: tuple[Workload, ...]
@@ -35,17 +63,21 @@ class Cases:
     horizon: float | None = None
     record: str = "batches"
 
-    def first(self, count: int) -> "Cases":
-        """The same with the first `count` seeds only."""
+    def first(self, count: int) -> Cases:
+        """The same cases with the first `count` seeds only."""
         return replace(self, seeds=self.seeds[:count])
 
     def map(self, schedulers: Sequence[Scheduler], measure: Callable[[Result], T]) -> list[list[T]]:
-        """`measure` of every run of every scheduler, on all cores; [schedulers][workloads x seeds]."""
+        """`measure` of every run of every scheduler, on all cores.
+
+        Returns:
+            [schedulers][workloads x seeds]
+        """
         runs = [(workload, self.engine, seed) for workload in self.workloads for seed in self.seeds]
         return map_runs(schedulers, runs, measure, self.horizon, self.record)
 
     def means(self, schedulers: Sequence[Scheduler], metric: str) -> np.ndarray:
-        """f8[schedulers]: mean over all runs of a number of `Result.summary`."""
+        """Mean over all runs of a number of `Result.summary`, f8[schedulers]."""
         values = self.map(schedulers, lambda result: result.summary()[metric])
         return np.array(values).mean(axis=1)
 
@@ -57,9 +89,19 @@ def map_runs(
     horizon: float | None = None,
     record: str = "batches",
 ) -> list[list[T]]:
-    """`measure` of every run (workload, engine, seed) under every scheduler, on all cores; [schedulers][runs].
+    """`measure` of every run under every scheduler, on all cores.
 
     The requests of a run are drawn once for all schedulers. `Result.capacity` and `Result.load` are nan.
+
+    Args:
+        schedulers: what to run.
+        runs: (workload, engine, seed) of each run.
+        measure: from a run to what is kept of it.
+        horizon: clock in s at which runs stop; None: they drain.
+        record: what a run records, see `simulate`.
+
+    Returns:
+        [schedulers][runs]
     """
 
     def run(scheduler: Scheduler, table: RequestTable, name: str, engine: EngineConfig, seed: int) -> T:
@@ -69,8 +111,12 @@ def map_runs(
     return map_cases(run, schedulers, drawn)
 
 
-def map_cases(run: Callable[..., T], schedulers: Sequence[Scheduler], cases: Iterable[tuple]) -> list[list[T]]:
-    """`run(scheduler, *case)` of every scheduler and case, on all cores; [schedulers][cases]."""
+def map_cases(run: Callable[..., T], schedulers: Sequence[S], cases: Iterable[tuple[Any, ...]]) -> list[list[T]]:
+    """`run(scheduler, *case)` of every scheduler and case, on all cores.
+
+    Returns:
+        [schedulers][cases]
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
         try:
             futures = [[pool.submit(run, scheduler, *case) for scheduler in schedulers] for case in cases]

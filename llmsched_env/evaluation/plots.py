@@ -1,4 +1,4 @@
-"""The pictures of a comparison, each as SVG text."""
+"""The figures of a comparison, each as SVG text."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogFormatter
 
-from llmsched_env.evaluation.cell import Cell, load_text
-from llmsched_env.evaluation.compare import Comparison
-from llmsched_env.evaluation.drawing import MARKERS, line_style, panel_grid, shared_legend, styled, svg_text
-from llmsched_env.metrics import latencies, number_in_system
+from llmsched_env.evaluation.cases import load_text
+from llmsched_env.evaluation.compare import Comparison, ComparisonCell
+from llmsched_env.evaluation.rendering import MARKERS, line_style, panel_grid, shared_legend, styled, svg_text
+from llmsched_env.simulator.metrics import latencies, number_in_system
 
-_POINTS = 400  # of a line: more cannot be seen, and would only make the file larger
+_POINTS = 400  # of a line: more would be invisible and only make the file larger
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 _LATENCY_NAMES = {"ttft": "Time to first token (s)", "tpot": "Time per output token (s)", "e2el": "E2E latency (s)"}
@@ -29,9 +29,9 @@ _AGAINST_LOAD = (  # metric, title, scale, log y
 
 
 def queue_over_time(comparison: Comparison, workload: str) -> str:
-    """Requests in the system over time, a panel a load; the first seed."""
+    """Requests in the system over time, one panel a load; the first seed."""
 
-    def draw(axes: Axes, cells: list[Cell]) -> None:
+    def draw(axes: Axes, cells: list[ComparisonCell]) -> None:
         last = max(cell.requests.arrival.max(initial=0.0) for cell in cells)
         stop = min(1.5 * last, max(cell.end for cell in cells)) or 1.0
         times = np.linspace(0, stop, _POINTS)
@@ -50,13 +50,13 @@ def queue_over_time(comparison: Comparison, workload: str) -> str:
 
 
 def latency_cdfs(comparison: Comparison, workload: str) -> str:
-    """Distributions of TTFT, TPOT and E2E latency, a row of panels a load; the first seed.
+    """Distributions of TTFT, TPOT and E2E latency, one row of panels a load; the first seed.
 
-    Fractions are of all requests that the latency could exist for, so a curve ends below 1 if some never got there.
+    Fractions are of all requests that could have the latency, so a curve ends below 1 if some never reached it.
     """
 
-    def draw(name: str) -> Callable[[Axes, list[Cell]], None]:
-        def draw_one(axes: Axes, cells: list[Cell]) -> None:
+    def draw(name: str) -> Callable[[Axes, list[ComparisonCell]], None]:
+        def draw_one(axes: Axes, cells: list[ComparisonCell]) -> None:
             for cell, style in zip(cells, _styles(comparison), strict=True):
                 rows = cell.requests
                 reached = np.sort(latencies(rows)[name])
@@ -78,13 +78,13 @@ def against_load(comparison: Comparison, workload: str) -> str:
     by_load = sorted(spread, key=lambda cells: cells[0].rate)
     loads = [cells[0].rate / cells[0].capacity for cells in by_load]
 
-    def draw(metric: str, title: str, scale: float, log: bool) -> Callable[[Axes, list[Cell]], None]:
-        def draw_one(axes: Axes, _: list[Cell]) -> None:
+    def draw(metric: str, title: str, scale: float, log: bool) -> Callable[[Axes, list[ComparisonCell]], None]:
+        def draw_one(axes: Axes, _: list[ComparisonCell]) -> None:
             count = len(comparison.schedulers)
             gap = 0.08 * (max(loads) - min(loads) or 0.2) / count
             for i, style in enumerate(_styles(comparison)):
                 mean, half_width = scale * np.array([cells[i].interval(metric) for cells in by_load]).T
-                x = np.array(loads) + gap * (i - (count - 1) / 2)  # side by side, so that no interval hides another
+                x = np.array(loads) + gap * (i - (count - 1) / 2)  # side by side, so no interval hides another
                 half_width = np.nan_to_num(half_width)
                 axes.errorbar(
                     x, mean, half_width, **style, marker=MARKERS[i % len(MARKERS)], ms=4, elinewidth=1, capsize=2
@@ -117,16 +117,16 @@ def against_load(comparison: Comparison, workload: str) -> str:
     return _panels(comparison, panels, columns=3) if panels else ""
 
 
-def _loads(comparison: Comparison, workload: str) -> list[list[Cell]]:
-    return [cells for name, _, cells in comparison.blocks() if name == workload]
+def _loads(comparison: Comparison, workload: str) -> list[list[ComparisonCell]]:
+    return [cells for name, _, cells in comparison.by_workload_and_load() if name == workload]
 
 
-def _title(cell: Cell) -> str:
+def _title(cell: ComparisonCell) -> str:
     return f"Load {load_text(cell.load)}"
 
 
 def _log(axes: Axes, name: Literal["x", "y"]) -> None:
-    """A logarithmic axis with plain numbers, and more of them where it spans less than a decade."""
+    """Make an axis logarithmic, with plain numbers, and more of them if it spans less than a decade."""
     axes.set(**{f"{name}scale": "log"})
     axis = axes.xaxis if name == "x" else axes.yaxis
     axis.set_major_formatter(_PLAIN)
@@ -140,7 +140,9 @@ def _styles(comparison: Comparison) -> Iterable[Mapping[str, Any]]:
 
 
 def _panels(
-    comparison: Comparison, panels: list[tuple[list[Cell], Callable[[Axes, list[Cell]], None]]], columns: int
+    comparison: Comparison,
+    panels: list[tuple[list[ComparisonCell], Callable[[Axes, list[ComparisonCell]], None]]],
+    columns: int,
 ) -> str:
     """A grid of panels under one legend."""
     with styled():

@@ -1,4 +1,4 @@
-"""A comparison as one HTML file that needs nothing beside it."""
+"""A comparison as one HTML file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from llmsched_env.evaluation import plots, table
-from llmsched_env.evaluation.cell import load_text
+from llmsched_env.evaluation.cases import load_text
 from llmsched_env.evaluation.compare import Comparison
-from llmsched_env.evaluation.page import svg_source, write_page
-from llmsched_env.metrics import STABILITY_THRESHOLD
+from llmsched_env.evaluation.rendering import svg_source, write_page
+from llmsched_env.simulator.stability import STABILITY_THRESHOLD
 from llmsched_env.slo import SLO
 
 _TERMS = (
@@ -25,25 +25,28 @@ _TERMS = (
     ("E2E", "time from arrival to the last output token"),
     (
         "× bound",
-        "mean E2E latency over what no scheduler goes below on the same requests, a mean over seeds; perhaps none can "
-        "reach 1. Only where all requests finished",
+        "mean E2E latency over a lower bound for every scheduler on the same requests, a mean over seeds; it may be "
+        "that no scheduler can reach 1. Only where all requests finished",
     ),
-    ("SLO met", "requests within every limit, of all that arrived; what never finished has missed"),
+    ("SLO met", "share of all requests that finished within every limit; a request that never finished has missed"),
     ("Goodput", "requests within every limit, per second"),
-    ("Requests, Output", "finished requests and their output tokens over the whole run, the time to drain included"),
+    ("Requests, Output", "finished requests and their output tokens, over the whole run including the time to drain"),
     (
         "Load",
-        "offered rate over the reference capacity, which the machine and the token mix set, never a scheduler's own "
-        "parameters; about the most that any scheduler could sustain is load 1",
+        "offered rate over the reference capacity, which depends on the machine and the token mix, never on a "
+        "scheduler's parameters; no scheduler can sustain much more than load 1",
     ),
     (
         "Stable",
-        "whether work piles up: growth of the backlog in the second half of the arrivals, as a fraction of the offered "
-        f"tokens per second; unstable (stable) if its 95 % interval (over seeds; for one trace over five spans of "
-        f"time) lies above (below) {STABILITY_THRESHOLD:.0%}, else undecided; a scheduler that stalled is unstable",
+        "whether the queue stays bounded: growth of the backlog in the second half of the arrivals, as a fraction of "
+        "the offered tokens per second; unstable (stable) if its 95 % interval (over seeds; for one trace over five "
+        f"spans of time) lies above (below) {STABILITY_THRESHOLD:.0%}, else undecided; a scheduler that stalled is unstable",
     ),
     ("±", "half width of the 95 % t-interval over seeds; every scheduler gets the same requests in each seed"),
 )
+
+
+Figures = tuple[str, str, str, list[tuple[str, str]]]
 
 
 def write_report(
@@ -54,12 +57,12 @@ def write_report(
     title: str = "Comparison of schedulers",
     command: str | None = None,
 ) -> Path:
-    """Write the report; it loads nothing from elsewhere, so it can be mailed or archived.
+    """Write the report: one HTML file that needs no other file, so it can be mailed or archived.
 
     Args:
         comparison: what to report.
         path: the HTML file.
-        reference: scheduler that the others are compared with, seed by seed; None: no differences.
+        reference: scheduler to which differences are shown, paired by seed; None: no differences.
         title: heading of the report.
         command: the command line that made it.
 
@@ -74,7 +77,7 @@ def write_report(
         "report.html.j2",
         title=title,
         lead=_lead(comparison),
-        blocks=table.blocks(comparison, reference),
+        blocks=table.comparison_tables(comparison, reference),
         figures=_figures(comparison),
         facts=_facts(comparison, command),
         schedulers=[
@@ -86,7 +89,7 @@ def write_report(
 
 
 def _lead(comparison: Comparison) -> str:
-    blocks = list(comparison.blocks())
+    blocks = list(comparison.by_workload_and_load())
     workloads = list(dict.fromkeys(workload for workload, _, _ in blocks))
     loads = list(dict.fromkeys(load_text(load) for _, load, _ in blocks))
     return (
@@ -95,11 +98,11 @@ def _lead(comparison: Comparison) -> str:
     )
 
 
-def _figures(comparison: Comparison) -> list[tuple[str, str, str, list[tuple[str, str]]]]:
-    """Id, heading, text and (workload, source of the image) of each section of pictures."""
-    workloads = list(dict.fromkeys(workload for workload, _, _ in comparison.blocks()))
+def _figures(comparison: Comparison) -> list[Figures]:
+    """Id, heading, text and (workload, source of the image) of each section of figures."""
+    workloads = list(dict.fromkeys(workload for workload, _, _ in comparison.by_workload_and_load()))
 
-    def section(id: str, heading: str, text: str, draw: Callable[[Comparison, str], str]) -> tuple:
+    def section(id: str, heading: str, text: str, draw: Callable[[Comparison, str], str]) -> Figures:
         pictures = [(name, draw(comparison, name)) for name in workloads]
         return id, heading, text, [(name, svg_source(svg)) for name, svg in pictures if svg]
 
@@ -113,14 +116,14 @@ def _figures(comparison: Comparison) -> list[tuple[str, str, str, list[tuple[str
         section(
             "latency",
             "Latency distributions",
-            "Fraction of requests within a latency, in the first seed. A curve that ends below 1 says that some "
-            "requests never got there.",
+            "Fraction of requests within a latency, in the first seed. A curve that ends below 1 shows that some "
+            "requests never reached it.",
             plots.latency_cdfs,
         ),
         section(
             "load",
             "Against load",
-            "Means over seeds with 95 % intervals; points are set slightly apart where they would cover each other.",
+            "Means over seeds with 95 % intervals; points are shifted slightly so that they do not overlap.",
             plots.against_load,
         ),
     ]
@@ -149,7 +152,7 @@ def _facts(comparison: Comparison, command: str | None) -> list[tuple[str, str]]
 
 def _workloads(comparison: Comparison) -> list[tuple[str, ...]]:
     rows = []
-    for workload, load, cells in comparison.blocks():
+    for workload, load, cells in comparison.by_workload_and_load():
         cell, requests = cells[0], cells[0].requests
         seeds = f"{cell.seeds[0]} to {cell.seeds[-1]}" if len(cell.seeds) > 1 else "one trace"
         numbers = (
@@ -165,7 +168,7 @@ def _workloads(comparison: Comparison) -> list[tuple[str, ...]]:
 
 
 def _slo_text(comparison: Comparison, requests: np.recarray) -> str:
-    """The limits that all requests have, or that they differ."""
+    """The limits of all requests, or that they differ."""
     slo = comparison.slo
     if slo is None:
         pairs = np.unique(np.column_stack([requests.ttft_slo, requests.tpot_slo]), axis=0)

@@ -1,4 +1,4 @@
-"""Search of a few parameters by few evaluations: Optuna's tree-structured Parzen estimator (TPE).
+"""Search of a few parameters with few evaluations: Optuna's tree-structured Parzen estimator (TPE).
 
 Why TPE: SLO attainment of azure-chat at load 0.9 on tuning seeds, mean of four searches of about 290 simulations each.
 
@@ -10,7 +10,7 @@ Why TPE: SLO attainment of azure-chat at load 0.9 on tuning seeds, mean of four 
     TPE                                                 0.4604     0.4078
     TPE that leaves bad trials after one of five seeds  0.4608     0.4078
 
-So TPE is at least as good as what could be written by hand, and stopping trials early is not worth its rules.
+So TPE is at least as good as simple methods of our own, and stopping trials early is not worth its complexity.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 Values = dict[str, float]
 
-_BATCH = 4  # settings that are evaluated at once: fixed, so that the search is the same on any number of cores
-_DIGITS = 4  # of values that are not whole
+_BATCH = 4  # settings evaluated at once: fixed, so the search is the same on any number of cores
+_DIGITS = 4  # significant digits of values that are not whole
 
 
 def optuna() -> Any:
-    """The library.
+    """The Optuna library, imported only if tuning is asked for.
 
     Raises:
-        ImportError: if it is not installed, with what to do.
+        ImportError: if it is not installed; the message says how to install it.
     """
     try:
         import optuna
@@ -49,18 +49,18 @@ def search(
     trials: int,
     larger_is_better: bool,
 ) -> Iterator[list[tuple[Values, float]]]:
-    """Try settings of `params`, guided by what `evaluate` says of those before.
+    """Try settings of `params`, guided by the values of earlier ones.
 
-    The same evaluations give the same settings, and more `trials` begin with those of fewer.
+    The search is deterministic, and a search with more `trials` begins with the settings of one with fewer.
 
     Args:
-        params: what to vary, each with a range to `tune`.
-        evaluate: takes settings and returns their values, all finite.
-        trials: how many settings to try.
-        larger_is_better: of values.
+        params: the parameters to vary, each with `tune`.
+        evaluate: from settings to their values, all finite.
+        trials: number of settings to try.
+        larger_is_better: the direction.
 
     Yields:
-        Settings with their values, some at a time; the defaults come first, as the setting without any values.
+        Settings with their values, in batches. The first is the empty setting: default parameters.
     """
     library = optuna()
     quiet = logging.getLogger("optuna").level  # it would announce every study
@@ -94,7 +94,7 @@ def _distribution(param: Param) -> BaseDistribution:
 
 
 def _nearest(param: Param) -> float:
-    """The value to try that is nearest to the default, which may be infinite."""
+    """The value within the search range nearest to the default, which may be infinite."""
     tune = param.tune
     if isinstance(tune, tuple):
         return min(tune, key=lambda value: abs(value - param.default))

@@ -1,7 +1,7 @@
-"""The benchmark suite: on which workloads, engines and loads learned schedulers are trained, and judged.
+"""The benchmark suite: the workloads, engines and loads on which learned schedulers are trained and tested.
 
-Version 1. A site is a workload with its targets on an engine. Those of `HELD_OUT` are never trained on; of those of
-`TRAINING` the judged seeds are others than the trained ones.
+Version 1. A site is a workload with its targets on an engine. Sites of `HELD_OUT` are never trained on. On sites of
+`TRAINING`, test seeds and training seeds are disjoint.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from functools import cache
 
 import numpy as np
 
-from llmsched_env.metrics import within_limits
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.metrics import within_limits
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate
 from llmsched_env.workloads import LengthPredictor, Workload, preset
@@ -21,7 +21,7 @@ VERSION = 1
 LOADS = (0.5, 0.8, 0.95, 1.1)
 HORIZON = 120.0  # s of arrivals
 KENDALL = 0.56
-"""Rank correlation of predicted with true output lengths, as the learning-to-rank scheduler (arXiv 2408.15792) has it;
+"""Rank correlation of predicted and true output lengths, that of the learning-to-rank scheduler (arXiv 2408.15792);
 every scheduler that uses predictions gets the same ones."""
 
 H100, RTX4090, A100 = (
@@ -29,7 +29,7 @@ H100, RTX4090, A100 = (
     "llama-3.1-8b_rtx4090-24gb_tp1_lss",
     "qwen3-32b_a100-80gb_tp2_aic",
 )
-_ALONE = 0.98  # share of the requests of a site that must meet their targets if they are served alone
+_ALONE = 0.98  # share of the requests of a site that must meet their targets when served alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Site:
         return workload.at_load(load, self.engine)
 
     def feasible(self, scheduler: Scheduler) -> bool:
-        """Whether nearly all requests meet their targets when `scheduler` serves each alone."""
+        """Whether at least 98 % of the requests meet their targets when `scheduler` serves each alone."""
         return _alone(self, scheduler) >= _ALONE
 
 
@@ -80,7 +80,7 @@ def _predictor(workload: str) -> LengthPredictor:
 @cache
 def _alone(site: Site, scheduler: Scheduler) -> float:
     table = site.at(0.5).sample(0).rows(0, 400)
-    apart = table.at(1e4 * np.arange(len(table)))  # s; nobody is there for as long
+    apart = table.at(1e4 * np.arange(len(table)))  # s between arrivals: longer than any request stays
     rows = simulate(scheduler, Workload.from_table(apart, site.name), site.engine, record="requests").requests
     return float(within_limits(rows, None).mean())
 

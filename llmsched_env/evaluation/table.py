@@ -1,30 +1,37 @@
-"""A comparison as a table: a row a scheduler, each number with its 95 % interval over seeds."""
+"""A comparison as tables: one row a scheduler, each number with its 95 % interval over seeds."""
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llmsched_env.evaluation.cell import Cell, load_text
-from llmsched_env.evaluation.compare import Comparison
-from llmsched_env.metrics import paired_interval
+from llmsched_env.evaluation.cases import load_text
+from llmsched_env.evaluation.compare import Comparison, ComparisonCell
+from llmsched_env.evaluation.rendering import rich_text
+from llmsched_env.intervals import paired_interval
 from llmsched_env.validation import check_choice
 
 _MEMORY_CAPTION = (
-    "means over seeds; tokens found in the prefix cache count as hits whenever their request is admitted, after a "
-    "preemption too"
+    "means over seeds; tokens found in the prefix cache count as hits at every admission of their request, also after "
+    "a preemption"
 )
-_WIDTH = 160  # columns of numbers and the verdict; the longest name comes on top
+_WIDTH = 160  # terminal columns for numbers and verdict, without the names
 
 
-class Column(NamedTuple):
-    """A metric as it is printed."""
+class MetricColumn(NamedTuple):
+    """A metric as it is printed.
+
+    Attributes:
+        metric: its name in `ComparisonCell.metrics`.
+        title: its name in tables.
+        unit: of the printed number.
+        scale: from the metric to the printed number.
+        larger_is_better: the direction.
+    """
 
     metric: str
     title: str
@@ -34,36 +41,36 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("request_throughput", "Requests", "1/s", 1, True),
-    Column("output_throughput", "Output", "tokens/s", 1, True),
-    Column("mean_ttft_ms", "TTFT mean", "s", 1e-3, False),
-    Column("median_ttft_ms", "TTFT median", "s", 1e-3, False),
-    Column("p99_ttft_ms", "TTFT p99", "s", 1e-3, False),
-    Column("mean_tpot_ms", "TPOT mean", "ms", 1, False),
-    Column("mean_e2el_ms", "E2E mean", "s", 1e-3, False),
-    Column("e2el_over_bound", "E2E mean", "× bound", 1, False),
-    Column("p99_e2el_ms", "E2E p99", "s", 1e-3, False),
-    Column("slo_attainment", "SLO met", "%", 100, True),
-    Column("request_goodput", "Goodput", "1/s", 1, True),
+    MetricColumn("request_throughput", "Requests", "1/s", 1, True),
+    MetricColumn("output_throughput", "Output", "tokens/s", 1, True),
+    MetricColumn("mean_ttft_ms", "TTFT mean", "s", 1e-3, False),
+    MetricColumn("median_ttft_ms", "TTFT median", "s", 1e-3, False),
+    MetricColumn("p99_ttft_ms", "TTFT p99", "s", 1e-3, False),
+    MetricColumn("mean_tpot_ms", "TPOT mean", "ms", 1, False),
+    MetricColumn("mean_e2el_ms", "E2E mean", "s", 1e-3, False),
+    MetricColumn("e2el_over_bound", "E2E mean", "× bound", 1, False),
+    MetricColumn("p99_e2el_ms", "E2E p99", "s", 1e-3, False),
+    MetricColumn("slo_attainment", "SLO met", "%", 100, True),
+    MetricColumn("request_goodput", "Goodput", "1/s", 1, True),
 )
 MEMORY_COLUMNS = (
-    Column("mean_kv_usage", "KV in use, mean", "%", 100, True),
-    Column("max_kv_usage", "KV in use, most", "%", 100, True),
-    Column("preemption_rate", "Preemptions", "per request", 1, False),
-    Column("recomputed_tokens", "Lost to them", "tokens", 1, False),
-    Column("prefix_hit_rate", "Prefix hits", "% of prefill", 100, True),
-    Column("rejected", "Rejected", "requests", 1, False),
-    Column("abandoned", "Abandoned", "requests", 1, False),
+    MetricColumn("mean_kv_usage", "KV in use, mean", "%", 100, True),
+    MetricColumn("max_kv_usage", "KV in use, most", "%", 100, True),
+    MetricColumn("preemption_rate", "Preemptions", "per request", 1, False),
+    MetricColumn("recomputed_tokens", "Lost to them", "tokens", 1, False),
+    MetricColumn("prefix_hit_rate", "Prefix hits", "% of prefill", 100, True),
+    MetricColumn("rejected", "Rejected", "requests", 1, False),
+    MetricColumn("abandoned", "Abandoned", "requests", 1, False),
 )
-"""Printed where memory is limited, reused or given up."""
+"""Printed if KV memory is limited or prefixes are reused."""
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
-    """A number as printed.
+class PrintedNumber:
+    """A number as text.
 
     Attributes:
-        value: its value.
+        value: the number.
         half_width: of its 95 % interval; "" for one trace.
         verdict: of a difference to the reference: "better" or "worse" if its interval excludes 0, else "".
     """
@@ -79,32 +86,39 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One scheduler: its numbers in the order of the columns, and how stable it is ("" where that is not shown)."""
+class SchedulerRow:
+    """The row of one scheduler.
+
+    Attributes:
+        scheduler: its name.
+        numbers: in the order of the columns.
+        stability: the verdict; "" if the table does not show it.
+        growth: of the backlog, and the number of runs that stalled.
+    """
 
     scheduler: str
-    numbers: tuple[Number, ...]
+    numbers: tuple[PrintedNumber, ...]
     stability: str = ""
-    growth: str = ""  # of the backlog, and runs that stalled
+    growth: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One table: a workload at a load, the absolute numbers or the differences to a reference scheduler."""
+class ComparisonTable:
+    """A table of one workload at one load: absolute numbers, or differences to a reference scheduler."""
 
     title: str
     caption: str
-    rows: tuple[Row, ...]
-    columns: tuple[Column, ...] = COLUMNS
+    rows: tuple[SchedulerRow, ...]
+    columns: tuple[MetricColumn, ...] = COLUMNS
     has_stability: bool = True
 
 
-def blocks(comparison: Comparison, reference: str | None = None) -> list[Block]:
-    """The tables that are printed and reported.
+def comparison_tables(comparison: Comparison, reference: str | None = None) -> list[ComparisonTable]:
+    """All tables of a comparison.
 
     Args:
         comparison: the numbers.
-        reference: scheduler that all others are compared with, seed by seed; None: no differences.
+        reference: scheduler to which differences are shown, paired by seed; None: no differences.
 
     Raises:
         ValueError: if `reference` is not in the comparison.
@@ -112,34 +126,31 @@ def blocks(comparison: Comparison, reference: str | None = None) -> list[Block]:
     if reference is not None:
         check_choice("reference", reference, comparison.schedulers)
     tables = []
-    for workload, load, cells in comparison.blocks():
+    for workload, load, cells in comparison.by_workload_and_load():
         title_of = f"{workload}, load {load_text(load)}"
-        tables.append(Block(title_of, _caption(cells[0]), tuple(_absolute(cell) for cell in cells)))
+        tables.append(ComparisonTable(title_of, _caption(cells[0]), tuple(_absolute(cell) for cell in cells)))
         if reference is not None and len(cells) > 1:
             base = next(cell for cell in cells if cell.scheduler == reference)
             differences = tuple(_difference(cell, base) for cell in cells if cell is not base)
             title = f"{title_of}: difference to {reference}, on the same requests"
-            tables.append(Block(title, _difference_caption(base), differences, has_stability=False))
+            tables.append(ComparisonTable(title, _difference_caption(base), differences, has_stability=False))
         if comparison.engine.kv_blocks is not None or comparison.engine.prefix_caching:
-            rows = tuple(Row(cell.scheduler, _numbers(cell, MEMORY_COLUMNS)) for cell in cells)
-            tables.append(Block(f"{title_of}: KV memory", _MEMORY_CAPTION, rows, MEMORY_COLUMNS, has_stability=False))
+            rows = tuple(SchedulerRow(cell.scheduler, _numbers(cell, MEMORY_COLUMNS)) for cell in cells)
+            tables.append(
+                ComparisonTable(f"{title_of}: KV memory", _MEMORY_CAPTION, rows, MEMORY_COLUMNS, has_stability=False)
+            )
     return tables
 
 
 def text_table(comparison: Comparison, reference: str | None = None, color: bool = False) -> str:
-    """The whole comparison as text, some 160 columns wide, with tables of differences to `reference`."""
-    output = io.StringIO()
+    """All tables of a comparison as text, about 160 columns wide; see `comparison_tables`."""
     width = _WIDTH + max(map(len, comparison.schedulers), default=0)
-    console = Console(
-        file=output, width=width, markup=False, force_terminal=color, color_system="standard" if color else None
-    )
-    for block in blocks(comparison, reference):
-        console.print(_rich_table(block), "")
-    return output.getvalue()
+    tables = (_rich_table(table) for table in comparison_tables(comparison, reference))
+    return rich_text(*(part for table in tables for part in (table, "")), width=width, color=color)
 
 
 def format_interval(value: float, half_width: float) -> tuple[str, str]:
-    """Value and half width as text: two significant digits of the half width, four of a value without one."""
+    """Value and half width as text: two significant digits of the half width, or four of a value without one."""
     if math.isnan(value):
         return "–", ""
     if math.isnan(half_width):
@@ -149,30 +160,32 @@ def format_interval(value: float, half_width: float) -> tuple[str, str]:
     return _fixed(value, decimals), _fixed(half_width, decimals)
 
 
-def _numbers(cell: Cell, columns: tuple[Column, ...]) -> tuple[Number, ...]:
+def _numbers(cell: ComparisonCell, columns: tuple[MetricColumn, ...]) -> tuple[PrintedNumber, ...]:
     intervals = [(column.scale, *cell.interval(column.metric)) for column in columns]
-    return tuple(Number(*format_interval(scale * mean, scale * half_width)) for scale, mean, half_width in intervals)
+    return tuple(
+        PrintedNumber(*format_interval(scale * mean, scale * half_width)) for scale, mean, half_width in intervals
+    )
 
 
-def _absolute(cell: Cell) -> Row:
+def _absolute(cell: ComparisonCell) -> SchedulerRow:
     growth, width = format_interval(100 * cell.stability.slope, 100 * cell.stability.half_width)
     growth = f"{growth} ±{width} %" if width else growth
     stalls = f", {cell.stalls} of {len(cell.seeds)} stalled" if cell.stalls else ""
-    return Row(cell.scheduler, _numbers(cell, COLUMNS), cell.stability.verdict, growth + stalls)
+    return SchedulerRow(cell.scheduler, _numbers(cell, COLUMNS), cell.stability.verdict, growth + stalls)
 
 
-def _difference(cell: Cell, reference: Cell) -> Row:
+def _difference(cell: ComparisonCell, reference: ComparisonCell) -> SchedulerRow:
     numbers = []
     for column in COLUMNS:
         mean, half_width = paired_interval(cell.metrics[column.metric], reference.metrics[column.metric])
         value, width = format_interval(column.scale * mean, column.scale * half_width)
         better = (mean > 0) == column.larger_is_better
         verdict: Literal["better", "worse", ""] = ("better" if better else "worse") if abs(mean) > half_width else ""
-        numbers.append(Number(f"+{value}" if mean > 0 else value, width, verdict))
-    return Row(cell.scheduler, tuple(numbers))
+        numbers.append(PrintedNumber(f"+{value}" if mean > 0 else value, width, verdict))
+    return SchedulerRow(cell.scheduler, tuple(numbers))
 
 
-def _caption(cell: Cell) -> str:
+def _caption(cell: ComparisonCell) -> str:
     share = f" ({cell.rate / cell.capacity:.3g} of it)" if cell.capacity > 0 else ""
     capacity = "unknown" if math.isnan(cell.capacity) else f"{cell.capacity:.4g} requests/s"
     seeds = len(cell.seeds)
@@ -182,29 +195,31 @@ def _caption(cell: Cell) -> str:
     return f"offered {cell.rate:.4g} requests/s, reference capacity {capacity}{share}{least}; {sample}"
 
 
-def _difference_caption(cell: Cell) -> str:
+def _difference_caption(cell: ComparisonCell) -> str:
     if len(cell.seeds) == 1:
         return "one trace, so no intervals"
-    return "✓ better, ✗ worse: the 95 % interval of the paired difference excludes 0; no mark: not told apart"
+    return (
+        "✓ better, ✗ worse: the 95 % interval of the paired difference excludes 0; no mark: no significant difference"
+    )
 
 
-def _rich_table(block: Block) -> Table:
-    table = Table(title=block.title, caption=block.caption, title_style="bold")
+def _rich_table(content: ComparisonTable) -> Table:
+    table = Table(title=content.title, caption=content.caption, title_style="bold")
     table.title_justify = table.caption_justify = "left"
     table.add_column("Scheduler", no_wrap=True)
-    for column in block.columns:
+    for column in content.columns:
         table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
-    if block.has_stability:
+    if content.has_stability:
         table.add_column("Stable\nbacklog growth", no_wrap=True)
-    for row in block.rows:
+    for row in content.rows:
         numbers = [_stacked(f"{n.value}{n.mark}", n.half_width and f"±{n.half_width}") for n in row.numbers]
-        stability = [_stacked(row.stability, row.growth)] if block.has_stability else []
+        stability = [_stacked(row.stability, row.growth)] if content.has_stability else []
         table.add_row(row.scheduler, *numbers, *stability)
     return table
 
 
 def _stacked(first: str, second: str) -> Text:
-    """Two lines: with values and half widths side by side, ten numbers would be too wide."""
+    """Two lines: ten values with half widths beside them would be too wide."""
     return Text.assemble(first, (f"\n{second}" if second else "", "dim"))
 
 

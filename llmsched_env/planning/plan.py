@@ -1,29 +1,31 @@
-"""A plan: machines and schedulers side by side, as rows, text and JSON."""
+"""A fleet plan: the sizings of machines and schedulers side by side, as rows and JSON."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from llmsched_env.planning.sizing import Option, Point, Sizing, size
+from llmsched_env.files import write_json
+from llmsched_env.planning.sizing import FleetPoint, Option, Sizing, size
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.workloads import Workload
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Answers for all machines and schedulers.
+class FleetPlan:
+    """The sizings of all machines and schedulers.
 
     Attributes:
         workload: its name.
         rate: offered requests/s.
-        target: share of requests that have to meet their targets.
+        target: share of requests that must meet their targets.
         router: its name.
-        sizings: by (machine, scheduler), in the order asked for.
+        sizings: by (machine, scheduler).
     """
 
     workload: str
@@ -34,16 +36,16 @@ class Plan:
 
     @property
     def cheapest(self) -> tuple[str, str] | None:
-        """The machine and scheduler that reach the target at the lowest price per hour; None if none does."""
+        """The (machine, scheduler) that reaches the target at the lowest price per hour; None if none does."""
         costs = {key: s.replicas * s.option.price for key, s in self.sizings.items() if s.replicas is not None}
         return min(costs, key=costs.__getitem__) if costs else None
 
-    def rows(self) -> list[dict]:
+    def rows(self) -> list[dict[str, Any]]:
         """One dictionary for each machine and scheduler; costs are in the currency of the prices."""
         return [self._row(*key, sizing) for key, sizing in self.sizings.items()]
 
-    def _row(self, machine: str, scheduler: str, sizing: Sizing) -> dict:
-        row = {
+    def _row(self, machine: str, scheduler: str, sizing: Sizing) -> dict[str, Any]:
+        row: dict[str, Any] = {
             "machine": machine,
             "scheduler": scheduler,
             "replicas": sizing.replicas,
@@ -59,7 +61,7 @@ class Plan:
         return row
 
     def save(self, path: Path) -> None:
-        """Write all numbers to a JSON file."""
+        """Write all numbers to a JSON file, atomically."""
         record = {
             "workload": self.workload,
             "rate": self.rate,
@@ -68,8 +70,7 @@ class Plan:
             "cheapest": self.cheapest,
             "rows": self.rows(),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_finite(record), indent=1), encoding="utf-8")
+        write_json(path, _finite(record), indent=1)
 
 
 def plan(
@@ -78,10 +79,19 @@ def plan(
     workload: Workload,
     router: Router,
     target: float = 0.99,
-    report: Callable[[str, str, Point], None] | None = None,
+    report: Callable[[str, str, FleetPoint], None] | None = None,
     **search: int,
-) -> Plan:
-    """`size` for every machine and scheduler; `search` goes to it.
+) -> FleetPlan:
+    """`size` for every machine and scheduler.
+
+    Args:
+        options: the machines.
+        schedulers: by the name to print.
+        workload: with its targets.
+        router: of every fleet.
+        target: share of requests that must meet their targets.
+        report: called with machine, scheduler and each simulated fleet.
+        search: further arguments of `size`.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -91,13 +101,13 @@ def plan(
     sizings = {}
     for option in options:
         for name, scheduler in schedulers.items():
-            tell = None if report is None else lambda point, o=option.name, n=name: report(o, n, point)
+            tell = None if report is None else partial(report, option.name, name)
             sizings[option.name, name] = size(option, scheduler, workload, router, target, report=tell, **search)
-    return Plan(workload.name, workload.rate, target, router.name, sizings)
+    return FleetPlan(workload=workload.name, rate=workload.rate, target=target, router=router.name, sizings=sizings)
 
 
-def _point_row(sizing: Sizing, point: Point) -> dict:
-    row: dict = {"replicas": point.replicas, "seeds": len(point.attainment)}
+def _point_row(sizing: Sizing, point: FleetPoint) -> dict[str, Any]:
+    row: dict[str, Any] = {"replicas": point.replicas, "seeds": len(point.attainment)}
     for name in ("attainment", "goodput", "tokens", "utilisation"):
         row[name], row[f"{name}_half_width"] = point.interval(name)
     row["cost_per_million_tokens"] = sizing.cost_per_million_tokens(point.replicas)
@@ -106,7 +116,7 @@ def _point_row(sizing: Sizing, point: Point) -> dict:
 
 
 def _finite(value: object) -> object:
-    """The same with null where JSON has no number."""
+    """The same value with null for nan and infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llmsched_env.evaluation.seeds import TEST_SEEDS
-from llmsched_env.metrics import mean_interval
+from llmsched_env.evaluation.cases import TEST_SEEDS
+from llmsched_env.intervals import mean_interval
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
@@ -40,14 +40,14 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """What a number of replicas does, a value a seed.
+class FleetPoint:
+    """Simulations of one number of replicas; one value a seed.
 
     Attributes:
-        replicas: how many.
+        replicas: number of replicas.
         attainment: share of requests that met their targets.
-        goodput: requests/s that did.
-        tokens: prompt and output tokens/s of requests that finished.
+        goodput: requests/s that met their targets.
+        tokens: prompt and output tokens/s of finished requests.
         utilisation: share of time in which an engine ran a batch, mean over engines.
     """
 
@@ -62,7 +62,7 @@ class Point:
         return mean_interval(getattr(self, name))
 
     def verdict(self, target: float) -> bool | None:
-        """Whether the share that met its targets reaches `target`; None if its interval holds both answers."""
+        """Whether the attainment reaches `target`; None if `target` is within its 95 % interval."""
         mean, half = self.interval("attainment")
         if math.isnan(half) or half == 0.0:
             return mean >= target
@@ -73,33 +73,33 @@ class Point:
 
 @dataclass(slots=True)
 class Sizing:
-    """The answer for one machine under one scheduler.
+    """The number of replicas of one machine under one scheduler.
 
     Attributes:
         option: the machine.
         scheduler: the scheduler.
-        target: share of requests that have to meet their targets.
+        target: share of requests that must meet their targets.
         first_guess: offered rate over the reference capacity of a replica, rounded up.
-        points: what was simulated, by number of replicas.
-        replicas: the fewest that reach the target for sure; None if not even the most that were allowed do.
-        at_least: the fewest that are not ruled out; below `replicas` if more seeds would be needed to decide.
+        points: the simulations, by number of replicas.
+        replicas: the fewest that meet the target at 95 % confidence; None if the most allowed do not.
+        at_least: the fewest that may meet it; below `replicas` if more seeds are needed to decide.
     """
 
     option: Option
     scheduler: Scheduler
     target: float
     first_guess: int
-    points: dict[int, Point] = field(default_factory=dict)
+    points: dict[int, FleetPoint] = field(default_factory=dict)
     replicas: int | None = None
     at_least: int | None = None
 
     def cost_per_million_tokens(self, replicas: int) -> float:
-        """Price of a million prompt and output tokens with so many replicas."""
+        """Price of a million prompt and output tokens with this number of replicas."""
         tokens = float(np.mean(self.points[replicas].tokens))
         return math.inf if tokens == 0 else self.option.price * replicas / SECONDS_PER_HOUR / tokens * 1e6
 
     def marginal_goodput(self, replicas: int) -> float:
-        """Good requests/s that one more replica adds; nan if it was not simulated."""
+        """Goodput that one more replica adds, in requests/s; nan if it was not simulated."""
         if replicas + 1 not in self.points:
             return math.nan
         more, now = (np.array(self.points[n].goodput) for n in (replicas + 1, replicas))
@@ -117,25 +117,25 @@ def size(
     most_seeds: int = 20,
     most_replicas: int = 256,
     beyond: int = 2,
-    report: Callable[[Point], None] | None = None,
+    report: Callable[[FleetPoint], None] | None = None,
 ) -> Sizing:
     """Find the fewest replicas with which at least `target` of all requests meet their targets.
 
-    The first guess is the rate over the reference capacity. From there numbers are doubled until one is enough, and
-    halved between the last that was not and the first that was. A number is enough if the 95 % interval over seeds
-    lies above the target; while it holds the target, seeds are added, up to `most_seeds`.
+    The first guess is the rate over the reference capacity. From there the number is doubled until it is enough, then
+    found by bisection. A number is enough if the 95 % interval of the attainment over seeds is above the target. While
+    the interval includes the target, seeds are added, up to `most_seeds`.
 
     Args:
         option: the machine.
-        scheduler: of every replica; a learned one decides for each by what it sees there.
+        scheduler: of every replica; a learned one decides for each replica by its own queue.
         workload: with its targets; fixed requests have one seed.
         router: binds requests to replicas.
-        target: share of requests.
-        seeds: to begin with.
-        most_seeds: where adding ends.
-        most_replicas: where the search ends.
-        beyond: further numbers of replicas that are simulated above the answer, for the value of one more.
-        report: is told each point.
+        target: share of requests that must meet their targets.
+        seeds: initial number of seeds.
+        most_seeds: largest number of seeds.
+        most_replicas: largest number of replicas.
+        beyond: numbers of replicas to simulate above the answer, for the gain of one more replica.
+        report: called with each simulated point.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -154,7 +154,7 @@ def size(
                 report(sizing.points[replicas])
         return sizing.points[replicas].verdict(target)
 
-    low, high = 0, min(guess, most_replicas)  # low is not enough, high is
+    low, high = 0, min(guess, most_replicas)  # low is not enough
     while enough(high) is not True:
         if high == most_replicas:
             return sizing
@@ -170,17 +170,19 @@ def size(
     return sizing
 
 
-def _point(sizing: Sizing, workload: Workload, router: Router, replicas: int, seeds: int, most_seeds: int) -> Point:
+def _point(
+    sizing: Sizing, workload: Workload, router: Router, replicas: int, seeds: int, most_seeds: int
+) -> FleetPoint:
     fixed = workload.sample(0) is workload.sample(1)  # the same for every seed
     rows: list[tuple[float, float, float, float]] = []
-    point = Point(replicas, (), (), (), ())
+    point = FleetPoint(replicas, (), (), (), ())
     while len(rows) < (1 if fixed else most_seeds):
         for seed in range(len(rows), 1 if fixed else min(most_seeds, len(rows) + seeds)):
             engines = (sizing.option.engine,) * replicas
             numbers = simulate_network(sizing.scheduler, workload, engines, router, TEST_SEEDS + seed).summary()
             names = ("slo_attainment", "request_goodput", "total_token_throughput", "mean_utilisation")
             rows.append(tuple(numbers[name] for name in names))
-        point = Point(replicas, *zip(*rows, strict=True))
+        point = FleetPoint(replicas, *zip(*rows, strict=True))
         if point.verdict(sizing.target) is not None:
             break
     return point

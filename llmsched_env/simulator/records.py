@@ -1,20 +1,19 @@
-"""What a run yields: rows, and nothing computed from them (that is `llmsched_env.metrics`)."""
+"""What a run yields: rows. All numbers are computed from them by `metrics` and `network_metrics`."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from llmsched_env import metrics, network_metrics
+from llmsched_env.simulator import metrics, network_metrics
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.slo import SLO
 
 if TYPE_CHECKING:
     import pandas
-
-    from llmsched_env.simulator.config import EngineConfig
-    from llmsched_env.slo import SLO
 
 STATUSES = ("active", "finished", "rejected", "abandoned")
 """The values of the column `status` of a request row."""
@@ -72,7 +71,6 @@ BATCH_DTYPE = np.dtype(
 ENTRY_DTYPE = np.dtype([("batch", "i8"), ("request", "i8"), ("tokens", "i8"), ("is_prefill", "?")])
 """A row for each request of each batch, in scheduling order; `batch` and `request` are row numbers."""
 
-
 TASK_DTYPE = np.dtype(
     [
         ("arrival", "f8"),  # s
@@ -87,9 +85,62 @@ TASK_DTYPE = np.dtype(
 """A row for each task, in order of arrival."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Result:
-    """The rows of one run and what was run.
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class _Rows:
+    """The rows and facts that every run has, of one engine or of a network.
+
+    Attributes:
+        requests: `REQUEST_DTYPE` records.
+        batches: `BATCH_DTYPE` records, or None if recorded with `record="requests"`.
+        batch_entries: `ENTRY_DTYPE` records, or None unless recorded with `record="entries"`.
+        token_gaps: f8[n, 3]; a row is (time in s at which tokens appeared, gap in s since the previous token of the
+            same request, count): all inter-token gaps of the run, run-length encoded.
+        end: clock in s at which the run stopped.
+        workload: name of the workload.
+        seed: seed from which the workload was sampled.
+    """
+
+    TABLES: ClassVar[tuple[str, ...]] = ("requests", "batches", "batch_entries")
+
+    requests: np.recarray
+    batches: np.recarray | None
+    batch_entries: np.recarray | None
+    token_gaps: np.ndarray
+    end: float
+    workload: str
+    seed: int
+
+    def number_in_system(self, t: float | np.ndarray) -> int | np.ndarray:
+        """Requests present at time(s) `t` in s; see `metrics.number_in_system`."""
+        return metrics.number_in_system(self.requests, t)
+
+    def to_pandas(self, table: str = "requests") -> pandas.DataFrame:
+        """One of the tables as a data frame, a column a field.
+
+        Args:
+            table: "requests", "batches" or "batch_entries"; of a network also "tasks".
+
+        Raises:
+            ValueError: if `table` is unknown or was not recorded.
+            ImportError: if pandas is not installed.
+        """
+        if table not in self.TABLES:
+            *most, last = map(repr, self.TABLES)
+            raise ValueError(f"table={table!r}; must be {', '.join(most)} or {last}")
+        rows = getattr(self, table)
+        if rows is None:
+            record = "batches" if table == "batches" else "entries"
+            raise ValueError(f"table={table!r} was not recorded; simulate with record={record!r}")
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("Result.to_pandas needs pandas: pip install pandas") from error
+        return pandas.DataFrame.from_records(rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class Result(_Rows):
+    """The rows of one run of an engine, and what was run.
 
     Attributes:
         requests: `REQUEST_DTYPE` records.
@@ -109,15 +160,8 @@ class Result:
         decision_time: s that each decision of the scheduler took (per batch, per request present).
     """
 
-    requests: np.recarray
-    batches: np.recarray | None
-    batch_entries: np.recarray | None
-    token_gaps: np.ndarray
-    end: float
     stalled_since: float
     scheduler: str
-    workload: str
-    seed: int
     engine: EngineConfig
     capacity: float = math.nan
     load: float = math.nan
@@ -142,29 +186,6 @@ class Result:
         """Tokens of work present at time(s) `t` in s; see `metrics.backlog`."""
         return metrics.backlog(self, t)
 
-    def number_in_system(self, t: float | np.ndarray) -> int | np.ndarray:
-        """Requests present at time(s) `t` in s; see `metrics.number_in_system`."""
-        return metrics.number_in_system(self.requests, t)
-
-    def to_pandas(self, table: Literal["requests", "batches", "batch_entries"] = "requests") -> pandas.DataFrame:
-        """One of the tables as a data frame, a column a field.
-
-        Raises:
-            ValueError: if `table` is unknown or was not recorded.
-            ImportError: if pandas is not installed.
-        """
-        if table not in ("requests", "batches", "batch_entries"):
-            raise ValueError(f"table={table!r}; must be 'requests', 'batches' or 'batch_entries'")
-        rows = getattr(self, table)
-        if rows is None:
-            record = "batches" if table == "batches" else "entries"
-            raise ValueError(f"table={table!r} was not recorded; simulate with record={record!r}")
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("Result.to_pandas needs pandas: pip install pandas") from error
-        return pandas.DataFrame.from_records(rows)
-
     def __repr__(self) -> str:
         finished = int(np.count_nonzero(self.requests.status == "finished"))
         batches = "" if self.batches is None else f", {len(self.batches)} batches"
@@ -176,9 +197,9 @@ class Result:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class NetworkResult:
-    """The rows of one run of a network.
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+class NetworkResult(_Rows):
+    """The rows of one run of a network of engines, and what was run.
 
     Attributes:
         requests: `REQUEST_DTYPE` records, a row for each call that became ready; `engine` is where it was last.
@@ -195,17 +216,12 @@ class NetworkResult:
         engines: the machines.
     """
 
-    requests: np.recarray
+    TABLES: ClassVar[tuple[str, ...]] = ("requests", "tasks", "batches", "batch_entries")
+
     tasks: np.recarray
-    batches: np.recarray | None
-    batch_entries: np.recarray | None
-    token_gaps: np.ndarray
-    end: float
     stalled: bool
     schedulers: tuple[str, ...]
     router: str
-    workload: str
-    seed: int
     engines: tuple[EngineConfig, ...]
 
     @property

@@ -18,11 +18,11 @@ from agents.index_training import IndexTraining, train
 from agents.random_sites import random_site
 from agents.steered import keeps_four_knobs, load_steered, output_layer, steered
 from llmsched_env.evaluation.suite import H100, Site
-from llmsched_env.metrics import within_limits
 from llmsched_env.policies import numbers as ix
 from llmsched_env.policies.index import index
 from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START, learned_index
 from llmsched_env.policies.numbers import ALWAYS, INDEX_PARAMS
+from llmsched_env.simulator.metrics import within_limits
 
 SITE = Site("azure-chat", "strict", H100)
 

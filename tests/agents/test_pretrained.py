@@ -6,9 +6,9 @@ import baselines
 import llmsched_env as ls
 from agents import pretrained
 from evaluate import parse_schedulers
-from llmsched_env.evaluation.four_knobs import beyond_four_knobs
 from llmsched_env.evaluation.suite import A100, H100, Site
-from llmsched_env.metrics import within_limits
+from llmsched_env.simulator.metrics import within_limits
+from llmsched_env.testing import batches_beyond_vllm
 
 
 @pytest.mark.parametrize("name", [*pretrained.NAMES, pretrained.NETWORK])
@@ -53,13 +53,13 @@ def test_they_do_what_vllm_can_with_four_knobs(name):
     site = Site("azure-chat", "strict", H100)
     result = ls.simulate(pretrained.load(name), site.at(2.5, 20.0), site.engine, seed=1, record="entries")
     assert not within_limits(result.requests, None).all()  # some are late, which others might overtake
-    assert beyond_four_knobs(result) == 0 and result.drained
+    assert batches_beyond_vllm(result) == 0 and result.drained
 
 
 def test_those_that_pause_go_beyond():
     site = Site("azure-chat", "strict", H100)
     result = ls.simulate(pretrained.load("slo_pausing"), site.at(1.3, 15.0), site.engine, seed=1, record="entries")
-    assert beyond_four_knobs(result) > 0
+    assert batches_beyond_vllm(result) > 0
 
 
 def test_their_decisions_take_time():

@@ -11,8 +11,8 @@ from agents.router_cases import TRAINED, Cluster, cost, costs, generation_cases,
 from agents.router_comparison import BY_HAND, CLUSTERS, GROUPS, H100, L40S, Comparison, compare, tables
 from agents.router_training import RouterTraining, first_weights, load, policy, train
 from baselines.routers import ROUTERS, least_outstanding_tokens, round_robin
-from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
-from llmsched_env.metrics import mean_interval
+from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS
+from llmsched_env.intervals import mean_interval
 from llmsched_env.policies.learned_router import NUM_WEIGHTS
 
 TINY = Cluster("tiny", "azure-chat", ("llama-3.1-8b_h100-80gb_tp1_aic", "llama-3.1-8b_l40s-48gb_tp1_aic"), 0.9, 30, 1)

@@ -10,7 +10,7 @@ import llmsched_env as ls
 from agents.objective import OBJECTIVES
 from agents.verdict import BLOCKS, difference, verdict
 from llmsched_env.evaluation import compare
-from llmsched_env.metrics import paired_interval
+from llmsched_env.intervals import paired_interval
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=0.01, a=0.02, b0=64), token_budget=512)
 SLO = ls.SLO(ttft=0.5, tpot=0.1)

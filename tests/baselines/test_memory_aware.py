@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import baselines
 import llmsched_env as ls
 from baselines import alpha_protection, mc_benchmark, mc_sf, sorted_f, svf
-from llmsched_env import checks
+from llmsched_env import testing
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.state import WAITING
 from tests.simulator.cases import Case, run, small_cases
@@ -114,7 +114,7 @@ def test_memory_never_runs_out_if_predictions_are_true(scheduler, case):
     result = run(scheduler, case, interpreted=True)
     assert result.drained
     assert result.batches.preemptions.sum() == 0
-    assert checks.check_all(result, scheduler(token_budget=case.budget)) == []
+    assert testing.check_run(result, scheduler(token_budget=case.budget)) == []
 
 
 def lasts(active, blocks, size):
@@ -172,4 +172,4 @@ def test_without_a_prediction_the_longest_output_counts():
 @given(case=small_cases(limited=False))
 def test_without_a_limit_on_memory_no_batch_has_room_that_someone_could_use(scheduler, case):
     result = run(scheduler, case, interpreted=True)
-    assert checks.work_conservation(result, scheduler(token_budget=case.budget)) == []
+    assert testing.work_conservation(result, scheduler(token_budget=case.budget)) == []

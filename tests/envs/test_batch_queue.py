@@ -3,8 +3,8 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from llmsched_env import metrics
 from llmsched_env.envs.batch_queue import BatchQueueEnv
+from llmsched_env.simulator import metrics
 
 
 def workload_of(env, seed):

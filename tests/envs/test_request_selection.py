@@ -4,10 +4,10 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from llmsched_env import metrics
 from llmsched_env.envs.observation import NUM_FEATURES
 from llmsched_env.envs.request_selection import RequestSelectionEnv, RequestSelectionVectorEnv
 from llmsched_env.envs.selection import BATCH_FEATURES, SLOT_FEATURES, selected
+from llmsched_env.simulator import metrics
 
 ROWS = ("requests", "batches", "batch_entries", "token_gaps")
 SECOND = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1))  # every batch takes 1 s

@@ -5,8 +5,9 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from llmsched_env import metrics, theory
+from llmsched_env import theory
 from llmsched_env.evaluation.capacity_search import LoadedStart, empirical_capacity
+from llmsched_env.simulator.stability import service_slope, stability
 
 PAPER = ls.Staircase(c=0.01128, a=0.03547, b0=128)  # arXiv 2504.07347, CodeLlama-34B on one A100
 ENGINE = ls.EngineConfig(PAPER, token_budget=512, first_token="separate")
@@ -145,10 +146,10 @@ def test_a_loaded_start(workload):
 
 def test_service_slope_is_the_token_rate_while_there_is_work():
     result = ls.simulate(baselines.sarathi(token_budget=512), FIGURE_1.scaled(20.0), ENGINE, horizon=90.0)
-    slope = metrics.service_slope(result, 20.0, 80.0)
+    slope = service_slope(result, 20.0, 80.0)
     assert slope == pytest.approx(theory.token_rate(ENGINE), rel=1e-3)
     with pytest.raises(ValueError, match="service_slope: start=5.0 must be before stop=5.0"):
-        metrics.service_slope(result, 5.0, 5.0)
+        service_slope(result, 5.0, 5.0)
 
 
 def random_pair(rng):
@@ -208,4 +209,4 @@ def test_runs_from_an_empty_system_agree(name):
         horizon = 30_000 / rate
         workload = ls.Workload.poisson(rate, 129, 112, horizon)
         results = ls.simulate_many(scheduler, workload, ENGINE, range(6), horizon=horizon, progress=False)
-        assert metrics.stability(results, threshold=0.02).verdict == verdict
+        assert stability(results, threshold=0.02).verdict == verdict

@@ -13,9 +13,10 @@ import baselines
 import evaluate
 from llmsched_env.evaluation import compare as compare_function
 from llmsched_env.evaluation import seed_range, text_table, write_report
-from llmsched_env.evaluation.seeds import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
-from llmsched_env.evaluation.table import COLUMNS, blocks, format_interval
-from llmsched_env.metrics import mean_interval
+from llmsched_env.evaluation.cases import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
+from llmsched_env.evaluation.report import blocks
+from llmsched_env.evaluation.table import COLUMNS, format_interval
+from llmsched_env.intervals import mean_interval
 from llmsched_env.simulator.batch_time import Staircase
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.simulate import simulate

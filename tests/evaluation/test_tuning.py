@@ -10,8 +10,7 @@ import baselines
 import evaluate
 import llmsched_env as ls
 from llmsched_env.evaluation import OBJECTIVES, compare, seed_range, tune, tune_all
-from llmsched_env.evaluation.cases import Cases
-from llmsched_env.evaluation.seeds import TEST_SEEDS, TUNING_SEEDS
+from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, Cases
 from llmsched_env.evaluation.tuning import tunable
 
 ENGINE = ls.EngineConfig(ls.Hinge(c=1.0, a=0.0, b0=1000), name="a second a batch")

@@ -8,7 +8,8 @@ import pytest
 import baselines
 import llmsched_env as ls
 from baselines.routers import power_of_two, random_router
-from llmsched_env import metrics
+from llmsched_env.intervals import mean_interval
+from llmsched_env.simulator import metrics
 from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.simulator.task_table import TaskTable
 from tests.network.cases import table
@@ -103,7 +104,7 @@ def test_acyclic_networks_are_stable_below_load_1_and_not_above(name, graph, loa
         result = simulate_network(scheduler, tasks, [ACYCLIC] * 3, random_router, seed, horizon=HORIZON)
         times = np.linspace(HORIZON / 2, HORIZON, 200)
         growth.append(np.polyfit(times, result.backlog(times), 1)[0] / (load * TOKEN_RATE))
-    mean, half_width = metrics.mean_interval(growth)
+    mean, half_width = mean_interval(growth)
     if load < 1:
         assert mean + half_width < 0.05
     else:

@@ -7,7 +7,7 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.checks import check_all
+from llmsched_env.testing import check_run
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), token_budget=64)
 
@@ -28,8 +28,8 @@ def test_each_batch_lasts_as_long_as_its_decision_longer():
 def test_the_checks_know_of_it():
     workload = ls.Workload.poisson(rate=0.2, prompt_tokens=20, output_tokens=5, horizon=60.0)
     result = ls.simulate(deciding(0.2, 0.05), workload, ENGINE, record="entries", interpreted=True)
-    assert check_all(result, deciding(0.2, 0.05)) == []
-    assert check_all(dataclasses.replace(result, decision_time=(0.0, 0.0)), baselines.sarathi)
+    assert check_run(result, deciding(0.2, 0.05)) == []
+    assert check_run(dataclasses.replace(result, decision_time=(0.0, 0.0)), baselines.sarathi)
 
 
 @pytest.mark.parametrize("seconds", [(-1.0, 0.0), (0.0, np.inf)])

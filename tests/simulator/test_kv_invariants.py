@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import baselines
-from llmsched_env import checks
+from llmsched_env import testing
 from llmsched_env.simulator import state as s
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.kv_cache import cached_tokens
@@ -138,7 +138,7 @@ def check_run(scheduler, case, horizon):
     compiled = run(scheduler, case, horizon)
     assert result.requests.tobytes() == compiled.requests.tobytes()
     assert result.batches.tobytes() == compiled.batches.tobytes()
-    assert checks.check_all(result, scheduler) == []
+    assert testing.check_run(result, scheduler) == []
     rows, batches = result.requests, result.batches
     assert (rows.computed >= 0).all() and (rows.recomputed >= 0).all() and (rows.prefix_hit >= 0).all()
     assert (np.diff(batches.start) > 0).all() and (np.diff(batches.decided) >= 0).all()

@@ -5,7 +5,8 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from llmsched_env import metrics
+from llmsched_env.simulator import metrics
+from llmsched_env.simulator.stability import backlog_slope
 
 # arXiv 2504.07347: CodeLlama-34B on one A100-80GB; 46.75 ms up to 128 tokens, 153.16 ms at 512.
 PAPER = ls.Staircase(c=0.01128, a=0.03547, b0=128)
@@ -46,7 +47,7 @@ def test_backlog_grows_by_what_exceeds_the_stability_limit(name, load):
     """Theorem 2: slope max(0, lambda (m_p + m_d) - b_max / t_{b_max}) for every work-conserving scheduler."""
     workload = ls.Workload.poisson(rate=load * CRITICAL, prompt_tokens=100, output_tokens=100, horizon=600.0)
     results = run_seeds(baselines.get(name)(token_budget=512), workload, paper_engine(512), 20, horizon=600.0)
-    slope, error = mean_and_error([metrics.backlog_slope(result, 300.0, 600.0) for result in results])
+    slope, error = mean_and_error([backlog_slope(result, 300.0, 600.0) for result in results])
     assert error < 20.0  # tokens/s
     assert abs(slope - max(0.0, (load - 1) * C_TOK)) < 4 * error
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from llmsched_env.evaluation.benchmark.cells import JUDGED
+from llmsched_env.evaluation.benchmark.cell_runs import BENCHMARK_OBJECTIVES
 from llmsched_env.evaluation.suite import LOADS
 
 STAGES = ("tune", "test", "random", "azure", "cluster", "networks", "report")
@@ -39,7 +39,7 @@ def parser(policies: Mapping[str, str], traces: Path, baselines: Sequence[str]) 
     )
     p.add_argument(
         "--objectives",
-        default=",".join(JUDGED),
+        default=",".join(BENCHMARK_OBJECTIVES),
         metavar="LIST",
         help="what policies are judged by (default: %(default)s)",
     )

@@ -1,29 +1,30 @@
-"""The figures of the benchmark: differences by cell, aggregates, and how runs are distributed."""
+"""The figures of the benchmark: differences by cell, aggregates over cells, and distributions of runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from llmsched_env.evaluation.benchmark import judged
-from llmsched_env.evaluation.benchmark.judged import Against, JudgedCell
-from llmsched_env.evaluation.drawing import COLORS, line_style
-from llmsched_env.evaluation.objective import OBJECTIVES
+from llmsched_env.evaluation.benchmark import results
+from llmsched_env.evaluation.benchmark.results import CellResult, RoleComparison
+from llmsched_env.evaluation.rendering import COLORS, line_style
+from llmsched_env.objectives import OBJECTIVES
 
 _COLOR = {"win": COLORS[0], "tie": "#8a8a8a", "loss": COLORS[1]}
-_WORD = {"win": "better", "tie": "not told apart", "loss": "worse"}
-_LINEAR = 0.1  # % around 0 where the axis of differences is linear
+_WORD = {"win": "better", "tie": "no significant difference", "loss": "worse"}
+_LINEAR = 0.1  # % around 0 in which the axis of differences is linear
 _PLAIN = FuncFormatter(lambda value, _: f"{value:+g}" if value else "0")
 _POINTS = 200
 
 
-def headline(cells: Mapping[str, Sequence[JudgedCell]], found: Mapping[str, Mapping[str, Against]]) -> Figure:
-    """For each objective the differences of all cells, sorted, and beside them what is saved against each role."""
+def headline(cells: Mapping[str, Sequence[CellResult]], found: Mapping[str, Mapping[str, RoleComparison]]) -> Figure:
+    """For each objective the sorted differences of all cells, and the share saved against each role."""
     figure = Figure(figsize=(11, 0.3 + 3.6 * len(cells)), layout=ConstrainedLayoutEngine(h_pad=0.1))
     grid = figure.subplots(len(cells), 2, squeeze=False, width_ratios=(2, 1))
     for (name, own), (left, right) in zip(cells.items(), grid, strict=True):
@@ -32,8 +33,8 @@ def headline(cells: Mapping[str, Sequence[JudgedCell]], found: Mapping[str, Mapp
     return figure
 
 
-def forest(cells: Sequence[JudgedCell]) -> Figure:
-    """The difference in every cell by name; all cells of one objective."""
+def forest(cells: Sequence[CellResult]) -> Figure:
+    """The difference of every cell, with its name; all cells of one objective."""
     ordered = sorted(cells, key=lambda cell: cell.difference.mean)
     figure = Figure(figsize=(11, 1.2 + 0.19 * len(cells)), layout=ConstrainedLayoutEngine())
     axes = figure.subplots()
@@ -47,15 +48,15 @@ def forest(cells: Sequence[JudgedCell]) -> Figure:
     return figure
 
 
-def profile(cells: Sequence[JudgedCell]) -> Figure:
-    """Share of all runs whose cost is at most so much; all cells of one objective, those with headroom."""
+def profile(cells: Sequence[CellResult]) -> Figure:
+    """Distribution of the cost over all runs in the cells with headroom; all cells of one objective."""
     chosen = [cell for cell in cells if cell.has_headroom] or list(cells)
     objective = chosen[0].objective
     rising = OBJECTIVES[objective].larger_is_better
     figure = Figure(figsize=(11, 3.4), layout=ConstrainedLayoutEngine())
     axes = figure.subplots()
-    for k, role in enumerate((judged.POLICY, judged.TUNED, judged.INDEX, judged.STATIC)):
-        share = [cell.costs(role) if rising else cell.runs[role] / cell.runs[judged.TUNED].mean() for cell in chosen]
+    for k, role in enumerate((results.POLICY, results.TUNED, results.INDEX, results.STATIC)):
+        share = [cell.costs(role) if rising else cell.runs[role] / cell.runs[results.TUNED].mean() for cell in chosen]
         values = np.sort(np.concatenate(share))
         at = np.unique(np.linspace(0, len(values) - 1, _POINTS).round().astype(int))
         axes.plot(values[at], (at + 1) / len(values), label=role, **line_style(k))
@@ -72,7 +73,7 @@ def profile(cells: Sequence[JudgedCell]) -> Figure:
     return figure
 
 
-def _sorted_differences(axes: Axes, cells: Sequence[JudgedCell]) -> None:
+def _sorted_differences(axes: Axes, cells: Sequence[CellResult]) -> None:
     ordered = sorted(cells, key=lambda cell: cell.difference.mean)
     _points(axes, ordered, horizontal=False)
     goal = OBJECTIVES[cells[0].objective]
@@ -84,13 +85,13 @@ def _sorted_differences(axes: Axes, cells: Sequence[JudgedCell]) -> None:
     axes.legend(loc="lower right")
 
 
-def _points(axes: Axes, ordered: Sequence[JudgedCell], horizontal: bool) -> None:
+def _points(axes: Axes, ordered: Sequence[CellResult], horizontal: bool) -> None:
     counts = {v: sum(cell.difference.verdict == v for cell in ordered) for v in _COLOR}
     labelled = set()
     for k, cell in enumerate(ordered):
         d, verdict = cell.difference, cell.difference.verdict
         middle, span = 100 * d.mean, [[100 * (d.mean - d.low)], [100 * (d.high - d.mean)]]
-        span = np.maximum(span, 0)  # a percentile interval need not hold the mean
+        span = np.maximum(span, 0)  # a percentile interval may exclude the mean
         label = None if verdict in labelled else f"{_WORD[verdict]} ({counts[verdict]})"
         labelled.add(verdict)
         style = {
@@ -108,7 +109,7 @@ def _points(axes: Axes, ordered: Sequence[JudgedCell], horizontal: bool) -> None
             axes.errorbar(k, middle, yerr=span, **style)
 
 
-def _saved(axes: Axes, objective: str, found: Mapping[str, Against]) -> None:
+def _saved(axes: Axes, objective: str, found: Mapping[str, RoleComparison]) -> None:
     roles = list(found)[::-1]
     for k, role in enumerate(roles):
         saved, better = found[role].reduction, found[role].improvement
@@ -127,7 +128,7 @@ def _saved(axes: Axes, objective: str, found: Mapping[str, Against]) -> None:
     axes.set_xlabel("interquartile mean over cells, 95 % interval")
 
 
-def _scale(set_scale, axis) -> None:
+def _scale(set_scale: Callable[..., object], axis: Axis) -> None:
     set_scale("symlog", linthresh=_LINEAR)
     axis.set_major_formatter(_PLAIN)
 

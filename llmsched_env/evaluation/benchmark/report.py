@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmsched_env.evaluation.benchmark import figures, judged, tables
-from llmsched_env.evaluation.benchmark.judged import Against, JudgedCell, against, all_verdicts
-from llmsched_env.evaluation.benchmark.sections import Section
+from llmsched_env.evaluation.benchmark import figures, results, tables
+from llmsched_env.evaluation.benchmark.results import CellResult, RoleComparison, all_claims, compare_with_role
+from llmsched_env.evaluation.benchmark.sections import ReportSection
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
-from llmsched_env.evaluation.drawing import styled, svg_text
-from llmsched_env.evaluation.objective import OBJECTIVES
-from llmsched_env.evaluation.page import svg_source, write_page
+from llmsched_env.evaluation.rendering import styled, svg_source, svg_text, write_page
+from llmsched_env.files import write_text
+from llmsched_env.objectives import OBJECTIVES
 
 _DPI = 150
 
 
 def write_benchmark(
-    cells: Sequence[JudgedCell],
-    more: Sequence[Section],
+    cells: Sequence[CellResult],
+    more: Sequence[ReportSection],
     folder: Path,
     facts: Sequence[tuple[str, str]] = (),
     resamples: int = RESAMPLES,
@@ -27,8 +27,8 @@ def write_benchmark(
 
     Args:
         cells: single engines, of all objectives.
-        more: what is judged beside them; perhaps nothing.
-        folder: where to.
+        more: further sections.
+        folder: where to write.
         facts: what was run, as (name, value).
         resamples: of the bootstraps.
 
@@ -40,19 +40,18 @@ def write_benchmark(
     """
     if not cells:
         raise ValueError("cells is empty; at least one is needed")
-    by_objective = judged.by_objective(cells)
-    claims = [(OBJECTIVES[name].title, v) for name, own in by_objective.items() for v in all_verdicts(own, resamples)]
+    by_objective = results.by_objective(cells)
+    claims = [(OBJECTIVES[name].title, v) for name, own in by_objective.items() for v in all_claims(own, resamples)]
     claims += [claim for section in more for claim in section.claims]
     shown = {name: own for name, own in by_objective.items() if name != "p99_ttft"} or by_objective
     found = {name: _against_all(own, resamples) for name, own in shown.items()}
     facts = [*facts, ("Cells", _counts(by_objective)), ("Intervals", f"95 %, {resamples} resamples")]
     parts = {name: tables.objective_tables(own, resamples) for name, own in by_objective.items()}
-    claim_table = tables.verdict_table(claims)
+    claims_table = tables.claim_table(claims)
     with styled():
         head = figures.headline(shown, found)
         svg = svg_text(head)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "headline.svg").write_text(svg, encoding="utf-8")
+        write_text(folder / "headline.svg", svg)
         head.savefig(folder / "headline.png", dpi=_DPI)
         sections = [
             {
@@ -63,18 +62,18 @@ def write_benchmark(
             }
             for name, own in by_objective.items()
         ]
-    lines = [f"{v.found}: {v.claim}: {'reached' if v.reached else 'NOT reached'}" for _, v in claims]
-    (folder / "verdicts.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    further = [table for section in more for table in section.tables]
-    everything = [claim_table, *(table for own in parts.values() for table in own), *further]
+    lines = [f"{v.found}: {v.text}: {'reached' if v.reached else 'NOT reached'}" for _, v in claims]
+    write_text(folder / "verdicts.txt", "\n".join(lines) + "\n")
+    section_tables = [table for section in more for table in section.tables]
+    everything = [claims_table, *(table for own in parts.values() for table in own), *section_tables]
     text = "\n".join([*(table.markdown() for table in everything), *(f"- {name}: {value}" for name, value in facts)])
-    (folder / "benchmark.md").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "benchmark.md", text + "\n")
     return write_page(
         folder / "report.html",
         "benchmark.html.j2",
         title="Learned policies against the best tuned baselines",
         lead=f"{sum(v.reached for _, v in claims)} of {len(claims)} claims reached. Simulated.",
-        claims=claim_table,
+        claims=claims_table,
         headline=svg_source(svg),
         sections=sections,
         more=more,
@@ -83,14 +82,14 @@ def write_benchmark(
     )
 
 
-def _against_all(cells: Sequence[JudgedCell], resamples: int) -> dict[str, Against]:
+def _against_all(cells: Sequence[CellResult], resamples: int) -> dict[str, RoleComparison]:
     chosen = [cell for cell in cells if cell.has_headroom] or list(cells)
-    return {role: against(chosen, role, resamples) for role in judged.compared(cells)}
+    return {role: compare_with_role(chosen, role, resamples) for role in results.compared_roles(cells)}
 
 
-def _counts(by_objective: dict[str, list[JudgedCell]]) -> str:
+def _counts(by_objective: dict[str, list[CellResult]]) -> str:
     return "; ".join(
         f"{OBJECTIVES[name].title}: {len(own)}, {sum(c.has_headroom for c in own)} with headroom, "
-        f"{sum(c.held_out for c in own)} held out, {len(own[0].runs[judged.POLICY])} seeds each"
+        f"{sum(c.held_out for c in own)} held out, {len(own[0].runs[results.POLICY])} seeds each"
         for name, own in by_objective.items()
     )

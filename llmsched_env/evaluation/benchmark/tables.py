@@ -1,4 +1,4 @@
-"""The tables of the benchmark, the same for the page and for Markdown."""
+"""The tables of the benchmark, for the HTML page and for Markdown."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmsched_env.evaluation.benchmark import judged
-from llmsched_env.evaluation.benchmark.azure import JudgedTrace
-from llmsched_env.evaluation.benchmark.block_bootstrap import BlockMean
-from llmsched_env.evaluation.benchmark.cluster import SAME_ROUTER
-from llmsched_env.evaluation.benchmark.judged import Against, JudgedCell, Verdict, against
+from llmsched_env.evaluation.benchmark import results
+from llmsched_env.evaluation.benchmark.azure_traces import TraceResult
+from llmsched_env.evaluation.benchmark.clusters import SAME_ROUTER
+from llmsched_env.evaluation.benchmark.results import CellResult, Claim, RoleComparison, compare_with_role
 from llmsched_env.evaluation.benchmark.statistics import (
     RESAMPLES,
+    BlockMean,
     Interval,
-    Paired,
+    PairedDifference,
     holm,
     interquartile_mean,
     saved,
 )
-from llmsched_env.evaluation.objective import OBJECTIVES
+from llmsched_env.evaluation.rendering import markdown_table
+from llmsched_env.objectives import OBJECTIVES
 
 _NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """A table: its first column and those of `texts` hold text, the others numbers."""
+class ReportTable:
+    """A table of text cells.
+
+    Attributes:
+        title: its heading.
+        caption: what the numbers are.
+        header: names of the columns.
+        rows: the cells.
+        texts: indices of the columns with text; the others hold numbers.
+    """
 
     title: str
     caption: str
@@ -37,45 +46,46 @@ class Table:
 
     def markdown(self) -> str:
         """As Markdown, with title and caption."""
-        line = "|" + "|".join("---" if k in self.texts else "---:" for k in range(len(self.header))) + "|"
-        rows = ["| " + " | ".join(row) + " |" for row in (self.header, *self.rows)]
-        return "\n".join([f"### {self.title}", "", self.caption, "", rows[0], line, *rows[1:], ""])
+        table = markdown_table(self.header, self.rows, self.texts)
+        return "\n".join([f"### {self.title}", "", self.caption, "", *table, ""])
 
 
-def verdict_table(verdicts: Sequence[tuple[str, Verdict]]) -> Table:
-    """Claims and whether they were reached; (title of the objective, verdict) each."""
-    rows = [(title, v.claim, v.found, "reached" if v.reached else "not reached") for title, v in verdicts]
-    return Table("Claims", "On the test seeds.", ("Objective", "Claim", "Found", "Verdict"), tuple(rows), (0, 1, 2, 3))
+def claim_table(claims: Sequence[tuple[str, Claim]]) -> ReportTable:
+    """Claims and whether they were reached; (title of the objective, claim) each."""
+    rows = [(title, c.text, c.found, "reached" if c.reached else "not reached") for title, c in claims]
+    return ReportTable(
+        "Claims", "On the test seeds.", ("Objective", "Claim", "Found", "Verdict"), tuple(rows), (0, 1, 2, 3)
+    )
 
 
-def objective_tables(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Table]:
-    """All tables of an objective: aggregates, policies if there are several, audit, and the cells of each policy."""
-    further = judged.further_policies(cells)
-    policies = [policy_table(cells, further, resamples)] if further else []
-    more = [cell_table(own) for own in further.values()]
-    more = [replace(table, title=f"{table.title}, {name}") for table, name in zip(more, further, strict=True)]
-    return [aggregate_table(cells, resamples), *policies, audit_table(cells), cell_table(cells), *more]
+def objective_tables(cells: Sequence[CellResult], resamples: int = RESAMPLES) -> list[ReportTable]:
+    """All tables of an objective: aggregates, policies if there are several, headroom, and the cells of each policy."""
+    additional = results.additional_policies(cells)
+    policies = [policy_table(cells, additional, resamples)] if additional else []
+    more = [cell_table(own) for own in additional.values()]
+    more = [replace(table, title=f"{table.title}, {name}") for table, name in zip(more, additional, strict=True)]
+    return [aggregate_table(cells, resamples), *policies, headroom_table(cells), cell_table(cells), *more]
 
 
 def policy_table(
-    cells: Sequence[JudgedCell], further: Mapping[str, Sequence[JudgedCell]], resamples: int = RESAMPLES
-) -> Table:
-    """Each policy against the best tuned baselines, and the other roles; all cells of one objective."""
+    cells: Sequence[CellResult], additional: Mapping[str, Sequence[CellResult]], resamples: int = RESAMPLES
+) -> ReportTable:
+    """Each policy against the best tuned baselines and the other roles; all cells of one objective."""
     goal, rows = OBJECTIVES[cells[0].objective], []
-    for name, own in {judged.POLICY: cells, **further}.items():
+    for name, own in {results.POLICY: cells, **additional}.items():
         chosen = [cell for cell in own if cell.has_headroom] or list(own)
-        worse, worst = judged.significantly_worse(own), min(own, key=lambda cell: cell.difference.mean)
+        worse, worst = results.significantly_worse(own), min(own, key=lambda cell: cell.difference.mean)
         of_all = (f"{len(worse)} of {len(own)}", f"{100 * worst.difference.mean:+.2f}, {worst.name}")
         groups = {"with headroom": chosen}
         groups |= {
             group: [cell for cell in chosen if cell.held_out == held_out]
             for group, held_out in (("trained on", False), ("held out", True))
         }
-        for role in judged.compared(cells):
+        for role in results.compared_roles(cells):
             for group, members in groups.items():
-                if members and (members is chosen or (role == judged.TUNED and len(members) < len(chosen))):
-                    found = _against_text(against(members, role, resamples))[:5]
-                    more = of_all if role == judged.TUNED and members is chosen else (_NOTHING, _NOTHING)
+                if members and (members is chosen or (role == results.TUNED and len(members) < len(chosen))):
+                    found = _against_text(compare_with_role(members, role, resamples))[:5]
+                    more = of_all if role == results.TUNED and members is chosen else (_NOTHING, _NOTHING)
                     rows.append((name, role, group, *found, *more))
     unit = "points of %" if goal.larger_is_better else "% of its mean"
     caption = (
@@ -83,13 +93,13 @@ def policy_table(
         f"cells with and without headroom; worst: the same, in {unit}."
     )
     header = ("Policy", "Against", "Cells", "n", "Won", "Tied", "Lost", "Saved", "Significantly worse", "Worst")
-    return Table(f"{goal.title}: policies", caption, header, tuple(rows), (0, 1, 2, 8, 9))
+    return ReportTable(f"{goal.title}: policies", caption, header, tuple(rows), (0, 1, 2, 8, 9))
 
 
-def aggregate_table(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> Table:
+def aggregate_table(cells: Sequence[CellResult], resamples: int = RESAMPLES) -> ReportTable:
     """The policy against each role, over groups of cells; all cells of one objective."""
     goal = OBJECTIVES[cells[0].objective]
-    groups: dict[str, Callable[[JudgedCell], bool]] = {
+    groups: dict[str, Callable[[CellResult], bool]] = {
         "all cells": lambda cell: True,
         "with headroom": lambda cell: cell.has_headroom,
         "trained on, with headroom": lambda cell: cell.has_headroom and not cell.held_out,
@@ -102,11 +112,11 @@ def aggregate_table(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> 
             "held out": lambda c: c.held_out,
         }
     rows = []
-    for role in judged.compared(cells):
+    for role in results.compared_roles(cells):
         for name, member in groups.items():
             chosen = [cell for cell in cells if member(cell)]
             if chosen:
-                rows.append((role, name, *_against_text(against(chosen, role, resamples))))
+                rows.append((role, name, *_against_text(compare_with_role(chosen, role, resamples))))
     what = "requests that miss a target" if goal.larger_is_better else goal.title
     caption = (
         f"Saved: interquartile mean over cells of the share of {what} that the policy saves, with the 95 % interval "
@@ -114,11 +124,11 @@ def aggregate_table(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> 
         "the other, whatever the seeds; same requests: share of seeds in which it is."
     )
     header = ("Against", "Cells", "n", "Won", "Tied", "Lost", "Saved", "Better run", "Same requests")
-    return Table(f"{goal.title}: the policy against", caption, header, tuple(rows), (0, 1))
+    return ReportTable(f"{goal.title}: the policy against", caption, header, tuple(rows), (0, 1))
 
 
-def cell_table(cells: Sequence[JudgedCell]) -> Table:
-    """A row a cell, the best difference first; all cells of one objective."""
+def cell_table(cells: Sequence[CellResult]) -> ReportTable:
+    """One row a cell, the best difference first; all cells of one objective."""
     goal = OBJECTIVES[cells[0].objective]
     adjusted = _adjusted(cells)
     rows = []
@@ -127,8 +137,8 @@ def cell_table(cells: Sequence[JudgedCell]) -> Table:
         rows.append(
             (
                 *_against_best(cell, adjusted),
-                _role_text(cell, judged.INDEX),
-                _role_text(cell, judged.STATIC),
+                _role_text(cell, results.INDEX),
+                _role_text(cell, results.STATIC),
                 bound,
             )
         )
@@ -153,23 +163,23 @@ def cell_table(cells: Sequence[JudgedCell]) -> Table:
         "Single static",
         "Bound",
     )
-    return Table(f"{goal.title}: cells", caption, header, tuple(rows), (0, 3))
+    return ReportTable(f"{goal.title}: cells", caption, header, tuple(rows), (0, 3))
 
 
-def audit_table(cells: Sequence[JudgedCell]) -> Table:
-    """What each scheduler reaches, over the cells with headroom; all cells of one objective."""
+def headroom_table(cells: Sequence[CellResult]) -> ReportTable:
+    """The metric of every scheduler over the cells with headroom; all cells of one objective."""
     goal, objective = OBJECTIVES[cells[0].objective], cells[0].objective
     chosen = [cell for cell in cells if cell.has_headroom] or list(cells)
     rows = []
     for role in chosen[0].runs:
         means = [cell.runs[role].mean() for cell in chosen]
         mark = "" if all(cell.keeps_tpot[role] for cell in chosen) else "*"
-        rows.append((role + mark, *_audit_numbers(means, [c.costs(role) for c in chosen], chosen, objective)))
+        rows.append((role + mark, *_headroom_numbers(means, [c.costs(role) for c in chosen], chosen, objective)))
     rows.sort(key=lambda row: float(row[1].split()[0]), reverse=goal.larger_is_better)
     bounded = [cell for cell in chosen if np.isfinite(cell.bound).all()]
     if bounded and len(bounded) == len(chosen):
-        costs = [judged.costs(cell.bound, objective) for cell in bounded]
-        rows.append(("bound", *_audit_numbers([c.bound.mean() for c in bounded], costs, bounded, objective)))
+        costs = [results.costs(cell.bound, objective) for cell in bounded]
+        rows.append(("bound", *_headroom_numbers([c.bound.mean() for c in bounded], costs, bounded, objective)))
     middle = "mean" if goal.larger_is_better else "geometric mean"
     caption = (
         f"Over the cells with headroom ({len(chosen)}): the {middle} of {goal.title} in {goal.unit}, the worst cell, "
@@ -179,11 +189,13 @@ def audit_table(cells: Sequence[JudgedCell]) -> Table:
     )
     if goal.tpot_bound:
         caption += f" *: somewhere fewer than {goal.tpot_bound:.0%} of the requests meet their TPOT target."
-    return Table(f"{goal.title}: headroom", caption, ("Scheduler", middle.capitalize(), "Worst", "Saved"), tuple(rows))
+    return ReportTable(
+        f"{goal.title}: headroom", caption, ("Scheduler", middle.capitalize(), "Worst", "Saved"), tuple(rows)
+    )
 
 
-def trace_table(traces: Sequence[JudgedTrace]) -> Table:
-    """The policies on the Azure slices."""
+def trace_table(traces: Sequence[TraceResult]) -> ReportTable:
+    """The policies on the Azure traces."""
     rows = []
     for trace in traces:
         d, goal = trace.difference, OBJECTIVES[trace.objective]
@@ -192,7 +204,7 @@ def trace_table(traces: Sequence[JudgedTrace]) -> Table:
         rows.append(
             (
                 trace.name,
-                trace.judged,
+                trace.policy_name,
                 goal.title,
                 f"{trace.requests}",
                 number(trace.policy),
@@ -220,11 +232,11 @@ def trace_table(traces: Sequence[JudgedTrace]) -> Table:
         "p",
         "Block",
     )
-    return Table("Azure traces", caption, header, tuple(rows), (0, 1, 2, 6))
+    return ReportTable("Azure traces", caption, header, tuple(rows), (0, 1, 2, 6))
 
 
-def cluster_table(cells: Sequence[JudgedCell]) -> Table:
-    """A row a cluster, the best difference first; all of one objective."""
+def cluster_table(cells: Sequence[CellResult]) -> ReportTable:
+    """One row a cluster, the best difference first; all of one objective."""
     goal, adjusted = OBJECTIVES[cells[0].objective], _adjusted(cells)
     rows = [
         (*_against_best(cell, adjusted), _role_text(cell, SAME_ROUTER), cell.settings[SAME_ROUTER].split("(")[0])
@@ -233,22 +245,22 @@ def cluster_table(cells: Sequence[JudgedCell]) -> Table:
     unit = "points of %" if goal.larger_is_better else "% of the baseline's mean"
     caption = (
         f"{goal.title} in {goal.unit} of all requests, means over test seeds. The policy runs on every engine behind "
-        f"{cells[0].settings[judged.POLICY].split(',')[0]}. Best pair: the router and scheduler that were best on the "
+        f"{cells[0].settings[results.POLICY].split(',')[0]}. Best pair: the router and scheduler that were best on the "
         f"tuning seeds. Difference: policy less best pair on the same requests, in {unit}, above 0 is better, 95 % "
         "interval; ✓ above 0, ✗ below. p: paired t-test, corrected by Holm. Same router: the best scheduler behind the "
         "router of the policy."
     )
     header = ("Cluster", "Policy", "Best pair", "which is", "Difference", "p", "Saved", "Same router", "which is")
-    return Table(f"{goal.title}: clusters", caption, header, tuple(rows), (0, 3, 8))
+    return ReportTable(f"{goal.title}: clusters", caption, header, tuple(rows), (0, 3, 8))
 
 
-def setting_table(cells: Sequence[JudgedCell]) -> Table:
-    """What every cell was tuned to."""
+def setting_table(cells: Sequence[CellResult]) -> ReportTable:
+    """The tuned parameters of every cell."""
     rows = [
-        (cell.name, OBJECTIVES[cell.objective].title, cell.settings[judged.TUNED], cell.settings[judged.INDEX])
+        (cell.name, OBJECTIVES[cell.objective].title, cell.settings[results.TUNED], cell.settings[results.INDEX])
         for cell in cells
     ]
-    return Table(
+    return ReportTable(
         "Settings",
         "What was tuned for each cell.",
         ("Cell", "Objective", "Best tuned", "Index"),
@@ -262,46 +274,46 @@ def interval_text(interval: Interval) -> str:
     return f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
 
 
-def _adjusted(cells: Sequence[JudgedCell]) -> dict[str, float]:
-    """P-value of each cell, corrected by Holm."""
+def _adjusted(cells: Sequence[CellResult]) -> dict[str, float]:
+    """The p-value of each cell, corrected by Holm."""
     return dict(zip([cell.name for cell in cells], holm([cell.difference.p for cell in cells]), strict=True))
 
 
-def _against_best(cell: JudgedCell, adjusted: Mapping[str, float]) -> tuple[str, ...]:
-    """Cell, policy, best baseline, which that is, difference, p-value, and share of the cost that is saved."""
+def _against_best(cell: CellResult, adjusted: Mapping[str, float]) -> tuple[str, ...]:
+    """Cell, policy, best baseline and its name, difference, p-value, and share of the cost saved."""
     return (
         cell.name + (" (held out)" if cell.held_out else ""),
-        _role_text(cell, judged.POLICY),
-        _role_text(cell, judged.TUNED),
-        cell.settings[judged.TUNED].split("(")[0],
+        _role_text(cell, results.POLICY),
+        _role_text(cell, results.TUNED),
+        cell.settings[results.TUNED].split("(")[0],
         _difference_text(cell.difference),
         f"{adjusted[cell.name]:.2g}",
-        f"{saved(cell.costs(judged.POLICY), cell.costs(judged.TUNED)):+.1%}",
+        f"{saved(cell.costs(results.POLICY), cell.costs(results.TUNED)):+.1%}",
     )
 
 
-def _difference_text(d: Paired | BlockMean) -> str:
+def _difference_text(d: PairedDifference | BlockMean) -> str:
     mark = "✓" if d.low > 0 else "✗" if d.high < 0 else ""
     return f"{100 * d.mean:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}]{mark}"
 
 
-def _against_text(found: Against) -> tuple[str, ...]:
+def _against_text(found: RoleComparison) -> tuple[str, ...]:
     counts = (found.cells, found.wins, found.ties, found.losses)
     shares = (found.reduction, found.improvement, found.paired_improvement)
     return (*map(str, counts), *map(interval_text, shares))
 
 
-def _audit_numbers(
-    means: Sequence[float], costs: Sequence[np.ndarray], cells: Sequence[JudgedCell], objective: str
+def _headroom_numbers(
+    means: Sequence[float], costs: Sequence[np.ndarray], cells: Sequence[CellResult], objective: str
 ) -> tuple[str, str, str]:
     rising = OBJECTIVES[objective].larger_is_better
     middle = np.mean(means) if rising else np.exp(np.mean(np.log(means)))
     worst = min(means) if rising else max(means)
-    shares = np.array([saved(own, cell.costs(judged.TUNED)) for own, cell in zip(costs, cells, strict=True)])
+    shares = np.array([saved(own, cell.costs(results.TUNED)) for own, cell in zip(costs, cells, strict=True)])
     return _number(middle, objective), _number(worst, objective), f"{float(interquartile_mean(shares)):+.1%}"
 
 
-def _role_text(cell: JudgedCell, role: str) -> str:
+def _role_text(cell: CellResult, role: str) -> str:
     return _number(cell.runs[role].mean(), cell.objective) + ("" if cell.keeps_tpot[role] else "*")
 
 

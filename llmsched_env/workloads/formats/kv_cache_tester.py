@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmsched_env.json_files import read_object
+from llmsched_env.files import read_object
 from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.workloads.formats.json_reader import Row, block_ids, nested, seconds, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.json_files import read_object
+from llmsched_env.files import read_object
 from llmsched_env.workloads.arrivals import Gamma, Poisson, Renewal, Weibull, Windows
 from llmsched_env.workloads.clients import Client, Lengths, ManyClients
 from llmsched_env.workloads.dist import Histogram

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmsched_env.json_files import read_object
+from llmsched_env.files import read_object
 from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.validation import did_you_mean
 from llmsched_env.workloads.formats.row_log import RowLog

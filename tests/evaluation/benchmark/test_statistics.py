@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from llmsched_env.evaluation.benchmark.block_bootstrap import block_length, block_mean
 from llmsched_env.evaluation.benchmark.statistics import (
+    block_length,
+    block_mean,
     holm,
     improvement,
     interquartile_mean,

@@ -1,19 +1,26 @@
-"""A plan as a table on the screen and as an HTML page with its curves."""
+"""A fleet plan as text and as an HTML page with curves."""
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from llmsched_env.evaluation.drawing import MARKERS, line_style, panel_grid, shared_legend, styled, svg_text
-from llmsched_env.evaluation.page import svg_source, write_page
+from llmsched_env.evaluation.rendering import (
+    MARKERS,
+    line_style,
+    panel_grid,
+    plain_table,
+    rich_text,
+    shared_legend,
+    styled,
+    svg_source,
+    svg_text,
+    write_page,
+)
 from llmsched_env.evaluation.table import format_interval
-from llmsched_env.planning.plan import Plan
+from llmsched_env.planning.plan import FleetPlan
 from llmsched_env.planning.sizing import Sizing
 
 COLUMNS = (
@@ -30,8 +37,8 @@ COLUMNS = (
 )
 
 
-def table_rows(plan: Plan) -> list[list[str]]:
-    """The cells under COLUMNS of each machine and scheduler."""
+def table_rows(plan: FleetPlan) -> list[list[str]]:
+    """One row of text under `COLUMNS` for each machine and scheduler."""
     return [[*key, *_cells(sizing)] for key, sizing in plan.sizings.items()]
 
 
@@ -59,21 +66,14 @@ def _interval(interval: tuple[float, float], scale: float) -> str:
     return f"{value} ± {half}" if half else value
 
 
-def text_table(plan: Plan) -> str:
-    """The plan as text."""
-    output = io.StringIO()
-    table = Table(title=_lead(plan), title_justify="left")
-    for k, title in enumerate(COLUMNS):
-        table.add_column(title, justify="left" if k < 2 else "right", no_wrap=k < 2)
-    for row in table_rows(plan):
-        table.add_row(*row)
+def text_table(plan: FleetPlan) -> str:
+    """The plan as a text table."""
     names = max(len(machine) + len(scheduler) for machine, scheduler in plan.sizings)
-    Console(file=output, width=120 + names).print(table)
-    return output.getvalue()
+    return rich_text(plain_table(_lead(plan), COLUMNS, table_rows(plan), (0, 1)), width=120 + names)
 
 
-def curves(plan: Plan) -> str:
-    """Share of requests that met their targets and cost per million tokens against replicas, as SVG text."""
+def curves(plan: FleetPlan) -> str:
+    """SLO attainment, goodput and cost per million tokens against replicas, as SVG text."""
     with styled():
         figure, (attainment, goodput, cost) = panel_grid(3, columns=3)
         for k, ((machine, scheduler), sizing) in enumerate(plan.sizings.items()):
@@ -90,7 +90,7 @@ def curves(plan: Plan) -> str:
         return svg_text(figure)
 
 
-def write_plan(plan: Plan, path: Path, command: str) -> Path:
+def write_plan(plan: FleetPlan, path: Path, command: str) -> Path:
     """Write the page; returns `path`."""
     best = plan.cheapest
     return write_page(
@@ -107,5 +107,5 @@ def write_plan(plan: Plan, path: Path, command: str) -> Path:
     )
 
 
-def _lead(plan: Plan) -> str:
+def _lead(plan: FleetPlan) -> str:
     return f"{plan.workload} at {plan.rate:.4g} requests/s; {100 * plan.target:g} % of requests within their targets"

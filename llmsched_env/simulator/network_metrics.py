@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from llmsched_env import metrics
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.records import NetworkResult
-    from llmsched_env.slo import SLO
+from llmsched_env.simulator import metrics
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.slo import SLO
 
 
-def backlog(result: NetworkResult, t: float | np.ndarray, engine: int | None = None) -> int | np.ndarray:
+class NetworkRows(Protocol):
+    """What the numbers of a run of a network are computed from; `NetworkResult` is one.
+
+    Attributes:
+        requests: `REQUEST_DTYPE` records of the calls.
+        tasks: `TASK_DTYPE` records.
+        batches: `BATCH_DTYPE` records of all engines, or None if they were not recorded.
+        token_gaps: f8[n, 3], see `Result.token_gaps`.
+        end: clock in s at which the run stopped.
+        engines: the machines that were simulated.
+        stalled: whether the run stopped with calls present that no scheduler would serve any more.
+    """
+
+    @property
+    def requests(self) -> np.recarray: ...
+    @property
+    def tasks(self) -> np.recarray: ...
+    @property
+    def batches(self) -> np.recarray | None: ...
+    @property
+    def token_gaps(self) -> np.ndarray: ...
+    @property
+    def end(self) -> float: ...
+    @property
+    def engines(self) -> tuple[EngineConfig, ...]: ...
+    @property
+    def stalled(self) -> bool: ...
+
+
+def backlog(result: NetworkRows, t: float | np.ndarray, engine: int | None = None) -> int | np.ndarray:
     """Tokens of work of calls that are at an engine at time(s) `t` in s, of all engines or of one.
 
     A call brings its tokens when it is ready, and a batch takes its own away when it ends. (With calls that move from
@@ -25,8 +53,8 @@ def backlog(result: NetworkResult, t: float | np.ndarray, engine: int | None = N
     return metrics.backlog(_of_engine(result, engine), t)
 
 
-def summary(result: NetworkResult, slo: SLO | None = None) -> dict[str, float]:
-    """What a run came to.
+def summary(result: NetworkRows, slo: SLO | None = None) -> dict[str, float]:
+    """Numbers of tasks, engines and calls.
 
     - `completed_tasks`, `task_throughput` (1/s), `mean_/median_/p99_task_latency` (s, from arrival to the end of the
       last call) of tasks that finished;
@@ -65,23 +93,33 @@ def _statistics(name: str, values: np.ndarray) -> dict[str, float]:
     }
 
 
-def _of_engine(result: NetworkResult, engine: int | None) -> metrics.Result:
-    """The rows of one engine, or of all, as those of a run."""
-    from llmsched_env.simulator.records import Result
+@dataclass(frozen=True, slots=True)
+class _EngineRows:
+    """The rows of one engine, or of all engines as one; see `metrics.RunRows`."""
 
+    requests: np.recarray
+    batches: np.recarray | None
+    token_gaps: np.ndarray
+    end: float
+    engine: EngineConfig
+    stalled: bool
+
+    @property
+    def drained(self) -> bool:
+        return not np.any(self.requests.status == "active")
+
+
+def _of_engine(result: NetworkRows, engine: int | None) -> _EngineRows:
+    """The rows of one engine, or of all."""
     requests, batches = result.requests, result.batches
     if engine is not None:
         requests = requests[requests.engine == engine]
         batches = None if batches is None else batches[batches.engine == engine]
-    return Result(
+    return _EngineRows(
         requests=requests,
         batches=batches,
-        batch_entries=None,
         token_gaps=result.token_gaps,
         end=result.end,
-        stalled_since=result.end if result.stalled else float("nan"),
-        scheduler=result.schedulers[engine or 0],
-        workload=result.workload,
-        seed=result.seed,
         engine=result.engines[engine or 0],
+        stalled=result.stalled,
     )

@@ -1,4 +1,7 @@
-"""What determines a run, so that one that was kept is used again only for exactly the same."""
+"""Digests of everything that determines a run: the names under which finished runs are cached.
+
+A cached run is reused only if sources, scheduler, requests, engine and limits are exactly the same.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numba
 import numpy as np
 
 from llmsched_env import policies
 from llmsched_env.simulator.compiled import compiled_folders, source_digest
-
-if TYPE_CHECKING:
-    from llmsched_env.simulator.request_table import RequestTable
-    from llmsched_env.simulator.scheduler import Scheduler
-    from llmsched_env.workloads.workload import Workload
+from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.workloads.workload import Workload
 
 POLICIES = Path(policies.__file__).parent
 
 
 def versions() -> dict[str, str]:
-    """Of what all numbers depend on."""
+    """Versions of everything that all numbers depend on."""
     return {
         "sources": source_digest(),
         "Python": platform.python_version(),
@@ -36,16 +37,16 @@ def versions() -> dict[str, str]:
 
 
 def digest_of(*what: Any) -> str:
-    """Sixteen digits that change with the sources of simulator, environments and baselines, and with `what`.
+    """Digest, 16 hex digits, of the sources of simulator, environments and baselines, and of `what`.
 
-    Those of policies are in `scheduler_digest`: an edited policy leaves the runs of baselines as they were.
+    The sources of policies are in `scheduler_digest`, so that editing a policy does not invalidate runs of baselines.
     """
     sources = source_digest(folder for folder in compiled_folders() if folder != POLICIES)
     return hashlib.sha256(repr((sources, *what)).encode()).hexdigest()[:16]
 
 
 def file_name(*parts: str) -> str:
-    """The parts joined, without characters that a file system might not take."""
+    """The parts joined by underscores, without characters that a file system might refuse."""
     return "_".join(re.sub(r"[^\w.=-]+", "-", part) for part in parts)
 
 
@@ -61,7 +62,10 @@ def describe(scheduler: Scheduler) -> str:
 
 
 def distinct_seeds(workload: Workload, seeds: Sequence[int]) -> tuple[tuple[int, ...], str]:
-    """All seeds, or only the first if every seed gives the same requests; and a digest of these requests."""
+    """The seeds to run, and a digest of their requests.
+
+    These are all seeds, or only the first one if every seed gives the same requests, as with a trace.
+    """
     digests = [_table_digest(workload.sample(seed)) for seed in seeds]
     if len(set(digests)) == 1:
         return (seeds[0],), digests[0]
@@ -76,7 +80,11 @@ def _table_digest(table: RequestTable) -> str:
 
 
 def scheduler_digest(scheduler: Scheduler) -> tuple[Any, ...]:
-    """What determines the scheduler beyond the sources in `digest_of`: other code, parameters, learned weights."""
+    """Everything that determines a scheduler beyond the sources in `digest_of`: its code, parameters, learned weights.
+
+    Raises:
+        ValueError: if the scheduler has a controller without a digest of its weights.
+    """
     compose = getattr(scheduler.compose, "py_func", scheduler.compose)
     weights = None
     if scheduler.controller is not None:

@@ -7,13 +7,19 @@ import pytest
 
 import baselines
 from baselines import routers
-from llmsched_env.evaluation.benchmark import cluster, judged
-from llmsched_env.evaluation.benchmark.cell_search import Plan
-from llmsched_env.evaluation.benchmark.cells import MEASURES
-from llmsched_env.evaluation.benchmark.cluster import SAME_ROUTER, ClusterRuns, Pair, best_pair, cluster_cells
-from llmsched_env.evaluation.benchmark.judged import difference
-from llmsched_env.evaluation.benchmark.run import Benchmark, read_if_there
+from llmsched_env.evaluation.benchmark import clusters, results
+from llmsched_env.evaluation.benchmark.baseline_search import TuningPlan
+from llmsched_env.evaluation.benchmark.cell_runs import MEASURES
+from llmsched_env.evaluation.benchmark.clusters import (
+    SAME_ROUTER,
+    ClusterRuns,
+    RoutedScheduler,
+    best_pair,
+    cluster_cells,
+)
+from llmsched_env.evaluation.benchmark.results import difference
 from llmsched_env.evaluation.benchmark.sections import cluster_sections
+from llmsched_env.evaluation.benchmark.stages import Benchmark, read_current_results
 from llmsched_env.evaluation.suite import H100, RTX4090, Site
 from llmsched_env.policies.index import index
 from llmsched_env.simulator.simulate import simulate_network
@@ -34,13 +40,13 @@ def cell():
 @pytest.fixture
 def simulated(monkeypatch):
     """How many pairs each call to the simulator had."""
-    seen, real = [], cluster.map_cases
+    seen, real = [], clusters.map_cases
 
     def counted(run, pairs, cases):
         seen.append(len(pairs))
         return real(run, pairs, cases)
 
-    monkeypatch.setattr(cluster, "map_cases", counted)
+    monkeypatch.setattr(clusters, "map_cases", counted)
     return seen
 
 
@@ -75,45 +81,45 @@ def test_the_best_pair_is_that_of_the_tuning_seeds(cell, simulated, tmp_path):
 def test_the_time_of_decisions_is_charged_on_every_engine(cell, tmp_path):
     quick = SCHEDULERS[0]
     slow = replace(quick, decision_time=(0.01, 0.0))
-    a, b = ClusterRuns(cell, TUNING, tmp_path).of([Pair(s, ROUTERS[1]) for s in (quick, slow)])
+    a, b = ClusterRuns(cell, TUNING, tmp_path).of([RoutedScheduler(s, ROUTERS[1]) for s in (quick, slow)])
     column = MEASURES.index("mean_e2el")
     assert (b[:, column] > a[:, column]).all()
 
 
 def test_the_policy_is_compared_on_the_same_requests(cell, simulated, tmp_path):
     trials = {"slo_attainment": 1, "mean_e2el": 1}
-    plan = Plan({s.name: s for s in SCHEDULERS}, (), dict.fromkeys(trials, {}), TUNING, trials)
+    plan = TuningPlan({s.name: s for s in SCHEDULERS}, (), dict.fromkeys(trials, {}), TUNING, trials)
     policies = {"slo_attainment": index, "mean_e2el": index, "p99_ttft": index}
     run = Benchmark([], policies, plan, {}, TEST, tmp_path, resamples=100, progress=False)
     judged_cells = run.cluster([cell], SCHEDULERS[:1], ROUTERS[0], ROUTERS)
     assert [c.objective for c in judged_cells] == ["slo_attainment", "mean_e2el"]  # nothing is claimed of the third
     for found, column in zip(judged_cells, (0, 1), strict=True):
-        [own] = ClusterRuns(cell, TEST, tmp_path).of([Pair(index, ROUTERS[0])])
-        assert np.array_equal(found.runs[judged.POLICY], own[:, column])
-        theirs = found.runs[judged.TUNED]
+        [own] = ClusterRuns(cell, TEST, tmp_path).of([RoutedScheduler(index, ROUTERS[0])])
+        assert np.array_equal(found.runs[results.POLICY], own[:, column])
+        theirs = found.runs[results.TUNED]
         gain = own[:, 0] - theirs if column == 0 else (theirs - own[:, 1]) / theirs.mean()
         assert found.difference.mean == pytest.approx(gain.mean())
-        assert found.difference == difference(found.runs[judged.POLICY], theirs, found.objective, 100)
-        assert found.settings[judged.POLICY].startswith("round_robin, index(")
+        assert found.difference == difference(found.runs[results.POLICY], theirs, found.objective, 100)
+        assert found.settings[results.POLICY].startswith("round_robin, index(")
         assert found.settings[SAME_ROUTER].startswith("round_robin, ")
     runs = len(simulated)
     again = run.cluster([cell], SCHEDULERS[:1], ROUTERS[0], ROUTERS)
     assert len(simulated) == runs and [c.difference for c in again] == [c.difference for c in judged_cells]
-    kept = read_if_there(tmp_path / "cluster.json")
+    kept = read_current_results(tmp_path / "cluster.json")
     assert [(c.name, c.difference) for c in kept] == [(c.name, c.difference) for c in again]
 
 
 def test_the_section_says_what_was_found(cell):
     def made(number, policy, pair):
-        runs = {judged.POLICY: policy, judged.TUNED: pair, SAME_ROUTER: pair - 0.001}
+        runs = {results.POLICY: policy, results.TUNED: pair, SAME_ROUTER: pair - 0.001}
         settings = {
-            judged.POLICY: "round_robin, index(x=1)",
-            judged.TUNED: "power_of_two, sarathi(x=1)",
+            results.POLICY: "round_robin, index(x=1)",
+            results.TUNED: "power_of_two, sarathi(x=1)",
             SAME_ROUTER: "round_robin, sarathi(x=1)",
         }
         keeps = dict.fromkeys(runs, True)
         d = difference(policy, pair, "slo_attainment", 100)
-        return judged.JudgedCell(
+        return results.CellResult(
             f"cluster {number}", False, "slo_attainment", runs, settings, np.full(6, np.nan), keeps, d
         )
 
@@ -124,7 +130,7 @@ def test_the_section_says_what_was_found(cell):
     assert table.rows[0][4].endswith("✓") and table.rows[1][4].endswith("✗")
     assert table.rows[0][3] == "power_of_two, sarathi" and "behind round_robin" in table.caption
     assert [v.reached for _, v in section.claims] == [False] * 4
-    assert all(v.claim.startswith("Clusters: ") for _, v in section.claims)
+    assert all(v.text.startswith("Clusters: ") for _, v in section.claims)
     [won] = cluster_sections([made(0, base + 0.02, base)], 100)
     assert [v.reached for _, v in won.claims] == [True] * 4
     assert cluster_sections([]) == []

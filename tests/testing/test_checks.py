@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import baselines
 import llmsched_env as ls
-from llmsched_env import checks
+from llmsched_env import testing
 
 LAW = ls.Staircase(c=0.25, a=0.125, b0=4)
 SCHEDULERS = pytest.mark.parametrize("scheduler", baselines.REGISTRY.values(), ids=baselines.REGISTRY)
@@ -70,7 +70,7 @@ def engines(draw, limited=True):
 @given(workload=workloads(), engine=engines(), horizon=st.sampled_from([400.0, 2.5]))
 def test_no_scheduler_breaks_a_rule_or_its_claims(scheduler, workload, engine, horizon):
     result = run(scheduler, workload, engine, horizon)
-    assert checks.check_all(result, scheduler) == []
+    assert testing.check_run(result, scheduler) == []
 
 
 @SCHEDULERS
@@ -80,8 +80,8 @@ def test_registry_declares_work_conservation_truly_if_it_declares_it(scheduler, 
     scheduler = without_seats(scheduler)
     result = run(scheduler, workload, engine, 400.0)
     if scheduler.work_conserving:
-        assert checks.work_conservation(result, scheduler) == []
-        assert checks.maximality(result, scheduler) == []
+        assert testing.work_conservation(result, scheduler) == []
+        assert testing.maximality(result, scheduler) == []
 
 
 @SCHEDULERS
@@ -103,9 +103,9 @@ def test_registry_does_not_deny_work_conservation_without_reason(scheduler):
     for kv_blocks in (None, 100):
         engine = ls.EngineConfig(LAW, token_budget=64, kv_blocks=kv_blocks, block_size=1)
         result = run(scheduler, workload, engine)
-        assert checks.check_all(result, scheduler) == []
-        own = (checks.maximality if kv_blocks else checks.work_conservation)(result, scheduler)
-        assert checks.claims(result, claimed) == own
+        assert testing.check_run(result, scheduler) == []
+        own = (testing.maximality if kv_blocks else testing.work_conservation)(result, scheduler)
+        assert testing.claims(result, claimed) == own
         found += own
     assert bool(found) == (not scheduler.work_conserving)
 
@@ -122,7 +122,7 @@ def exact_run():
         (0, 0, 3, True), (0, 1, 1, True), (1, 0, 1, False), (1, 1, 1, True), (2, 0, 1, False), (2, 1, 1, False),
         (3, 1, 1, False),
     ]  # fmt: skip
-    assert checks.check_all(result, baselines.sarathi) == []
+    assert testing.check_run(result, baselines.sarathi) == []
     return result
 
 
@@ -170,7 +170,7 @@ def altered(result, table, row, **values):
     ],
 )
 def test_an_error_in_a_row_is_found(table, row, values, rule):
-    violations = checks.check_all(altered(exact_run(), table, row, **values))
+    violations = testing.check_run(altered(exact_run(), table, row, **values))
     assert rule in rules(violations)
     assert all(str(violation).startswith(f"[{violation.rule}]") for violation in violations)
 
@@ -179,56 +179,56 @@ def test_a_life_that_nothing_explains_is_found():
     result = exact_run()
     contexts = result.entry_contexts.copy()
     contexts[4] = 0  # as if request 0 had lost its memory
-    violations = checks.check_all(dataclasses.replace(result, entry_contexts=contexts))
+    violations = testing.check_run(dataclasses.replace(result, entry_contexts=contexts))
     assert [v.request for v in violations if v.rule == "6b" and v.batch is None] == [0]
     contexts = result.entry_contexts.copy()
     contexts[1] = 1  # as if request 1 had found a token cached
-    violations = checks.check_all(dataclasses.replace(result, entry_contexts=contexts))
+    violations = testing.check_run(dataclasses.replace(result, entry_contexts=contexts))
     assert 1 in [v.request for v in violations if v.rule == "6b" and v.batch is None]
 
 
 def test_swapped_blocks_take_time():
     engine = dataclasses.replace(ENGINE, swap_block_time=0.5)
     moved = altered(exact_run(), "batches", 3, swapped=2, duration=1.375)
-    assert "batch time" not in rules(checks.timing(dataclasses.replace(moved, engine=engine)))
+    assert "batch time" not in rules(testing.timing(dataclasses.replace(moved, engine=engine)))
 
 
 def test_only_some_schedulers_keep_blocks_beyond_their_tokens():
     more = altered(exact_run(), "batches", 1, kv_blocks_used=6)
-    assert checks.limits(more) == []
-    assert rules(checks.limits(more, baselines.sarathi)) == {"KV memory"}
-    assert checks.limits(more, baselines.sarathi_paged(token_budget=512)) == []
+    assert testing.limits(more) == []
+    assert rules(testing.limits(more, baselines.sarathi)) == {"KV memory"}
+    assert testing.limits(more, baselines.sarathi_paged(token_budget=512)) == []
     shared = dataclasses.replace(exact_run(), engine=dataclasses.replace(ENGINE, prefix_caching=True))
-    assert checks.limits(altered(shared, "batches", 1, kv_blocks_used=2), baselines.sarathi) == []
-    assert rules(checks.limits(altered(shared, "batches", 1, kv_blocks_used=4), baselines.sarathi)) == {"KV memory"}
+    assert testing.limits(altered(shared, "batches", 1, kv_blocks_used=2), baselines.sarathi) == []
+    assert rules(testing.limits(altered(shared, "batches", 1, kv_blocks_used=4), baselines.sarathi)) == {"KV memory"}
 
 
 def test_a_batch_is_not_decided_before_the_one_before_it_starts():
     result = run(baselines.sarathi, EXACT, dataclasses.replace(ENGINE, schedule_ahead=1))
-    assert checks.check_all(result, baselines.sarathi) == []
+    assert testing.check_run(result, baselines.sarathi) == []
     early = altered(result, "batches", 2, decided=result.batches.start[0])
-    assert rules(checks.timing(early)) == {"decision time"}
+    assert rules(testing.timing(early)) == {"decision time"}
 
 
 def test_a_missing_batch_is_found():
     result = exact_run()
     rows = {"batch_entries": result.batch_entries[:6], "entry_contexts": result.entry_contexts[:6]}
     short = dataclasses.replace(result, batches=result.batches[:3], **rows)
-    assert {"tokens", "times"} <= rules(checks.check_all(short))
+    assert {"tokens", "times"} <= rules(testing.check_run(short))
 
 
 def test_a_schedulers_own_limits_count():
     result = run(baselines.sarathi(token_budget=4), EXACT, ls.EngineConfig(LAW))
-    assert checks.check_all(result, baselines.sarathi(token_budget=4)) == []
-    assert rules(checks.check_all(result, baselines.sarathi(token_budget=3))) >= {"token budget"}
-    assert rules(checks.check_all(result, baselines.sarathi(max_num_seqs=1, token_budget=4))) == {"request slots"}
-    assert rules(checks.check_all(result, baselines.sarathi(token_budget=5))) == {"work conservation"}
+    assert testing.check_run(result, baselines.sarathi(token_budget=4)) == []
+    assert rules(testing.check_run(result, baselines.sarathi(token_budget=3))) >= {"token budget"}
+    assert rules(testing.check_run(result, baselines.sarathi(max_num_seqs=1, token_budget=4))) == {"request slots"}
+    assert rules(testing.check_run(result, baselines.sarathi(token_budget=5))) == {"work conservation"}
 
 
 def test_claims_about_phases_and_chunks():
     result = exact_run()
-    assert rules(checks.claims(result, dataclasses.replace(baselines.sarathi, mixes_phases=False))) == {"mixes_phases"}
-    chunky = checks.claims(result, dataclasses.replace(baselines.sarathi, chunks_prefill=False))
+    assert rules(testing.claims(result, dataclasses.replace(baselines.sarathi, mixes_phases=False))) == {"mixes_phases"}
+    chunky = testing.claims(result, dataclasses.replace(baselines.sarathi, chunks_prefill=False))
     assert [(v.rule, v.batch, v.request) for v in chunky] == [("chunks_prefill", 0, 1)]
 
 
@@ -243,9 +243,9 @@ def test_holding_back_is_found_under_any_limits(limits):
     scheduler = ls.Scheduler("hesitant", hesitant, work_conserving=True, mixes_phases=True, chunks_prefill=True)
     workload = ls.Workload.from_arrays([0.0, 0.0, 0.0], [2, 3, 4], [3, 4, 5])
     result = run(scheduler, workload, ls.EngineConfig(LAW, token_budget=32, **limits), interpreted=True)
-    assert checks.check_all(result) == []
-    assert {v.batch for v in checks.claims(result, scheduler)} >= {0, 1}
-    assert {v.batch for v in checks.maximality(result)} >= {0, 1}
+    assert testing.check_run(result) == []
+    assert {v.batch for v in testing.claims(result, scheduler)} >= {0, 1}
+    assert {v.batch for v in testing.maximality(result)} >= {0, 1}
 
 
 def test_a_chunk_cut_short_is_found_by_maximality():
@@ -257,7 +257,7 @@ def test_a_chunk_cut_short_is_found_by_maximality():
 
     scheduler = ls.Scheduler("slow", slow, mixes_phases=True, chunks_prefill=True)
     result = run(scheduler, ls.Workload.from_arrays([0.0], [3], [1]), ENGINE, interpreted=True)
-    assert [(v.batch, v.request) for v in checks.maximality(result)] == [(0, 0), (1, 0)]
+    assert [(v.batch, v.request) for v in testing.maximality(result)] == [(0, 0), (1, 0)]
 
 
 def test_idling_is_found():
@@ -270,32 +270,32 @@ def test_idling_is_found():
 
     scheduler = ls.Scheduler("sleepy", sleepy, mixes_phases=True, chunks_prefill=True)
     result = run(scheduler, ls.Workload.from_arrays([0.5], [3], [2]), ls.EngineConfig(LAW), interpreted=True)
-    (violation,) = checks.work_conservation(result)
+    (violation,) = testing.work_conservation(result)
     assert (violation.rule, violation.batch) == ("idle", 0)
     asleep = dataclasses.replace(scheduler, compose=lambda view: inf)
-    assert rules(checks.work_conservation(run(asleep, EXACT, ls.EngineConfig(LAW), interpreted=True))) == {"idle"}
+    assert rules(testing.work_conservation(run(asleep, EXACT, ls.EngineConfig(LAW), interpreted=True))) == {"idle"}
 
 
-def test_preempted_requests_are_followed_through_their_lives():
+def test_preempted_requests_are_followed_through_their_attempts():
     # Two requests of 4 + 6 in four blocks of 2: the second one must go when the first needs a third block.
     engine = ls.EngineConfig(LAW, token_budget=16, kv_blocks=5, block_size=2)
     result = run(baselines.sarathi, ls.Workload.from_arrays([0.0, 0.0], [4, 4], [6, 6]), engine)
     assert result.requests.preemptions.tolist() == [0, 1]
-    assert checks.check_all(result, baselines.sarathi) == []
-    ledger = checks.Ledger(result)
-    second = ledger.request == 1
-    assert ledger.first[second].sum() == 2
-    again = second & ledger.first & (ledger.batch > 0)
-    assert ledger.target[again] == 4 + ledger.generated[again] == ledger.tokens[again]
-    assert rules(checks.check_all(altered(result, "requests", 1, preemptions=3))) >= {"6b"}
+    assert testing.check_run(result, baselines.sarathi) == []
+    history = testing.RunHistory(result)
+    second = history.request == 1
+    assert history.starts_attempt[second].sum() == 2
+    again = second & history.starts_attempt & (history.batch > 0)
+    assert history.prefill_target[again] == 4 + history.generated[again] == history.tokens[again]
+    assert rules(testing.check_run(altered(result, "requests", 1, preemptions=3))) >= {"6b"}
 
 
 def test_what_cannot_be_checked_is_refused():
     batches_only = ls.simulate(baselines.sarathi, EXACT, ENGINE)
     with pytest.raises(ValueError, match='record="entries"'):
-        checks.check_all(batches_only)
+        testing.check_run(batches_only)
     with pytest.raises(ValueError, match="max_num_seqs must be unlimited .* use maximality"):
-        checks.work_conservation(exact_run())
+        testing.work_conservation(exact_run())
 
 
 def test_a_client_may_give_up_as_its_token_comes():
@@ -309,4 +309,4 @@ def test_a_client_may_give_up_as_its_token_comes():
     engine = ls.EngineConfig(ls.Hinge(c=0.3, a=0.07, b0=3), token_budget=9, first_token="separate", schedule_ahead=1)
     result = run(baselines.sarathi, ls.Workload.from_table(table, "tie"), engine, 400.0)
     assert result.requests.generated[6] == 1 and result.requests.left[6] == 5.0
-    assert checks.check_all(result, baselines.sarathi) == []
+    assert testing.check_run(result, baselines.sarathi) == []

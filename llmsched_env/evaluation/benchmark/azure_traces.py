@@ -1,4 +1,4 @@
-"""Slices of the Azure trace of 2023: all rows replayed, baselines tuned on the first half of them."""
+"""Slices of the Azure trace of 2023: all rows are replayed, baselines are tuned on the first half of them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from llmsched_env.evaluation.benchmark.block_bootstrap import BlockMean, block_mean
-from llmsched_env.evaluation.benchmark.cells import Cell
-from llmsched_env.evaluation.benchmark.judged import POLICY
-from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
-from llmsched_env.evaluation.cases import map_runs
-from llmsched_env.evaluation.cell import Load
-from llmsched_env.evaluation.identity import describe
-from llmsched_env.evaluation.objective import OBJECTIVES
+from llmsched_env.evaluation.benchmark.cell_runs import BenchmarkCell
+from llmsched_env.evaluation.benchmark.results import POLICY
+from llmsched_env.evaluation.benchmark.statistics import RESAMPLES, BlockMean, block_mean
+from llmsched_env.evaluation.cases import Load, map_runs
+from llmsched_env.evaluation.run_cache import describe
 from llmsched_env.evaluation.tuning import longest_run
-from llmsched_env.metrics import within_limits
+from llmsched_env.objectives import OBJECTIVES
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.metrics import within_limits
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.workloads import Workload, load_trace, preset
@@ -30,13 +28,15 @@ _FILES = {"azure-code": "AzureLLMInferenceTrace_code*.csv", "azure-chat": "Azure
 
 
 def azure_slices(folder: Path) -> dict[str, Workload]:
-    """The traces in a folder, with the targets of the preset of the same shape, by its name; {} without files."""
+    """The traces of a folder by the name of the preset of the same shape, with its targets; {} without files."""
     found = {name: sorted(folder.glob(pattern)) for name, pattern in _FILES.items()}
     return {name: load_trace(files[0]).with_slo(preset(name).slo) for name, files in found.items() if files}
 
 
-def azure_cells(slices: Mapping[str, Workload], engine: EngineConfig, loads: Sequence[Load]) -> list[tuple[Cell, Cell]]:
-    """(all rows, the first half of them) for each trace at each load, "recorded" being its own rate."""
+def azure_cells(
+    slices: Mapping[str, Workload], engine: EngineConfig, loads: Sequence[Load]
+) -> list[tuple[BenchmarkCell, BenchmarkCell]]:
+    """(all rows, the first half of them) of each trace at each load."""
     pairs = []
     for name, trace in slices.items():
         first, _ = trace.split((0.5, 0.5))
@@ -44,25 +44,28 @@ def azure_cells(slices: Mapping[str, Workload], engine: EngineConfig, loads: Seq
             whole, half = (w if load == "recorded" else w.at_load(load, engine) for w in (trace, first))
             title = f"{name} trace on {engine.name.split('_')[1]}"
             pairs.append(
-                (Cell(title, load, whole, engine, True), Cell(f"{title}, first half", load, half, engine, True))
+                (
+                    BenchmarkCell(site=title, load=load, workload=whole, engine=engine, held_out=True),
+                    BenchmarkCell(site=f"{title}, first half", load=load, workload=half, engine=engine, held_out=True),
+                )
             )
     return pairs
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedTrace:
-    """A policy against the best tuned baseline on all requests of a trace.
+class TraceResult:
+    """A policy and the best tuned baseline on all requests of a trace.
 
     Attributes:
         name: trace and load.
         objective: its name.
-        requests: how many.
-        policy: its metric: SLO attainment, or mean E2E latency in s.
-        tuned: that of the baseline.
-        setting: what the baseline was.
-        difference: mean over requests of policy less baseline, such that above 0 is better; of latencies as a share of
-            the mean of the baseline.
-        judged: the name of the policy.
+        requests: number of requests.
+        policy: metric of the policy: SLO attainment, or mean E2E latency in s.
+        tuned: metric of the baseline.
+        setting: the baseline with its parameters, as text.
+        difference: mean over requests of policy minus baseline with the sign that positive is better; for latencies
+            relative to the mean of the baseline.
+        policy_name: name of the policy.
     """
 
     name: str
@@ -72,22 +75,22 @@ class JudgedTrace:
     tuned: float
     setting: str
     difference: BlockMean
-    judged: str
+    policy_name: str
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """From JSON."""
+        """The result from JSON."""
         return cls(**{**record, "difference": BlockMean(*record["difference"])})
 
 
-def judge_trace(
-    cell: Cell,
+def compare_on_trace(
+    cell: BenchmarkCell,
     objective: str,
     policy: Scheduler,
     tuned: Scheduler,
     resamples: int = RESAMPLES,
     name: str = POLICY,
-) -> JudgedTrace:
+) -> TraceResult:
     """Run both on all rows and compare them request by request, in order of arrival."""
     longest = longest_run(cell.workload, cell.engine, (0,))
     runs = [(cell.workload, cell.engine, 0)]
@@ -95,7 +98,7 @@ def judge_trace(
         [policy, tuned], runs, lambda result: _of_requests(result, objective, longest), longest, "requests"
     )
     gain = ours - theirs if OBJECTIVES[objective].larger_is_better else (theirs - ours) / theirs.mean()
-    return JudgedTrace(
+    return TraceResult(
         name=cell.name,
         objective=objective,
         requests=len(ours),
@@ -103,12 +106,12 @@ def judge_trace(
         tuned=float(theirs.mean()),
         setting=describe(tuned),
         difference=block_mean(gain, resamples=resamples),
-        judged=name,
+        policy_name=name,
     )
 
 
 def _of_requests(result: Result, objective: str, longest: float) -> np.ndarray:
-    """f8[n] in order of arrival: whether each met its targets, or its E2E latency in s, `longest` if it never ended."""
+    """The metric of each request, f8[n] in order of arrival; the latency of an unfinished one is `longest`."""
     rows = result.requests
     if objective == "slo_attainment":
         return within_limits(rows, None).astype(float)

@@ -1,9 +1,9 @@
-"""Whether a scheduler did only what a scheduler class of vLLM can have it do with four knobs.
+"""Whether a scheduler stayed within what vLLM's scheduler class can do with four knobs.
 
-Those are the token budget of a step, the admission limit, the order of the waiting queue, and holding prefill. vLLM's
-own loop does the rest: every request that decodes gets its token, then begun prompts take what is left of the budget in
-the order of their admission, then waiting ones. So no batch leaves a decode out, and none takes tokens of a prompt
-behind one that it does not bring to its end.
+The knobs are the token budget of a step, the admission limit, the order of the waiting queue, and holding prefill.
+vLLM's own loop does the rest: every decoding request gets its token, begun prompts share the rest of the budget in the
+order of their admission, then waiting requests. So no batch leaves out a decode, and no batch serves a prompt behind a
+begun one that it does not complete.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 from llmsched_env.simulator.records import Result
 
 
-def beyond_four_knobs(result: Result) -> int:
-    """Number of batches that vLLM's scheduler would not have formed, whatever the four knobs.
+def batches_beyond_vllm(result: Result) -> int:
+    """Number of batches that vLLM's scheduler could not have formed with any setting of the four knobs.
 
     Args:
         result: of a run without preemption, recorded with `record="entries"`.
 
     Raises:
-        ValueError: if a request was preempted: what vLLM does then is not looked at; or if no entries were recorded.
+        ValueError: if a request was preempted, as this check does not model preemption, or no entries were recorded.
     """
     entries = result.batch_entries
     if entries is None:
@@ -30,7 +30,7 @@ def beyond_four_knobs(result: Result) -> int:
         raise ValueError(f"result holds {preempted} preemptions; give the engine more KV blocks, or less load")
     prompt_left = result.requests["prompt_tokens"].copy()
     output_left = result.requests["output_tokens"].copy()
-    begun: list[int] = []  # not done, in the order of admission
+    begun: list[int] = []  # incomplete prompts, in the order of admission
     decoding: set[int] = set()
     edges, beyond = np.searchsorted(entries["batch"], np.arange(len(result.batches) + 1)), 0
     for first, last in zip(edges[:-1], edges[1:], strict=True):

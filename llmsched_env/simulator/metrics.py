@@ -1,30 +1,51 @@
-"""Rows of a run to numbers: latency, throughput, goodput, queue lengths, backlog and its growth.
+"""Rows of a run to numbers: latency, throughput, goodput, queue lengths and backlog.
 
-Names are those of `vllm bench serve`. Times are float64 seconds; `_ms` in a name means milliseconds.
+Names are those of `vllm bench serve`. Times are float64 seconds; `_ms` in a name means milliseconds. The functions take
+rows, or what has the attributes of `RunRows`, and never import what holds them: `records` imports this module.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Protocol
 
 import numpy as np
 
+from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.slo import SLO
 
-if TYPE_CHECKING:
-    from llmsched_env.simulator.records import Result
 
-STABILITY_THRESHOLD = 0.05
-"""Backlog growth as a fraction of the offered tokens per second, below which a system is called stable."""
+class RunRows(Protocol):
+    """What the numbers of a run on one engine are computed from; `Result` is one.
 
-_CONFIDENCE = 0.95
-_SLOPE_POINTS = 400
-_SINGLE_RUN_BLOCKS = 5
+    Attributes:
+        requests: `REQUEST_DTYPE` records.
+        batches: `BATCH_DTYPE` records, or None if they were not recorded.
+        token_gaps: f8[n, 3], see `Result.token_gaps`.
+        end: clock in s at which the run stopped.
+        engine: the machine that was simulated.
+        stalled: whether the run stopped because no future event existed while requests were unfinished.
+        drained: whether no request was left in the system at the end.
+    """
+
+    @property
+    def requests(self) -> np.recarray: ...
+    @property
+    def batches(self) -> np.recarray | None: ...
+    @property
+    def token_gaps(self) -> np.ndarray: ...
+    @property
+    def end(self) -> float: ...
+    @property
+    def engine(self) -> EngineConfig: ...
+    @property
+    def stalled(self) -> bool: ...
+    @property
+    def drained(self) -> bool: ...
 
 
-def summary(result: Result, slo: SLO | None = None, window: tuple[float, float] | None = None) -> dict[str, float]:
+def summary(result: RunRows, slo: SLO | None = None, window: tuple[float, float] | None = None) -> dict[str, float]:
     """Throughput, latency and goodput of one run, under the names of `vllm bench serve`.
 
     Latencies are those of requests that arrived in the window [t0, t1) and got that far: `ttft` of all with a first
@@ -150,7 +171,7 @@ def integral_in_system(requests: np.recarray, t0: float, t1: float) -> float:
     return float(np.maximum(left - np.maximum(requests.arrival, t0), 0.0).sum())
 
 
-def backlog(result: Result, t: float | np.ndarray) -> int | np.ndarray:
+def backlog(result: RunRows, t: float | np.ndarray) -> int | np.ndarray:
     """Tokens of work present at time(s) `t` in s.
 
     A request of s prompt and o output tokens brings s + o - 1 tokens at its arrival, or s + o if the engine's
@@ -167,97 +188,32 @@ def backlog(result: Result, t: float | np.ndarray) -> int | np.ndarray:
     batches = result.batches
     if batches is None:
         raise ValueError('backlog needs the rows of the batches; simulate with record="batches"')
-    requests, work = result.requests, _work(result)
+    requests, work = result.requests, offered_work(result)
     ends = batches.start + batches.duration
     # Batches that never ended have no row: what their composition preempted and found counts from the last end on.
     changed_at = np.append(batches.start, ends.max(initial=0.0))
     changed = batches.recomputed - batches.prefix_hit
     changed = np.append(changed, (requests.recomputed - requests.prefix_hit).sum() - changed.sum())
     tokens = (
-        _running_total(requests.arrival, work, t)
-        - _running_total(requests.left, work - requests.computed, t)
-        - _running_total(ends, batches.prefill_tokens + batches.decode_tokens, t)
-        + _running_total(changed_at, changed, t)
+        running_total(requests.arrival, work, t)
+        - running_total(requests.left, work - requests.computed, t)
+        - running_total(ends, batches.prefill_tokens + batches.decode_tokens, t)
+        + running_total(changed_at, changed, t)
     )
     return int(tokens) if np.ndim(t) == 0 else tokens
 
 
-def backlog_slope(result: Result, start: float, stop: float) -> float:
-    """Growth of the backlog in tokens/s: least-squares line through equally spaced times in [start, stop], in s.
-
-    Raises:
-        ValueError: if `start` is not before `stop`, or the run was recorded without batches.
-    """
-    times = _slope_times("backlog_slope", start, stop)
-    return _slope(times, backlog(result, times))
+def offered_work(result: RunRows) -> np.ndarray:
+    """Tokens that each request brings."""
+    rows = result.requests
+    return rows.prompt_tokens + rows.output_tokens - (result.engine.first_token == "with_prefill")
 
 
-def service_slope(result: Result, start: float, stop: float) -> float:
-    """Work done in tokens/s: growth of the tokens that arrived, less that of the backlog, fitted as `backlog_slope`.
-
-    While there is always enough to do it is the rate at which the scheduler serves, free of the noise of arrivals.
-
-    Raises:
-        ValueError: if `start` is not before `stop`, or the run was recorded without batches.
-    """
-    times = _slope_times("service_slope", start, stop)
-    arrived = _running_total(result.requests.arrival, _work(result), times)
-    return _slope(times, arrived - backlog(result, times))
-
-
-class Stability(NamedTuple):
-    """Verdict on a system, with the growth of its backlog as a fraction of the offered tokens per second."""
-
-    verdict: Literal["stable", "unstable", "undecided"]
-    slope: float
-    half_width: float
-
-
-def stability(results: Sequence[Result], threshold: float = STABILITY_THRESHOLD) -> Stability:
-    """Whether the backlog keeps growing, from independent replications of one scheduler on one workload.
-
-    The measure is work-normalised: the slope of the backlog over the second half of the arrivals, divided by the
-    offered tokens per second. 0 means that all offered work gets done, 0.2 that a fifth of it piles up. The 95 %
-    t-interval over the replications decides: "unstable" if it lies above `threshold`, "stable" if below, else
-    "undecided". A single run (a fixed trace) is cut into five blocks of its second half in place of replications.
-    A run that stalled is unstable whatever its slope.
-
-    Args:
-        results: runs that differ in their seed only, recorded with `record="batches"`.
-        threshold: fraction of the offered tokens per second; near critical load short runs stay undecided.
-
-    Raises:
-        ValueError: if `results` is empty, or a run was recorded without batches.
-    """
-    if not results:
-        raise ValueError("stability: results is empty; at least one run is needed")
-    blocks = _SINGLE_RUN_BLOCKS if len(results) == 1 else 1
-    slope, half_width = mean_interval([s for result in results for s in _normalised_slopes(result, blocks)])
-    if any(result.stalled for result in results) or slope - half_width > threshold:
-        return Stability("unstable", slope, half_width)
-    return Stability("stable" if slope + half_width < threshold else "undecided", slope, half_width)
-
-
-def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Mean and half width of its 95 % t-interval; the half width of fewer than two values is nan."""
-    values = np.asarray(values, dtype=float)
-    if len(values) < 2:
-        return (float(values[0]) if len(values) else math.nan), math.nan
-    from scipy.special import stdtrit  # here, so that the simulator does not need scipy
-
-    quantile = stdtrit(len(values) - 1, (1 + _CONFIDENCE) / 2)
-    return float(values.mean()), float(quantile * values.std(ddof=1) / math.sqrt(len(values)))
-
-
-def paired_interval(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Mean and half width of the 95 % t-interval of a - b, where a[i] and b[i] come from the same workload.
-
-    Raises:
-        ValueError: if the lengths differ.
-    """
-    if len(a) != len(b):
-        raise ValueError(f"paired_interval: {len(a)} and {len(b)} values; pairs need equally many")
-    return mean_interval(np.subtract(a, b))
+def running_total(times: np.ndarray, amounts: np.ndarray, t: float | np.ndarray) -> np.ndarray:
+    """Sum of the amounts whose time is at or before `t`; times that are nan are never reached."""
+    order = np.argsort(times, kind="stable")
+    total = np.concatenate(([0], np.cumsum(amounts[order])))
+    return total[np.searchsorted(times[order], t, "right")]
 
 
 def weighted_percentile(values: np.ndarray, counts: np.ndarray, percentile: float) -> float:
@@ -272,7 +228,7 @@ def weighted_percentile(values: np.ndarray, counts: np.ndarray, percentile: floa
     return float(np.quantile(neighbours, place - below))
 
 
-def _checked_window(result: Result, window: tuple[float, float] | None) -> tuple[float, float]:
+def _checked_window(result: RunRows, window: tuple[float, float] | None) -> tuple[float, float]:
     if window is None:
         return 0.0, float(result.end)
     t0, t1 = window
@@ -302,7 +258,7 @@ def _statistics(name: str, seconds: np.ndarray, counts: np.ndarray | None = None
     }
 
 
-def _memory_numbers(result: Result, t0: float, t1: float) -> dict[str, float]:
+def _memory_numbers(result: RunRows, t0: float, t1: float) -> dict[str, float]:
     """What the batches that started in [t0, t1) say about the KV cache."""
     hit_rate = mean = most = math.nan
     if result.batches is not None:
@@ -315,41 +271,5 @@ def _memory_numbers(result: Result, t0: float, t1: float) -> dict[str, float]:
     return {"prefix_hit_rate": hit_rate, "mean_kv_usage": mean, "max_kv_usage": most}
 
 
-def _slope_times(name: str, start: float, stop: float) -> np.ndarray:
-    if not start < stop:
-        raise ValueError(f"{name}: start={start!r} must be before stop={stop!r}")
-    return np.linspace(start, stop, _SLOPE_POINTS)
-
-
-def _slope(times: np.ndarray, values: np.ndarray) -> float:
-    """Slope of the least-squares line."""
-    offset = times - times.mean()
-    return float(offset @ values / (offset @ offset))
-
-
 def _ratio(amount: float, total: float) -> float:
     return float(amount) / float(total) if total > 0 else math.nan
-
-
-def _work(result: Result) -> np.ndarray:
-    """Tokens that each request brings."""
-    rows = result.requests
-    return rows.prompt_tokens + rows.output_tokens - (result.engine.first_token == "with_prefill")
-
-
-def _running_total(times: np.ndarray, amounts: np.ndarray, t: float | np.ndarray) -> np.ndarray:
-    """Sum of the amounts whose time is at or before `t`; times that are nan are never reached."""
-    order = np.argsort(times, kind="stable")
-    total = np.concatenate(([0], np.cumsum(amounts[order])))
-    return total[np.searchsorted(times[order], t, "right")]
-
-
-def _normalised_slopes(result: Result, blocks: int) -> list[float]:
-    """Backlog slopes in equal blocks of the second half of the arrivals, over the offered tokens per second."""
-    rows = result.requests
-    first, last = (rows.arrival[0], rows.arrival[-1]) if len(rows) else (0.0, 0.0)
-    if not first < last:
-        return [math.nan] * blocks
-    offered = _work(result).sum() / (last - first)
-    edges = np.linspace((first + last) / 2, last, blocks + 1)
-    return [backlog_slope(result, a, b) / offered for a, b in zip(edges[:-1], edges[1:], strict=True)]

@@ -1,4 +1,4 @@
-"""What the test seeds say: per cell the paired differences, over cells the aggregates, and the verdicts."""
+"""Results on the test seeds: paired differences of each cell, aggregates over cells, and claims."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from llmsched_env.evaluation.benchmark.statistics import (
     RESAMPLES,
     Interval,
-    Paired,
+    PairedDifference,
     holm,
     improvement,
     interquartile_mean,
@@ -20,28 +20,31 @@ from llmsched_env.evaluation.benchmark.statistics import (
     reduction,
     stratified,
 )
-from llmsched_env.evaluation.objective import OBJECTIVES
+from llmsched_env.objectives import OBJECTIVES
 
-HEADROOM = 0.995  # SLO attainment of the best tuned baseline below which there is something to gain
+HEADROOM = 0.995
+"""A cell has headroom if the SLO attainment of its best tuned baseline is below this."""
+
 POLICY, TUNED, STATIC = "policy", "best tuned baseline", "best single static"
 INDEX, PAUSING_INDEX = "index, tuned", "index with pausing, tuned"
-ALIKE = "best tuned, four knobs"  # of the baselines that turn no more knobs than the policy
+FOUR_KNOBS = "best tuned, four knobs"
+"""Roles of the schedulers that are run on the test seeds of a cell."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JudgedCell:
-    """One cell, for one objective, on the test seeds.
+class CellResult:
+    """One objective of one cell on the test seeds.
 
     Attributes:
         name: site and load.
         held_out: whether the policy was not trained on the site.
         objective: its name.
         runs: the metric by seed, f8[n], for each role.
-        settings: what each role was there.
-        bound: f8[n], what no scheduler exceeds or goes below; nan where none is known.
-        keeps_tpot: for each role whether it keeps the bound on TPOT of the objective, if there is one.
-        difference: policy less best tuned baseline, such that above 0 is better; of latencies as a share of the mean of
-            the baseline.
+        settings: the scheduler of each role, as text.
+        bound: f8[n], the bound for all schedulers; nan if none is known.
+        keeps_tpot: for each role whether it keeps the objective's bound on TPOT, if there is one.
+        difference: policy minus best tuned baseline with the sign that positive is better; for latencies relative to
+            the mean of the baseline.
     """
 
     name: str
@@ -51,41 +54,41 @@ class JudgedCell:
     settings: dict[str, str]
     bound: np.ndarray
     keeps_tpot: dict[str, bool]
-    difference: Paired
+    difference: PairedDifference
 
     @property
     def has_headroom(self) -> bool:
-        """Whether the best tuned baseline leaves something to gain; a latency always does."""
+        """Whether the best tuned baseline can be improved on; a latency always can."""
         return self.objective != "slo_attainment" or self.runs[TUNED].mean() < HEADROOM
 
     def costs(self, role: str) -> np.ndarray:
-        """f8[n]: what is to be small: the share of requests that missed a target, or a latency."""
+        """The number to minimise by seed, f8[n]: the share of requests that miss a target, or a latency."""
         return costs(self.runs[role], self.objective)
 
 
 def costs(values: np.ndarray, objective: str) -> np.ndarray:
-    """What is to be small: 1 less an attainment, or a latency."""
+    """The numbers to minimise: 1 minus an attainment, or a latency."""
     return 1.0 - values if OBJECTIVES[objective].larger_is_better else values
 
 
-def difference(ours: np.ndarray, theirs: np.ndarray, objective: str, resamples: int = RESAMPLES) -> Paired:
-    """Paired difference of metrics f8[n] by seed, above 0 if ours is better; see `JudgedCell`."""
+def difference(ours: np.ndarray, theirs: np.ndarray, objective: str, resamples: int = RESAMPLES) -> PairedDifference:
+    """Paired difference of metrics f8[n] by seed, positive if ours is better; see `CellResult`."""
     gain = costs(theirs, objective) - costs(ours, objective)
     return paired(gain if OBJECTIVES[objective].larger_is_better else gain / theirs.mean(), resamples)
 
 
 @dataclass(frozen=True, slots=True)
-class Against:
-    """A policy against one role over many cells.
+class RoleComparison:
+    """The policy compared with another role over several cells.
 
     Attributes:
-        cells: how many.
-        wins: of them with an interval above 0.
-        ties: with an interval that holds 0.
-        losses: with an interval below 0.
+        cells: number of cells.
+        wins: number of cells whose interval is above 0.
+        ties: number of cells whose interval includes 0.
+        losses: number of cells whose interval is below 0.
         reduction: interquartile mean over cells of the share of the cost (misses, latency) that is saved.
-        improvement: probability that a run of the policy is better than one of the other, mean over cells.
-        paired_improvement: share of seeds in which it is better on the same requests, mean over cells.
+        improvement: probability that a run of the policy is better than a run of the role, mean over cells.
+        paired_improvement: share of seeds in which the policy is better on the same requests, mean over cells.
     """
 
     cells: int
@@ -97,8 +100,8 @@ class Against:
     paired_improvement: Interval
 
 
-def against(cells: Sequence[JudgedCell], role: str, resamples: int = RESAMPLES) -> Against:
-    """The policy against a role, over cells.
+def compare_with_role(cells: Sequence[CellResult], role: str, resamples: int = RESAMPLES) -> RoleComparison:
+    """Compare the policy with a role over cells of one objective.
 
     Raises:
         ValueError: without cells.
@@ -112,7 +115,7 @@ def against(cells: Sequence[JudgedCell], role: str, resamples: int = RESAMPLES) 
         ).verdict
         for cell in cells
     ]
-    return Against(
+    return RoleComparison(
         cells=len(cells),
         wins=verdicts.count("win"),
         ties=verdicts.count("tie"),
@@ -123,34 +126,34 @@ def against(cells: Sequence[JudgedCell], role: str, resamples: int = RESAMPLES) 
     )
 
 
-def compared(cells: Sequence[JudgedCell]) -> list[str]:
-    """The roles that the policy is compared with over all cells, those that there are."""
-    return [role for role in (TUNED, ALIKE, INDEX, PAUSING_INDEX, STATIC) if role in cells[0].runs]
+def compared_roles(cells: Sequence[CellResult]) -> list[str]:
+    """The roles of these cells that the policy is compared with."""
+    return [role for role in (TUNED, FOUR_KNOBS, INDEX, PAUSING_INDEX, STATIC) if role in cells[0].runs]
 
 
-def by_objective(cells: Sequence[JudgedCell]) -> dict[str, list[JudgedCell]]:
-    """The cells of each objective, in their order."""
+def by_objective(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
+    """The cells by objective, in their order."""
     return {name: [c for c in cells if c.objective == name] for name in dict.fromkeys(c.objective for c in cells)}
 
 
 def role_of(name: str) -> str:
-    """The role of a further policy, judged like the first."""
+    """The role of an additional policy, which is compared in the same way as the first."""
     return f"{POLICY} {name}"
 
 
-def further_policies(cells: Sequence[JudgedCell]) -> dict[str, list[JudgedCell]]:
-    """The same cells with each further policy in the place of the first, by its name; all of one objective."""
+def additional_policies(cells: Sequence[CellResult]) -> dict[str, list[CellResult]]:
+    """The same cells with each additional policy as the policy, by its name; all of one objective."""
     start = role_of("")
     return {role.removeprefix(start): _recast(cells, POLICY, role) for role in cells[0].runs if role.startswith(start)}
 
 
-def against_alike(cells: Sequence[JudgedCell]) -> list[JudgedCell]:
-    """The same cells with the best of the baselines of four knobs as the best; none where there is no such role."""
-    return _recast(cells, TUNED, ALIKE) if ALIKE in cells[0].runs else []
+def against_four_knobs(cells: Sequence[CellResult]) -> list[CellResult]:
+    """The same cells with the best baseline within four knobs as best tuned baseline; empty without that role."""
+    return _recast(cells, TUNED, FOUR_KNOBS) if FOUR_KNOBS in cells[0].runs else []
 
 
-def _recast(cells: Sequence[JudgedCell], part: str, role: str) -> list[JudgedCell]:
-    """The cells with what a role did in the place of another."""
+def _recast(cells: Sequence[CellResult], part: str, role: str) -> list[CellResult]:
+    """The cells with one role in the part of another."""
     recast = [
         replace(
             cell,
@@ -163,34 +166,38 @@ def _recast(cells: Sequence[JudgedCell], part: str, role: str) -> list[JudgedCel
     return [replace(c, difference=difference(c.runs[POLICY], c.runs[TUNED], c.objective)) for c in recast]
 
 
-def significantly_worse(cells: Sequence[JudgedCell]) -> list[str]:
-    """Names of the cells where the policy is (paired t-test, Holm over all cells, 5 %); all of one objective."""
+def significantly_worse(cells: Sequence[CellResult]) -> list[str]:
+    """Names of the cells where the policy is significantly worse (paired t-test, Holm over all cells, 5 %)."""
     adjusted = holm([cell.difference.p for cell in cells])
     return [cell.name for cell, p in zip(cells, adjusted, strict=True) if cell.difference.mean < 0 and p < 0.05]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """One claim: what was asked for, what was found, and whether it was reached."""
+class Claim:
+    """A claim about a policy.
 
-    claim: str
+    Attributes:
+        text: the claim.
+        found: the numbers.
+        reached: whether they support it.
+    """
+
+    text: str
     found: str
     reached: bool
 
 
-def all_verdicts(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Verdict]:
-    """`verdicts` of the policy, of further ones, and against baselines of four knobs only, the latter two named."""
-    alike = against_alike(cells)
-    others = further_policies(cells) | ({"baselines of four knobs": alike} if alike else {})
-    return verdicts(cells, resamples) + [
-        replace(verdict, claim=f"{name}: {verdict.claim}")
-        for name, own in others.items()
-        for verdict in verdicts(own, resamples)
+def all_claims(cells: Sequence[CellResult], resamples: int = RESAMPLES) -> list[Claim]:
+    """`claims` of the policy, of additional policies, and against baselines within four knobs only."""
+    four_knobs = against_four_knobs(cells)
+    others = additional_policies(cells) | ({"baselines of four knobs": four_knobs} if four_knobs else {})
+    return claims(cells, resamples) + [
+        replace(claim, text=f"{name}: {claim.text}") for name, own in others.items() for claim in claims(own, resamples)
     ]
 
 
-def verdicts(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Verdict]:
-    """The claims for SLO attainment or mean latency, judged; all cells of one objective."""
+def claims(cells: Sequence[CellResult], resamples: int = RESAMPLES) -> list[Claim]:
+    """The claims about SLO attainment or mean latency; all cells of one objective."""
     objective = cells[0].objective
     if objective == "p99_ttft":
         return []
@@ -202,12 +209,12 @@ def verdicts(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Ve
     where = f"cells with headroom (best tuned below {HEADROOM})" if rising else "cells"
     share = wins / len(open_cells) if open_cells else float("nan")
     found = [
-        Verdict(
+        Claim(
             f"better than the best tuned baseline, 95 % interval above 0, on at least 80 % of the {where}",
             f"{wins} of {len(open_cells)} ({share:.0%})" if open_cells else "no such cell",
             share >= 0.8,
         ),
-        Verdict(
+        Claim(
             "significantly worse on no cell (paired t-test, Holm over all cells, 5 %)",
             f"{len(lost)} of {len(cells)}" + (f": {'; '.join(lost)}" if lost else ""),
             not lost,
@@ -215,7 +222,7 @@ def verdicts(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Ve
     ]
     if rising:
         found.append(
-            Verdict(
+            Claim(
                 "nowhere worse than by 0.002",
                 f"worst {worst.difference.mean:+.4f}, {worst.name}",
                 worst.difference.mean >= -0.002,
@@ -228,7 +235,7 @@ def verdicts(cells: Sequence[JudgedCell], resamples: int = RESAMPLES) -> list[Ve
         )
         text = f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]"
         found.append(
-            Verdict(
+            Claim(
                 f"{what} at least {least:.0%} lower in the interquartile mean over {where}", text, share.value >= least
             )
         )
