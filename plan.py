@@ -58,9 +58,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--router", default="join_shortest_queue", help="(default: %(default)s)")
     p.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds to begin with (default: %(default)s)")
     p.add_argument("--most-replicas", type=int, default=256, metavar="N", help="(default: %(default)s)")
-    p.add_argument(
-        "--prefix-caching", action="store_true", help="reuse the KV blocks of prompts with the same beginning"
-    )
+    p.add_argument("--prefix-caching", action="store_true", help="reuse KV blocks of common prompt prefixes")
     p.add_argument("--out", type=Path, default=Path("runs/plan"), metavar="FOLDER", help="(default: %(default)s)")
     return p
 

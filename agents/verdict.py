@@ -70,7 +70,7 @@ def verdict(comparison: Comparison, agent: str = "agent") -> str:
 
 
 def _paragraph(comparison: Comparison, agent: str, objective: Objective) -> str:
-    blocks = list(comparison.blocks())
+    blocks = list(comparison.by_workload_and_load())
     workloads = {workload for workload, _, _ in blocks}
     found: dict[str, dict[str, Difference]] = {}  # by place and opponent
     values = {}

@@ -1,4 +1,4 @@
-"""What an experiment claims and whether it holds: a row of the report."""
+"""A claim of an experiment and whether it holds: a row of the report."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from llmsched_env.simulator.stability import Stability
 Value = float | str | None
 Verdict = Literal["pass", "fail", "undecided", "pending"]
 
-_ROUNDING = 1e-6  # relative tolerances below it leave room for nothing else
-_STANDARD_ERRORS = 4  # so wide that a correct simulator misses it about once in ten thousand
+_ROUNDING = 1e-6  # smaller relative tolerances only allow for rounding
+_STANDARD_ERRORS = 4  # a correct simulator is outside about once in ten thousand
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class Check:
 
     Attributes:
         name: what is measured, with its unit.
-        published: what the paper prints.
-        theory: what a formula gives.
-        ours: what the simulation gives: a value, or the mean over seeds.
-        half_width: of the 95 % interval of `ours` over seeds; nan where nothing is random.
-        verdict: "undecided" if the interval allows both, "pending" if it cannot be run yet.
-        note: when it passes, and what else there is to know.
+        published: the value in the paper.
+        theory: the value of a formula.
+        ours: the value of the simulation, or its mean over seeds.
+        half_width: of the 95 % interval of `ours` over seeds; nan if nothing is random.
+        verdict: "undecided" if the interval allows both answers, "pending" if it cannot be run yet.
+        note: the condition to pass, and remarks.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Check:
 
     @property
     def failed(self) -> bool:
-        """Whether reproduction failed: what could not be decided has not been shown."""
+        """Whether reproduction failed; an undecided check counts as failed."""
         return self.verdict in ("fail", "undecided")
 
 
 def exactly(name: str, ours: Value, *, published: Value = None, theory: Value = None, note: str = "") -> Check:
-    """Passes if `ours` is what theory says; where there is no theory, what was published."""
+    """Passes if `ours` equals `theory`, or `published` if there is no theory."""
     expected = published if theory is None else theory
     return Check(name, published, theory, ours, math.nan, "pass" if ours == expected else "fail", _join("exact", note))
 
@@ -57,7 +57,7 @@ def exactly(name: str, ours: Value, *, published: Value = None, theory: Value = 
 def close(
     name: str, ours: float, tolerance: float, *, published: Value = None, theory: Value = None, note: str = ""
 ) -> Check:
-    """Passes if `ours`, which is not random, is within a relative tolerance of theory, or of `published`."""
+    """Passes if `ours`, which is not random, is within a relative tolerance of `theory`, or else of `published`."""
     expected = float(published if theory is None else theory)  # type: ignore[arg-type]
     verdict: Verdict = "pass" if abs(ours - expected) <= tolerance * abs(expected) else "fail"
     rule = "rounding apart, equal to" if tolerance < _ROUNDING else f"within {100 * tolerance:.3g} % of"
@@ -86,7 +86,7 @@ def agrees(
 ) -> Check:
     """Passes if the mean of `values` (one a seed) is within 4 standard errors of theory.
 
-    Undecided if the standard error is above `largest_error`: then nearly anything would pass.
+    Undecided if the standard error is above `largest_error`, as almost anything would pass then.
     """
     ours, half_width = mean_interval(values)
     error = float(np.std(values, ddof=1) / math.sqrt(len(values)))
@@ -97,7 +97,7 @@ def agrees(
     return Check(name, published, theory, ours, half_width, verdict, _join(rule, f"{len(values)} seeds", note))
 
 
-def judged(
+def stability_is(
     name: str,
     stability: Stability,
     expected: Literal["stable", "unstable"],
@@ -105,7 +105,7 @@ def judged(
     published: Value = None,
     note: str = "",
 ) -> Check:
-    """Passes if the test of stability, `metrics.stability`, finds what theory expects."""
+    """Passes if `stability` finds what theory expects."""
     verdict: Verdict = "pass" if stability.verdict == expected else "fail"
     if stability.verdict == "undecided":
         verdict = "undecided"
@@ -120,7 +120,7 @@ def pending(name: str, note: str, *, published: Value = None, theory: Value = No
 
 
 def interval_verdict(value: float, half_width: float, low: float, high: float) -> Verdict:
-    """Where an interval lies: in [low, high], outside, or on an edge (then, and if it does not exist, undecided)."""
+    """Whether an interval lies within [low, high] or outside; undecided if it does neither, or is nan."""
     bottom, top = value - half_width, value + half_width
     if low <= bottom and top <= high:
         return "pass"

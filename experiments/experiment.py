@@ -1,14 +1,14 @@
-"""What an experiment is, what it yields, and how that is kept."""
+"""Experiments and their outcomes, and the files that outcomes are kept in."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiments.check import Check
+from llmsched_env.files import read_object, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +21,19 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an experiment yields."""
+    """The checks and figures of an experiment."""
 
     checks: tuple[Check, ...]
     pictures: tuple[Picture, ...] = ()
 
     def save(self, path: Path) -> None:
-        """Write to a JSON file, all or nothing."""
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1), encoding="utf-8")
-        partial.replace(path)
+        """Write to a JSON file, atomically."""
+        write_text(path, json.dumps(asdict(self), ensure_ascii=False, indent=1))
 
     @classmethod
     def from_file(cls, path: Path) -> Outcome:
         """Read what `save` wrote."""
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_object(path)
         return cls(
             tuple(Check(**check) for check in record["checks"]),
             tuple(Picture(**picture) for picture in record["pictures"]),
@@ -45,13 +42,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A part of a paper that can be run.
+    """A part of a paper that can be reproduced.
 
     Attributes:
         name: of its file, and of `reproduce.py --only`.
         title: heading in the report.
-        about: what is run and what is claimed about it, in a few sentences.
-        run: does it.
+        about: what is run and what is claimed, in a few sentences.
+        run: runs it.
     """
 
     name: str

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 import llmsched_env as ls
-from experiments.check import Check, agrees, in_range, interval_verdict, judged
+from experiments.check import Check, agrees, in_range, interval_verdict, stability_is
 from experiments.experiment import Experiment, Outcome, Picture
 from experiments.paper import FOUR, PER_MS, engine, run_seeds
 from llmsched_env.evaluation.capacity_search import empirical_capacity
@@ -57,7 +57,7 @@ def run() -> Outcome:
     ]
     for name in FOUR:
         expected = "stable" if FOUR[name].work_conserving else "unstable"
-        checks.append(judged(f"{name} at {LONG_RATE:g} requests/s", stability(long[name]), expected))
+        checks.append(stability_is(f"{name} at {LONG_RATE:g} requests/s", stability(long[name]), expected))
     checks += [_growth_check(long["FasterTransformer"]), _capacity_check()]
     return Outcome(tuple(checks), (Picture(_CAPTION, _draw(short, long)),))
 

@@ -9,17 +9,14 @@ factor, which is fitted on the first third of the requests.
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from experiments.measured_run import (
     ServingRun,
-    as_measured,
     engine_of,
     fitted_factor,
     latencies,
@@ -27,15 +24,19 @@ from experiments.measured_run import (
     simulated,
     summary,
 )
+from llmsched_env.calibration import MeasuredRun
 from llmsched_env.evaluation.rendering import (
     line_style,
     panel_grid,
+    plain_table,
+    rich_text,
     shared_legend,
     styled,
     svg_source,
     svg_text,
     write_page,
 )
+from llmsched_env.files import write_json, write_text
 from llmsched_env.simulator.records import Result
 
 _TITLES = {"ttft": "Time to first token (s)", "tpot": "Time per output token (ms)", "e2el": "E2E latency (s)"}
@@ -43,16 +44,16 @@ _FACTORS = {"tpot": 1e3}
 
 
 def compare(run: ServingRun, results: dict[str, Result]) -> dict[str, dict[str, float]]:
-    """By number: the measured one, and the simulated ones by name (seconds)."""
+    """Every metric in s, measured and simulated: [metric]["measured" or name of the result]."""
     numbers = {"measured": summary(run.requests)}
     for name, result in results.items():
-        numbers[name] = summary(as_measured(result))
+        numbers[name] = summary(MeasuredRun.from_result(result))
     return {metric: {name: row[metric] for name, row in numbers.items()} for metric in numbers["measured"]}
 
 
 def distributions(run: ServingRun, results: dict[str, Result]) -> str:
     """CDFs of TTFT, TPOT and E2E latency, as SVG text."""
-    sources = {"measured": run.requests, **{name: as_measured(result) for name, result in results.items()}}
+    sources = {"measured": run.requests, **{name: MeasuredRun.from_result(result) for name, result in results.items()}}
     with styled():
         figure, panels = panel_grid(len(_TITLES), columns=3)
         for axes, (metric, title) in zip(panels, _TITLES.items(), strict=True):
@@ -90,13 +91,12 @@ def over_time(run: ServingRun, results: dict[str, Result]) -> str:
 
 def report(run: ServingRun, profile: str, factor: float, results: dict[str, Result], out: Path) -> Path:
     """Write comparison.json, the pictures and report.html to `out`; returns the page."""
-    out.mkdir(parents=True, exist_ok=True)
     numbers = compare(run, results)
     facts = {"run": run.name, "profile": profile, "time factor": factor, "requests": len(run.requests.arrival)}
-    (out / "comparison.json").write_text(json.dumps({**facts, "seconds": numbers}, indent=1), encoding="utf-8")
+    write_json(out / "comparison.json", {**facts, "seconds": numbers}, indent=1)
     pictures = {"Distributions over requests": distributions(run, results), "Over time": over_time(run, results)}
     for file, svg in zip(("distributions.svg", "over_time.svg"), pictures.values(), strict=True):
-        (out / file).write_text(svg, encoding="utf-8")
+        write_text(out / file, svg)
     counts = {
         name: [int(r.requests.preemptions.sum()), int(r.requests.recomputed.sum()), int(r.requests.prefix_hit.sum())]
         for name, r in results.items()
@@ -117,7 +117,7 @@ def report(run: ServingRun, profile: str, factor: float, results: dict[str, Resu
 
 
 def table_rows(numbers: dict[str, dict[str, float]]) -> list[list[str]]:
-    """Metric, measured, and each simulated value with its deviation."""
+    """Rows of text: metric, measured value, and each simulated value with its deviation."""
     rows = []
     for metric, values in numbers.items():
         scale, unit = (1e3, "ms") if "tpot" in metric else (1.0, "s")
@@ -130,7 +130,7 @@ def table_rows(numbers: dict[str, dict[str, float]]) -> list[list[str]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description="Compare a measured run of vLLM with its simulation.")
-    parser.add_argument("requests", type=Path, help="NAME.requests.jsonl; NAME.meta.json must lie beside it")
+    parser.add_argument("requests", type=Path, help="NAME.requests.jsonl; NAME.meta.json must be in the same folder")
     parser.add_argument("--profile", help="GPU profile (default: the one of the run's model and hardware)")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/measured"), metavar="FOLDER", help="(default: %(default)s)"
@@ -146,12 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     factor = fitted_factor(run, profile)
     results = {"as shipped": shipped, "one factor fitted": simulated(run, profile, factor)}
     page = report(run, profile, factor, results, args.out / run.name)
-    table = Table(title=f"{profile}, fitted factor {factor:.3f}", title_justify="left")
-    for name in ("metric", "measured", *results):
-        table.add_column(name, justify="left" if name == "metric" else "right")
-    for row in table_rows(compare(run, results)):
-        table.add_row(*row)
-    Console(width=110).print(table)
+    header = ("metric", "measured", *results)
+    table = plain_table(f"{profile}, fitted factor {factor:.3f}", header, table_rows(compare(run, results)))
+    print(rich_text(table, width=110, color=sys.stdout.isatty()), end="")
     print(f"Report: {page.resolve()}")
 
 

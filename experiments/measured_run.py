@@ -1,4 +1,4 @@
-"""A measured serving run of vLLM, and the same requests served by the simulated engine."""
+"""A measured serving run of vLLM, and the same requests on the simulated engine."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class ServingRun:
 
     Attributes:
         name: of the file.
-        requests: in the order in which the engine got them.
+        requests: in order of arrival.
         settings: of the engine, from NAME.meta.json.
-        engine: arguments of `EngineConfig` from these.
-        seconds: one row a second with `t`, `running`, `waiting`, `kv_cache_pct`, from NAME.timeseries.csv; or None.
+        engine: the same as arguments of `EngineConfig`.
+        seconds: one value a second of `t`, `running`, `waiting`, `kv_cache_pct`, from NAME.timeseries.csv; or None.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ServingRun:
 
     @classmethod
     def load(cls, path: str | Path) -> ServingRun:
-        """Read NAME.requests.jsonl, NAME.meta.json beside it and, if it is there, NAME.timeseries.csv.
+        """Read NAME.requests.jsonl, NAME.meta.json and, if it exists, NAME.timeseries.csv of the same folder.
 
         Raises:
             FileNotFoundError: a file is missing.
@@ -100,7 +100,7 @@ def scheduler_of(run: ServingRun) -> Scheduler:
 
 
 def simulated(run: ServingRun, profile: str | None = None, factor: float = 1.0) -> Result:
-    """The requests of a run, served by the simulated engine."""
+    """Simulate the requests of a run."""
     return simulate(scheduler_of(run), run.requests.workload, engine_of(run, profile, factor))
 
 
@@ -110,15 +110,8 @@ def latencies(run: MeasuredRun) -> dict[str, np.ndarray]:
     return {"ttft": run.ttft, "tpot": tpot, "e2el": run.e2el}
 
 
-def as_measured(result: Result) -> MeasuredRun:
-    """A simulated run as if it had been measured."""
-    rows = result.requests
-    timed = rows.first_token - rows.arrival, rows.finish - rows.arrival
-    return MeasuredRun(rows.arrival, rows.prompt_tokens, rows.output_tokens, *timed)
-
-
 def summary(run: MeasuredRun) -> dict[str, float]:
-    """The numbers that are compared, seconds."""
+    """The numbers to compare, in s."""
     numbers = {"makespan": float(np.max(run.arrival + run.e2el))}
     for name, values in latencies(run).items():
         numbers[f"mean_{name}"] = float(np.nanmean(values))
@@ -128,20 +121,20 @@ def summary(run: MeasuredRun) -> dict[str, float]:
 
 
 def fitted_factor(run: ServingRun, profile: str | None = None, share: float = 1 / 3) -> float:
-    """The one factor on batch times that makes the first `share` of the requests as fast as they were measured.
+    """The factor on batch times at which the first `share` of the requests agrees best with the measurements.
 
-    All requests are simulated; what counts is the mean of |log(simulated / measured)| over mean TTFT and mean TPOT of
-    the first ones.
+    It minimises the mean of |log(simulated / measured)| over mean TTFT and mean TPOT of these requests. All requests
+    are simulated.
     """
     first = slice(0, max(1, math.ceil(share * len(run.requests.arrival))))
     measured = latencies(run.requests)
 
     def distance(log_factor: float) -> float:
-        ours = latencies(as_measured(simulated(run, profile, math.exp(log_factor))))
+        ours = latencies(MeasuredRun.from_result(simulated(run, profile, math.exp(log_factor))))
         means = [np.nanmean(ours[name][first]) / np.nanmean(measured[name][first]) for name in ("ttft", "tpot")]
         return float(np.abs(np.log(means)).mean())
 
-    # Preemptions make the distance rough on a small scale: a grid finds the valley, and the search goes on in it.
+    # Preemptions make the distance rough on a small scale, so a grid search finds the valley first.
     grid = np.linspace(*np.log(_FACTORS), 24)
     best = int(np.argmin([distance(x) for x in grid]))
     bounds = grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)]

@@ -1,33 +1,31 @@
-"""The outcomes as a table on the screen, and as one HTML file with every picture in it."""
+"""The outcomes as a text table, and as one HTML file with all figures."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from experiments.check import Check, Value
 from experiments.experiment import Experiment, Outcome
-from llmsched_env.evaluation.rendering import svg_source, write_page
+from llmsched_env.evaluation.rendering import rich_text, svg_source, write_page
 from llmsched_env.evaluation.table import format_interval
 
 _MARKS = {"pass": "✓", "fail": "✗", "undecided": "?", "pending": "…"}
 _COLORS = {"pass": "green", "fail": "bold red", "undecided": "bold red", "pending": "yellow"}
 _WIDTH = 150
 _TERMS = (
-    ("Published", "what the paper prints; where that is one run of one seed, it is shown but not compared with"),
-    ("Theory", "what a formula gives"),
-    ("Ours ±", "mean over seeds, and half width of its 95 % t-interval; without ± nothing is random"),
+    ("Published", "the value in the paper; if that is one run of one seed, it is shown but not compared with"),
+    ("Theory", "the value of a formula"),
+    ("Ours ±", "mean over seeds and half width of its 95 % t-interval; without ± nothing is random"),
     (
         "Verdict",
-        "pass or fail by the rule beside it; undecided (which counts as failure) if the interval allows both, or is "
-        "too wide to show anything; pending if a part that the experiment needs is not there yet",
+        "pass or fail by the rule in the last column; undecided (which counts as failure) if the interval allows both, "
+        "or is too wide to show anything; pending if a part that the experiment needs does not exist yet",
     ),
     ("b_max, t_b", "token budget of a batch; time of a batch of b tokens"),
     ("λ*", "critical rate: b_max / (t_bmax · mean tokens per request)"),
@@ -40,7 +38,7 @@ def write_report(
     path: Path,
     facts: Sequence[tuple[str, str]] = (),
 ) -> Path:
-    """Write the report of these outcomes; it loads nothing from elsewhere.
+    """Write the report of these outcomes: one HTML file that needs no other file.
 
     Args:
         experiments: by name.
@@ -74,11 +72,6 @@ def write_report(
 
 def text_table(outcomes: Mapping[str, Outcome], color: bool = False) -> str:
     """All checks as a table for a terminal of 150 columns."""
-    output = io.StringIO()
-    system = "standard" if color else None
-    console = Console(
-        file=output, width=_WIDTH, markup=False, highlight=False, force_terminal=color, color_system=system
-    )
     table = Table(title="Published | theory | ours | verdict", title_justify="left", title_style="bold")
     table.add_column("Check")
     for title in ("Published", "Theory", "Ours"):
@@ -92,9 +85,7 @@ def text_table(outcomes: Mapping[str, Outcome], color: bool = False) -> str:
             ours = row["ours"] + (f" ± {row['half_width']}" if row["half_width"] else "")
             verdict = Text(f"{row['mark']} {check.verdict}", _COLORS[check.verdict])
             table.add_row(f"  {check.name}", row["published"], row["theory"], ours, verdict)
-    console.print(table)
-    console.print(tally(all_checks(outcomes)))
-    return output.getvalue()
+    return rich_text(table, tally(all_checks(outcomes)), width=_WIDTH, color=color)
 
 
 def all_checks(outcomes: Mapping[str, Outcome]) -> list[Check]:
@@ -103,7 +94,7 @@ def all_checks(outcomes: Mapping[str, Outcome]) -> list[Check]:
 
 
 def tally(checks: Sequence[Check]) -> str:
-    """How many checks have which verdict."""
+    """The number of checks by verdict, as text."""
     counts = Counter(check.verdict for check in checks)
     return f"{len(checks)} checks: " + ", ".join(
         f"{counts[verdict]} {verdict}" for verdict in _MARKS if counts[verdict]

@@ -1,9 +1,8 @@
-"""Running experiments, and finding again those that are done."""
+"""Run experiments, each once: outcomes are kept."""
 
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.experiment import Experiment, Outcome
+from llmsched_env.evaluation import run_cache
+from llmsched_env.files import cached
 
 _ROOT = Path(__file__).resolve().parents[1]
 _DETERMINES = ("llmsched_env", "baselines", "experiments")  # folders of sources and data
@@ -22,7 +23,7 @@ def run_all(experiments: Iterable[Experiment], folder: Path, progress: bool = Tr
     """Run experiments one after the other; the outcomes by name.
 
     Each outcome is kept in `folder/outcomes` under a digest of all sources and data, so an interrupted reproduction
-    goes on where it stopped, and nothing old is taken for new.
+    continues where it stopped, and outcomes of other sources are not reused.
     """
     experiments = list(experiments)
     outcomes = {}
@@ -30,20 +31,13 @@ def run_all(experiments: Iterable[Experiment], folder: Path, progress: bool = Tr
         for experiment in bar:
             bar.set_description(experiment.name)
             path = folder / "outcomes" / f"{experiment.name}_{_digest()}.json"
-            if not path.exists():
-                experiment.run().save(path)
-            outcomes[experiment.name] = Outcome.from_file(path)
+            outcomes[experiment.name] = cached(path, Outcome.from_file, experiment.run, Outcome.save)
     return outcomes
 
 
 def versions() -> dict[str, str]:
-    """What the numbers depend on."""
-    return {
-        "sources": _digest(),
-        "Python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": numba.__version__,
-    }
+    """Versions of everything that the numbers depend on."""
+    return run_cache.versions() | {"sources": _digest()}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Stability regions of arXiv 2504.07347: what theory allows, and what each scheduler was found to sustain."""
+"""Stability regions of arXiv 2504.07347: the limit of theory, and the simulated capacity of each scheduler."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from llmsched_env.evaluation.capacity_search import CapacityEstimate, empirical_
 from llmsched_env.evaluation.rendering import MARKERS, line_style, panel_grid, styled, svg_text
 
 MIXES = ((190, 10), (180, 20), (150, 50), (100, 100), (50, 150), (20, 180))  # prompt and output tokens of all requests
-TOLERANCE = 0.02  # of the limit of Theorem 2, for schedulers that are to reach it
+TOLERANCE = 0.02  # of the limit of Theorem 2, for schedulers that should reach it
 
 
 @dataclass(frozen=True)
-class Setting:
-    """An engine and the schedulers to try on it; `reached` by those that are work-conserving."""
+class RegionSetting:
+    """An engine and the schedulers to try on it; `reached`: work-conserving ones should reach the limit."""
 
     title: str
     short: str
@@ -35,7 +35,7 @@ class Setting:
 
 
 SETTINGS = (
-    Setting(
+    RegionSetting(
         "b_max = 512",
         "No cap",
         engine(512),
@@ -47,7 +47,7 @@ SETTINGS = (
         },
         reached=True,
     ),
-    Setting(
+    RegionSetting(
         "b_max = 1024, at most 100 requests in a batch",
         "Cap of 100",
         engine(1024, max_num_seqs=100),
@@ -64,8 +64,8 @@ SETTINGS = (
 
 
 @dataclass(frozen=True)
-class Point:
-    """What a scheduler sustains of one mix, and the limit of theory for any scheduler, in requests/s."""
+class MixCapacity:
+    """The capacity of a scheduler for one mix, and the limit of theory for any scheduler, in requests/s."""
 
     mix: tuple[int, int]
     estimate: CapacityEstimate
@@ -73,12 +73,12 @@ class Point:
 
     @property
     def share(self) -> float:
-        """Of the limit."""
+        """The capacity as a share of the limit."""
         return self.estimate.rate / self.limit
 
     @property
     def bracket(self) -> tuple[float, float]:
-        """Shares of the limit between which it lies."""
+        """Lower and upper bound of the share."""
         return self.estimate.low / self.limit, self.estimate.high / self.limit
 
 
@@ -101,14 +101,14 @@ def run() -> Outcome:
     return Outcome(tuple(checks), (Picture(_CAPTION, _draw(points)),))
 
 
-def measure(scheduler: ls.Scheduler, mix: tuple[int, int], machine: ls.EngineConfig) -> Point:
+def measure(scheduler: ls.Scheduler, mix: tuple[int, int], machine: ls.EngineConfig) -> MixCapacity:
     """The empirical capacity under Poisson arrivals of requests that all have these prompt and output tokens."""
     workload = ls.Workload.poisson(1.0, *mix, horizon=100.0)
     limit = theory.theorem10(machine).capacity(workload, machine)
-    return Point(mix, empirical_capacity(scheduler, workload, machine, max_evaluations=60), limit)
+    return MixCapacity(mix, empirical_capacity(scheduler, workload, machine, max_evaluations=60), limit)
 
 
-def check_points(name: str, points: list[Point], reached: bool) -> Check:
+def check_points(name: str, points: list[MixCapacity], reached: bool) -> Check:
     """Passes if no bracket lies beyond the limit and, if it is to be `reached`, none goes below it by much."""
     verdicts = {_verdict(point, reached) for point in points}
     verdict = next(v for v in ("fail", "undecided", "pass") if v in verdicts)
@@ -120,7 +120,7 @@ def check_points(name: str, points: list[Point], reached: bool) -> Check:
     return Check(name, None, "1" if reached else "≤ 1", ours, math.nan, verdict, note)
 
 
-def _verdict(point: Point, reached: bool) -> Verdict:
+def _verdict(point: MixCapacity, reached: bool) -> Verdict:
     low, high = point.bracket
     if low > 1:
         return "fail"
@@ -129,7 +129,7 @@ def _verdict(point: Point, reached: bool) -> Verdict:
     return interval_verdict((low + high) / 2, (high - low) / 2, 1 - TOLERANCE, 1 + TOLERANCE) if reached else "pass"
 
 
-def _draw(points: dict[tuple[str, str], list[Point]]) -> str:
+def _draw(points: dict[tuple[str, str], list[MixCapacity]]) -> str:
     with styled():
         figure, panels = panel_grid(len(SETTINGS), columns=2, height=4.2)
         for axes, setting in zip(panels, SETTINGS, strict=True):
@@ -142,7 +142,7 @@ def _draw(points: dict[tuple[str, str], list[Point]]) -> str:
         return svg_text(figure)
 
 
-def _draw_points(axes: Axes, points: list[Point], i: int, name: str) -> None:
+def _draw_points(axes: Axes, points: list[MixCapacity], i: int, name: str) -> None:
     rates = np.array([point.mix for point in points]) * [[point.estimate.rate * PER_MS] for point in points]
     size = 9 - 1.2 * i  # so that points in the same place show
     axes.plot(*rates.T, marker=MARKERS[i], ms=size, mfc="none", label=name, **{**line_style(i), "linewidth": 1.0})

@@ -1,4 +1,4 @@
-"""From measured batches to a profile: the law that fits, how well it does, and where it does not."""
+"""From measured batches to a profile: the best batch-time law, and how well and where it fits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from llmsched_env.profile_files import law_in_ms, write_profile
 from llmsched_env.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.validation import check_choice, check_integer
 
-_GOOD_ENOUGH = 0.5  # points of MAPE within which the form of fewer numbers is taken
-_MAPE, _P95, _BIAS = 10.0, 30.0, 15.0  # percent; beyond these a form is called inadequate
+_GOOD_ENOUGH = 0.5  # points of MAPE within which the form with fewer parameters is taken
+_MAPE, _P95, _BIAS = 10.0, 30.0, 15.0  # percent; a form with larger errors is inadequate
 _SLICES = {
     "total_tokens": "tokens",
     "decode_kv_tokens": "context tokens read by decodes",
@@ -26,13 +26,13 @@ _SLICES = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """What calibration found.
+    """A profile fitted to measured batches.
 
     Attributes:
         name: of the profile.
         chosen: the fit to use.
         fits: the fits of all forms.
-        memory: numbers of memory of the profile; empty if nothing is known.
+        memory: memory sizes of the profile; empty if unknown.
         about: model, gpu, tensor_parallel and source of the profile.
     """
 
@@ -43,11 +43,11 @@ class Calibration:
     about: dict[str, Any]
 
     def shortcomings(self) -> list[str]:
-        """In what the chosen form is inadequate, a sentence each; empty if it is not."""
+        """Ways in which the chosen form is inadequate, one sentence each; empty if it is adequate."""
         return _shortcomings(self.chosen, self.fits)
 
     def save(self, path: str | Path) -> Path:
-        """Write the profile as JSON; `EngineConfig.for_gpu` and `gpu_profile` take the path for a name."""
+        """Write the profile as JSON; `EngineConfig.for_gpu` and `gpu_profile` accept its path."""
         laws = {form: law_in_ms(own.law) for form, own in self.fits.items()}
         quality = {"mape_pct": round(self.chosen.mape_pct, 3), "p95_ape_pct": round(self.chosen.p95_pct, 3)}
         own = {"form": self.chosen.form, **laws, **quality, "batches": len(self.chosen.batches), **self.memory}
@@ -76,15 +76,15 @@ def calibrate(
 
     Args:
         batches: the batches, or a CSV file of them, see `read_batches`.
-        form: "roofline", "staircase", "hinge", or "auto": the one of least error, or one of fewer numbers that comes
-            within half a point of it.
+        form: "roofline", "staircase", "hinge", or "auto": the form with the least error, or one with fewer parameters
+            whose MAPE is within half a percentage point of it.
         profile: which profile of the file; needed if it has several.
-        memory_of: profile whose model, GPU and memory this one has; by default the shipped one of the same name.
-        kv_tokens: tokens that the KV cache holds, where no profile says it.
+        memory_of: profile with the same model, GPU and memory; by default the shipped one of the same name.
+        kv_tokens: size of the KV cache in tokens, if no profile has it.
         skip_bad_rows: leave out malformed rows of the file, with a warning.
 
     Warns:
-        UserWarning: the form is inadequate, and in what.
+        UserWarning: the form is inadequate; with the reasons.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -105,7 +105,7 @@ def calibrate(
     about, memory = _known(memory_of)
     if kv_tokens is not None:
         memory = {"kv_tokens": check_integer("kv_tokens", kv_tokens, at_least=1, unit="tokens")}
-    result = Calibration(name, chosen, fits, memory, {**about, "source": source})
+    result = Calibration(name=name, chosen=chosen, fits=fits, memory=memory, about={**about, "source": source})
     if shortcomings := result.shortcomings():
         warnings.warn(f"the {chosen.form} form is inadequate: {'; '.join(shortcomings)}", UserWarning, stacklevel=2)
     return result
@@ -133,7 +133,7 @@ def _shortcomings(chosen: Fit, fits: dict[str, Fit]) -> list[str]:
 
 
 def _biases(own: Fit) -> list[tuple[float, str]]:
-    """Mean error of each quarter of the batches by tokens, and by context where there is any."""
+    """Mean error of each quarter of the batches, by tokens and by context."""
     biases = []
     for column, words in _SLICES.items():
         values = getattr(own.batches, column)

@@ -1,4 +1,4 @@
-"""Batch-time laws fitted to measured batches."""
+"""Fits of batch-time laws to measured batches."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import nnls
 
 from llmsched_env.calibration.batches import Batches
 from llmsched_env.simulator.batch_time import BatchTime, Hinge, Roofline, Staircase
 from llmsched_env.validation import check_choice
 
-_KNEES = range(8, 513, 8)  # b0: GPUs turn from memory to arithmetic within a few hundred tokens
+_KNEES = range(8, 513, 8)  # b0: GPUs turn from memory-bound to compute-bound within a few hundred tokens
 
 
 class Form(NamedTuple):
-    """A form of law: terms with coefficients >= 0, of which the first is the constant, and the knee b0."""
+    """A form of batch-time law: terms with coefficients >= 0, the first one constant, and the knee b0."""
 
     law: type[BatchTime]
     coefficients: tuple[str, ...]
@@ -43,13 +44,13 @@ FORMS: dict[str, Form] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """A law and how well it fits.
+    """A batch-time law fitted to batches.
 
     Attributes:
         form: "roofline", "staircase" or "hinge".
         law: the law.
-        batches: what it was fitted to.
-        error: f8[n], predicted over measured time of each batch, minus 1.
+        batches: the batches that it was fitted to.
+        error: predicted over measured time of each batch, minus 1, f8[n].
     """
 
     form: str
@@ -68,18 +69,16 @@ class Fit:
         return float(100 * np.quantile(np.abs(self.error), 0.95))
 
     def bias_pct(self, share: np.ndarray) -> float:
-        """Mean relative error of some batches, percent; above 0 where they are predicted too slow."""
+        """Mean relative error of some batches, percent; positive if they are predicted too slow."""
         return float(100 * np.mean(self.error[share]))
 
 
 def fit(batches: Batches, form: str = "roofline") -> Fit:
-    """Fit a form by least squares of the relative error, with no coefficient below 0 and the best b0 of 8, 16, ... 512.
+    """Fit a form by non-negative least squares of the relative error, with the best b0 of 8, 16, ..., 512.
 
     Raises:
-        ValueError: an unknown form, fewer batches than it has numbers, or batches that no such law describes.
+        ValueError: an unknown form, fewer batches than it has parameters, or batches that no such law describes.
     """
-    from scipy.optimize import nnls
-
     shape = FORMS[check_choice("form", form, FORMS)]
     needed = len(shape.coefficients) + 1
     if len(batches) < needed:
@@ -88,11 +87,12 @@ def fit(batches: Batches, form: str = "roofline") -> Fit:
     for b0 in _KNEES:
         terms = np.column_stack(shape.terms(batches, b0)) / batches.seconds[:, None]
         scale = np.linalg.norm(terms, axis=0)
-        scale[scale == 0] = 1.0  # a term that no batch has gets the coefficient 0
+        scale[scale == 0] = 1.0  # the coefficient of a term that no batch has becomes 0
         solution, residual = nnls(terms / scale, np.ones(len(batches)))
         if residual < best:
             best, chosen = residual, (b0, solution / scale)
     b0, coefficients = chosen
-    coefficients[0] = max(coefficients[0], 1e-6 * batches.seconds.min())  # no batch takes no time
+    coefficients[0] = max(coefficients[0], 1e-6 * batches.seconds.min())  # every batch takes time
     law = shape.law(**dict(zip(shape.coefficients, coefficients.tolist(), strict=True)), b0=b0)
-    return Fit(form, law, batches, law.seconds(*batches.composition) / batches.seconds - 1)
+    error = law.seconds(*batches.composition) / batches.seconds - 1
+    return Fit(form=form, law=law, batches=batches, error=error)

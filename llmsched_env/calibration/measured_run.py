@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from llmsched_env.files import read_object
+from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.request_table import COLUMNS
 from llmsched_env.validation import check_integer
 from llmsched_env.workloads.formats.json_reader import Row, number, read_lines, seconds, tokens
@@ -19,7 +20,7 @@ from llmsched_env.workloads.workload import Workload
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredRun:
-    """Requests in order of arrival, arrays of one length.
+    """The requests of a serving run in order of arrival, in arrays of equal length.
 
     Attributes:
         arrival: f8[n], seconds since the first.
@@ -35,9 +36,21 @@ class MeasuredRun:
     ttft: np.ndarray
     e2el: np.ndarray
 
+    @classmethod
+    def from_result(cls, result: Result) -> Self:
+        """A simulated run in the form of a measured one; all requests must have finished."""
+        rows = result.requests
+        return cls(
+            arrival=rows.arrival,
+            prompt_tokens=rows.prompt_tokens,
+            output_tokens=rows.output_tokens,
+            ttft=rows.first_token - rows.arrival,
+            e2el=rows.finish - rows.arrival,
+        )
+
     @property
     def workload(self) -> Workload:
-        """The requests, to be simulated."""
+        """The requests as a workload."""
         return Workload.from_arrays(self.arrival, self.prompt_tokens, self.output_tokens)
 
     def summary(self) -> dict[str, float]:
@@ -74,14 +87,20 @@ def read_run(path: str | Path, skip_bad_rows: bool = False) -> MeasuredRun:
         raise ValueError(f"{head.path} must be {expected}")
     log.skipped()
     arrival, prompt, output, ttft, e2el = np.array(sorted(rows, key=lambda row: row[0])).T
-    return MeasuredRun(arrival - arrival[0], prompt.astype(int), output.astype(int), ttft, e2el)
+    return MeasuredRun(
+        arrival=arrival - arrival[0],
+        prompt_tokens=prompt.astype(int),
+        output_tokens=output.astype(int),
+        ttft=ttft,
+        e2el=e2el,
+    )
 
 
 def engine_settings(path: str | Path) -> dict[str, Any]:
     """Arguments of `EngineConfig` from the settings of a vLLM run.
 
-    Batch limits, KV blocks (without vLLM's null block), prefix caching and whether batches are decided ahead; the last
-    two are on where the settings do not say, as they are in vLLM.
+    These are batch limits, KV blocks (without vLLM's null block), prefix caching and asynchronous scheduling. The last
+    two are on unless the settings say otherwise, as in vLLM.
 
     Args:
         path: JSON object with `engine_kwargs` (`max_num_batched_tokens`, `max_num_seqs`) and `kv_cache`

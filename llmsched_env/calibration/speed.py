@@ -1,4 +1,4 @@
-"""A known profile brought to the speed of a serving run, by one factor."""
+"""Calibration of the speed of a known profile to a serving run, by one factor."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _SLOWEST = 20.0  # largest factor that is tried, and the inverse of the smallest
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpeedCalibration:
-    """What calibration on a run found.
+    """The speed of a serving run relative to a profile.
 
     Attributes:
         base: the profile.
-        factor: by which all its batch times are multiplied.
-        engine: the machine of the run, at that speed.
-        measured: mean latencies and duration of the run, s, see `MeasuredRun.summary`.
-        before: the same, simulated with the profile as it was.
-        after: the same, simulated at that speed.
+        factor: on all of its batch times.
+        engine: the machine of the run at the fitted speed.
+        measured: mean latencies and duration of the run in s, see `MeasuredRun.summary`.
+        before: the same, simulated with the unchanged profile.
+        after: the same, simulated at the fitted speed.
     """
 
     base: GPUProfile
@@ -44,7 +44,7 @@ class SpeedCalibration:
         return {name: 100 * (self.after[name] / value - 1) for name, value in self.measured.items() if value}
 
     def save(self, path: str | Path) -> Path:
-        """Write the profile at that speed as JSON, which `EngineConfig.for_gpu` and `gpu_profile` take by its path."""
+        """Write the profile at the fitted speed as JSON; `EngineConfig.for_gpu` and `gpu_profile` accept its path."""
         form = next(name for name, kind in LAWS.items() if isinstance(self.base.roofline, kind))
         own = {name: getattr(self.base, name) for name in LAWS} | {form: self.base.roofline}
         laws = {name: law_in_ms(law.scaled(self.factor)) for name, law in own.items()}
@@ -71,14 +71,14 @@ def calibrate_speed(
 ) -> SpeedCalibration:
     """Find the factor on all batch times at which the simulated run agrees best with the measured one.
 
-    It minimises the squared log ratios of mean TTFT, mean TPOT, mean E2E latency and duration, so that a run twice too
-    slow counts as much as one twice too fast.
+    It minimises the squared log ratios of mean TTFT, mean TPOT, mean E2E latency and duration, so a run that is twice
+    too slow counts as much as one that is twice too fast.
 
     Args:
         run: the measurements.
         base: the profile to start from.
         scheduler: what composed the batches.
-        settings: arguments of `EngineConfig`, such as its limits; by default those of the profile's memory.
+        settings: arguments of `EngineConfig`, such as its limits; by default the KV blocks of the profile.
 
     Raises:
         ValueError: bad settings, or a run that the engine does not finish.
@@ -93,22 +93,28 @@ def calibrate_speed(
         if not np.all(rows.status == "finished"):
             stuck = int(np.count_nonzero(rows.status != "finished"))
             raise ValueError(f"{stuck} of {len(rows)} requests of the run do not finish on {engine!r}")
-        timed = rows.first_token - rows.arrival, rows.finish - rows.arrival
-        return MeasuredRun(rows.arrival, rows.prompt_tokens, rows.output_tokens, *timed).summary()
+        return MeasuredRun.from_result(result).summary()
 
     def disagreement(log_factor: float) -> float:
         own = simulated(math.exp(log_factor))
         return sum(math.log(own[name] / value) ** 2 for name, value in measured.items() if value and own[name])
 
     before = simulated(1.0)
-    # Grids, each ten times finer: a batch more or less makes the disagreement jump, which misleads a descent.
+    # Grids, each ten times finer: one batch more or less makes the disagreement jump, which misleads a descent.
     best, step = 0.0, math.log(_SLOWEST) / 12
     for half_width in (12, 10, 10, 10):
         grid = best + step * np.arange(-half_width, half_width + 1)
         best = float(grid[np.argmin([disagreement(point) for point in grid])])
         step /= 10
     factor = math.exp(best)
-    return SpeedCalibration(base, factor, _at(engine, base, factor), measured, before, simulated(factor))
+    return SpeedCalibration(
+        base=base,
+        factor=factor,
+        engine=_at(engine, base, factor),
+        measured=measured,
+        before=before,
+        after=simulated(factor),
+    )
 
 
 def _at(engine: EngineConfig, base: GPUProfile, factor: float) -> EngineConfig:

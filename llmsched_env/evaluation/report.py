@@ -40,7 +40,8 @@ _TERMS = (
         "Stable",
         "whether the queue stays bounded: growth of the backlog in the second half of the arrivals, as a fraction of "
         "the offered tokens per second; unstable (stable) if its 95 % interval (over seeds; for one trace over five "
-        f"spans of time) lies above (below) {STABILITY_THRESHOLD:.0%}, else undecided; a scheduler that stalled is unstable",
+        f"spans of time) lies above (below) {STABILITY_THRESHOLD:.0%}, else undecided; a scheduler that stalled is "
+        "unstable",
     ),
     ("±", "half width of the 95 % t-interval over seeds; every scheduler gets the same requests in each seed"),
 )

@@ -14,8 +14,7 @@ import evaluate
 from llmsched_env.evaluation import compare as compare_function
 from llmsched_env.evaluation import seed_range, text_table, write_report
 from llmsched_env.evaluation.cases import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
-from llmsched_env.evaluation.report import blocks
-from llmsched_env.evaluation.table import COLUMNS, format_interval
+from llmsched_env.evaluation.table import COLUMNS, comparison_tables, format_interval
 from llmsched_env.intervals import mean_interval
 from llmsched_env.simulator.batch_time import Staircase
 from llmsched_env.simulator.config import EngineConfig
@@ -68,7 +67,7 @@ def runs(monkeypatch):
 
 
 def test_every_scheduler_gets_the_same_requests(comparison):
-    for _, _, cells in comparison.blocks():
+    for _, _, cells in comparison.by_workload_and_load():
         for cell in cells[1:]:
             for column in ("arrival", "prompt_tokens", "output_tokens"):
                 np.testing.assert_array_equal(cell.requests[column], cells[0].requests[column])
@@ -93,7 +92,7 @@ def test_the_distance_to_the_bound_is_shown_where_all_finished(comparison):
     assert min(cell.metrics["e2el_over_bound"]) >= 1
     frozen = comparison.cells["<frozen>", "random", 0.5]
     assert np.isnan(frozen.metrics["e2el_over_bound"]).all()
-    block = blocks(comparison)[0]
+    block = comparison_tables(comparison)[0]
     column = [column.metric for column in block.columns].index("e2el_over_bound")
     assert [row.numbers[column].value == "–" for row in block.rows] == [False, False, True]
     assert f"mean E2E at least {np.mean(bounds) / 1e3:.4g} s" in block.caption
@@ -113,7 +112,7 @@ def test_a_trace_runs_once_and_has_no_intervals(comparison):
     cell = comparison.cells["sarathi", "trace", 0.5]
     assert cell.seeds == (SEEDS[0],)
     assert math.isnan(cell.interval("mean_ttft_ms")[1])
-    tables = blocks(comparison, "sarathi")
+    tables = comparison_tables(comparison, "sarathi")
     of_trace = [table for table in tables if table.title.startswith("trace")]
     assert len(of_trace) == 4
     assert all("one trace, so no intervals" in table.caption for table in of_trace)
@@ -125,7 +124,7 @@ def test_a_stalled_scheduler_is_unstable_and_misses_every_slo(comparison):
     assert cell.stalls == len(SEEDS)
     assert cell.stability.verdict == "unstable"
     assert set(cell.metrics["slo_attainment"]) == {0.0}
-    assert "3 of 3 stalled" in blocks(comparison)[0].rows[2].growth
+    assert "3 of 3 stalled" in comparison_tables(comparison)[0].rows[2].growth
 
 
 def test_interrupted_comparison_goes_on_with_identical_numbers(tmp_path, runs):
@@ -219,7 +218,7 @@ def test_text_table_has_capacity_intervals_and_paired_differences(comparison):
     assert max(map(len, text.splitlines())) <= 170
     assert "…" not in text  # no title is cut off
 
-    difference = next(table for table in blocks(comparison, "sarathi") if "difference to" in table.title)
+    difference = next(table for table in comparison_tables(comparison, "sarathi") if "difference to" in table.title)
     column = [column.metric for column in COLUMNS].index("mean_ttft_ms")
     other = comparison.cells["orca", "random", 0.5]
     mean, half_width = mean_interval(np.subtract(other.metrics["mean_ttft_ms"], cell.metrics["mean_ttft_ms"]))
@@ -337,7 +336,7 @@ def test_command_line_names_what_is_wrong(arguments, message, tmp_path, capsys):
 def test_limited_memory_has_a_table_of_its_own():
     tight = dataclasses.replace(ENGINE, kv_blocks=40, prefix_caching=True)
     one = compare_function(SCHEDULERS, {"random": RANDOM}, (0.9,), SEEDS, tight, slo=LIMITS, progress=False)
-    memory = [table for table in blocks(one) if "KV memory" in table.title]
+    memory = [table for table in comparison_tables(one) if "KV memory" in table.title]
     titles = [column.metric for column in memory[0].columns]
     assert len(memory) == 1 and [row.scheduler for row in memory[0].rows] == list(SCHEDULERS)
     for row in memory[0].rows:
@@ -347,4 +346,4 @@ def test_limited_memory_has_a_table_of_its_own():
             assert np.isfinite(cell.metrics[name]).all()
         assert max(cell.metrics["max_kv_usage"]) <= 1
     assert "KV memory" in text_table(one)
-    assert not any("KV memory" in table.title for table in blocks(compare()))
+    assert not any("KV memory" in table.title for table in comparison_tables(compare()))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.check import agrees, close, exactly, in_range, interval_verdict, judged, pending
+from experiments.check import agrees, close, exactly, in_range, interval_verdict, pending, stability_is
 from llmsched_env.simulator.stability import Stability
 
 
@@ -63,6 +63,6 @@ def test_theory_goes_before_what_was_published():
 
 @pytest.mark.parametrize("found", ["stable", "unstable", "undecided"])
 def test_stability_must_be_decided(found):
-    check = judged("x", Stability(found, 0.1, 0.01), "unstable")
+    check = stability_is("x", Stability(found, 0.1, 0.01), "unstable")
     assert check.verdict == {"stable": "fail", "unstable": "pass", "undecided": "undecided"}[found]
     assert check.ours == found and check.theory == "unstable"

@@ -105,7 +105,7 @@ def test_five_schedulers_get_299_arrivals():
 def test_a_point_of_a_region_is_judged_by_its_bracket(low, high, decided, reached, verdict):
     def point(low, high, decided):
         estimate = CapacityEstimate(10 * (low + high) / 2, 10 * low, 10 * high, decided, ())
-        return stability_region.Point((100, 100), estimate, limit=10.0)
+        return stability_region.MixCapacity((100, 100), estimate, limit=10.0)
 
     good = point(0.995, 1.005, True)
     assert stability_region.check_points("x", [good, point(low, high, decided)], reached).verdict == verdict
