@@ -23,27 +23,27 @@ from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.sources import FixedRequests
 from llmsched_env.workloads.workload import Workload
 
-_WAITING = 0.2  # requests waiting at the start, over those that arrive during the run
-_LEAST_WAITING = 400  # so many that chance does not empty the queue
-_DRAINED = 0.25  # of the backlog at the start: below that there is not plenty to do
-_POINTS = 400  # times at which that is looked at
-_LIFETIMES = 20  # least length of a run, in times that a request spends in full batches
-_MARGIN = 0.8  # of the tolerance: how far from the estimated capacity the verdicts are sought
-_RESOLUTION = 0.05  # of the tolerance: smaller slopes mean nothing, as batches come in lumps
-_STEEPEST = 32  # largest factor between a rate and the next
-_NOTHING = 1e-3  # of the reference capacity: less counts as none
-_FROZEN = 0.999  # slope of a scheduler that does next to nothing
+_WAITING = 0.2  # requests waiting at the start, relative to those that arrive during the run
+_LEAST_WAITING = 400  # enough that the queue does not empty by chance
+_DRAINED = 0.25  # share of the initial backlog; below it the run no longer counts as backlogged
+_POINTS = 400  # times at which the backlog is measured
+_LIFETIMES = 20  # shortest run, in lifetimes of a request in full batches
+_MARGIN = 0.8  # of the tolerance: distance of the tried rates from the estimated capacity
+_RESOLUTION = 0.05  # of the tolerance: smaller slopes are noise, because batches are discrete
+_STEEPEST = 32  # largest factor between consecutive rates
+_NOTHING = 1e-3  # of the reference capacity: a smaller capacity counts as 0
+_FROZEN = 0.999  # slope of a scheduler that does almost nothing
 
 
 class Evaluation(NamedTuple):
-    """One rate tried: the verdict and what it is based on.
+    """The verdict on one rate, and its basis.
 
     Attributes:
         rate: requests/s.
         verdict: whether the backlog shrinks ("stable") or grows ("unstable").
         slope: growth of the backlog, as a fraction of the offered tokens per second.
         half_width: of the 95 % t-interval of `slope`.
-        horizon: seconds simulated, for each seed.
+        horizon: simulated seconds per seed.
     """
 
     rate: float
@@ -54,14 +54,14 @@ class Evaluation(NamedTuple):
 
 
 class CapacityEstimate(NamedTuple):
-    """Where the largest stable rate lies.
+    """A bracket of the largest stable rate.
 
     Attributes:
         rate: requests/s, the middle of the bracket.
-        low: largest rate at which the backlog was shown to shrink; 0 if none was found.
-        high: smallest rate at which it was shown to grow; inf if none was found.
+        low: largest rate with the verdict "stable"; 0 if there is none.
+        high: smallest rate with the verdict "unstable"; inf if there is none.
         decided: whether the bracket is within the tolerance; if not, `rate` is a guess.
-        evaluations: every rate tried, in order.
+        evaluations: all evaluations, in order.
     """
 
     rate: float
@@ -83,31 +83,32 @@ def empirical_capacity(
     max_evaluations: int = 24,
     progress: bool = False,
 ) -> CapacityEstimate:
-    """The largest rate at which `scheduler` is stable on `workload`: a bracket with a verdict on either side.
+    """The largest rate at which `scheduler` is stable on `workload`: a bracket with a verdict on each side.
 
-    A rate is tried from a loaded start: requests of the same law wait at time 0, more than any batch could take. Below
-    capacity this backlog shrinks in proportion to time and above capacity it grows, so that the sign of its slope
-    decides; that the fluid model drains is what stability means (Dai 1995). A run from an empty system says the same
-    in the long run, but close to capacity its backlog wanders for a time that grows as the inverse square of the
-    distance. (Where a scheduler serves less once it is behind, it is the rate it recovers at that is found.) And while
-    work abounds, what the scheduler serves hardly depends on when requests arrive: the slope is taken as the offered
-    tokens/s less those served, which leaves the noise of arrivals out.
+    Each rate is simulated from a loaded start: more requests than any batch can hold wait at time 0. Below capacity
+    this backlog shrinks linearly and above capacity it grows, so the sign of its slope decides: stability means that
+    the fluid model drains (Dai 1995). Runs from an empty system agree in the long run, but close to capacity their
+    backlog fluctuates for a time that grows as the inverse square of the distance. (If a scheduler serves less once it
+    is behind, the result is the rate at which it recovers.) While there is a backlog, what the scheduler serves hardly
+    depends on the arrivals, so the slope is measured as the offered tokens/s minus the served ones, without the noise
+    of arrivals.
 
-    Of each run the first 40 to 60 % are not looked at. The 95 % t-interval of the slope over the seeds decides:
-    "stable" below 0, "unstable" above, else the horizon doubles up to `growth` times the first one. The service rates
-    found so far give the next rate to try, until a stable and an unstable one lie within the tolerance.
+    The first 40 to 60 % of each run are discarded. The 95 % t-interval of the slope over the seeds decides: "stable"
+    below 0, "unstable" above; otherwise the horizon doubles, up to `growth` times the first one. The service rates
+    measured so far give the next rate, until a stable and an unstable one are within the tolerance.
 
-    Requests of a trace are repeated without end, from a random place for each seed.
+    The requests of a trace are repeated without end, from a random start for each seed.
 
     Args:
-        scheduler: what composes the batches.
-        workload: its arrival process and lengths; the rate does not matter.
+        scheduler: the scheduler to test.
+        workload: gives arrival process and lengths; its rate does not matter.
         engine: the machine.
-        seeds: of the replications, two or more.
-        horizon: seconds of the first runs; None: 20 lifetimes of a request, and what 5 times the initial backlog takes.
-        tolerance: half the relative width of the bracket asked for.
-        growth: how many times longer than the first ones runs may become.
-        max_evaluations: rates tried at most.
+        seeds: seeds of the replications, at least two.
+        horizon: seconds of the first runs; None: 20 lifetimes of a request, and at least what 5 times the initial
+            backlog takes.
+        tolerance: half the relative width of the final bracket.
+        growth: largest factor between the longest and the first runs.
+        max_evaluations: most rates to try.
         progress: show a progress bar for each rate.
 
     Raises:
@@ -115,7 +116,7 @@ def empirical_capacity(
     """
     seeds = [check_integer("seeds", seed, at_least=0) for seed in seeds]
     if len(set(seeds)) < 2:
-        raise ValueError(f"seeds must hold two different ones at least, got {seeds}")
+        raise ValueError(f"seeds must hold at least two different ones, got {seeds}")
     if horizon is not None:
         check_number("horizon", horizon, above=0, unit="s")
     check_number("tolerance", tolerance, above=0, at_most=0.5)
@@ -128,7 +129,7 @@ def empirical_capacity(
 def _search(trial: _Trial, reference: float, tolerance: float, max_evaluations: int) -> CapacityEstimate:
     tried: list[Evaluation] = []
     low, high, rate = 0.0, math.inf, (1 + 5 * tolerance) * reference
-    while len(tried) < max_evaluations and low < high:  # or else the verdicts contradict each other
+    while len(tried) < max_evaluations and low < high:  # otherwise the verdicts contradict each other
         tried.append(trial.evaluate(rate))
         verdicts = [evaluation.verdict for evaluation in tried]
         if verdicts.count("undecided") > 1:
@@ -150,7 +151,7 @@ def _search(trial: _Trial, reference: float, tolerance: float, max_evaluations: 
 
 
 def _next_rate(tried: list[Evaluation], low: float, high: float, margin: float) -> float:
-    """A rate a little above the estimated capacity, or a little below it if above is known to be unstable."""
+    """A rate slightly above the estimated capacity, or slightly below it if that is known to be unstable."""
     nearest = min(tried, key=lambda evaluation: abs(evaluation.slope)).rate
     estimate = min(max(_balance(tried), nearest / _STEEPEST, low), nearest * _STEEPEST, high)
     above = estimate * (1 + margin)
@@ -158,7 +159,7 @@ def _next_rate(tried: list[Evaluation], low: float, high: float, margin: float) 
 
 
 def _balance(tried: list[Evaluation]) -> float:
-    """Rate that equals the service rate, taken as linear between the two rates closest to balance."""
+    """Rate that equals the service rate, by linear interpolation between the two rates closest to balance."""
     first, *others = sorted(tried, key=lambda evaluation: abs(evaluation.slope))
     served = first.rate * (1 - first.slope)
     if not others or others[0].rate == first.rate:
@@ -169,7 +170,7 @@ def _balance(tried: list[Evaluation]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What is tried at every rate."""
+    """The experiment that is run at every rate."""
 
     scheduler: Scheduler
     workload: Workload
@@ -181,7 +182,7 @@ class _Trial:
     progress: bool
 
     def evaluate(self, rate: float) -> Evaluation:
-        """The verdict on a rate, from runs as long as it takes."""
+        """The verdict on a rate; runs are extended until it is clear."""
         slots, lifetime = self._scale()
         first = self.horizon
         if first is None:
@@ -196,7 +197,7 @@ class _Trial:
     def _verdict(self, rate: float, horizon: float) -> Evaluation:
         slots, _ = self._scale()
         waiting = math.ceil(max(_WAITING * rate * horizon, 1.25 * slots, _LEAST_WAITING))
-        loaded = Workload(LoadedStart(self.workload, rate, waiting, horizon), self.workload.name)
+        loaded = LoadedStart(self.workload, rate, waiting, horizon)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* stalled at ", RuntimeWarning)
             results = simulate_many(self.scheduler, loaded, self.engine, self.seeds, horizon, progress=self.progress)
@@ -207,7 +208,7 @@ class _Trial:
         return Evaluation(rate, "unstable" if slope > 0 else "stable", slope, half_width, horizon)
 
     def _scale(self) -> tuple[float, float]:
-        """Most requests that a batch can hold, and seconds that a request spends in full batches."""
+        """Largest number of requests in a batch, and seconds that a request spends in full batches."""
         engine, limits = self.engine, dict(zip(self.scheduler.params, self.scheduler.param_values(), strict=True))
         budget, *seats = (limits.get(name, math.inf) for name in LIMIT_PARAMS)
         budget = min(engine.token_budget, budget)
@@ -220,26 +221,25 @@ class _Trial:
 
 
 def _slope(result: Result, offered: float, horizon: float) -> float:
-    """Offered tokens/s less those served while there was plenty to do, over those offered.
+    """Offered minus served tokens/s while there was a backlog, relative to the offered ones.
 
-    A queue that empties by chance, as in a lull of bursty arrivals, is no sign of stability: what counts is how much
-    was served until then.
+    If the queue empties by chance, as in a lull of bursty arrivals, only the time until then counts.
     """
     times = np.linspace(0.0, horizon, _POINTS)
-    left = result.backlog(times)
+    left = np.asarray(result.backlog(times))
     drained = np.flatnonzero(left < _DRAINED * left[0])
     if drained.size:
         return 1 - service_slope(result, 0.0, float(times[drained[0]])) / offered
-    # Windows differ by seed, lest all of them cut a periodic schedule at the same places.
+    # Windows differ by seed, so that they do not all cut a periodic schedule at the same points.
     start, stop = np.random.default_rng(result.seed).uniform([0.4, 0.9], [0.6, 1.0]) * horizon
     return 1 - service_slope(result, start, stop) / offered
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedStart:
-    """Requests of a workload, of which `waiting` have arrived at time 0 and the others arrive up to `horizon`.
+    """Requests of a workload, of which `waiting` arrive at time 0 and the others until `horizon`.
 
-    Seeds draw the same requests at every rate, as far as the workload does.
+    A seed draws the same requests at every rate, if the workload does.
     """
 
     workload: Workload
@@ -259,13 +259,18 @@ class LoadedStart:
         arrival = np.maximum(table.arrival - table.arrival[self.waiting - 1], 0.0)
         return _rows(table, arrival, np.arange(np.searchsorted(arrival, self.horizon, "right")), self.horizon)
 
-    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Prompt and output tokens that represent the workload's."""
-        return self.workload.length_sample()
+    @property
+    def name(self) -> str:
+        """Name of the workload."""
+        return self.workload.name
+
+    def reference_capacity(self, engine: EngineConfig) -> float:
+        """Reference capacity of the workload, requests/s."""
+        return self.workload.reference_capacity(engine)
 
 
 def _requests(workload: Workload, seconds: float, rng: np.random.Generator) -> RequestTable:
-    """Requests of the workload for so many seconds; those of a trace repeated, from a random one of them on."""
+    """Requests of the workload on [0, seconds); those of a trace are repeated from a random start."""
     if not isinstance(workload.source, FixedRequests):
         return workload.episode(rng, seconds)
     table = workload.source.table
@@ -279,7 +284,7 @@ def _requests(workload: Workload, seconds: float, rng: np.random.Generator) -> R
 
 
 def _rows(table: RequestTable, arrival: np.ndarray, rows: np.ndarray, horizon: float) -> RequestTable:
-    """These rows of the table at new times; as many as both have."""
+    """Rows of the table at new times, as many as there are of both."""
     n = min(len(arrival), len(rows))
     columns = {name: getattr(table, name)[rows[:n]] for name in COLUMNS}
     return RequestTable(**{**columns, "arrival": arrival[:n]}, horizon=horizon)

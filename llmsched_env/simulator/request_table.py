@@ -164,7 +164,7 @@ class RequestTable:
         return self._replaced(self.arrival * factor, slice(None), horizon)
 
     def window(self, begin: float, end: float, horizon: float) -> RequestTable:
-        """Return the requests with begin <= arrival < end (seconds), with times counted from `begin` and this horizon."""
+        """Return the requests with begin <= arrival < end (seconds); times count from `begin`, and `horizon` is set."""
         first, last = np.searchsorted(self.arrival, [begin, end], side="left")
         return self._replaced(self.arrival[first:last] - begin, slice(first, last), horizon)
 
@@ -195,7 +195,7 @@ class RequestSampler(Protocol):
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
 
     @property
     def rate(self) -> float:

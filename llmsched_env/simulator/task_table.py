@@ -117,7 +117,7 @@ class TaskTable:
         sources, targets = self.edges.T if forward else self.edges.T[::-1]
         order = np.argsort(targets, kind="stable")
         order = order if forward else order[::-1]
-        # In order of targets, so that the sums of their sources are final. Lists, because indexing single entries is slow.
+        # In order of targets, so that the sums of their sources are final. Lists, because indexing an array is slow.
         for source, target in zip(sources[order].tolist(), targets[order].tolist(), strict=True):
             through = own[target] + total[source]
             if through > total[target]:
@@ -130,7 +130,7 @@ class TaskSampler(Protocol):
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
 
     def sample(self, seed: int) -> TaskTable | RequestTable:
         """The tasks of a seed, or requests, each of which is a task of one call."""

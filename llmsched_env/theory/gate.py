@@ -40,10 +40,10 @@ def gate_plan(
 ) -> GatePlan:
     """The allocation of greatest value among those that balance prefill and decode.
 
-    An engine runs mixed batches (a chunk C of one prompt and at most B - 1 decodes, tau_mix seconds) or solo batches (at
-    most B decodes, tau_solo seconds). With P prompt and D output tokens, x engines finish x C/(P tau_mix) prompts/s,
-    and y decoding requests finish y/(D tau) outputs/s. The plan maximises value per second subject to sum X <= n,
-    sum Y_m <= (B - 1) sum X and sum Y_s <= B (n - sum X). No class is prefilled faster than it arrives, and every
+    An engine runs mixed batches (a chunk C of one prompt and at most B - 1 decodes, tau_mix seconds) or solo batches
+    (at most B decodes, tau_solo seconds). With P prompt and D output tokens, x engines finish x C/(P tau_mix)
+    prompts/s, and y decoding requests finish y/(D tau) outputs/s. The plan maximises value per second subject to sum X
+    <= n, sum Y_m <= (B - 1) sum X and sum Y_s <= B (n - sum X). No class is prefilled faster than it arrives, and every
     prefilled request is decoded. Requests that are not admitted abandon; the paper also lets requests abandon between
     prefill and decode.
 

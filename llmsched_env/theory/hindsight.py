@@ -195,8 +195,8 @@ def volume_bound(requests: SlottedRequests) -> float:
     """Lower bound on the total latency of any schedule, from memory held over time alone.
 
     A request takes v = s o + o (o + 1)/2 token-rounds of memory, and each round offers M. That is one server with work
-    v/M, for which SRPT is optimal. With all arrivals at 0 and v ascending it is sum_j sum_{i <= j} v_i / M, the bound of
-    arXiv 2502.07115. Every request also takes at least its o rounds; the larger of both sums is returned.
+    v/M, for which SRPT is optimal. With all arrivals at 0 and v ascending it is sum_j sum_{i <= j} v_i / M, the bound
+    of arXiv 2502.07115. Every request also takes at least its o rounds; the larger of both sums is returned.
     """
     work = volume(requests.prompt, requests.output) / requests.memory
     order = np.argsort(requests.arrival, kind="stable")
@@ -220,9 +220,8 @@ class _Program:
             rest = SlottedRequests(
                 requests.arrival[others], requests.prompt[others], requests.output[others], requests.memory
             )
-            most = (
-                total - 1 - int(_round_up(volume_bound(rest))) - int(requests.output[i])
-            )  # most rounds that i may wait
+            least = int(_round_up(volume_bound(rest))) + int(requests.output[i])
+            most = total - 1 - least  # rounds that i may wait
             if most < 0:
                 return None
             columns.append((np.full(most + 1, i), requests.arrival[i] + np.arange(most + 1)))

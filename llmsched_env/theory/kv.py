@@ -38,7 +38,7 @@ def kv_token_steps(
     chunks, prefilling = _prefill(prompt, prefill_chunk)
     extra = (engine.block_size - 1) / 2
     generating = newest * (steps + (not engine.separate))  # the last chunk generates unless the first token is separate
-    return decoding + prefilling + extra * (steps + chunks) + generating
+    return np.asarray(decoding + prefilling + extra * (steps + chunks) + generating)
 
 
 def kv_capacity(
@@ -50,8 +50,8 @@ def kv_capacity(
     """Requests/s that the KV cache allows: mu = M/(b E[g]) of Nie et al., arXiv 2605.04595.
 
     Requests arriving at rate lambda hold lambda b E[g] tokens on average, with b the mean seconds of a batch and g from
-    `kv_token_steps`. Above mu that exceeds the M tokens of the cache, whatever the scheduler. Work-conserving schedulers
-    reach it up to a relative gap of (largest request)/M.
+    `kv_token_steps`. Above mu that exceeds the M tokens of the cache, whatever the scheduler. Work-conserving
+    schedulers reach it up to a relative gap of (largest request)/M.
 
     Args:
         engine: the machine; its KV cache must be limited.
@@ -81,7 +81,7 @@ def volume(prompt: ArrayLike, output: ArrayLike) -> np.ndarray:
     In slot j of its o slots an active request holds its prompt and j generated tokens.
     """
     prompt, output = np.asarray(prompt, np.float64), np.asarray(output, np.float64)
-    return prompt * output + output * (output + 1) / 2
+    return np.asarray(prompt * output + output * (output + 1) / 2)
 
 
 def memory_demand(per_slot: ArrayLike, prompt: ArrayLike, output: ArrayLike) -> float:

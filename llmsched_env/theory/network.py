@@ -48,7 +48,7 @@ class Route:
 
 
 class VirtualStation(NamedTuple):
-    """Calls on several engines that are never served at the same time, as (route, visit) indices, and their total load."""
+    """Calls on several engines, as (route, visit) indices, that are never served at once, and their total load."""
 
     visits: tuple[tuple[int, int], ...]
     load: float

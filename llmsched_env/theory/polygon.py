@@ -36,7 +36,7 @@ class Region:
         return np.asarray(self.compositions / self.seconds[:, None])
 
     def stretch(self, prefill: float, decode: float) -> float:
-        """The largest factor by which these rates (tokens/s) can be multiplied within the region; above 1 they are inside.
+        """The largest factor by which these rates (tokens/s) can grow within the region; above 1 they are inside.
 
         Raises:
             ValueError: a rate is negative, or both are 0.
@@ -88,9 +88,9 @@ def theorem10(engine: EngineConfig) -> Region:
         C = (b0 m - (K-1), K-1)      K-1 decodes in m steps, filled up by one prompt
         D = (0, K)                   decodes only
 
-    each over its batch time. Without `max_num_seqs` K is the token budget, and the polygon is the triangle of Theorem 2.
-    The formulas give the whole region if K <= b0 or b0 divides K. Otherwise fewer decodes in one step less may be
-    better, and `stability_region` is larger. Corners inside the hull of the others are left out.
+    each over its batch time. Without `max_num_seqs` K is the token budget, and the polygon is the triangle of
+    Theorem 2. The formulas give the whole region if K <= b0 or b0 divides K. Otherwise fewer decodes in one step less
+    may be better, and `stability_region` is larger. Corners inside the hull of the others are left out.
 
     Raises:
         ValueError: the batch time is not a staircase, its step does not divide the token budget, or there is host time
@@ -112,9 +112,9 @@ def theorem10(engine: EngineConfig) -> Region:
 def stability_region(engine: EngineConfig, workload: LengthMix | None = None) -> Region:
     """Rates that some scheduler sustains within the token budget and request slots, for any batch-time law.
 
-    The hull of (x, y)/t over all batches of x prefill and y decode tokens with x + y <= b_max and at most `max_num_seqs`
-    requests: y, and one more if x > 0. One prompt is assumed to be long enough to fill the space that decodes leave.
-    For KV memory and shorter prompts see `fluid_capacity`.
+    The hull of (x, y)/t over all batches of x prefill and y decode tokens with x + y <= b_max and at most
+    `max_num_seqs` requests: y, and one more if x > 0. One prompt is assumed to be long enough to fill the space that
+    decodes leave. For KV memory and shorter prompts see `fluid_capacity`.
 
     Args:
         engine: the machine.
@@ -165,12 +165,12 @@ def composition_seconds(
     seconds = token_seconds(engine, prefill + decode) + engine.host_overhead[1] * (prompts + decode)
     law = engine.batch_time.coefficients()
     if not (law.a_kv or law.a_attn):
-        return seconds
+        return np.asarray(seconds)
     if workload is None:
         raise ValueError(f"workload must be given for a batch time with attention terms, {engine.batch_time!r}")
     work = mean_work(workload, engine)
     attention = law.a_attn * work.pairs / work.prompt * prefill
-    return seconds + attention + law.a_kv * work.context / max(work.decodes, 1) * decode
+    return np.asarray(seconds + attention + law.a_kv * work.context / max(work.decodes, 1) * decode)
 
 
 def _slots(engine: EngineConfig) -> int:
@@ -181,7 +181,7 @@ def _slots(engine: EngineConfig) -> int:
 
 
 def _hull(names: tuple[str, ...], batches: np.ndarray, seconds: np.ndarray) -> Region:
-    """The region with the corners of the concave envelope, from prefill only to decode only (Andrew's monotone chain)."""
+    """The region spanned by the concave envelope, from prefill only to decode only (Andrew's monotone chain)."""
     points = batches / np.asarray(seconds)[:, None]
     scale = float(points[:, 0].max() * points[:, 1].max())
     chain: list[int] = []

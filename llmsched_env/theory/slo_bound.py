@@ -94,7 +94,18 @@ def _misses(arrival: np.ndarray, deadline: np.ndarray, work: np.ndarray, alone: 
 
 
 @compiled
-def _most_by_intervals(arrival, deadline, work, shortness, order, first, after, window, best, heap):
+def _most_by_intervals(
+    arrival: np.ndarray,
+    deadline: np.ndarray,
+    work: np.ndarray,
+    shortness: np.ndarray,
+    order: np.ndarray,
+    first: np.ndarray,
+    after: np.ndarray,
+    window: int,
+    best: np.ndarray,
+    heap: np.ndarray,
+) -> int:
     """The largest sum of misses over disjoint intervals.
 
     Args:

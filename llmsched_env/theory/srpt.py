@@ -22,7 +22,8 @@ def srpt_flow_times(arrival: ArrayLike, work: ArrayLike) -> np.ndarray:
     Returns:
         f8[n] seconds.
     """
-    arrivals, work = np.asarray(arrival, np.float64).tolist(), np.asarray(work, np.float64).tolist()
+    arrivals: list[float] = np.asarray(arrival, np.float64).tolist()
+    works: list[float] = np.asarray(work, np.float64).tolist()
     finish = np.zeros(len(arrivals))
     present: list[tuple[float, int]] = []  # heap of (work left, request)
     clock = 0.0
@@ -37,9 +38,9 @@ def srpt_flow_times(arrival: ArrayLike, work: ArrayLike) -> np.ndarray:
             heapq.heappop(present)
         clock = max(clock, now)
         if i < len(arrivals):
-            heapq.heappush(present, (work[i], i))
+            heapq.heappush(present, (works[i], i))
             clock = now
-    return finish - np.asarray(arrivals)
+    return np.asarray(finish - np.asarray(arrivals))
 
 
 def mg1_srpt(rate: float, work: ArrayLike, speed: float = 1.0) -> float:

@@ -1,4 +1,4 @@
-"""Arrival processes, all scaled to a rate that is asked for.
+"""Arrival processes, each scaled to a given mean rate.
 
 The points of a unit-rate process are drawn first and carried to clock time by the cumulated rate, so that arrivals of
 one seed at two rates are one pattern, stretched.
@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Protocol, Self
 
 import numpy as np
+from scipy.optimize import brentq
 
 from llmsched_env.validation import check_number
 
@@ -26,7 +27,7 @@ class ArrivalProcess(Protocol):
 
 
 class Renewal(ABC):
-    """Arrivals with independent, equally distributed gaps; the process is stationary from time 0 on."""
+    """Arrivals with independent, identically distributed gaps; the process is stationary from time 0 on."""
 
     @abstractmethod
     def gaps(self, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -34,7 +35,7 @@ class Renewal(ABC):
 
     @abstractmethod
     def first_gap(self, rng: np.random.Generator) -> float:
-        """Draw the time from an arbitrary moment to the next point, at unit rate."""
+        """Draw the time from an arbitrary moment to the next point at unit rate."""
 
     def points(self, rng: np.random.Generator, upto: float) -> np.ndarray:
         """Draw the points f8[n] of the process at unit rate on [0, upto)."""
@@ -46,7 +47,7 @@ class Renewal(ABC):
 
     def times(self, rng: np.random.Generator, rate: float, horizon: float) -> np.ndarray:
         """Return sorted arrival times f8[n] in [0, horizon) seconds."""
-        return self.points(rng, rate * horizon) / rate
+        return np.asarray(self.points(rng, rate * horizon) / rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Poisson(Renewal):
 
 @dataclass(frozen=True)
 class Gamma(Renewal):
-    """Gamma-distributed gaps with coefficient of variation `cv`: 1 is Poisson, more is burstier."""
+    """Gamma-distributed gaps with coefficient of variation `cv`: 1 is Poisson, larger is burstier."""
 
     cv: float
 
@@ -71,20 +72,20 @@ class Gamma(Renewal):
 
     @cached_property
     def shape(self) -> float:
-        """Shape of the gamma law, 1/cv^2."""
+        """Shape of the gamma distribution, 1/cv^2."""
         return self.cv**-2
 
     def gaps(self, rng: np.random.Generator, n: int) -> np.ndarray:
         return rng.standard_gamma(self.shape, n) / self.shape
 
     def first_gap(self, rng: np.random.Generator) -> float:
-        # A uniform share of the gap that holds the moment; gaps are met in proportion to their length.
+        # A uniform part of the gap around the moment, which is drawn with a probability proportional to its length.
         return rng.random() * rng.standard_gamma(self.shape + 1) / self.shape
 
 
 @dataclass(frozen=True)
 class Weibull(Renewal):
-    """Weibull-distributed gaps of the given shape: 1 is Poisson, less is burstier."""
+    """Weibull-distributed gaps with shape `shape`: 1 is Poisson, smaller is burstier."""
 
     shape: float
 
@@ -93,9 +94,7 @@ class Weibull(Renewal):
 
     @classmethod
     def of_cv(cls, cv: float) -> Self:
-        """The process whose gaps have this coefficient of variation, 0.02 to 100."""
-        from scipy.optimize import brentq
-
+        """The process whose gaps have the coefficient of variation `cv`, from 0.02 to 100."""
         check_number("Weibull cv", cv, at_least=0.02, at_most=100)
         return cls(brentq(lambda shape: cls(shape).cv - cv, 0.1, 100.0))
 
@@ -112,8 +111,8 @@ class Weibull(Renewal):
         return self._scale * rng.weibull(self.shape, n)
 
     def first_gap(self, rng: np.random.Generator) -> float:
-        # As for Gamma; the shape-th power of a gap met in proportion to its length has a gamma law.
-        return rng.random() * self._scale * rng.standard_gamma(1 + 1 / self.shape) ** (1 / self.shape)
+        # As for Gamma; the shape-th power of a gap drawn in proportion to its length is gamma distributed.
+        return float(rng.random() * self._scale * rng.standard_gamma(1 + 1 / self.shape) ** (1 / self.shape))
 
 
 def _generous(mean: float) -> int:
@@ -124,17 +123,18 @@ def _generous(mean: float) -> int:
 class MMPP:
     """Markov-modulated Poisson process: a Poisson process whose rate follows a hidden Markov chain.
 
-    Give the chain either by `mean_dwell` or by `transition`.
+    The chain is given either by `mean_dwell` or by `transition`.
 
     Attributes:
-        rates_relative: rate of each state relative to the others; their long-run mean is scaled to the rate asked for.
+        rates_relative: relative rate in each state; their long-run mean is scaled to the given rate.
         mean_dwell: mean seconds in each state, exponential; the next state is uniform over the others.
         transition: row-stochastic matrix of the chain per step of `step` seconds.
         step: seconds between the steps of `transition`.
 
     Raises:
-        ValueError: fewer than two states, no or both of the two forms, a matrix that is not square, stochastic and
-            irreducible, a dwell time or step that is not positive, or rates that are negative or all zero.
+        ValueError: there are fewer than two states, none or both of the two forms, a matrix that is not square,
+            stochastic and irreducible, a dwell time or step that is not positive, or rates that are negative or all
+            zero.
     """
 
     rates_relative: Sequence[float]
@@ -150,18 +150,18 @@ class MMPP:
         relative = np.array([check_number("MMPP rates_relative", x, at_least=0) for x in self.rates_relative])
         if len(relative) < 2 or not relative.any():
             raise ValueError(f"MMPP rates_relative needs two states or more, one rate > 0, got {self.rates_relative}")
-        if (self.mean_dwell is None) == (self.transition is None):
-            raise ValueError("MMPP needs exactly one of mean_dwell and transition")
-        if self.transition is None:
+        if self.mean_dwell is not None and self.transition is None:
             dwell = np.array([check_number("MMPP mean_dwell", x, above=0, unit="s") for x in self.mean_dwell])
             if len(dwell) != len(relative):
                 raise ValueError(f"MMPP mean_dwell needs one value per state, {len(relative)}, got {len(dwell)}")
             jump = (1 - np.eye(len(dwell))) / (len(dwell) - 1)
-        else:
+        elif self.transition is not None and self.mean_dwell is None:
             matrix = _checked_transition(self.transition, len(relative))
             leave = 1 - np.diag(matrix)
             dwell = check_number("MMPP step", self.step, above=0, unit="s") / leave
             jump = (matrix - np.diag(np.diag(matrix))) / leave[:, None]
+        else:
+            raise ValueError("MMPP needs exactly one of mean_dwell and transition")
         occupancy = _stationary(jump) * dwell
         occupancy /= occupancy.sum()
         for name, value in (
@@ -173,17 +173,17 @@ class MMPP:
             object.__setattr__(self, name, value)
 
     def times(self, rng: np.random.Generator, rate: float, horizon: float) -> np.ndarray:
-        """Return sorted arrival times f8[n] in [0, horizon) seconds, the chain starting in its stationary law."""
+        """Return sorted arrival times f8[n] in [0, horizon) seconds; the chain starts in its stationary law."""
         points, path = rng.spawn(2)
         ends, states = self._path(path, horizon)
         starts = np.concatenate([[0.0], ends[:-1]])
         cumulated = np.concatenate([[0.0], np.cumsum((ends - starts) * self._relative[states] * rate)])
         arrivals = Poisson().points(points, cumulated[-1])
         piece = np.searchsorted(cumulated, arrivals, side="right") - 1
-        return starts[piece] + (arrivals - cumulated[piece]) / (self._relative[states[piece]] * rate)
+        return np.asarray(starts[piece] + (arrivals - cumulated[piece]) / (self._relative[states[piece]] * rate))
 
     def _path(self, rng: np.random.Generator, horizon: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return the times at which the states end (the last one at `horizon`) and the states themselves."""
+        """Return the times at which the states end, the last one at `horizon`, and the states."""
         state = int(rng.choice(len(self._dwell), p=self._occupancy))
         ends, states, clock = [], [], 0.0
         following = np.cumsum(self._jump, axis=1)
@@ -206,14 +206,14 @@ def _checked_transition(transition: Sequence[Sequence[float]], states: int) -> n
         raise ValueError(f"MMPP transition must hold probabilities >= 0 with rows that sum to 1, got {matrix.tolist()}")
     if not np.all(np.linalg.matrix_power(matrix + np.eye(states), states) > 0):
         raise ValueError(f"MMPP transition must lead from every state to every other, got {matrix.tolist()}")
-    return matrix / matrix.sum(axis=1, keepdims=True)
+    return np.asarray(matrix / matrix.sum(axis=1, keepdims=True))
 
 
 def _stationary(stochastic: np.ndarray) -> np.ndarray:
     """Left eigenvector of eigenvalue 1 of an irreducible stochastic matrix, summing to 1."""
     size = len(stochastic)
     equations = np.vstack([stochastic.T - np.eye(size), np.ones(size)])
-    return np.linalg.lstsq(equations, np.append(np.zeros(size), 1.0), rcond=None)[0]
+    return np.asarray(np.linalg.lstsq(equations, np.append(np.zeros(size), 1.0), rcond=None)[0])
 
 
 @dataclass(frozen=True)
@@ -221,11 +221,10 @@ class Diurnal:
     """A rate that repeats every `period`, constant within equal parts of it.
 
     Attributes:
-        multipliers: rate in each part relative to the others; their mean over the period is scaled to the rate asked
-            for.
-        base: the process whose points are carried to clock time by the cumulated rate.
+        multipliers: relative rate in each part of the period; their mean is scaled to the given rate.
+        base: process whose points are carried to clock time by the cumulated rate.
         period: seconds.
-        start: seconds into the period at which time 0 is.
+        start: seconds into the period at time 0.
     """
 
     multipliers: Sequence[float]
@@ -249,21 +248,21 @@ class Diurnal:
         steps = np.append(0.0, np.cumsum(self._relative[np.arange(len(edges) - 1) % parts])) * self.period / parts
         begin, end = np.interp([self.start, self.start + horizon], edges, steps)
         cumulated = begin + self.base.points(rng, rate * (end - begin)) / rate
-        # Where the rate is 0 the cumulated rate is flat and has no inverse; points fall there with probability 0.
+        # Where the rate is 0, the cumulated rate is flat and has no inverse; points fall there with probability 0.
         rising = np.append(True, np.diff(steps) > 0)
         rising[:-1] |= rising[1:]
         times = np.interp(cumulated, steps[rising], edges[rising]) - self.start
-        return times[(times >= 0) & (times < horizon)]
+        return np.asarray(times[(times >= 0) & (times < horizon)])
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of equal width, each with a rate and a renewal process of its own; afterwards they repeat.
+    """Windows of equal width, each with its own rate and renewal process; they repeat after the last one.
 
     Attributes:
-        width: seconds of a window.
-        rates: rate of each window relative to the others; their mean is scaled to the rate asked for.
-        processes: the process in each window.
+        width: seconds per window.
+        rates: relative rate in each window; their mean is scaled to the given rate.
+        processes: process in each window.
     """
 
     width: float
@@ -280,7 +279,7 @@ class Windows:
 
     def times(self, rng: np.random.Generator, rate: float, horizon: float) -> np.ndarray:
         """Return sorted arrival times f8[n] in [0, horizon) seconds."""
-        factor = rate / np.mean(self.rates)
+        factor = float(rate / np.mean(self.rates))
         windows = int(np.ceil(horizon / self.width))
         pieces = [
             k * self.width + self.processes[k % len(self.rates)].times(rng, own * factor, self.width)
@@ -293,11 +292,11 @@ class Windows:
 
 @dataclass(frozen=True)
 class Ticks:
-    """The arrivals of `base`, each moved to the tick before it, as in traces with coarse time stamps.
+    """The arrivals of `base`, rounded down to ticks, as in traces with coarse time stamps.
 
     Attributes:
         tick: seconds between ticks.
-        base: the process.
+        base: the underlying process.
     """
 
     tick: float

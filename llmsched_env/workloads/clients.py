@@ -1,4 +1,4 @@
-"""Several clients at one engine, each with a rate, burstiness and lengths of its own."""
+"""Several clients, each with its own rate, burstiness and lengths."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from llmsched_env.workloads.arrivals import ArrivalProcess
 from llmsched_env.workloads.dist import Distribution
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_LENGTHS = 28657  # requests that represent the lengths of all clients
+_LENGTHS = 28657  # size of the sample of lengths
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Laws of prompt and output tokens, independent of each other, and the share of requests that follow them."""
+    """Independent laws of prompt and output tokens, and the relative share of requests that follow them."""
 
     prompt_tokens: Distribution
     output_tokens: Distribution
@@ -34,8 +34,8 @@ class Client:
     Attributes:
         arrivals: its arrival process.
         rate: requests/s in the long run.
-        lengths: laws of its lengths, one after the other in time; after the last the first comes again.
-        epoch: seconds for which each of the laws holds.
+        lengths: laws of its lengths, used in turn; after the last one the first follows again.
+        epoch: seconds for which each of them is used.
         klass: class of its requests.
         slo: targets of its requests.
     """
@@ -57,7 +57,7 @@ class Client:
     def draw(
         self, seed: np.random.SeedSequence, factor: float, horizon: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Arrival times f8[n] at `factor` times its rate, prompt and output tokens i8[n]."""
+        """Draw arrival times f8[n] at `factor` times its rate, and prompt and output tokens i8[n] each."""
         arrivals, lengths = (np.random.default_rng(child) for child in seed.spawn(2))
         times = self.arrivals.times(arrivals, self.rate * factor, horizon)
         u = lengths.random((len(times), 2))
@@ -72,11 +72,11 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class ManyClients:
-    """The requests of all clients in order of arrival, drawn afresh for every seed; client i is `clients[i]`."""
+    """The requests of all clients in order of arrival, drawn for every seed; client i is `clients[i]`."""
 
     clients: tuple[Client, ...]
     horizon: float
-    factor: float = 1.0  # of all rates
+    factor: float = 1.0  # by which all rates are multiplied
 
     def __post_init__(self) -> None:
         if not self.clients:
@@ -91,7 +91,7 @@ class ManyClients:
         return self.factor * sum(client.rate for client in self.clients)
 
     def sample(self, seed: int) -> RequestTable:
-        """Draw the requests of a seed; each client has streams of its own."""
+        """Draw the requests of a seed; each client has its own random streams."""
         seeds = np.random.SeedSequence(seed).spawn(len(self.clients))
         drawn = [client.draw(own, self.factor, self.horizon) for client, own in zip(self.clients, seeds, strict=True)]
         times, prompt, output = (np.concatenate(column) for column in zip(*drawn, strict=True))
@@ -110,11 +110,11 @@ class ManyClients:
         )
 
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
-        """Draw requests over [0, horizon) from a seed that `rng` draws."""
+        """Draw requests on [0, horizon) from a seed that `rng` draws."""
         return replace(self, horizon=horizon).sample(int(rng.integers(2**63)))
 
     def at_rate(self, rate: float) -> ManyClients:
-        """The same clients, all faster or slower by one factor."""
+        """The same clients with all rates multiplied by one factor."""
         return replace(self, factor=self.factor * rate / self.rate)
 
     def with_slo(self, slo: SLO) -> ManyClients:
@@ -122,7 +122,7 @@ class ManyClients:
         return replace(self, clients=tuple(replace(client, slo=slo) for client in self.clients))
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Prompt and output tokens, each client and law with the share of requests that it has; always the same."""
+        """Prompt and output tokens, i8[n] each, in which each client and law has its share; always the same."""
         prompts, outputs = [], []
         total = sum(client.rate for client in self.clients)
         for client in self.clients:
@@ -134,5 +134,5 @@ class ManyClients:
         return np.concatenate(prompts), np.concatenate(outputs)
 
     def split(self, fractions: tuple[float, ...]) -> tuple[ManyClients, ...]:
-        """The clients themselves for every part: seeds tell the parts apart."""
+        """The same clients for every part: parts differ by their seeds."""
         return (self,) * len(fractions)

@@ -1,11 +1,11 @@
-"""Laws of times between calls, `llmsched_env.delays`: tools and people at work. A number of seconds will do, too."""
+"""Laws of delays between calls (`llmsched_env.delays`). A plain number of seconds works too."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from llmsched_env.workloads.dist import complete, normal_quantile
 __all__ = ["Constant", "Delay", "Exponential", "LogNormal", "table"]
 
 
+@runtime_checkable
 class Delay(Protocol):
     """A law of seconds >= 0, given by its inverse distribution function."""
 
@@ -45,12 +46,12 @@ class Exponential:
         check_number("Exponential mean", self.mean, above=0, unit="s")
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
-        return -self.mean * np.log1p(-np.asarray(u))
+        return np.asarray(-self.mean * np.log1p(-np.asarray(u)))
 
 
 @dataclass(frozen=True, slots=True)
 class LogNormal:
-    """Seconds whose logarithm is normal, given by its median in seconds and `sigma`, the deviation of the logarithm."""
+    """Log-normal seconds, given by the median in seconds and `sigma`, the standard deviation of the logarithm."""
 
     median: float
     sigma: float
@@ -60,12 +61,12 @@ class LogNormal:
         check_number("LogNormal sigma", self.sigma, above=0, at_most=5, unit="ln s")
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
-        return self.median * np.exp(self.sigma * normal_quantile(np.asarray(u)))
+        return np.asarray(self.median * np.exp(self.sigma * normal_quantile(np.asarray(u))))
 
 
 @dataclass(frozen=True, slots=True)
 class SecondsTable:
-    """A law of times known by a table: log-linear between positive knots, linear from a knot at 0.
+    """A law of seconds given by a table: log-linear between positive knots, linear from a knot at 0.
 
     Attributes:
         levels: percentages from 0 to 100, increasing.
@@ -77,7 +78,7 @@ class SecondsTable:
 
     @classmethod
     def of(cls, levels: Sequence[float], seconds: Sequence[float]) -> SecondsTable:
-        """The law of a table that may lack its ends."""
+        """The law of a table, completed at its ends; see `dist.complete`."""
         return cls(*(tuple(column) for column in complete(levels, seconds)))
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
@@ -88,27 +89,27 @@ class SecondsTable:
         low, high = seconds[k], seconds[k + 1]
         with np.errstate(divide="ignore", invalid="ignore"):
             curved = low * (high / low) ** share
-        return np.where(low > 0, curved, low + (high - low) * share)
+        return np.asarray(np.where(low > 0, curved, low + (high - low) * share))
 
 
 def table(levels: Sequence[float], seconds: Sequence[float]) -> SecondsTable:
     """The law of a table of quantiles: log-linear between positive knots, linear from a knot at 0.
 
     Args:
-        levels: percentages, increasing; levels 0 and 100 are added where they are absent.
+        levels: percentages, increasing; missing levels 0 and 100 are added.
         seconds: the time at each level, >= 0, not decreasing.
 
     Raises:
-        ValueError: the two differ in length or are not as above.
+        ValueError: they differ in length or are not as described.
     """
     levels = tuple(check_number("levels", x, at_least=0, at_most=100, unit="percent") for x in levels)
     seconds = tuple(check_number("seconds", x, at_least=0, unit="s") for x in seconds)
     if len(levels) != len(seconds) or len(levels) < 2:
-        raise ValueError(f"a table needs as many levels as seconds, two at least, got {len(levels)} and {len(seconds)}")
+        raise ValueError(f"a table needs as many levels as seconds, at least two, got {len(levels)} and {len(seconds)}")
     if np.any(np.diff(levels) <= 0) or np.any(np.diff(seconds) < 0):
         raise ValueError(f"levels must increase and seconds must not decrease, got {levels} and {seconds}")
     if 0 in seconds[:2] and levels[0] > 0 or 0 in seconds[-2:] and levels[-1] < 100:
-        raise ValueError(f"levels must reach from 0 to 100 where the seconds at an end are 0, got {levels}, {seconds}")
+        raise ValueError(f"levels must reach from 0 to 100 if the seconds at an end are 0, got {levels}, {seconds}")
     return SecondsTable.of(levels, seconds)
 
 
@@ -118,7 +119,7 @@ def as_delay(name: str, seconds: Delay | float) -> Delay:
     Raises:
         ValueError: it is neither a law nor a finite number >= 0.
     """
-    if hasattr(seconds, "quantile"):
+    if isinstance(seconds, Delay):
         return seconds
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
         raise ValueError(f"{name} must be a number >= 0 (s) or a law of llmsched_env.delays, got {seconds!r}")

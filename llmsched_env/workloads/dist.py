@@ -1,4 +1,4 @@
-"""Distributions of token counts, `llmsched_env.dist`: wherever one is expected, a plain int will do."""
+"""Distributions of token counts (`llmsched_env.dist`). Wherever one is expected, a plain int works too."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Uniform(Distribution):
         check_integer("Uniform high", self.high, at_least=self.low)
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
-        return self.low + np.floor(np.asarray(u) * (self.high - self.low + 1)).astype(np.int64)
+        return np.asarray(self.low + np.floor(np.asarray(u) * (self.high - self.low + 1)).astype(np.int64))
 
     @property
     def mean(self) -> float:
@@ -96,7 +96,7 @@ class Geometric(Distribution):
         if self.mean == 1:
             return np.ones(np.shape(u), np.int64)
         trials = np.ceil(np.log1p(-np.asarray(u)) / math.log1p(-1 / self.mean))
-        return np.maximum(trials, 1).astype(np.int64)
+        return np.asarray(np.maximum(trials, 1).astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ class Poisson(Distribution):
 
     @cached_property
     def _levels(self) -> np.ndarray:
-        """P(N <= k) for k = 0, 1, ... as far as it differs from 1."""
+        """P(N <= k) for k = 0, 1, ..., until it is 1 to rounding."""
         from scipy.stats import poisson
 
-        return poisson.cdf(np.arange(int(self.rate + 10 * math.sqrt(self.rate)) + 30), self.rate)
+        return np.asarray(poisson.cdf(np.arange(int(self.rate + 10 * math.sqrt(self.rate)) + 30), self.rate))
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
         return np.maximum(np.searchsorted(self._levels, u, side="right"), 1)
@@ -153,7 +153,7 @@ class LogNormal(Distribution):
 
 @dataclass(frozen=True)
 class Quantiles(Distribution):
-    """A law known by a table: log-linear between knots, rounded to whole tokens.
+    """A law given by a table of quantiles: log-linear between knots, rounded to whole tokens.
 
     Attributes:
         levels: percentages from 0 to 100, increasing.
@@ -177,11 +177,11 @@ class Quantiles(Distribution):
         object.__setattr__(self, "_knots", (np.array(self.levels) / 100, np.log(self.tokens)))
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
-        return np.rint(np.exp(np.interp(u, *self._knots))).astype(np.int64)
+        return np.asarray(np.rint(np.exp(np.interp(u, *self._knots))).astype(np.int64))
 
     @property
     def mean(self) -> float:
-        # The sum of P(N > k); the half-integers k + 1/2 never meet a knot, so atoms need no care.
+        # The sum of P(N > k); the half-integers k + 1/2 are never knots, so atoms need no special case.
         levels, log_tokens = self._knots
         halves = np.arange(self.tokens[0], self.tokens[-1]) + 0.5
         return float(self.tokens[0] + np.sum(1 - np.interp(np.log(halves), log_tokens, levels)))
@@ -200,20 +200,21 @@ class Empirical(Distribution):
         object.__setattr__(self, "tokens", np.array(observed, np.int64))
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
-        return self.tokens[(np.asarray(u) * len(self.tokens)).astype(np.int64)]
+        tokens = np.asarray(self.tokens)
+        return np.asarray(tokens[(np.asarray(u) * len(tokens)).astype(np.int64)])
 
     @property
     def mean(self) -> float:
-        return float(self.tokens.mean())
+        return float(np.asarray(self.tokens).mean())
 
 
 @dataclass(frozen=True, eq=False)
 class Histogram(Distribution):
-    """Draws from token counts with given weights; equal counts are allowed.
+    """Draws from token counts with given weights; counts may repeat.
 
     Attributes:
         tokens: token counts.
-        weights: weight of each, >= 0; they need not sum to 1.
+        weights: weight of each count, >= 0; they need not sum to 1.
     """
 
     tokens: Iterable[int] = field(repr=False)
@@ -232,18 +233,18 @@ class Histogram(Distribution):
         object.__setattr__(self, "weights", weights[order] / weights.sum())
 
     def quantile(self, u: np.ndarray) -> np.ndarray:
-        levels = np.cumsum(self.weights)[:-1]
-        return self.tokens[np.searchsorted(levels, np.asarray(u), side="right")]
+        levels = np.cumsum(np.asarray(self.weights))[:-1]
+        return np.asarray(self.tokens)[np.searchsorted(levels, np.asarray(u), side="right")]
 
     @property
     def mean(self) -> float:
-        return float(self.tokens @ self.weights)
+        return float(np.asarray(self.tokens) @ np.asarray(self.weights))
 
 
 def complete(levels: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Add levels 0 and 100 (percent) to a table of positive values that lacks them.
+    """Add levels 0 and 100 (percent) to a table of positive values if they are missing.
 
-    The table goes on with the slope that it has at its end, log-linear as between knots.
+    The table is extrapolated with the slope at its end, log-linear as between knots.
     """
     levels, values = list(levels), list(values)
     if levels[0] > 0:
@@ -258,7 +259,7 @@ def complete(levels: Sequence[float], values: Sequence[float]) -> tuple[list[flo
 
 
 def token_table(levels: Sequence[float], tokens: Sequence[float]) -> Quantiles:
-    """The law of a table of whole numbers >= 1, such as tokens."""
+    """The law of a table of integers >= 1, such as tokens, completed at its ends."""
     levels, values = complete(levels, tokens)
     return Quantiles(levels, [max(1, round(value)) for value in values])
 

@@ -1,4 +1,4 @@
-"""What a deployed scheduler may know of output lengths: predictions, drawn with the workload, the same for everyone."""
+"""Predictions of output lengths, which are all that a deployed scheduler can know; drawn with the workload."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from scipy.optimize import brentq
 
 from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.slo import SLO
@@ -18,31 +19,31 @@ from llmsched_env.workloads.sources import Source
 Predictor = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
 """(rng, prompt_tokens i8[n], output_tokens i8[n]) -> predicted output tokens f8[n] > 0, nan for none."""
 
-_STREAM = 0x707265  # sets the predictions of a seed apart from all else that is drawn from it
+_STREAM = 0x707265  # separates the predictions of a seed from everything else drawn from it
 _LARGEST_LOG_SD = 32.0
 
 
 class NamedLengthMix(LengthMix, Protocol):
-    """A mix of request lengths, such as a `Workload`, and its name for messages."""
+    """A mix of request lengths, such as a `Workload`, with a name for messages."""
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class LengthPredictor:
     """Predictions with a log-normal error: the true output length times exp(log_bias + log_sd Z), Z standard normal.
 
-    A prediction is never below one token. With log_sd = 0 and no bias it is the truth.
+    A prediction is at least one token. With log_sd = 0 and no bias it is the true length.
 
-    Args:
+    Attributes:
         log_sd: standard deviation of the logarithm of predicted over true length, >= 0.
-        log_bias: its mean: above 0 predicts too much, as a careful scheduler may want.
-        coverage: share of requests that have a prediction at all, in [0, 1]; the others have nan.
+        log_bias: its mean; above 0 overpredicts, as a cautious scheduler may want.
+        coverage: share of requests that have a prediction, in [0, 1]; the others have nan.
 
     Raises:
-        ValueError: for a number that is not allowed.
+        ValueError: a number is not allowed.
     """
 
     log_sd: float
@@ -73,28 +74,30 @@ class LengthPredictor:
         log_bias: float = 0.0,
         coverage: float = 1.0,
     ) -> LengthPredictor:
-        """The predictor whose predictions have this rank correlation with the true lengths of a workload.
+        """The predictor whose predictions have the given rank correlation with the true lengths of a workload.
 
-        Learned predictors are reported by their rank correlation: about 0.56 of Kendall for the learning-to-rank
-        scheduler (arXiv 2408.15792).
+        Papers report learned predictors by their rank correlation, such as a Kendall's tau of about 0.56 for the
+        learning-to-rank scheduler (arXiv 2408.15792).
 
         Args:
-            workload: whose `length_sample` it is calibrated on.
-            spearman: Spearman's rank correlation, in (0, 1]; or
-            kendall: Kendall's tau-b, in (0, 1].
+            workload: its `length_sample` is used for the calibration.
+            spearman: Spearman's rank correlation, in (0, 1]; None if `kendall` is given.
+            kendall: Kendall's tau-b, in (0, 1]; None if `spearman` is given.
             log_bias: see the class.
             coverage: see the class.
 
         Raises:
-            ValueError: unless exactly one of the two is given, for one out of range, or if all lengths are the same.
+            ValueError: not exactly one of the two is given, it is out of range, or all lengths are equal.
         """
-        from scipy.optimize import brentq
-        from scipy.stats import kendalltau, spearmanr
+        from scipy.stats import kendalltau, spearmanr  # here, because importing it takes long
 
-        if (spearman is None) == (kendall is None):
+        if spearman is not None and kendall is None:
+            name, target, measure = "spearman", spearman, spearmanr
+        elif kendall is not None and spearman is None:
+            name, target, measure = "kendall", kendall, kendalltau
+        else:
             raise ValueError(f"one of spearman and kendall must be given, got spearman={spearman}, kendall={kendall}")
-        name, measure = ("spearman", spearmanr) if kendall is None else ("kendall", kendalltau)
-        wanted = check_number(name, spearman if kendall is None else kendall, above=0, at_most=1)
+        wanted = check_number(name, target, above=0, at_most=1)
         rng = np.random.default_rng(_STREAM)
         _, output = workload.length_sample()
         if np.ptp(output) == 0:
@@ -111,7 +114,7 @@ class LengthPredictor:
 
 @dataclass(frozen=True, slots=True)
 class PredictedRequests:
-    """The requests of another source, with the predictions that `predictor` draws for each seed."""
+    """The requests of another source with predictions, which `predictor` draws for each seed."""
 
     source: Source
     predictor: Predictor
@@ -125,24 +128,24 @@ class PredictedRequests:
         return self.source.rate
 
     def sample(self, seed: int) -> RequestTable:
-        """The requests of a seed, predictions from a stream of their own."""
+        """The requests of a seed, with predictions from their own random stream."""
         return self._predicted(self.source.sample(seed), np.random.default_rng([_STREAM, seed]))
 
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
-        """Requests for an episode of the source."""
+        """Requests for an episode of the source, with predictions."""
         table = self.source.episode(rng, horizon)
         return self._predicted(table, np.random.default_rng(int(rng.integers(2**63))))
 
     def at_rate(self, rate: float) -> PredictedRequests:
-        """The same at another rate."""
+        """The same source at another rate."""
         return replace(self, source=self.source.at_rate(rate))
 
     def with_slo(self, slo: SLO) -> PredictedRequests:
-        """The same with these targets."""
+        """The same source with these targets."""
         return replace(self, source=self.source.with_slo(slo))
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Prompt and output tokens that represent the source."""
+        """Prompt and output tokens that represent the source, i8[n] each."""
         return self.source.lengths()
 
     def split(self, fractions: tuple[float, ...]) -> tuple[PredictedRequests, ...]:

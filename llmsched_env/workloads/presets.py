@@ -1,4 +1,4 @@
-"""Workloads shaped like public traces, from numbers alone."""
+"""Workloads with the statistics of public traces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmsched_env.validation import check_choice, check_number
 from llmsched_env.workloads.arrivals import MMPP, ArrivalProcess, Diurnal, Gamma, Poisson, Ticks
 from llmsched_env.workloads.clients import Client, Lengths, ManyClients
 from llmsched_env.workloads.delays import SecondsTable
-from llmsched_env.workloads.dist import token_table
+from llmsched_env.workloads.dist import Quantiles, token_table
 from llmsched_env.workloads.sessions import AgentSessions, GrowingContext, SessionLaw, SortedPrompts
 from llmsched_env.workloads.sources import RandomRequests, Source, SystemPrompt
 from llmsched_env.workloads.workload import Workload
@@ -31,36 +31,36 @@ def preset(
 ) -> Workload:
     """Return a random workload with the lengths, burstiness and targets of a public trace.
 
-    Lengths follow the quantile tables of the trace, with its rank correlation; the data file names the sources of all
-    numbers. `workload.at_load(0.9, engine)` sets the rate by the capacity of an engine.
+    Lengths follow the quantile tables of the trace and its rank correlation; the data file names the sources of all
+    numbers. `workload.at_load(0.9, engine)` sets the rate relative to the capacity of an engine.
 
     - azure-chat, azure-code: Azure LLM inference trace 2023 (P. Patel et al., ISCA 2024; CC BY 4.0); arrivals are a
       Markov-modulated Poisson process fitted to the trace's dispersion of counts.
     - sharegpt-chat, arxiv-summarize: lengths of ShareGPT and of arXiv summaries; Poisson.
     - mooncake-longctx-chat, mooncake-tool-agent: Mooncake (R. Qin et al., FAST 2025); Poisson in ticks of 3 s. Requests
-      of tool-agent are of three classes, each with a system prompt in common.
-    - reasoning-r1: ServeGen's deepseek-r1 clients together (Y. Xiang et al., arXiv 2505.09999); gamma gaps.
+      of tool-agent have three classes, each with a common system prompt.
+    - reasoning-r1: all deepseek-r1 clients of ServeGen (Y. Xiang et al., arXiv 2505.09999); gamma gaps.
     - multi-tenant: four of these clients, each with its own rate, burstiness and lengths, in two classes of targets.
-    - coding-agent, swe-agent: calls of agents' sessions with growing prompts, in an open loop; the rate is of calls.
-    - bursty-api: stylised after summaries of BurstGPT, not fitted.
+    - coding-agent, swe-agent: calls of agent sessions with growing prompts, in an open loop; the rate counts calls.
+    - bursty-api: stylised after published statistics of BurstGPT, not fitted.
 
     Args:
         name: one of the above.
-        rate: requests/s; None for the trace's own, or 1 where it has no times.
+        rate: requests/s; None for the trace's own, or 1 if it has no times.
         horizon: seconds after which nothing arrives.
         slo: targets by name ("default", "strict", ...), an SLO, or None for no targets.
-        diurnal: let the rate follow the hours of the day, from midnight on; for reasoning-r1.
+        diurnal: let the rate follow the hours of the day, starting at midnight; only for reasoning-r1.
 
     Raises:
-        ValueError: unknown preset or name of targets (the message lists what exists), bad rate or horizon, or `diurnal`
-            for a trace without hours.
+        ValueError: the preset or the name of the targets is unknown (the message lists those that exist), the rate or
+            horizon is not allowed, or `diurnal` is set for a trace without hours.
     """
     numbers = shipped_presets()["presets"][check_choice("preset name", name, shipped_presets()["presets"])]
-    targets = slo
+    targets: str | SLO | list[SLO] | None = slo
     if isinstance(slo, str):
         targets = _targets(numbers["slo"][check_choice(f"slo of preset {name}", slo, numbers["slo"])])
     shared = targets if isinstance(targets, SLO) else None
-    if not isinstance(targets, SLO | list | None):
+    if targets is not None and not isinstance(targets, SLO | list):
         raise ValueError(f"slo must be a name, an SLO or None, got {slo!r}")
     if diurnal and "hourly_multipliers" not in numbers.get("arrival", {}):
         raise ValueError(f"diurnal must be False for {name}: its numbers have no hours")
@@ -105,8 +105,7 @@ def _arrivals(arrival: Numbers, diurnal: bool) -> ArrivalProcess:
 
 
 def _sessions(numbers: Numbers, rate: float, horizon: float, slo: SLO | None, diurnal: bool) -> AgentSessions:
-    pace = _targets(numbers["slo"]["default"])
-    return AgentSessions(_session_law(numbers), rate, horizon, pace, slo)
+    return AgentSessions(_session_law(numbers), rate, horizon, _slo(numbers["slo"]["default"]), slo)
 
 
 def _session_law(numbers: Numbers) -> SessionLaw:
@@ -143,7 +142,7 @@ def _clients(numbers: Numbers, horizon: float, targets: SLO | list[SLO] | None) 
     return ManyClients(tuple(clients), horizon)
 
 
-def _tokens(numbers: Numbers, table: str) -> Any:
+def _tokens(numbers: Numbers, table: str) -> Quantiles:
     return token_table(_levels(numbers), numbers[table])
 
 
@@ -152,18 +151,22 @@ def _seconds(numbers: Numbers, table: str) -> SecondsTable:
 
 
 def _levels(numbers: Numbers) -> list[float]:
-    return numbers.get("quantile_levels", shipped_presets()["quantile_levels"])
+    levels: list[float] = numbers.get("quantile_levels") or shipped_presets()["quantile_levels"]
+    return levels
 
 
 def _targets(numbers: Numbers | list[Numbers]) -> SLO | list[SLO]:
     """One SLO, or one per class."""
-    if isinstance(numbers, list):
-        return [_targets(own) for own in numbers]
+    return [_slo(own) for own in numbers] if isinstance(numbers, list) else _slo(numbers)
+
+
+def _slo(numbers: Numbers) -> SLO:
     return SLO(ttft=numbers["ttft_s"], tpot=numbers["tpot_s"])
 
 
 @cache
 def shipped_presets() -> Numbers:
-    """The numbers of all presets, as the data file has them."""
+    """The numbers of all presets, as in the data file."""
     text = resources.files("llmsched_env").joinpath("data/workload_presets.json").read_text(encoding="utf-8")
-    return json.loads(text)
+    presets: Numbers = json.loads(text)
+    return presets

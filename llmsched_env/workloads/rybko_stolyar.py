@@ -1,4 +1,4 @@
-"""The network that is unstable below load 1 (A. N. Rybko and A. L. Stolyar, 1992), as arXiv 2504.07347, section 5.4."""
+"""The network of A. N. Rybko and A. L. Stolyar (1992), unstable below load 1, as in arXiv 2504.07347, section 5.4."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from llmsched_env.workloads.agent_tasks import AgentTasks, TaskKind
 from llmsched_env.workloads.dist import Poisson
 from llmsched_env.workloads.task_graphs import CallLaw, Graph, route
 
-BATCH_TOKENS = 768  # in a batch of one second
-TASK_TOKENS = 608  # of a task, and of the calls at each engine
+BATCH_TOKENS = 768  # tokens of a batch, which takes one second
+TASK_TOKENS = 608  # tokens of a task, and of the calls at each engine
 RYBKO_STOLYAR_ENGINES = 2 * (
     EngineConfig(Staircase(c=1.0, a=0.0, b0=BATCH_TOKENS), token_budget=BATCH_TOKENS, first_token="separate"),
 )
@@ -20,15 +20,15 @@ RYBKO_STOLYAR_ENGINES = 2 * (
 def rybko_stolyar(load: float = 0.9, horizon: float = 4500.0) -> AgentTasks:
     """Tasks of types A and B that cross two engines in opposite directions.
 
-    Type A: (Poisson 32, Poisson 32) tokens at engine 0, then (Poisson 512, Poisson 32) at engine 1; type B the mirror.
-    Classes 0 and 1 are the first and second call of A, 2 and 3 those of B. If each engine favours the class that
-    leaves through it (engine 0 class 3, engine 1 class 1), the backlog oscillates and grows though both loads are below
-    1; if each favours the class that enters (0 and 2), it stays bounded.
+    Type A: (Poisson 32, Poisson 32) tokens at engine 0, then (Poisson 512, Poisson 32) at engine 1; type B vice versa.
+    Classes 0 and 1 are the first and second call of A, 2 and 3 those of B. If each engine gives priority to the last
+    calls (engine 0 to class 3, engine 1 to class 1), the backlog oscillates and grows although both loads are below 1.
+    If each gives priority to the first calls (classes 0 and 2), it stays bounded.
 
     The engines are `RYBKO_STOLYAR_ENGINES`.
 
     Args:
-        load: of each engine; each type arrives at load * 768/608 tasks/s.
+        load: load of each engine; each type arrives at load * 768/608 tasks/s.
         horizon: seconds after which no task arrives.
     """
     check_number("load", load, above=0)

@@ -1,7 +1,8 @@
-"""Agents' sessions as open-loop requests: calls whose prompts grow, each beginning with the prompt before it."""
+"""Agent sessions as open-loop requests: calls with growing prompts, each beginning with the previous prompt."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, Protocol
@@ -11,50 +12,50 @@ import numpy as np
 from llmsched_env.simulator.request_table import RequestTable, constant
 from llmsched_env.slo import SLO
 from llmsched_env.workloads.delays import SecondsTable
-from llmsched_env.workloads.dist import Quantiles
+from llmsched_env.workloads.dist import Distribution, Quantiles
 
-_LEAD = 86400.0  # sessions may have begun that long (s) before time 0
+_LEAD = 86400.0  # seconds before time 0 in which sessions may have begun
 _SESSIONS_AT_ONCE = 1024
-_REPRESENTATIVE = 2048  # sessions that stand for all of them
+_REPRESENTATIVE = 2048  # sessions of a representative sample
 
 
 class SessionCalls(NamedTuple):
-    """Calls of some sessions, session after session: arrays of one length."""
+    """Calls of some sessions, grouped by session: arrays of one length."""
 
     session: np.ndarray
-    number: np.ndarray  # within the session, from 0
+    number: np.ndarray  # index within the session
     prompt_tokens: np.ndarray
-    shared_tokens: np.ndarray  # with the call before
+    shared_tokens: np.ndarray  # with the previous call
     output_tokens: np.ndarray
-    wait: np.ndarray  # s from the former answer
+    wait: np.ndarray  # seconds from the previous answer
 
 
-class SessionLaw(Protocol):
-    """What draws sessions."""
+class SessionLaw(Hashable, Protocol):
+    """A law of sessions."""
 
     def draw(self, rng: np.random.Generator, sessions: int) -> SessionCalls:
-        """Draw that many sessions."""
+        """Draw `sessions` sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class GrowingContext:
-    """Sessions whose prompt is the former prompt and new tokens, until the context is compacted.
+    """Sessions in which each prompt is the previous prompt and new tokens, until the context is compacted.
 
     Attributes:
-        calls: calls of a session.
-        first_prompt: prompt tokens of the first call, and after the context was compacted.
-        new_after_tool: tokens added for a call after a tool's result, former output included.
-        new_after_human: the same after a person's message.
-        output_tokens: output of a call.
+        calls: number of calls of a session.
+        first_prompt: prompt tokens of the first call, and after compaction.
+        new_after_tool: tokens added for a call after a tool's result, including the previous output.
+        new_after_human: tokens added for a call after a person's message, including the previous output.
+        output_tokens: output tokens of a call.
         tool_wait: seconds from an answer to the call with the tool's result.
         human_wait: seconds from an answer to the call with the person's message.
         human_probability: share of calls that follow a person's message.
-        reset_probability: share of calls whose prompt has changed after the system prompt, though not in length.
-        system_tokens: tokens of system prompt and tools, which stay the same after a reset.
-        context_window: tokens beyond which a context is compacted, that is begun anew.
+        reset_probability: share of calls whose prompt keeps its length but shares only the system prompt.
+        system_tokens: tokens of system prompt and tools, which a reset keeps.
+        context_window: tokens beyond which a context is compacted.
     """
 
-    calls: Quantiles
+    calls: Distribution
     first_prompt: Quantiles
     new_after_tool: Quantiles
     new_after_human: Quantiles
@@ -67,7 +68,7 @@ class GrowingContext:
     context_window: int
 
     def draw(self, rng: np.random.Generator, sessions: int) -> SessionCalls:
-        """Draw sessions; a context that would outgrow its window is begun anew."""
+        """Draw sessions; a context that would exceed its window is compacted."""
         session, number = _numbers(self.calls.sample(rng, sessions))
         n = len(session)
         human = rng.random(n) < self.human_probability
@@ -89,9 +90,9 @@ class GrowingContext:
     def _windows(
         self, rng: np.random.Generator, session: np.ndarray, number: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Window of each call's session, and the prompt with which a context would begin there.
+        """Context window of each call's session, and the prompt tokens after a compaction at the call.
 
-        Sessions whose first prompt is longer than the window have a window as long as the longest prompt of all.
+        Sessions whose first prompt exceeds the window get a window as long as the longest possible first prompt.
         """
         u = rng.random(len(session))
         first = self.first_prompt.quantile(u)
@@ -104,22 +105,22 @@ class GrowingContext:
 
 @dataclass(frozen=True, slots=True)
 class SortedPrompts:
-    """Sessions of which only the law of prompts over all calls is known: draws from it, in increasing order.
+    """Sessions of which only the law of prompts over all calls is known: draws from it, sorted within a session.
 
     Attributes:
-        calls: calls of a session.
-        prompt_tokens: prompt of a call.
-        output_tokens: output of a call.
+        calls: number of calls of a session.
+        prompt_tokens: prompt tokens of a call.
+        output_tokens: output tokens of a call.
         tool_wait: seconds from an answer to the next call.
     """
 
-    calls: Quantiles
+    calls: Distribution
     prompt_tokens: Quantiles
     output_tokens: Quantiles
     tool_wait: SecondsTable
 
     def draw(self, rng: np.random.Generator, sessions: int) -> SessionCalls:
-        """Draw sessions; each prompt begins with the whole prompt before it."""
+        """Draw sessions; each prompt begins with the whole previous prompt."""
         session, number = _numbers(self.calls.sample(rng, sessions))
         n = len(session)
         prompt = self.prompt_tokens.sample(rng, n)
@@ -131,16 +132,16 @@ class SortedPrompts:
 
 @dataclass(frozen=True, slots=True)
 class AgentSessions:
-    """Sessions that begin as a Poisson process, in equilibrium from time 0 on: some are under way by then.
+    """Sessions that begin as a Poisson process, in equilibrium from time 0 on: some began earlier.
 
-    In an open loop a call does not wait for the simulated answer before it. Its time is that of a service which meets
-    its targets exactly: ttft and tpot of `pace`, then the wait.
+    In an open loop a call does not wait for the simulated previous answer. Its time assumes a service that meets its
+    targets exactly: ttft and tpot of `pace`, then the wait.
 
     Attributes:
-        law: what draws sessions.
+        law: law of the sessions.
         rate: calls per second.
         horizon: seconds after which nothing arrives.
-        pace: targets of the service in whose time sessions go on.
+        pace: latencies of the assumed service.
         slo: targets of all calls, or None.
     """
 
@@ -184,28 +185,28 @@ class AgentSessions:
         )
 
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
-        """Draw calls over [0, horizon) from a seed that `rng` draws."""
+        """Draw calls on [0, horizon) from a seed that `rng` draws."""
         return replace(self, horizon=horizon).sample(int(rng.integers(2**63)))
 
     def at_rate(self, rate: float) -> AgentSessions:
-        """The same sessions, more or fewer of them."""
+        """The same sessions at another rate."""
         return replace(self, rate=rate)
 
     def with_slo(self, slo: SLO) -> AgentSessions:
-        """The same sessions with these targets; they go on in the time they went before."""
+        """The same sessions with these targets; their `pace` is unchanged."""
         return replace(self, slo=slo)
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Prompt and output tokens of the calls of some sessions, always the same ones."""
+        """Prompt and output tokens of the calls of some sessions, i8[n] each; always the same."""
         calls, _ = _representative(self.law, self.pace)
         return calls.prompt_tokens, calls.output_tokens
 
     def split(self, fractions: tuple[float, ...]) -> tuple[AgentSessions, ...]:
-        """The sessions themselves for every part: seeds tell the parts apart."""
+        """The same sessions for every part: parts differ by their seeds."""
         return (self,) * len(fractions)
 
     def _within(self, rng: np.random.Generator, sessions: int, first: int) -> np.ndarray:
-        """Calls of that many sessions, numbered from `first`, as f8[6, n] rows: those on [0, horizon)."""
+        """Calls on [0, horizon) of `sessions` sessions, numbered from `first`, as rows f8[6, n]."""
         begins = rng.random(sessions) * (_LEAD + self.horizon) - _LEAD
         calls = self.law.draw(rng, sessions)
         age = _ages(calls, self.pace)
@@ -223,17 +224,17 @@ class AgentSessions:
 
 
 def _numbers(calls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Session and number within the session of every call."""
+    """Session of every call, and index of the call within it."""
     session = np.repeat(np.arange(len(calls)), calls)
     return session, np.arange(len(session)) - np.repeat(np.cumsum(calls) - calls, calls)
 
 
 def _ages(calls: SessionCalls, pace: SLO) -> np.ndarray:
-    """Seconds from the beginning of its session to each call."""
+    """Seconds from the beginning of the session to each call."""
     served = pace.ttft + pace.tpot * (calls.output_tokens - 1)
     gap = np.where(calls.number > 0, calls.wait + np.append(0.0, served[:-1]), 0.0)
-    elapsed = np.cumsum(gap)
-    return elapsed - elapsed[np.arange(len(gap)) - calls.number]
+    elapsed: np.ndarray = np.cumsum(gap)
+    return np.asarray(elapsed - elapsed[np.arange(len(gap)) - calls.number])
 
 
 @lru_cache(maxsize=8)
@@ -244,5 +245,5 @@ def _representative(law: SessionLaw, pace: SLO) -> tuple[SessionCalls, np.ndarra
 
 
 def _calls_in_lead(law: SessionLaw, pace: SLO) -> float:
-    """Mean number of a session's calls before it is too old to be drawn."""
+    """Mean number of calls of a session within `_LEAD` seconds."""
     return float(np.count_nonzero(_representative(law, pace)[1])) / _REPRESENTATIVE

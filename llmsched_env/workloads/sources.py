@@ -1,4 +1,4 @@
-"""Where the requests of a workload come from: a table, a table without times, or laws of arrivals and lengths."""
+"""Sources of a workload's requests: a table, a table with drawn arrivals, or laws of arrivals and lengths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LATTICE_SIZE, _LATTICE_STEP = 28657, 17711  # neighbouring Fibonacci numbers
 
 
 class Source(Protocol):
-    """What a `Workload` is made of; see there for the meaning of the methods."""
+    """What a `Workload` draws its requests from; see there for the meaning of the methods."""
 
     @property
     def rate(self) -> float: ...
@@ -51,7 +51,7 @@ class FixedRequests:
 
     @property
     def rate(self) -> float:
-        """Requests per second between the first and the last arrival; nan or inf if that is no time."""
+        """Requests per second between the first and the last arrival; nan or inf if all arrive at once."""
         gaps = len(self.table) - 1
         seconds = float(self.table.arrival[-1] - self.table.arrival[0])
         if seconds > 0:
@@ -59,11 +59,11 @@ class FixedRequests:
         return math.inf if gaps else math.nan
 
     def sample(self, seed: int) -> RequestTable:
-        """All requests, whatever the seed."""
+        """All requests, for any seed."""
         return self.table
 
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
-        """A window of the requests, placed uniformly at random so that it fits; all of them if none fits."""
+        """A uniformly random window of the requests; all of them if the trace is shorter than `horizon`."""
         slack = self._end - self._begin - horizon
         if slack <= 0:
             return self.table.window(self._begin, math.inf, self._end - self._begin)
@@ -71,7 +71,7 @@ class FixedRequests:
         return self.table.window(begin, begin + horizon, horizon)
 
     def at_rate(self, rate: float) -> FixedRequests:
-        """The same requests with times stretched to the rate."""
+        """The same requests with times stretched to this rate."""
         if not math.isfinite(self.rate):
             number = f"{len(self.table)} request{'s' if len(self.table) > 1 else ''}"
             raise ValueError(f"the rate cannot be changed: arrivals do not spread over time ({number})")
@@ -88,7 +88,7 @@ class FixedRequests:
     def split(self, fractions: tuple[float, ...]) -> tuple[FixedRequests, ...]:
         """Consecutive parts in time."""
         cuts = self._begin + (self._end - self._begin) * np.cumsum([0.0, *fractions])
-        ends = [*cuts[1:-1], math.inf]  # the last part keeps an arrival at the very end
+        ends = [*cuts[1:-1], math.inf]  # the last part includes an arrival at the end
         parts = [
             self.table.window(begin, end, horizon)
             for begin, end, horizon in zip(cuts[:-1], ends, np.diff(cuts).tolist(), strict=True)
@@ -109,7 +109,7 @@ class FixedRequests:
 
 @dataclass(frozen=True, slots=True)
 class RandomRequests:
-    """Requests drawn afresh for every seed, from two streams: arrivals and lengths."""
+    """Requests drawn for every seed from two random streams: arrivals and lengths."""
 
     arrivals: ArrivalProcess
     rate: float
@@ -118,7 +118,7 @@ class RandomRequests:
     horizon: float
     slo: SLO | None
     rank_correlation: float
-    total_tokens_cap: int | None = None  # outputs end there
+    total_tokens_cap: int | None = None  # outputs are cut off there
     system_prompts: tuple[SystemPrompt, ...] = ()
 
     def __repr__(self) -> str:
@@ -138,11 +138,11 @@ class RandomRequests:
             ttft_slo=constant(len(arrival), slo.ttft),
             tpot_slo=constant(len(arrival), slo.tpot),
             horizon=self.horizon,
-            **(assign(prompt, self.system_prompts) if self.system_prompts else {}),
+            **(_class_columns(prompt, self.system_prompts) if self.system_prompts else {}),
         )
 
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
-        """Draw requests over [0, horizon) from a seed that `rng` draws."""
+        """Draw requests on [0, horizon) from a seed that `rng` draws."""
         return replace(self, horizon=horizon).sample(int(rng.integers(2**63)))
 
     def at_rate(self, rate: float) -> RandomRequests:
@@ -154,18 +154,18 @@ class RandomRequests:
         return replace(self, slo=slo)
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Prompt and output tokens on a Fibonacci lattice: no noise, both marginals evenly covered."""
+        """Prompt and output tokens on a Fibonacci lattice, which covers both marginals evenly without noise."""
         if self.rank_correlation:
             return self._capped(*self._correlated(_lattice_normals()))
         u = _lattice()
         return self._capped(self.prompt_tokens.quantile(u[:, 0]), self.output_tokens.quantile(u[:, 1]))
 
     def split(self, fractions: tuple[float, ...]) -> tuple[RandomRequests, ...]:
-        """The generator itself for every part: seeds tell the parts apart."""
+        """The same generator for every part: parts differ by their seeds."""
         return (self,) * len(fractions)
 
     def _draw_lengths(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
-        # One row a request, so that request i has the same lengths at every rate and horizon.
+        # One row per request, so that request i has the same lengths at every rate and horizon.
         if self.rank_correlation:
             return self._capped(*self._correlated(rng.standard_normal((n, 2))))
         u = rng.random((n, 2))
@@ -177,7 +177,7 @@ class RandomRequests:
         return prompt, output
 
     def _correlated(self, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gaussian copula: Spearman's rank correlation r of normals with Pearson's 2 sin(pi r / 6) (Kruskal 1958)."""
+        """Gaussian copula: normals with Pearson's correlation 2 sin(pi r / 6) have Spearman's r (Kruskal 1958)."""
         pearson = 2 * math.sin(math.pi * self.rank_correlation / 6)
         second = pearson * normals[:, 0] + math.sqrt(1 - pearson**2) * normals[:, 1]
         return self.prompt_tokens.quantile(normal_cdf(normals[:, 0])), self.output_tokens.quantile(normal_cdf(second))
@@ -185,7 +185,7 @@ class RandomRequests:
 
 @lru_cache(maxsize=1)
 def _lattice() -> np.ndarray:
-    """Fibonacci lattice f8[n, 2] in the unit square: evenly spread, each coordinate taking every (i + 1/2)/n once."""
+    """Fibonacci lattice f8[n, 2], evenly spread in the unit square; each coordinate takes every (i + 1/2)/n once."""
     i = np.arange(_LATTICE_SIZE)
     return (np.column_stack([i, i * _LATTICE_STEP % _LATTICE_SIZE]) + 0.5) / _LATTICE_SIZE
 
@@ -199,7 +199,7 @@ def _lattice_normals() -> np.ndarray:
 class TimelessRequests:
     """The requests of `table` in its order, with arrivals drawn for every seed.
 
-    Gaps are rescaled so that the last request arrives at n/rate, as `vllm bench serve` does; without noise in the rate.
+    Gaps are rescaled so that the last request arrives at n/rate, as in `vllm bench serve`; the rate has no noise.
     """
 
     table: RequestTable
@@ -210,11 +210,11 @@ class TimelessRequests:
         return f"{len(self.table)} requests at {self.rate:g} requests/s"
 
     def sample(self, seed: int) -> RequestTable:
-        """All requests, their arrivals drawn from the seed."""
+        """All requests, with arrivals drawn from the seed."""
         return self._requests(np.random.default_rng(seed)).table
 
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
-        """A window of that length, placed uniformly at random, of the requests at arrivals drawn afresh."""
+        """A uniformly random window of the requests at newly drawn arrivals."""
         return self._requests(rng).episode(rng, horizon)
 
     def at_rate(self, rate: float) -> TimelessRequests:
@@ -230,7 +230,7 @@ class TimelessRequests:
         return self.table.prompt_tokens, self.table.output_tokens
 
     def split(self, fractions: tuple[float, ...]) -> tuple[TimelessRequests, ...]:
-        """Consecutive parts in number."""
+        """Consecutive parts by number of requests."""
         cuts = np.rint(np.cumsum([0.0, *fractions]) * len(self.table)).astype(int).tolist()
         if min(np.diff(cuts)) < 1:
             counts = np.diff(cuts).tolist()
@@ -245,12 +245,12 @@ class TimelessRequests:
 
 
 class SystemPrompt(NamedTuple):
-    """Requests of one class.
+    """A class of requests with a common system prompt, recognised by the length of the prompt.
 
     Attributes:
         low: fewest tokens of their prompts.
         high: most tokens of their prompts.
-        tokens: leading tokens that all of them have in common.
+        tokens: leading tokens that all of them share.
     """
 
     low: int
@@ -258,11 +258,11 @@ class SystemPrompt(NamedTuple):
     tokens: int
 
 
-def assign(prompt_tokens: np.ndarray, classes: tuple[SystemPrompt, ...]) -> dict[str, np.ndarray]:
+def _class_columns(prompt_tokens: np.ndarray, classes: tuple[SystemPrompt, ...]) -> dict[str, np.ndarray]:
     """Columns klass, parent and shared_tokens, i8[n] each, of requests with these prompts.
 
-    A request is of the class with the narrowest range around its prompt, or of the widest if there is none; it shares
-    the class's leading tokens with the first request of its class.
+    A request belongs to the class with the narrowest range that contains its prompt, or to the widest if there is none.
+    It shares the class's leading tokens with the first request of its class.
     """
     n = len(prompt_tokens)
     by_width = sorted(range(len(classes)), key=lambda k: classes[k].low - classes[k].high)  # widest first

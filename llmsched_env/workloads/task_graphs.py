@@ -1,6 +1,6 @@
 """Laws of tasks: which calls an agent makes, in what order, and of what sizes.
 
-Every law draws the calls of many tasks at once. What task i of a seed looks like depends on no other task's draws.
+Every law draws the calls of many tasks at once. Task i of a seed does not depend on the draws of other tasks.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from llmsched_env.workloads.dist import Distribution, as_distribution
 
 
 class TaskCalls(NamedTuple):
-    """Calls of some tasks, task after task. Arrays i8[n] by call but where said otherwise.
+    """Calls of some tasks, grouped by task. Arrays i8[n], one entry per call, unless noted otherwise.
 
-    `prompt_tokens` begin with the `shared_tokens` first tokens of what call `parent` holds at its end; -1: of none.
+    A prompt begins with the first `shared_tokens` tokens of the prompt and output of call `parent`, -1 for none.
     """
 
     task: np.ndarray  # 0, 0, ..., 1, ...
@@ -28,32 +28,33 @@ class TaskCalls(NamedTuple):
     output_tokens: np.ndarray
     parent: np.ndarray
     shared_tokens: np.ndarray
-    system_tokens: np.ndarray  # leading tokens that calls of this `law` without parent have in common
-    law: np.ndarray  # which of the laws of its kind of task the call follows
+    system_tokens: np.ndarray  # leading tokens that calls of this `law` without a parent share
+    law: np.ndarray  # index of the call's law among those of its kind of task
     delay: np.ndarray  # f8[n], s
     klass: np.ndarray
     engine: np.ndarray
     edges: np.ndarray  # i8[m, 2], pairs (before, after)
 
 
+@runtime_checkable
 class TaskLaw(Protocol):
-    """What draws tasks."""
+    """A law of tasks."""
 
     def draw(self, seed: np.random.SeedSequence, tasks: int) -> TaskCalls:
-        """Draw that many tasks."""
+        """Draw `tasks` tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallLaw:
-    """Sizes and place of a call.
+    """Sizes, delay, class and engine of a call.
 
     Attributes:
-        new_tokens: prompt tokens that are not the context it goes on from: all of them where it begins anew.
-        output_tokens: output.
-        delay: seconds between the end of the last call before it and the time it is ready: a tool or a person at work.
+        new_tokens: prompt tokens besides the context that it continues; all of them if it continues none.
+        output_tokens: output tokens.
+        delay: seconds from the end of the last call it waits for until it is ready, while a tool or a person works.
         klass: its class.
-        engine: the engine it must go to, None where a router chooses.
-        system_tokens: so many of the first new tokens are the same for all calls of this law that begin anew.
+        engine: the engine it is pinned to, None if a router chooses.
+        system_tokens: number of first new tokens that all calls of this law without a context share.
     """
 
     new_tokens: Distribution | int
@@ -74,11 +75,11 @@ class CallLaw:
 
 
 class Shape(NamedTuple):
-    """Graphs of tasks without sizes: i8[n] by call, i8[m, 2] edges."""
+    """Graphs of tasks without sizes: arrays i8[n] by call, and edges i8[m, 2]."""
 
     task: np.ndarray
     law: np.ndarray
-    context: np.ndarray  # the call whose prompt and output this one's prompt begins with; -1: it begins anew
+    context: np.ndarray  # the call whose prompt and output this one's prompt begins with; -1 for none
     edges: np.ndarray
 
 
@@ -86,13 +87,13 @@ class Shape(NamedTuple):
 class Graph:
     """Tasks of one fixed graph.
 
-    A prompt is the whole context of one call before it (prompt and output), the outputs of all others before it, and
-    new tokens. A call that begins anew has new tokens alone, so its prompt is as long as its law says.
+    A prompt is the context (prompt and output) of one call that it waits for, the outputs of the others, and new
+    tokens. A call without a context has new tokens only, so its prompt is as long as its law says.
 
-    Args:
-        calls: laws of the calls, in an order in which none comes before one it waits for.
-        edges: pairs (before, after) of numbers of calls.
-        context: for each call the one before it whose context it goes on from, or None; absent: all begin anew.
+    Attributes:
+        calls: laws of the calls, in topological order.
+        edges: pairs (before, after) of indices of calls.
+        context: for each call the one before it whose context it continues, or None; absent: no call has a context.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -106,7 +107,8 @@ class Graph:
         object.__setattr__(self, "calls", tuple(self.calls))
         object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))
         n = len(self.calls)
-        object.__setattr__(self, "context", (None,) * n if self.context is None else tuple(self.context))
+        contexts = (None,) * n if self.context is None else tuple(self.context)
+        object.__setattr__(self, "context", contexts)
         if not n:
             raise ValueError("calls must hold at least one CallLaw, got none")
         for edge in self.edges:
@@ -114,17 +116,17 @@ class Graph:
                 raise ValueError(f"edges must be pairs (before, after) with 0 <= before < after < {n}, got {edge}")
         if len(set(self.edges)) < len(self.edges):
             raise ValueError(f"edges must be distinct, got {self.edges}")
-        if len(self.context) != n:
-            raise ValueError(f"context must have one entry per call, that is {n}, got {len(self.context)}")
-        for call, context in enumerate(self.context):
+        if len(contexts) != n:
+            raise ValueError(f"context must have one entry per call, that is {n}, got {len(contexts)}")
+        for call, context in enumerate(contexts):
             if context is not None and (context, call) not in self.edges:
                 raise ValueError(f"context[{call}] must be None or a call with an edge to {call}, got {context}")
 
     def draw(self, seed: np.random.SeedSequence, tasks: int) -> TaskCalls:
-        """Draw that many tasks."""
+        """Draw `tasks` tasks."""
         n = len(self.calls)
         first = np.repeat(np.arange(tasks) * n, n)
-        context = np.tile([-1 if c is None else c for c in self.context], tasks).astype(np.int64)
+        context = np.tile([-1 if c is None else c for c in self.context or ()], tasks).astype(np.int64)
         edges = np.tile(np.array(self.edges, np.int64).reshape(-1, 2), (tasks, 1))
         edges += np.repeat(np.arange(tasks) * n, len(self.edges))[:, None]
         shape = Shape(first // n, np.tile(np.arange(n), tasks), np.where(context < 0, -1, context + first), edges)
@@ -132,11 +134,11 @@ class Graph:
 
 
 def route(*calls: CallLaw, keeps_context: bool = False) -> Graph:
-    """One call after another, each with a law of its own, as through named engines.
+    """A sequence of calls, each with its own law, for example through a fixed sequence of engines.
 
     Args:
         calls: laws of the calls in order.
-        keeps_context: whether each prompt begins with the context of the call before; else it is new tokens alone.
+        keeps_context: whether each prompt begins with the context of the previous call; else it is new tokens only.
     """
     context = [None, *range(len(calls) - 1)] if keeps_context else None
     return Graph(calls, list(pairwise(range(len(calls)))), context)
@@ -144,11 +146,11 @@ def route(*calls: CallLaw, keeps_context: bool = False) -> Graph:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Calls one after another, each prompt being the context of the call before and new tokens: an agent with tools.
+    """A sequence of calls, each prompt being the context of the previous call and new tokens: an agent with tools.
 
     Attributes:
         first: law of the first call.
-        later: law of all others.
+        later: law of all other calls.
         calls: number of calls.
     """
 
@@ -160,21 +162,25 @@ class Chain:
         object.__setattr__(self, "calls", as_distribution("calls", self.calls))
 
     def draw(self, seed: np.random.SeedSequence, tasks: int) -> TaskCalls:
-        """Draw that many tasks."""
+        """Draw `tasks` tasks."""
         counts, sizes = seed.spawn(2)
-        return sized(sizes, chains(self.calls.sample(np.random.default_rng(counts), tasks)), (self.first, self.later))
+        return sized(
+            sizes,
+            chains(as_distribution("calls", self.calls).sample(np.random.default_rng(counts), tasks)),
+            (self.first, self.later),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ForkJoin:
-    """A call, branches side by side that share its context, and a call that goes on from it with their results.
+    """A call, parallel branches that share its context, and a call that continues it with their results.
 
     Attributes:
         fork: law of the call that the branches start from.
-        branch: law of the calls of a branch; each goes on from the one before.
-        join: law of the call that waits for the ends of all branches; their outputs enter its prompt.
+        branch: law of the calls of a branch; each continues the previous one.
+        join: law of the call that waits for all branches; their outputs enter its prompt.
         width: number of branches.
-        depth: calls of a branch.
+        depth: number of calls of a branch.
     """
 
     fork: CallLaw
@@ -188,10 +194,10 @@ class ForkJoin:
             object.__setattr__(self, name, as_distribution(name, getattr(self, name)))
 
     def draw(self, seed: np.random.SeedSequence, tasks: int) -> TaskCalls:
-        """Draw that many tasks."""
+        """Draw `tasks` tasks."""
         widths, depths, sizes = seed.spawn(3)
-        width = self.width.sample(np.random.default_rng(widths), tasks)
-        depth = self.depth.sample(np.random.default_rng(depths), int(width.sum()))
+        width = as_distribution("width", self.width).sample(np.random.default_rng(widths), tasks)
+        depth = as_distribution("depth", self.depth).sample(np.random.default_rng(depths), int(width.sum()))
         forks = np.repeat(np.arange(tasks) * 2, width)
         shape = with_branches(chains(np.full(tasks, 2)), forks, depth, shares=True)
         return sized(sizes, shape, (self.fork, self.join, self.branch, self.branch))
@@ -199,15 +205,15 @@ class ForkJoin:
 
 @dataclass(frozen=True, slots=True)
 class SubAgents:
-    """A chain some of whose calls set agents to work; the next call waits for all of them and reads their results.
+    """A chain in which some calls start sub-agents; the next call waits for all of them and reads their results.
 
-    Sub-agents begin anew and know nothing of the context of the agent that called them.
+    Sub-agents begin without the context of the agent that called them.
 
     Attributes:
         agent: the chain of the agent itself.
         helper: the chain of each sub-agent.
-        width: sub-agents at work side by side.
-        share: share of the agent's calls, the last one aside, after which there are sub-agents.
+        width: number of parallel sub-agents.
+        share: share of the agent's calls, except the last, that start sub-agents.
     """
 
     agent: Chain
@@ -220,21 +226,21 @@ class SubAgents:
         check_number("share", self.share, at_least=0, at_most=1)
 
     def draw(self, seed: np.random.SeedSequence, tasks: int) -> TaskCalls:
-        """Draw that many tasks."""
+        """Draw `tasks` tasks."""
         *children, sizes = seed.spawn(5)
         counts, where, widths, depths = (np.random.default_rng(child) for child in children)
-        main = chains(self.agent.calls.sample(counts, tasks))
+        main = chains(as_distribution("calls", self.agent.calls).sample(counts, tasks))
         callers = main.edges[:, 0]
         callers = callers[where.random(len(main.task))[callers] < self.share]
-        width = self.width.sample(widths, len(callers))
-        depth = self.helper.calls.sample(depths, int(width.sum()))
+        width = as_distribution("width", self.width).sample(widths, len(callers))
+        depth = as_distribution("calls", self.helper.calls).sample(depths, int(width.sum()))
         shape = with_branches(main, np.repeat(callers, width), depth, shares=False)
         laws = (self.agent.first, self.agent.later, self.helper.first, self.helper.later)
         return sized(sizes, shape, laws)
 
 
 def chains(calls: np.ndarray) -> Shape:
-    """Chains of so many calls each; laws 0 (first) and 1 (all others)."""
+    """Chains with these numbers of calls, i8[tasks]; laws 0 (first call) and 1 (all others)."""
     task = np.repeat(np.arange(len(calls)), calls)
     n = np.arange(len(task))
     later = np.append(False, task[1:] == task[:-1])[: len(n)]
@@ -243,16 +249,16 @@ def chains(calls: np.ndarray) -> Shape:
 
 
 def with_branches(main: Shape, caller: np.ndarray, calls: np.ndarray, shares: bool) -> Shape:
-    """Put branches between calls of chains and the calls after them.
+    """Insert branches between calls of chains and their next calls.
 
     Args:
         main: chains.
         caller: i8[b], sorted: the call that each branch follows, not the last of its chain.
-        calls: i8[b]: length of each branch.
-        shares: whether branches go on from the caller's context, else they begin anew.
+        calls: i8[b]: number of calls of each branch.
+        shares: whether branches continue the caller's context.
 
     Returns:
-        Tasks whose calls stand in the order caller, branches, next call; laws of branches are 2 (first) and 3 (others).
+        Tasks with calls in the order caller, branches, next call; laws of branches are 2 (first call) and 3 (others).
     """
     branch = chains(calls)
     inserted = np.bincount(caller, weights=calls, minlength=len(main.task)).astype(np.int64)
@@ -280,16 +286,16 @@ def with_branches(main: Shape, caller: np.ndarray, calls: np.ndarray, shares: bo
 
 
 def sized(seed: np.random.SeedSequence, shape: Shape, laws: Sequence[CallLaw]) -> TaskCalls:
-    """Draw the sizes of all calls, and put their prompts together."""
+    """Draw the sizes of all calls and compute their prompts."""
     n = len(shape.task)
     u, v, w = (np.random.default_rng(child).random(n) for child in seed.spawn(3))
     new, output, klass, engine, system = np.zeros((5, n), np.int64)
     delay = np.zeros(n)
     for k, law in enumerate(laws):
         mine = shape.law == k
-        new[mine] = law.new_tokens.quantile(u[mine])
-        output[mine] = law.output_tokens.quantile(v[mine])
-        delay[mine] = law.delay.quantile(w[mine])
+        new[mine] = as_distribution("new_tokens", law.new_tokens).quantile(u[mine])
+        output[mine] = as_distribution("output_tokens", law.output_tokens).quantile(v[mine])
+        delay[mine] = as_delay("delay", law.delay).quantile(w[mine])
         klass[mine] = law.klass
         engine[mine] = -1 if law.engine is None else law.engine
         system[mine] = law.system_tokens
@@ -302,12 +308,12 @@ def sized(seed: np.random.SeedSequence, shape: Shape, laws: Sequence[CallLaw]) -
 def prompts(
     new: np.ndarray, output: np.ndarray, context: np.ndarray, edges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts of calls and how much of them is the context they go on from, i8[n] each; see `Graph`."""
+    """Prompt tokens of calls, and how many of them are the context they continue, i8[n] each; see `Graph`."""
     before, after = edges[:, 0], edges[:, 1]
     results = (context[after] >= 0) & (context[after] != before)
     own = new + np.bincount(after[results], weights=output[before[results]], minlength=len(new)).astype(np.int64)
     prompt, held = own.tolist(), output.tolist()
-    for i, c in enumerate(context.tolist()):  # `held` becomes prompt and output
+    for i, c in enumerate(context.tolist()):  # `held` becomes the sum of prompt and output
         if c >= 0:
             prompt[i] += held[c]
         held[i] += prompt[i]

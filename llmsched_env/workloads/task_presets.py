@@ -1,4 +1,4 @@
-"""Tasks shaped like public traces of agents, from numbers alone."""
+"""Tasks with the statistics of public agent traces."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from llmsched_env.workloads.agent_tasks import AgentTasks
 from llmsched_env.workloads.dist import Geometric
 from llmsched_env.workloads.presets import preset, shipped_presets
 from llmsched_env.workloads.sessions import AgentSessions, GrowingContext, SessionCalls, SessionLaw
-from llmsched_env.workloads.task_graphs import TaskCalls, chains, with_branches
+from llmsched_env.workloads.task_graphs import TaskCalls, TaskLaw, chains, with_branches
 from llmsched_env.workloads.task_sources import SingleCalls, TaskSource
 
-_RATE = 1.0  # tasks/s of presets whose trace does not tell
+_RATE = 1.0  # tasks/s of presets whose trace has no times
 
 
 def task_preset(
@@ -23,30 +23,32 @@ def task_preset(
 ) -> TaskSource:
     """Return tasks with the sizes and times of a public trace; see `preset` for the names and sources.
 
-    - coding-agent, swe-agent: a task is a session. Its calls follow one another, a tool's or person's time after each
-      answer; each prompt begins with the prompt before it, until the context is compacted. Some sessions of
-      coding-agent have sub-agents, for which the next call waits.
-    - mooncake-tool-agent and all others: sessions are not known, every request is a task of one call.
+    - coding-agent, swe-agent: a task is a session. The next call is ready a tool's or person's time after each answer.
+      Each prompt begins with the previous one until the context is compacted. Some sessions of coding-agent have
+      sub-agents, for which the next call waits.
+    - mooncake-tool-agent and all others: sessions are unknown, and every request is a task of one call.
 
     Args:
-        name: of the preset.
-        rate: tasks/s; None for the trace's own, or 1 where it has no times.
+        name: name of the preset.
+        rate: tasks/s; None for the trace's own, or 1 if it has no times.
         horizon: seconds after which no task arrives.
         slo: targets by name ("default", "strict", ...), an SLO, or None for no targets.
 
     Raises:
-        ValueError: as `preset`.
+        ValueError: as for `preset`.
     """
     if rate is not None:
         check_number("rate", rate, above=0, unit="tasks/s")
     workload = preset(name, rate, horizon, slo)
     if not isinstance(workload.source, AgentSessions):
         return SingleCalls(workload)
-    law: SessionTasks | SessionsWithHelpers = SessionTasks(workload.source.law)
+    sessions = workload.source.law
+    law: TaskLaw = SessionTasks(sessions)
     helpers = shipped_presets()["presets"][name].get("subagent")
     if helpers is not None:
-        own = replace(law.law, calls=Geometric(helpers["calls_mean"]), human_probability=0.0)
-        law = SessionsWithHelpers(law.law, own, helpers["sessions_with"], Geometric(helpers["per_such_session_mean"]))
+        assert isinstance(sessions, GrowingContext)
+        own = replace(sessions, calls=Geometric(helpers["calls_mean"]), human_probability=0.0)
+        law = SessionsWithHelpers(sessions, own, helpers["sessions_with"], Geometric(helpers["per_such_session_mean"]))
     return AgentTasks(law, _RATE if rate is None else rate, horizon, name, workload.slo)
 
 
@@ -55,13 +57,13 @@ class SessionTasks:
     """Sessions as tasks.
 
     Attributes:
-        law: what draws the sessions.
+        law: law of the sessions.
     """
 
     law: SessionLaw
 
     def draw(self, seed: np.random.SeedSequence, tasks: int) -> TaskCalls:
-        """Draw that many tasks."""
+        """Draw `tasks` tasks."""
         calls = self.law.draw(np.random.default_rng(seed), tasks)
         shape = chains(np.bincount(calls.session, minlength=tasks))
         return _tasks(shape.task, shape.context, shape.edges, _columns(calls))
@@ -69,13 +71,13 @@ class SessionTasks:
 
 @dataclass(frozen=True, slots=True)
 class SessionsWithHelpers:
-    """Sessions, some of which set sub-agents to work after calls placed at random; the next call waits for them.
+    """Sessions, some of which start sub-agents after random calls; the next call waits for them.
 
     Attributes:
-        law: what draws the sessions.
-        helper: what draws the calls of a sub-agent.
-        share: share of the sessions that have sub-agents.
-        number: sub-agents of such a session.
+        law: law of the sessions.
+        helper: law of the calls of a sub-agent.
+        share: share of sessions with sub-agents.
+        number: number of sub-agents of such a session.
     """
 
     law: GrowingContext
@@ -84,7 +86,7 @@ class SessionsWithHelpers:
     number: Geometric
 
     def draw(self, seed: np.random.SeedSequence, tasks: int) -> TaskCalls:
-        """Draw that many tasks."""
+        """Draw `tasks` tasks."""
         own, inner, places = (np.random.default_rng(child) for child in seed.spawn(3))
         calls = self.law.draw(own, tasks)
         length = np.bincount(calls.session, minlength=tasks)

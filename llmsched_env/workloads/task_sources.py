@@ -1,4 +1,4 @@
-"""Where tasks come from: a table, a table without times, or the requests of a workload."""
+"""Sources of tasks: a table, a table with drawn arrivals, or the requests of a workload."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from llmsched_env.workloads.workload import Workload
 
 
 class TaskSource(ABC):
-    """Tasks as a function of a seed, as `Workload` is of requests; immutable."""
+    """Tasks as a function of a seed, as a `Workload` is for requests; immutable."""
 
     __slots__ = ()
 
     name: str
-    rate: float  # tasks/s in the long run; nan where that is not known beforehand
-    load: float | None  # of the busiest engine, as `at_load` set it; else None
+    rate: float  # tasks/s in the long run, nan if unknown in advance
+    load: float | None  # of the busiest engine, if set by `at_load`; else None
 
     @abstractmethod
     def _draw(self, seed: int) -> TaskTable:
         """The tasks of a checked seed."""
 
     @abstractmethod
-    def _at_rate(self, rate: float) -> Self:
-        """The same tasks, more or fewer of them a second."""
+    def _at_rate(self, rate: float, load: float | None) -> Self:
+        """The same tasks at another rate, which is this load."""
 
     @abstractmethod
     def representative(self) -> TaskTable:
-        """Tasks that stand for all, always the same ones."""
+        """Tasks that represent all, always the same ones."""
 
     def sample(self, seed: int) -> TaskTable:
         """Return the tasks of a seed."""
@@ -48,14 +48,15 @@ class TaskSource(ABC):
         """Return the same source at another rate, in tasks/s.
 
         Raises:
-            ValueError: the rate is not above zero, or it cannot be changed.
+            ValueError: the rate is not above zero, or cannot be changed.
         """
-        return replace(self._at_rate(check_number("rate", rate, above=0, unit="tasks/s")), load=None)
+        return self._at_rate(check_number("rate", rate, above=0, unit="tasks/s"), None)
 
     def at_load(self, load: float, engines: EngineConfig | Sequence[EngineConfig]) -> Self:
-        """Return the source scaled so that the busiest engine has that load, see `theory.task_capacity`."""
+        """Return the source scaled so that the busiest engine has this load, see `theory.task_capacity`."""
         load = check_number("load", load, above=0)
-        return replace(self.scaled(load * task_capacity(engines, self.representative())), load=load)
+        rate = load * task_capacity(engines, self.representative())
+        return self._at_rate(check_number("rate", rate, above=0, unit="tasks/s"), load)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,41 +66,46 @@ class FixedTasks(TaskSource):
     table: TaskTable
     name: str = "tasks"
     load: float | None = None
+    rate: float = field(init=False)
 
-    @property
-    def rate(self) -> float:
-        """Tasks per second between the first and the last arrival; nan or inf if that is no time."""
-        arrival = self.table.arrival
-        if len(arrival) < 2:
-            return math.nan
-        return (len(arrival) - 1) / seconds if (seconds := float(arrival[-1] - arrival[0])) > 0 else math.inf
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rate", _mean_rate(self.table.arrival))
 
     def _draw(self, seed: int) -> TaskTable:
         return self.table
 
-    def _at_rate(self, rate: float) -> FixedTasks:
+    def _at_rate(self, rate: float, load: float | None) -> Self:
         if not math.isfinite(self.rate):
             raise ValueError("the rate cannot be changed: the arrivals of tasks do not spread over time")
         factor = self.rate / rate
         horizon = self.table.calls.horizon
-        return replace(self, table=self.table.at(self.table.arrival * factor, horizon and horizon * factor))
+        return replace(self, table=self.table.at(self.table.arrival * factor, horizon and horizon * factor), load=load)
 
     def representative(self) -> TaskTable:
         """The table."""
         return self.table
 
 
+def _mean_rate(arrival: np.ndarray) -> float:
+    """Tasks per second between the first and the last arrival; nan or inf if all arrive at once."""
+    if len(arrival) < 2:
+        return math.nan
+    seconds = float(arrival[-1] - arrival[0])
+    return (len(arrival) - 1) / seconds if seconds > 0 else math.inf
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReplayedTasks(TaskSource):
     """The tasks of a table in their order, at arrivals drawn for every seed.
 
-    Gaps are rescaled so that the last task arrives at n/rate, as those of requests from files without times.
+    Gaps are rescaled so that the last task arrives at n/rate, as in `TimelessRequests`.
 
     Attributes:
         table: the tasks.
         rate: tasks/s.
         arrivals: the arrival process.
-        name: what reports call it.
+        name: its name in reports.
+        load: load of the busiest engine, if set by `at_load`; else None.
     """
 
     table: TaskTable
@@ -117,8 +123,8 @@ class ReplayedTasks(TaskSource):
         times = np.cumsum(self.arrivals.gaps(np.random.default_rng(seed), self.table.num_tasks))
         return self.table.at(times * (len(times) / self.rate / times[-1]))
 
-    def _at_rate(self, rate: float) -> ReplayedTasks:
-        return replace(self, rate=rate)
+    def _at_rate(self, rate: float, load: float | None) -> Self:
+        return replace(self, rate=rate, load=load)
 
     def representative(self) -> TaskTable:
         """The table."""
@@ -127,26 +133,22 @@ class ReplayedTasks(TaskSource):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SingleCalls(TaskSource):
-    """The requests of a workload, each a task of one call."""
+    """The requests of a workload, each of which is a task of one call."""
 
     workload: Workload
     load: float | None = None
+    name: str = field(init=False)
+    rate: float = field(init=False)
 
-    @property
-    def name(self) -> str:
-        """Name of the workload."""
-        return self.workload.name
-
-    @property
-    def rate(self) -> float:
-        """Requests per second."""
-        return self.workload.rate
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.workload.name)
+        object.__setattr__(self, "rate", self.workload.rate)
 
     def _draw(self, seed: int) -> TaskTable:
         return TaskTable.from_columns(self.workload.sample(seed))
 
-    def _at_rate(self, rate: float) -> SingleCalls:
-        return replace(self, workload=self.workload.scaled(rate))
+    def _at_rate(self, rate: float, load: float | None) -> Self:
+        return replace(self, workload=self.workload.scaled(rate), load=load)
 
     def representative(self) -> TaskTable:
         """The requests' lengths, without times."""

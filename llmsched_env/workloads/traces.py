@@ -52,10 +52,10 @@ def load_tasks(
 ) -> TaskSource:
     """Read a trace as tasks. Its format is recognised by its content.
 
-    For sessions of kv-cache-tester, agent calls in CSV, Dynamo and TraceLab, a task is a session with its sub-agents, in
-    a closed loop: a call is ready its recorded wait after the *simulated* end of the previous call, and only the
-    beginning of a session is taken from the recorded times. In all other formats of `load_trace`, including Mooncake and
-    ServeGen, sessions are unknown and every request is a task of one call.
+    For sessions of kv-cache-tester, agent calls in CSV, Dynamo and TraceLab, a task is a session with its sub-agents,
+    in a closed loop: a call is ready its recorded wait after the *simulated* end of the previous call, and only the
+    beginning of a session is taken from the recorded times. In all other formats of `load_trace`, including Mooncake
+    and ServeGen, sessions are unknown and every request is a task of one call.
 
     Args:
         path: file or folder; its stem becomes the source's name.

@@ -1,4 +1,4 @@
-"""A workload: which requests arrive when, as a function of one seed."""
+"""Workloads: requests as a function of one seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llmsched_env.workloads.sources import FixedRequests, RandomRequests, Source
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Rows of a trace file that are not among the requests.
+    """Rows of a trace file that are left out of its workload.
 
     Attributes:
         failed: number of requests that the trace marks as failed, such as rows of zero tokens in BurstGPT.
@@ -41,14 +41,14 @@ class Workload:
 
     Build one with `poisson`, `generated`, `of_clients`, `from_arrays`, `preset` or `load_trace`.
 
-    Everything random in it flows from one seed, and nothing in it depends on the scheduler or the engine.
+    All randomness comes from one seed, and nothing depends on the scheduler or the engine.
 
     Attributes:
-        source: what draws or holds the requests.
-        name: what reports call it.
-        slo: the targets that all requests share, or None where they have none or differ.
-        load: share of the reference capacity that `at_load` set; None before, and after `scaled`.
-        skipped: rows of its file that are not in it.
+        source: draws or holds the requests.
+        name: its name in reports.
+        slo: the targets that all requests share, or None if they have none or differ.
+        load: load set by `at_load`; None before, and after `scaled`.
+        skipped: rows of its file that were left out.
     """
 
     source: Source
@@ -69,7 +69,7 @@ class Workload:
         """Poisson arrivals at `rate` requests/s on [0, horizon) seconds, with independent lengths.
 
         Raises:
-            ValueError: a rate, horizon or number of tokens that is not above zero.
+            ValueError: a rate, horizon or number of tokens is not above zero.
         """
         return cls.generated(Poisson(), rate, prompt_tokens, output_tokens, horizon, slo=slo, name="poisson")
 
@@ -87,7 +87,7 @@ class Workload:
         predictor: Predictor | None = None,
         name: str = "generated",
     ) -> Workload:
-        """Random arrivals and lengths, drawn from separate streams of the seed.
+        """Random arrivals and lengths, drawn from separate random streams of the seed.
 
         Args:
             arrivals: the arrival process, such as `Poisson()`, `Gamma(cv=2.0)` or `MMPP(...)`.
@@ -96,9 +96,9 @@ class Workload:
             output_tokens: law of output lengths, or an int.
             horizon: seconds after which nothing arrives.
             slo: targets of every request.
-            rank_correlation: Spearman's correlation of prompt and output tokens, applied through a Gaussian copula.
+            rank_correlation: Spearman's correlation of prompt and output tokens, by a Gaussian copula.
             predictor: see `with_predictor`.
-            name: what reports call it.
+            name: its name in reports.
 
         Raises:
             ValueError: naming the argument, its value and what is allowed.
@@ -130,7 +130,7 @@ class Workload:
         shared_tokens: ArrayLike | None = None,
         timeout: ArrayLike | None = None,
     ) -> Workload:
-        """Fixed requests, one per entry of equally long arrays; the contents of `RequestTable`.
+        """Fixed requests, one per entry of arrays of equal length; see `RequestTable`.
 
         Args:
             arrival: seconds, sorted, >= 0.
@@ -141,8 +141,8 @@ class Workload:
             priority: integers; 0 if absent.
             slo: targets shared by all requests, or a pair of arrays (ttft, tpot) in seconds.
             predicted_output: predicted output tokens, nan for none.
-            parent: the earlier request with whose tokens each prompt begins, -1 for none.
-            shared_tokens: how many leading tokens those are; 0 if absent.
+            parent: index of the earlier request whose tokens each prompt begins with, -1 for none.
+            shared_tokens: number of these leading tokens; 0 if absent.
             timeout: seconds after arrival at which the client gives up; inf if absent.
 
         Raises:
@@ -174,7 +174,7 @@ class Workload:
         """Requests of several clients on [0, horizon) seconds, each with its own arrivals, lengths, class and targets.
 
         Raises:
-            ValueError: no clients, or a horizon that is not above zero.
+            ValueError: there are no clients, or the horizon is not above zero.
         """
         return cls(ManyClients(tuple(clients), check_number("horizon", horizon, above=0, unit="s")), name)
 
@@ -185,7 +185,7 @@ class Workload:
 
     @property
     def rate(self) -> float:
-        """Requests per second; of fixed requests (n - 1)/(last - first arrival), nan or inf if that is no time."""
+        """Requests per second; for fixed requests (n - 1)/(last - first arrival), nan or inf if all arrive at once."""
         return self.source.rate
 
     def sample(self, seed: int) -> RequestTable:
@@ -195,8 +195,8 @@ class Workload:
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """Return requests for an episode of `horizon` seconds.
 
-        Random requests are drawn afresh on [0, horizon). Of fixed ones it is a window of that length, its start uniform
-        over where it fits and its times counted from there; a trace that is shorter is taken whole.
+        Random requests are drawn on [0, horizon). Of fixed ones it is a uniformly random window of this length, with
+        times counted from its start; a shorter trace is used as a whole.
         """
         return self.source.episode(rng, check_number("horizon", horizon, above=0, unit="s"))
 
@@ -223,7 +223,7 @@ class Workload:
         return replace(self, source=self.source.with_slo(slo), slo=_checked_slo(slo))
 
     def with_predictor(self, predictor: Predictor) -> Workload:
-        """Return the same workload with predicted output lengths, drawn for every seed from a stream of their own.
+        """Return the same workload with predicted output lengths, drawn for every seed from their own random stream.
 
         Args:
             predictor: a `LengthPredictor`, or a function (rng, prompt_tokens, output_tokens) -> predicted output
@@ -237,12 +237,13 @@ class Workload:
         return self.source.lengths()
 
     def split(self, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> tuple[Workload, ...]:
-        """Return consecutive parts in time of fixed requests, each starting at 0, as for training, tuning and testing.
+        """Return consecutive parts in time of fixed requests, each starting at 0, for training, tuning and testing.
 
-        Random requests have no parts: they return themselves that often, and the caller keeps the seeds disjoint.
+        Random requests have no parts: the workload itself is returned for each, and the caller keeps the seeds
+        disjoint.
 
         Raises:
-            ValueError: fractions that are not above 0 or do not sum to 1, or a part without requests.
+            ValueError: a fraction is not above 0, they do not sum to 1, or a part has no requests.
         """
         parts = tuple(check_number("split fractions", fraction, above=0, at_most=1) for fraction in fractions)
         if abs(sum(parts) - 1) > 1e-9:

@@ -113,8 +113,8 @@ def test_undecided_is_reported():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seeds": [1]}, "seeds must hold two different ones"),
-        ({"seeds": [1, 1]}, "seeds must hold two different ones"),
+        ({"seeds": [1]}, "seeds must hold at least two different ones"),
+        ({"seeds": [1, 1]}, "seeds must hold at least two different ones"),
         ({"tolerance": 0.0}, "tolerance must be"),
         ({"horizon": -1.0}, "horizon must be"),
         ({"growth": 0}, "growth must be"),

@@ -213,7 +213,7 @@ def test_users_of_a_closed_loop_think_between_tasks():
 def test_bad_closed_loops():
     with pytest.raises(ValueError, match="users must be an integer >= 1, got 0"):
         ClosedLoop(LAWS["chain"], 0, 1.0, 10.0)
-    with pytest.raises(ValueError, match="think must take so long that 1000000 tasks fill the horizon"):
+    with pytest.raises(ValueError, match="think must be so long that 1000000 tasks fill the horizon"):
         ClosedLoop(LAWS["chain"], 1, 0.0, 10.0)
     loop = ClosedLoop(LAWS["chain"], 1, 1.0, 10.0)
     assert math.isnan(loop.rate)

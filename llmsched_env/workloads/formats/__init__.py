@@ -1,8 +1,8 @@
 """Trace formats: one module each, found by listing this package.
 
-A format is a module with a constant of type `TraceFormat`; defining it is all that `load_trace` needs. The other modules
-are what formats share: `trace_format` (what a format is), `csv_reader` and its compiled `csv_parser`, `json_reader`,
-`trace_calls` (calls of sessions to tables) and `row_log` (bad rows and failed requests).
+A format is a module with a constant of type `TraceFormat`; defining it is all that `load_trace` needs. The other
+modules are what formats share: `trace_format` (what a format is), `csv_reader` and its compiled `csv_parser`,
+`json_reader`, `trace_calls` (calls of sessions to tables) and `row_log` (bad rows and failed requests).
 """
 
 from __future__ import annotations

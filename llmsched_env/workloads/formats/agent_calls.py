@@ -2,8 +2,8 @@
 
 `prefix_hit_tokens` are shared with the previous call of the session. Calls without output failed and are left out.
 
-As tasks: the next call of a session is ready `wait_before_s` after each answer. SESSION/AGENT is a sub-agent of SESSION;
-its rows are between the call that started it and the call that waited for it.
+As tasks: the next call of a session is ready `wait_before_s` after each answer. SESSION/AGENT is a sub-agent of
+SESSION; its rows are between the call that started it and the call that waited for it.
 """
 
 import csv

@@ -24,7 +24,7 @@ _KNOWN = (*_CELLS, *_LABELS, "Elapsed time", "Total tokens", "Log Type")
 
 
 def _failed(columns: Columns) -> np.ndarray:
-    return np.logical_or(columns[_PROMPT] == 0, columns[_OUTPUT] == 0)
+    return np.asarray((columns[_PROMPT] == 0) | (columns[_OUTPUT] == 0))
 
 
 def _read(head: Head, log: RowLog) -> FixedRequests:

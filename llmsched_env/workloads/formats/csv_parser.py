@@ -71,6 +71,16 @@ def parse_rows(text, kinds, optional, ints, floats, defaults, rows, hard):
 
 
 @compiled
+def mark_backward(times, latest, bad):
+    """Mark the times below `latest` or below an unmarked one before them."""
+    for i in range(len(times)):
+        if times[i] < latest:
+            bad[i] = True
+        else:
+            latest = times[i]
+
+
+@compiled
 def _cell(text, p, end, kind, optional, n, c, ints, floats, default):
     """Parse text[p:end] into row `n`, column `c`; return whether that was possible."""
     while p < end and text[p] == _SPACE:

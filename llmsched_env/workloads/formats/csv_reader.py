@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.request_table import COLUMNS, ColumnSpec
 from llmsched_env.workloads.formats import csv_parser
 from llmsched_env.workloads.formats.row_log import RowLog
@@ -125,8 +124,8 @@ def read_csv(
         for time stamps.
 
     Raises:
-        ValueError: a row is bad and `log` does not skip bad rows, or there is no row; the message names file, line, column,
-            value and what is expected.
+        ValueError: a row is bad and `log` does not skip bad rows, or there is no row; the message names file, line,
+            column, value and what is expected.
     """
     reader = _Reader(path, header, cells, log)
     kept: dict[str, list[np.ndarray]] = {title: [] for title, cell in cells.items() if cell.kind != csv_parser.SKIP}
@@ -250,7 +249,7 @@ class _Reader:
         """Report and drop rows that are earlier than a row before them; return the latest time."""
         times = columns[time]
         bad = np.zeros(len(times), bool)
-        first_backward(times, latest, bad)
+        csv_parser.mark_backward(times, latest, bad)
         for i in np.flatnonzero(bad).tolist():
             before = max(latest, float(np.max(times[:i][~bad[:i]], initial=-np.inf)))
             self._bad_value(i, time, f"must be >= the arrival before it ({before} s), got {times[i]}")
@@ -270,16 +269,6 @@ class _Reader:
         for problem in sorted(self.problems):
             self.log.bad(self.path, *problem)
         self.problems.clear()
-
-
-@compiled
-def first_backward(times, latest, bad):
-    """Mark the times below `latest` or below an unmarked one before them."""
-    for i in range(len(times)):
-        if times[i] < latest:
-            bad[i] = True
-        else:
-            latest = times[i]
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

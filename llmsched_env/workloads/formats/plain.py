@@ -75,7 +75,7 @@ def _requests(head: Head, columns: dict[str, Any]) -> FixedRequests:
 
 PLAIN_CSV = TraceFormat(
     "plain CSV",
-    "arrival,prompt_tokens,output_tokens with optional further ones",
+    "arrival,prompt_tokens,output_tokens and optional other columns",
     _read_csv,
     header=CsvHeader(_REQUIRED, tuple(COLUMNS), True),
 )

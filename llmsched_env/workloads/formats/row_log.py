@@ -1,4 +1,4 @@
-"""Rows of a trace file that are left out: malformed ones (an error that names the cell, or a warning) and failed ones."""
+"""Rows of a trace file that are left out: malformed ones, by an error or a warning, and failed requests."""
 
 from __future__ import annotations
 

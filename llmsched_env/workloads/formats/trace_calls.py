@@ -85,9 +85,9 @@ def tasks_of(calls: Sequence[TraceCall], block_tokens: int = 1) -> TaskTable:
     The calls of a session follow one another. Sub-sessions start in parallel after the caller's last call before them,
     and the caller's next call waits for the ends of all of them.
 
-    The delay of a call is its recorded wait. Without one, it is the time from the recorded end of the session's previous
-    call (its arrival if the end is unknown) to the call's arrival. If the call waited for sub-sessions, the duration of
-    the longest is subtracted, because the simulation determines it.
+    The delay of a call is its recorded wait. Without one, it is the time from the recorded end of the session's
+    previous call (its arrival if the end is unknown) to the call's arrival. If the call waited for sub-sessions, the
+    duration of the longest is subtracted, because the simulation determines it.
 
     Args:
         calls: calls of each task in the order in which they were made; arrivals may be relative to the start of their
@@ -137,12 +137,10 @@ class _Graph:
         """Link the calls `begin`, ..., `end` - 1, which form one task."""
         self._first: dict[Hashable, int] = {}
         self._last: dict[Hashable, int] = {}
-        self._at_work: dict[Hashable, list[Hashable]] = defaultdict(
-            list
-        )  # sub-sessions by the session that waits for them
+        self._helpers: dict[Hashable, list[Hashable]] = defaultdict(list)  # sub-sessions by the session that waits
         for i in range(begin, end):
             session, caller = self.calls[i].session, self.calls[i].caller
-            before, helpers = self._last.get(session), self._at_work.pop(session, [])
+            before, helpers = self._last.get(session), self._helpers.pop(session, [])
             if before is not None:
                 self.edges.append((before, i))
                 self.delay[i] = self._wait(before, i) - max(map(self._duration, helpers), default=0.0)
@@ -151,7 +149,7 @@ class _Graph:
                 self._first[session] = i
                 if caller in self._last and caller != session:
                     self.edges.append((self._last[caller], i))
-                    self._at_work[caller].append(session)
+                    self._helpers[caller].append(session)
             self.edges += [(last, i) for helper in helpers for last in self._ends(helper)]
             self._last[session] = i
 
@@ -165,7 +163,7 @@ class _Graph:
 
     def _ends(self, session: Hashable) -> list[int]:
         """The last call of a session, and those of the sub-sessions that it started after that call."""
-        return [self._last[session], *(end for own in self._at_work[session] for end in self._ends(own))]
+        return [self._last[session], *(end for own in self._helpers[session] for end in self._ends(own))]
 
 
 class PrefixTree:

@@ -1,8 +1,8 @@
 """Results of `vllm bench serve --save-result --save-detailed`, one JSON object.
 
 `input_lens` and `output_lens` are in order of sending. Failed requests (an error, or no output) are counted and left
-out. Without `start_times`, arrivals are drawn as the benchmark draws them: gamma gaps of shape `burstiness`, rescaled so
-that the last request is sent at n/`request_rate`, or all at time 0 if the rate is infinite.
+out. Without `start_times`, arrivals are drawn as the benchmark draws them: gamma gaps of shape `burstiness`, rescaled
+so that the last request is sent at n/`request_rate`, or all at time 0 if the rate is infinite.
 """
 
 from __future__ import annotations
