@@ -14,8 +14,8 @@ from scipy.optimize import minimize_scalar
 import baselines
 from llmsched_env.calibration import MeasuredRun, engine_settings, read_run
 from llmsched_env.files import read_object
-from llmsched_env.profiles import gpu_profile, gpu_profiles
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.profiles import gpu_profile, gpu_profiles
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate

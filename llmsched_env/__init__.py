@@ -1,7 +1,6 @@
 """Simulate, schedule and learn to schedule the batches of an LLM inference engine."""
 
 from llmsched_env import envs, theory
-from llmsched_env.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.simulator.batch_time import Hinge, Roofline, Staircase
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.network import Pools
@@ -26,6 +25,7 @@ from llmsched_env.simulator.primitives import (
     usable,
     whole_prompts,
 )
+from llmsched_env.simulator.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.simulator.random import uniform
 from llmsched_env.simulator.records import NetworkResult, Result
 from llmsched_env.simulator.router import Router

@@ -67,7 +67,7 @@ def cache_folder() -> Path:
     return folder
 
 
-def compiled(function: Callable | None = None, *, inline: bool = False) -> Any:
+def compiled(function: Callable[..., Any] | None = None, *, inline: bool = False) -> Any:
     """Decorator: compile with numba at first use, from the disk cache where possible.
 
     Args:
@@ -85,14 +85,16 @@ def compiled(function: Callable | None = None, *, inline: bool = False) -> Any:
         numba.config.CACHE_DIR = before
 
 
-def interpreted(function: Callable, _twins: dict | None = None) -> Callable:
+def interpreted(function: Any, _twins: dict[Any, Any] | None = None) -> Callable[..., Any]:
     """The plain-Python twin of `function`, calling plain-Python twins of everything compiled that it calls."""
     twins = {} if _twins is None else _twins
     source = getattr(function, "py_func", function)
     if not isinstance(source, types.FunctionType):
-        return source
+        rule: Callable[..., Any] = source  # an object with __call__, or a bound method
+        return rule
     if source in twins:
-        return twins[source]
+        known: types.FunctionType = twins[source]
+        return known
     names = _global_names(source.__code__)
     called = {n: v for n in names if isinstance(v := source.__globals__.get(n), Dispatcher)}
     cells = source.__closure__ or ()
@@ -131,7 +133,7 @@ class FunctionPointer:
     through, only from a dispatcher: hence the borrowed `__class__`.
     """
 
-    __class__ = Dispatcher  # type: ignore[assignment]
+    __class__ = Dispatcher
 
     def __init__(self, dispatcher: Dispatcher, signature: tuple[Any, ...]) -> None:
         self.dispatcher = dispatcher  # keeps the machine code alive
@@ -141,13 +143,13 @@ class FunctionPointer:
         self._native, self._c = address(self.fndesc.llvm_func_name), address(self.fndesc.llvm_cfunc_wrapper_name)
 
     def __wrapper_address__(self) -> int:
-        return self._c
+        return int(self._c)
 
     def get_compile_result(self, signature: Any) -> "FunctionPointer":
         return self
 
     def get_pointer_to_function(self, name: str) -> int:
-        return self._native
+        return int(self._native)
 
 
 _POINTERS: dict[Any, FunctionPointer | None] = {}

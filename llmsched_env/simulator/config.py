@@ -7,6 +7,7 @@ import numpy as np
 
 from llmsched_env.simulator.batch_time import LAW, BatchTime
 from llmsched_env.simulator.fields import records
+from llmsched_env.simulator.profiles import gpu_profile
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 FIRST_TOKEN = ("with_prefill", "separate")
@@ -94,8 +95,6 @@ class EngineConfig:
             host_bandwidth: bytes/s between all its GPUs and the host; about 25e9 over one PCIe 4.0 x16.
             overrides: any other field of `EngineConfig`.
         """
-        from llmsched_env.profiles import gpu_profile
-
         gpu = gpu_profile(profile)
         block_size = overrides.get("block_size", 16)
         check_number("swap_space", swap_space, at_least=0, unit="bytes")

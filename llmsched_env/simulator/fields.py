@@ -1,7 +1,7 @@
 """Named fields: records of numbers that compiled code, plain Python and users read by name.
 
 An array of records is a NumPy structured array: `world.engines[g].clock`. A named tuple cannot hold a single record in
-compiled code, so it holds an array of one, `kv_record`, and `record_property` makes the record itself an attribute:
+compiled code, so it holds an array of one, `kv_record`, and `record_attributes` makes the record itself an attribute:
 `view.kv.free`, compiled and interpreted.
 """
 
@@ -35,8 +35,16 @@ def field_names(dtype: np.dtype) -> Sequence[str]:
     return names
 
 
-def record_property(name: str) -> Any:
-    """A property of named tuples that have a field `<name>_record`: the one record of that array."""
+def record_attributes(*names: str) -> None:
+    """Let compiled code read the one record of the field `<name>_record` of a named tuple as its attribute `name`.
+
+    For plain Python the class has a property of that name.
+    """
+    for name in names:
+        _lower(name)
+
+
+def _lower(name: str) -> None:
     field = name + _SUFFIX
 
     @lower_getattr(types.NamedTuple, name)
@@ -47,12 +55,10 @@ def record_property(name: str) -> Any:
         array = context.make_array(owner.types[place])(context, builder, builder.extract_value(value, place))
         return array.data
 
-    return property(lambda owner: getattr(owner, field)[0])
-
 
 @infer_getattr
-class _RecordAttributes(AttributeTemplate):
-    """Tells numba the type of the attributes that `record_property` makes."""
+class _RecordAttributes(AttributeTemplate):  # type: ignore[misc]
+    """Tells numba the type of the attributes that `record_attributes` makes."""
 
     key = types.NamedTuple
 

@@ -87,13 +87,12 @@ class NetworkSimulator:
         if len(distinct) > NUM_SLOTS:
             raise ValueError(f"schedulers must be at most {NUM_SLOTS} distinct ones, got {len(distinct)}")
         self._slots = [distinct.index(scheduler.compose) for scheduler in self.scheduler_of]
-        composes = [None if interpreted else compiled_compose(compose) for compose in distinct]
-        route = None if interpreted else compiled_route(router.route)
-        self.interpreted = route is None or None in composes
+        composes: list[Any] = [None if interpreted else compiled_compose(compose) for compose in distinct]
+        self.route: Any = None if interpreted else compiled_route(router.route)
+        self.interpreted = self.route is None or None in composes
         if self.interpreted:
-            composes, route = [as_python(compose) for compose in distinct], as_python(router.route)
+            composes, self.route = [as_python(compose) for compose in distinct], as_python(router.route)
         self.composes = tuple((composes * NUM_SLOTS)[:NUM_SLOTS])
-        self.route = route
         self._advance = self.kernel(advance_network, types.float64)
 
     def _check_pools(self) -> None:
@@ -298,7 +297,7 @@ class NetworkSimulator:
     def _grow_lists(self) -> None:
         old = self.world
         capacity = old.waiting.shape[1]
-        grown = {}
+        grown: dict[str, Any] = {}
         for name in _LISTS:
             a = getattr(old, name)
             if a.shape[-1] == capacity:

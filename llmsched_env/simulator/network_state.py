@@ -1,13 +1,16 @@
 """The state of a network of engines: calls to come, what they wait for, and what a router sees."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import typeof, types
 
-from llmsched_env.simulator.fields import record_dtype, record_property, records
+from llmsched_env.simulator.fields import record_attributes, record_dtype, records
 from llmsched_env.simulator.state import Requests
 from llmsched_env.simulator.world import new_world
+
+record_attributes("control")
+
 
 CONTROL = record_dtype(  # `Network.control`
     ("clock", "f8"),  # s
@@ -49,7 +52,9 @@ class Network(NamedTuple):
     memory: np.ndarray  # f8[k] of the router
     rng: np.ndarray  # u8[2] of the router
 
-    control = record_property("control")
+    @property
+    def control(self) -> Any:
+        return self.control_record[0]
 
 
 class Fleet(NamedTuple):

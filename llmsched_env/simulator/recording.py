@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def request_rows(
     """
     arrived = np.flatnonzero(~np.isnan(world.req.arrival[first : first + len(table)]))
     rows = np.zeros(len(arrived), REQUEST_DTYPE)
-    for name in REQUEST_DTYPE.names:
+    for name in field_names(REQUEST_DTYPE):
         source = world.req if hasattr(world.req, name) else world.hidden
         if hasattr(source, name):
             column = getattr(source, name)[first + arrived]
@@ -144,7 +145,8 @@ def _leave_out_running(world: World, g: int, first: int, arrived: np.ndarray, ro
 def with_longer_records(world: World) -> World:
     """The world with twice the room in those record arrays that lack what `room_in_records` asks for."""
     engines, capacity = world.waiting.shape
-    recording, room, grown = world.recording, 2 * engines * capacity, {}
+    recording, room = world.recording, 2 * engines * capacity
+    grown: dict[str, Any] = {}
     for name, level, written in (
         ("record_gaps", RECORD_LEVELS["requests"], recording.num_gaps),
         ("record_batches", RECORD_LEVELS["batches"], recording.num_batches),
@@ -175,16 +177,16 @@ def entry_contexts(world: World) -> np.ndarray | None:
     """i8[e]: tokens in the KV cache before each entry, None if entries were not recorded."""
     if world.recording.level < RECORD_LEVELS["entries"]:
         return None
-    return world.record_entries.context[: world.recording.num_entries].copy()
+    return np.array(world.record_entries.context[: world.recording.num_entries])
 
 
 def gap_rows(world: World) -> np.ndarray:
     """f8[n, 3]: inter-token gaps, see `Result.token_gaps`."""
     gaps = world.record_gaps[: world.recording.num_gaps]
-    return np.column_stack([gaps.time, gaps.gap, gaps["count"]])
+    return np.column_stack([gaps["time"], gaps["gap"], gaps["count"]])
 
 
-def _rows(written: np.recarray, dtype: np.dtype) -> np.recarray:
+def _rows(written: np.ndarray, dtype: np.dtype) -> np.recarray:
     rows = np.zeros(len(written), dtype)
     for name in field_names(dtype):
         rows[name] = written[name]

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -186,7 +187,7 @@ def _run_controlled(simulator: Simulator, controller: Controller, until: float) 
             return reason
 
 
-def _load(workload: RequestSampler, engine: EngineConfig) -> dict[str, float]:
+def _load(workload: RequestSampler, engine: EngineConfig) -> dict[str, Any]:
     """Reference capacity and the load on it, nan where the workload has no rate."""
     reference = workload.reference_capacity(engine)
     rate = workload.rate

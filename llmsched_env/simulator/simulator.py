@@ -55,16 +55,14 @@ class Simulator:
         self.scheduler = scheduler
         self.num_engines = engines
         self.record = record
-        compose = None if interpreted else compiled_compose(scheduler.compose)
-        self.interpreted = compose is None
-        if self.interpreted:
-            compose = as_python(scheduler.compose)
-        self.schedulers = (compose,) * NUM_SLOTS
+        pointer = None if interpreted else compiled_compose(scheduler.compose)
+        self.interpreted = pointer is None
+        self.schedulers = (as_python(scheduler.compose) if pointer is None else pointer,) * NUM_SLOTS
         self._advance = self.kernel(advance, types.int64, types.float64)
         self._cached_blocks = 0
         self.world = self._new_world(capacity=0, clients=1)
 
-    def kernel(self, function: Any, *argument_types: Any) -> Callable:
+    def kernel(self, function: Any, *argument_types: Any) -> Callable[..., Any]:
         """`function(world, schedulers, ...)` in the mode of this simulator."""
         if self.interpreted:
             return as_python(function)
@@ -73,7 +71,7 @@ class Simulator:
     @property
     def capacity(self) -> int:
         """Requests that each engine has room for."""
-        return self.world.waiting.shape[1]
+        return int(self.world.waiting.shape[1])
 
     def _new_world(self, capacity: int, clients: int) -> World:
         columns = self.scheduler.memory_columns
@@ -140,10 +138,10 @@ class Simulator:
                 self._call(move_cache, (*CACHE_TYPES, *CACHE_TYPES, types.int64), *caches, int(shift[g, 0]))
         entries = old.record_entries[: old.recording.num_entries]
         if len(entries):
-            entries.request += shift[entries.engine, 0]
+            entries["request"] += shift[entries["engine"], 0]
         self.world = new._replace(**{name: getattr(old, name) for name in RECORDS})
 
-    def _call(self, function: Any, signature: tuple, *arguments: Any) -> Any:
+    def _call(self, function: Any, signature: tuple[Any, ...], *arguments: Any) -> Any:
         """Call a compiled function in the mode of this simulator."""
         return (as_python(function) if self.interpreted else compiled_entry(function, signature))(*arguments)
 

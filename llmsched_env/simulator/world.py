@@ -3,14 +3,14 @@
 Schedulers, observations and compiled loops read the same memory. The fields of records are listed in `simulator.state`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import typeof, types
 
 from llmsched_env.simulator.batch_time import LAW
 from llmsched_env.simulator.compiled import compiled, interpreted
-from llmsched_env.simulator.fields import record_property, records
+from llmsched_env.simulator.fields import record_attributes, records
 from llmsched_env.simulator.state import (
     BATCH_COUNTS,
     BATCH_RECORD,
@@ -32,6 +32,9 @@ from llmsched_env.simulator.state import (
 NUM_SLOTS = 8  # distinct schedulers in one world
 
 
+record_attributes("counts", "kv", "law", "totals", "recording")
+
+
 class Batch(NamedTuple):
     """The batch under construction: the first counts.num_seqs entries of `requests`.
 
@@ -42,7 +45,9 @@ class Batch(NamedTuple):
     tokens: np.ndarray
     counts_record: np.recarray  # BATCH_COUNTS[1]
 
-    counts = record_property("counts")
+    @property
+    def counts(self) -> Any:
+        return self.counts_record[0]
 
 
 class Prefixes(NamedTuple):
@@ -54,7 +59,9 @@ class Prefixes(NamedTuple):
     parent: np.ndarray  # columns of the requests
     shared_tokens: np.ndarray
 
-    kv = record_property("kv")
+    @property
+    def kv(self) -> Any:
+        return self.kv_record[0]
 
 
 class LastBatch(NamedTuple):
@@ -97,9 +104,17 @@ class View(NamedTuple):
     clock: float  # s
     mem: Memory
 
-    kv = record_property("kv")
-    law = record_property("law")
-    totals = record_property("totals")
+    @property
+    def kv(self) -> Any:
+        return self.kv_record[0]
+
+    @property
+    def law(self) -> Any:
+        return self.law_record[0]
+
+    @property
+    def totals(self) -> Any:
+        return self.totals_record[0]
 
 
 class World(NamedTuple):
@@ -139,7 +154,9 @@ class World(NamedTuple):
     record_gaps: np.recarray  # GAP_RECORD[rows]
     recording_record: np.recarray  # RECORDING[1]
 
-    recording = record_property("recording")
+    @property
+    def recording(self) -> Any:
+        return self.recording_record[0]
 
 
 def new_world(

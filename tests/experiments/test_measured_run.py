@@ -9,7 +9,7 @@ import pytest
 
 import llmsched_env as ls
 from experiments.measured_report import main
-from experiments.measured_run import ServingRun, as_measured, engine_of, fitted_factor, latencies, simulated, summary
+from experiments.measured_run import ServingRun, engine_of, fitted_factor, latencies, simulated, summary
 
 RUN = "profiles/measured_runs/rtx4090_llama-3.1-8b.requests.jsonl"
 NAMES = ("input_toks", "output_toks", "queued_ts", "first_token_ts", "last_token_ts")

@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from llmsched_env.profile_files import read_profile
 from llmsched_env.simulator.batch_time import BatchTime, Hinge, Roofline, Staircase
+from llmsched_env.simulator.profile_files import read_profile
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 LAWS = {"roofline": Roofline, "staircase": Staircase, "hinge": Hinge}
@@ -66,7 +66,12 @@ class GPUProfile:
         """
         check_number("gpu_memory_utilization", gpu_memory_utilization, above=0, at_most=1)
         check_integer("block_size", block_size, at_least=1, unit="tokens")
-        if self.gpu_memory_bytes is None:
+        if (
+            self.gpu_memory_bytes is None
+            or self.weight_bytes_per_gpu is None
+            or self.reserve_bytes_per_gpu is None
+            or self.kv_bytes_per_token is None
+        ):
             return None if self.kv_tokens is None else max(1, self.kv_tokens // block_size)
         taken = self.weight_bytes_per_gpu + self.reserve_bytes_per_gpu
         free = (gpu_memory_utilization * self.gpu_memory_bytes - taken) * self.tensor_parallel
@@ -114,4 +119,5 @@ def _in_seconds(law: dict[str, float]) -> dict[str, float]:
 @cache
 def _profiles() -> dict[str, dict[str, Any]]:
     text = resources.files("llmsched_env").joinpath("data/gpu_profiles.json").read_text(encoding="utf-8")
-    return json.loads(text)["profiles"]
+    profiles: dict[str, dict[str, Any]] = json.loads(text)["profiles"]
+    return profiles
