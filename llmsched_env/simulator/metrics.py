@@ -253,7 +253,7 @@ def _statistics(name: str, seconds: np.ndarray, counts: np.ndarray | None = None
     return {
         f"mean_{name}_ms": 1e3 * mean,
         f"median_{name}_ms": 1e3 * weighted_percentile(seconds, counts, 50),
-        f"std_{name}_ms": 1e3 * math.sqrt(_ratio((seconds - mean) ** 2 @ counts, total)),
+        f"std_{name}_ms": 1e3 * math.sqrt(_ratio(float((seconds - mean) ** 2 @ counts), total)),
         f"p99_{name}_ms": 1e3 * weighted_percentile(seconds, counts, 99),
     }
 
@@ -271,5 +271,5 @@ def _memory_numbers(result: RunRows, t0: float, t1: float) -> dict[str, float]:
     return {"prefix_hit_rate": hit_rate, "mean_kv_usage": mean, "max_kv_usage": most}
 
 
-def _ratio(amount: float, total: float) -> float:
+def _ratio(amount: float | np.number, total: float | np.number) -> float:
     return float(amount) / float(total) if total > 0 else math.nan

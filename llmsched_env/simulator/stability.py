@@ -25,7 +25,7 @@ def backlog_slope(result: RunRows, start: float, stop: float) -> float:
         ValueError: if `start` is not before `stop`, or the run was recorded without batches.
     """
     times = _slope_times("backlog_slope", start, stop)
-    return _slope(times, backlog(result, times))
+    return _slope(times, np.asarray(backlog(result, times)))
 
 
 def service_slope(result: RunRows, start: float, stop: float) -> float:
