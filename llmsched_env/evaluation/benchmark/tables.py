@@ -146,8 +146,8 @@ def cell_table(cells: Sequence[CellResult]) -> ReportTable:
     caption = (
         f"{goal.title} in {goal.unit}, means over test seeds. Difference: policy less best tuned baseline on the same "
         f"requests, in {unit}, above 0 is better, 95 % interval; ✓ above 0, ✗ below. p: paired t-test, corrected by "
-        "Holm. Saved: share of the cost of the best tuned baseline; -900 % stands for all below. Bound: what no "
-        "scheduler passes."
+        "Holm. Saved: share of the cost of the best tuned baseline; -900 % stands for anything below. Bound: of "
+        "all schedulers."
     )
     if goal.tpot_bound:
         caption += f" *: fewer than {goal.tpot_bound:.0%} of the requests meet their TPOT target."
