@@ -16,17 +16,15 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.slo import SLO
 
 
-class RunRows(Protocol):
-    """What the numbers of a run on one engine are computed from; `Result` is one.
+class CommonRows(Protocol):
+    """The rows that every run has.
 
     Attributes:
         requests: `REQUEST_DTYPE` records.
         batches: `BATCH_DTYPE` records, or None if they were not recorded.
         token_gaps: f8[n, 3], see `Result.token_gaps`.
         end: clock in s at which the run stopped.
-        engine: the machine that was simulated.
         stalled: whether the run stopped because no future event existed while requests were unfinished.
-        drained: whether no request was left in the system at the end.
     """
 
     @property
@@ -38,9 +36,19 @@ class RunRows(Protocol):
     @property
     def end(self) -> float: ...
     @property
-    def engine(self) -> EngineConfig: ...
-    @property
     def stalled(self) -> bool: ...
+
+
+class RunRows(CommonRows, Protocol):
+    """What the numbers of a run on one engine are computed from; `Result` is one.
+
+    Attributes:
+        engine: the machine that was simulated.
+        drained: whether no request was left in the system at the end.
+    """
+
+    @property
+    def engine(self) -> EngineConfig: ...
     @property
     def drained(self) -> bool: ...
 

@@ -12,33 +12,18 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.slo import SLO
 
 
-class NetworkRows(Protocol):
+class NetworkRows(metrics.CommonRows, Protocol):
     """What the numbers of a run of a network are computed from; `NetworkResult` is one.
 
     Attributes:
-        requests: `REQUEST_DTYPE` records of the calls.
         tasks: `TASK_DTYPE` records.
-        batches: `BATCH_DTYPE` records of all engines, or None if they were not recorded.
-        token_gaps: f8[n, 3], see `Result.token_gaps`.
-        end: clock in s at which the run stopped.
         engines: the machines that were simulated.
-        stalled: whether the run stopped with calls present that no scheduler would serve any more.
     """
 
     @property
-    def requests(self) -> np.recarray: ...
-    @property
     def tasks(self) -> np.recarray: ...
     @property
-    def batches(self) -> np.recarray | None: ...
-    @property
-    def token_gaps(self) -> np.ndarray: ...
-    @property
-    def end(self) -> float: ...
-    @property
     def engines(self) -> tuple[EngineConfig, ...]: ...
-    @property
-    def stalled(self) -> bool: ...
 
 
 def backlog(result: NetworkRows, t: float | np.ndarray, engine: int | None = None) -> int | np.ndarray:
