@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         p.error(str(error))
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command goes on where this one stopped.")
+        sys.exit("\nInterrupted. The same command continues where this one stopped.")
     if report is not None:
         print((args.out / "verdicts.txt").read_text(encoding="utf-8"))
         print(f"Report: {report.resolve()}")

@@ -153,10 +153,10 @@ def load_agents(paths: Sequence[str]) -> dict[str, Scheduler]:
     }
 
 
-def beside_tuned(
+def default_and_tuned(
     schedulers: Mapping[str, Scheduler], found: Mapping[str, Mapping[tuple[str, Load], Tuned]]
 ) -> tuple[dict[str, Scheduler | SchedulerByCell], dict[str, str]]:
-    """Every scheduler as it came, followed by what tuning made of it for each cell; and notes on the latter."""
+    """Every scheduler with default parameters and tuned for each cell, and notes on the tuned ones."""
     settings: dict[str, Scheduler | SchedulerByCell] = {}
     notes = {}
     for name, scheduler in schedulers.items():
@@ -209,7 +209,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--engine", default=DEFAULT_ENGINE, metavar="PROFILE", help="GPU profile (default: %(default)s)")
     p.add_argument("--kv-blocks", type=int, metavar="N", help="KV blocks (default: what the GPU's memory leaves)")
-    p.add_argument("--prefix-caching", action="store_true", help="reuse the KV blocks of prompts that begin alike")
+    p.add_argument("--prefix-caching", action="store_true", help="reuse KV blocks of common prompt prefixes")
     p.add_argument(
         "--schedule-ahead",
         action="store_true",
@@ -235,7 +235,7 @@ def parser() -> argparse.ArgumentParser:
         choices=tuple(OBJECTIVES),
         metavar="OBJECTIVE",
         help="tune every scheduler for each workload and load on tuning seeds (a trace: on its first half), and "
-        f"compare it as it came and tuned on test seeds (the second half); by one of {', '.join(OBJECTIVES)} "
+        f"compare its default and tuned parameters on test seeds (the second half); by one of {', '.join(OBJECTIVES)} "
         "(default: %(const)s)",
     )
     p.add_argument(
@@ -276,7 +276,7 @@ def evaluate(args: argparse.Namespace, command: str) -> Path:
             schedulers, {name: first for name, (first, _) in halves.items()}, loads, engine, args.tune,
             seeds=seed_range(TUNING_SEEDS, args.tune_seeds), trials=args.tune_trials, slo=slo, folder=args.out,
         )  # fmt: skip
-        settings, notes = beside_tuned(schedulers, found)
+        settings, notes = default_and_tuned(schedulers, found)
     comparison = compare(settings, workloads, loads, seeds, engine, slo=slo, folder=args.out, notes=notes)
     table = text_table(comparison, reference)
     (args.out / "table.txt").write_text(table, encoding="utf-8")
@@ -294,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:
         p.error(str(error))
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command goes on where this one stopped.")
+        sys.exit("\nInterrupted. The same command continues where this one stopped.")
     print(f"Report: {report.resolve()}")
 
 

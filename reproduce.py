@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         outcomes = reproduce(experiments, args.out, shlex.join(["python", "reproduce.py", *arguments]))
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command goes on where this one stopped.")
+        sys.exit("\nInterrupted. The same command continues where this one stopped.")
     sys.exit(int(any(check.failed for check in all_checks(outcomes))))
 
 

@@ -15,7 +15,7 @@ from llmsched_env.evaluation.rendering import COLORS, line_style, panel_grid, st
 PROMPT, OUTPUTS = 10, np.array([20, 40, 60])  # tokens by class
 MEMORY, LIMIT, RATE = 16_492, 4, 3.0  # tokens; requests of a class per slot: activated at most, arriving
 SEEDS, SLOTS, WARM_UP = 20, 20_000, 200
-FULL_RATE, FULL_SLOTS = 8.0, 400  # so many arrivals that every slot activates all it may
+FULL_RATE, FULL_SLOTS = 8.0, 400  # enough arrivals that every slot activates as many as it may
 ENGINE = ls.EngineConfig(  # a slot is a batch of 1 s; a prompt costs memory only
     ls.Staircase(c=1.0, a=0.0, b0=1), token_budget=2**40, kv_blocks=MEMORY, block_size=1, first_token="with_prefill"
 )

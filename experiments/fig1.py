@@ -1,4 +1,4 @@
-"""Fig. 1 of arXiv 2504.07347 under the fitted batch times: who keeps up with 129 prompt and 112 output tokens."""
+"""Fig. 1 of arXiv 2504.07347 under the fitted batch times: which schedulers keep up with (129, 112) tokens."""
 
 from __future__ import annotations
 

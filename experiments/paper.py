@@ -1,4 +1,4 @@
-"""The setting that the experiments of arXiv 2504.07347 share, and how they are run here."""
+"""The common setting of the experiments of arXiv 2504.07347."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_seeds(
     horizon: float,
     record: str = "batches",
 ) -> list[ls.Result]:
-    """Runs of seeds 0, 1, ... up to `horizon`; stalling is no surprise here, the results say it."""
+    """Runs of seeds 0, 1, ... up to `horizon`, without warnings of stalls: the results show them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* stalled at ", RuntimeWarning)
         return ls.simulate_many(

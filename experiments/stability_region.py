@@ -109,7 +109,7 @@ def measure(scheduler: ls.Scheduler, mix: tuple[int, int], machine: ls.EngineCon
 
 
 def check_points(name: str, points: list[MixCapacity], reached: bool) -> Check:
-    """Passes if no bracket lies beyond the limit and, if it is to be `reached`, none goes below it by much."""
+    """Passes if no bracket is above the limit and, if it should be `reached`, none is far below it."""
     verdicts = {_verdict(point, reached) for point in points}
     verdict = next(v for v in ("fail", "undecided", "pass") if v in verdicts)
     shares = [point.share for point in points]

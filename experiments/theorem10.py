@@ -1,4 +1,4 @@
-"""Theorem 10 and section 6.2 of arXiv 2504.07347: what a cap on the requests in a batch does."""
+"""Theorem 10 and section 6.2 of arXiv 2504.07347: the effect of a cap on the requests in a batch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PUBLISHED = {"C": "(0.6203, 2.1176)"}
 
 
 class Run(NamedTuple):
-    """A run that stays at a vertex, and what its batches are to be."""
+    """A run that stays at a vertex, and its expected batches."""
 
     scheduler: ls.Scheduler
     workload: ls.Workload
@@ -73,7 +73,7 @@ def _pair(rates: np.ndarray) -> str:
 
 
 def _even(interval: float, count: int, prompt: int, output: int) -> ls.Workload:
-    """A request every `interval` seconds from 0, at sums that the engine's clock goes through as well."""
+    """A request every `interval` seconds from 0, at sums that the engine's clock also takes."""
     arrival = np.concatenate([[0.0], np.cumsum(np.full(count - 1, interval))])
     return ls.Workload.from_arrays(arrival, np.full(count, prompt), np.full(count, output))
 

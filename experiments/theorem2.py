@@ -75,7 +75,7 @@ def slopes(results: list[ls.Result]) -> list[float]:
 
 
 def deviation_while_full(result: ls.Result) -> float:
-    """How far the backlog strays from arrivals less b_max/t_{b_max} a second, in the longest run of full batches."""
+    """Largest distance of the backlog from arrivals minus b_max/t_{b_max} a second, while all batches are full."""
     batches, rows = result.batches, result.requests
     first, last = _longest_run(batches.prefill_tokens + batches.decode_tokens == BUDGET)
     times = np.linspace(batches.start[first], batches.start[last], 1000)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,15 +67,14 @@ class Objective:
             column, reduce = _LATENCIES[self.metric]
             value = 1e3 * float(reduce(np.where(finished, rows[column] - rows.arrival, longest)))
         elif self.metric == "slo_attainment":  # of all requests that arrived, so no window is needed
-            good = within_limits(rows, slo)
-            value = float("nan") if good is None else float(good.mean())
+            value = share_within_limits(rows, slo)
         elif isinstance(result, Result):
             stop = float(rows.left.max()) if result.drained else longest
             value = summary(result, slo, (0.0, stop))[self.metric]
         else:
             raise ValueError(f"objective {self.name!r} must be asked of a run on one engine, got a network")
-        within = within_limits(rows, slo, ("tpot",)) if self.tpot_bound > 0 else None
-        return value, 1.0 if within is None else float(within.mean())
+        share = share_within_limits(rows, slo, ("tpot",)) if self.tpot_bound > 0 else math.nan
+        return value, 1.0 if math.isnan(share) else share
 
     def of_runs(self, runs: np.ndarray | Sequence[tuple[float, float]], longest: float) -> float:
         """The objective of one setting over several runs.
@@ -99,11 +99,22 @@ class Objective:
         return "any" if self.metric in ("slo_attainment", "request_goodput") else ""
 
 
+def share_within_limits(
+    requests: np.recarray, slo: SLO | None = None, kinds: Sequence[str] = ("ttft", "tpot", "e2el")
+) -> float:
+    """Share of the requests that finished within their limits, see `within_limits`; nan if there are no limits."""
+    good = within_limits(requests, slo, kinds)
+    return math.nan if good is None else float(good.mean())
+
+
 def _p99(seconds: np.ndarray) -> float:
     return float(np.percentile(seconds, 99))
 
 
-_LATENCIES = {"mean_e2el_ms": ("finish", np.mean), "p99_ttft_ms": ("first_token", _p99)}
+_LATENCIES: dict[str, tuple[str, Callable[[np.ndarray], float]]] = {
+    "mean_e2el_ms": ("finish", np.mean),
+    "p99_ttft_ms": ("first_token", _p99),
+}
 
 _TABLE = (
     Objective(

@@ -80,7 +80,7 @@ def read_batches(path: str | Path, skip_bad_rows: bool = False) -> dict[str, Bat
         cells["profile"] = LABEL
     columns = read_csv(path, titles, cells, log)
     log.skipped()
-    whole = Batches(*(columns[title] for title in _COMPOSITION), columns["iter_ms"] / 1e3)
+    whole = Batches(**{title: columns[title] for title in _COMPOSITION}, seconds=columns["iter_ms"] / 1e3)
     if "profile" not in titles:
         return {path.stem: whole}
     return {name: _part(whole, columns["profile"] == label(name)) for name in _names(path, columns["profile"])}

@@ -19,7 +19,7 @@ _KNEES = range(8, 513, 8)  # b0: GPUs turn from memory-bound to compute-bound wi
 class Form(NamedTuple):
     """A form of batch-time law: terms with coefficients >= 0, the first one constant, and the knee b0."""
 
-    law: type[BatchTime]
+    law: Callable[..., BatchTime]
     coefficients: tuple[str, ...]
     terms: Callable[[Batches, int], tuple[np.ndarray, ...]]
 
@@ -83,16 +83,15 @@ def fit(batches: Batches, form: str = "roofline") -> Fit:
     needed = len(shape.coefficients) + 1
     if len(batches) < needed:
         raise ValueError(f"a fit of the {form} form needs {needed} batches or more, got {len(batches)}")
-    best, chosen = np.inf, None
+    best, knee, coefficients = np.inf, 0, np.zeros(needed - 1)
     for b0 in _KNEES:
         terms = np.column_stack(shape.terms(batches, b0)) / batches.seconds[:, None]
         scale = np.linalg.norm(terms, axis=0)
         scale[scale == 0] = 1.0  # the coefficient of a term that no batch has becomes 0
         solution, residual = nnls(terms / scale, np.ones(len(batches)))
         if residual < best:
-            best, chosen = residual, (b0, solution / scale)
-    b0, coefficients = chosen
+            best, knee, coefficients = residual, b0, solution / scale
     coefficients[0] = max(coefficients[0], 1e-6 * batches.seconds.min())  # every batch takes time
-    law = shape.law(**dict(zip(shape.coefficients, coefficients.tolist(), strict=True)), b0=b0)
+    law = shape.law(**dict(zip(shape.coefficients, coefficients.tolist(), strict=True)), b0=knee)
     error = law.seconds(*batches.composition) / batches.seconds - 1
     return Fit(form=form, law=law, batches=batches, error=error)

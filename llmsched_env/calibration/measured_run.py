@@ -14,7 +14,7 @@ from llmsched_env.simulator.request_table import COLUMNS
 from llmsched_env.validation import check_integer
 from llmsched_env.workloads.formats.json_reader import Row, number, read_lines, seconds, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
-from llmsched_env.workloads.formats.trace_format import Head, head_of
+from llmsched_env.workloads.formats.trace_format import head_of
 from llmsched_env.workloads.workload import Workload
 
 
@@ -77,7 +77,7 @@ def read_run(path: str | Path, skip_bad_rows: bool = False) -> MeasuredRun:
     """
     head, log = head_of(Path(path)), RowLog(skip_bad_rows)
     if head.document is not None and "ttfts" in head.document:
-        rows = _bench(head, log)
+        rows = _bench(head.path, head.document, log)
     elif head.row is not None and "first_token_ts" in head.row:
         rows = read_lines(head.path, log, _timed)
     else:
@@ -138,12 +138,12 @@ def _timed(row: Row) -> tuple[float, ...]:
     return queued, tokens(row, "input_toks"), tokens(row, "output_toks"), first - queued, last - queued
 
 
-def _bench(head: Head, log: RowLog) -> list[tuple[float, ...]]:
-    result, rows = head.document, []
+def _bench(path: Path, result: dict[str, Any], log: RowLog) -> list[tuple[float, ...]]:
+    rows: list[tuple[float, ...]] = []
     names = ("start_times", "input_lens", "output_lens", "ttfts", "itls")
     for name in names:
         if not isinstance(result.get(name), list) or len(result[name]) != len(result["ttfts"]):
-            raise ValueError(f"{head.path}: {name} must be a list with one value per request, as in ttfts")
+            raise ValueError(f"{path}: {name} must be a list with one value per request, as in ttfts")
     for i, values in enumerate(zip(*(result[name] for name in names), strict=True)):
         row = dict(zip(names, values, strict=True))
         try:
@@ -155,7 +155,7 @@ def _bench(head: Head, log: RowLog) -> list[tuple[float, ...]]:
             lengths = tokens(row, "input_lens"), tokens(row, "output_lens")
             rows.append((seconds(row, "start_times"), *lengths, ttft, ttft + gaps))
         except CellError as error:
-            log.bad(head.path, None, f"{error.column}[{i}]", error.problem)
+            log.bad(path, None, f"{error.column}[{i}]", error.problem)
     if not rows:
-        raise ValueError(f"{head.path} must hold at least one request that succeeded, got none")
+        raise ValueError(f"{path} must hold at least one request that succeeded, got none")
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class SpeedCalibration:
 
 
 def calibrate_speed(
-    run: MeasuredRun, base: GPUProfile, scheduler: Scheduler, settings: dict[str, object] | None = None
+    run: MeasuredRun, base: GPUProfile, scheduler: Scheduler, settings: dict[str, Any] | None = None
 ) -> SpeedCalibration:
     """Find the factor on all batch times at which the simulated run agrees best with the measured one.
 

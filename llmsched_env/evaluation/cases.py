@@ -79,7 +79,7 @@ class Cases:
     def means(self, schedulers: Sequence[Scheduler], metric: str) -> np.ndarray:
         """Mean over all runs of a number of `Result.summary`, f8[schedulers]."""
         values = self.map(schedulers, lambda result: result.summary()[metric])
-        return np.array(values).mean(axis=1)
+        return np.asarray(np.mean(values, axis=1))
 
 
 def map_runs(

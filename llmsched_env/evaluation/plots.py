@@ -61,8 +61,9 @@ def latency_cdfs(comparison: Comparison, workload: str) -> str:
                 rows = cell.requests
                 reached = np.sort(latencies(rows)[name])
                 population = np.count_nonzero(rows.output_tokens > 1) if name == "tpot" else len(rows)
-                shown = np.unique(np.linspace(0, len(reached) - 1, _POINTS).round().astype(int)) if len(reached) else []
-                axes.plot(reached[shown], (np.asarray(shown) + 1) / max(population, 1), **style)
+                points = _POINTS if len(reached) else 0
+                shown = np.unique(np.linspace(0, len(reached) - 1, points).round().astype(int))
+                axes.plot(reached[shown], (shown + 1) / max(population, 1), **style)
             axes.set(title=_title(cells[0]), xlabel=_LATENCY_NAMES[name], ylabel="Fraction of requests", ylim=(0, 1.02))
             _log(axes, "x")
 

@@ -23,7 +23,7 @@ from llmsched_env.files import write_text
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#000000", "#7F7F7F")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (3, 1)), (0, (6, 1.2, 1.5, 1.2)))
 MARKERS = "osD^vP*X"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -83,9 +83,13 @@ def svg_source(svg: str) -> str:
 def rich_text(*renderables: RenderableType, width: int, color: bool = False) -> str:
     """What rich prints on a terminal of `width` columns, as text; in colour with ANSI codes."""
     output = io.StringIO()
-    system = "standard" if color else None
     console = Console(
-        file=output, width=width, markup=False, highlight=False, force_terminal=color, color_system=system
+        file=output,
+        width=width,
+        markup=False,
+        highlight=False,
+        force_terminal=color,
+        color_system="standard" if color else None,
     )
     for renderable in renderables:
         console.print(renderable)

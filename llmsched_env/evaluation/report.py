@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -132,7 +133,8 @@ def _figures(comparison: Comparison) -> list[Figures]:
 
 def _facts(comparison: Comparison, command: str | None) -> list[tuple[str, str]]:
     engine = comparison.engine
-    coefficients = ", ".join(f"{f.name}={getattr(engine.batch_time, f.name):g}" for f in fields(engine.batch_time))
+    law: Any = engine.batch_time
+    coefficients = ", ".join(f"{f.name}={getattr(law, f.name):g}" for f in fields(law))
     return [
         ("Engine", engine.name),
         ("Batch time", f"{type(engine.batch_time).__name__}({coefficients}), seconds and tokens"),
@@ -152,7 +154,7 @@ def _facts(comparison: Comparison, command: str | None) -> list[tuple[str, str]]
 
 
 def _workloads(comparison: Comparison) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for workload, load, cells in comparison.by_workload_and_load():
         cell, requests = cells[0], cells[0].requests
         seeds = f"{cell.seeds[0]} to {cell.seeds[-1]}" if len(cell.seeds) > 1 else "one trace"

@@ -87,15 +87,20 @@ def search(
 
 def _distribution(param: Param) -> BaseDistribution:
     kinds, tune = optuna().distributions, param.tune
+    assert tune is not None  # only such parameters are searched
+    distribution: BaseDistribution
     if isinstance(tune, tuple):
-        return kinds.CategoricalDistribution(tune)
-    kind = kinds.IntDistribution if tune.whole else kinds.FloatDistribution
-    return kind(tune.low, tune.high, log=isinstance(tune, Log))
+        distribution = kinds.CategoricalDistribution(tune)
+    else:
+        kind = kinds.IntDistribution if tune.whole else kinds.FloatDistribution
+        distribution = kind(tune.low, tune.high, log=isinstance(tune, Log))
+    return distribution
 
 
 def _nearest(param: Param) -> float:
     """The value within the search range nearest to the default, which may be infinite."""
     tune = param.tune
+    assert tune is not None
     if isinstance(tune, tuple):
         return min(tune, key=lambda value: abs(value - param.default))
     value = min(max(param.default, tune.low), tune.high)

@@ -11,8 +11,8 @@ from functools import cache
 
 import numpy as np
 
+from llmsched_env.objectives import share_within_limits
 from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.metrics import within_limits
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate
 from llmsched_env.workloads import LengthPredictor, Workload, preset
@@ -82,7 +82,7 @@ def _alone(site: Site, scheduler: Scheduler) -> float:
     table = site.at(0.5).sample(0).rows(0, 400)
     apart = table.at(1e4 * np.arange(len(table)))  # s between arrivals: longer than any request stays
     rows = simulate(scheduler, Workload.from_table(apart, site.name), site.engine, record="requests").requests
-    return float(within_limits(rows, None).mean())
+    return share_within_limits(rows)
 
 
 TRAINING = (

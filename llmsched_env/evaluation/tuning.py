@@ -168,8 +168,9 @@ def tune(
     offered = workload if load == "recorded" else workload.at_load(check_number("load", load, above=0), engine)
     distinct, requests = distinct_seeds(offered, seeds)
     _check_limits(goal, offered, distinct[0], slo)
-    cases = Cases((offered,), distinct, engine, longest_run(offered, engine, distinct), record="requests")
-    runs = _TrialRuns(scheduler, cases, goal, slo)
+    longest = longest_run(offered, engine, distinct)
+    cases = Cases((offered,), distinct, engine, longest, record="requests")
+    runs = _TrialRuns(scheduler, cases, goal, slo, longest)
     if folder is not None:
         code = [optuna().__version__, *(source_of(part) for part in (tune, search, Objective, summary, capacity))]
         space = [(name, param.tune) for name, param in params.items()]
@@ -230,6 +231,7 @@ class _TrialRuns:
     cases: Cases
     objective: Objective
     slo: SLO | None
+    longest: float
     by_setting: dict[SettingKey, Runs] = field(default_factory=dict)
     path: Path | None = None
     written: int = 0
@@ -250,7 +252,7 @@ class _TrialRuns:
             rows = self.cases.map([self.scheduler(**values) for values in new.values()], self._measure)
             self.by_setting.update(zip(new, map(tuple, rows), strict=True))
             self.date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        return [self.objective.of_runs(self.by_setting[_key(values)], self.cases.horizon) for values in settings]
+        return [self.objective.of_runs(self.by_setting[_key(values)], self.longest) for values in settings]
 
     def write(self, record: dict[str, Any]) -> None:
         """Replace the file, if there is a new trial."""
@@ -260,7 +262,7 @@ class _TrialRuns:
         self.written = len(self.by_setting)
 
     def _measure(self, result: Result) -> tuple[float, float]:
-        return self.objective.of_run(result, self.slo, self.cases.horizon)
+        return self.objective.of_run(result, self.slo, self.longest)
 
 
 def _provenance(runs: _TrialRuns, load: Load, trials: Sequence[Trial]) -> dict[str, Any]:
@@ -312,7 +314,7 @@ def longest_run(workload: Workload, engine: EngineConfig, seeds: Sequence[int]) 
 def _check_limits(objective: Objective, workload: Workload, seed: int, slo: SLO | None) -> None:
     """Refuse an objective whose limits these requests do not have."""
     needed, table = objective.needs(), workload.sample(seed)
-    limits = {"ttft": table.ttft_slo, "tpot": table.tpot_slo}
+    limits: dict[str, np.ndarray | float] = {"ttft": table.ttft_slo, "tpot": table.tpot_slo}
     if slo is not None:
         limits = {"ttft": slo.ttft, "tpot": slo.tpot, "e2el": slo.e2el}
     kinds = limits if needed == "any" else [needed]

@@ -174,7 +174,7 @@ def _point(
     sizing: Sizing, workload: Workload, router: Router, replicas: int, seeds: int, most_seeds: int
 ) -> FleetPoint:
     fixed = workload.sample(0) is workload.sample(1)  # the same for every seed
-    rows: list[tuple[float, float, float, float]] = []
+    rows: list[tuple[float, ...]] = []
     point = FleetPoint(replicas, (), (), (), ())
     while len(rows) < (1 if fixed else most_seeds):
         for seed in range(len(rows), 1 if fixed else min(most_seeds, len(rows) + seeds)):

@@ -1,7 +1,7 @@
 """Rows of a run to numbers: latency, throughput, goodput, queue lengths and backlog.
 
 Names are those of `vllm bench serve`. Times are float64 seconds; `_ms` in a name means milliseconds. The functions take
-rows, or what has the attributes of `RunRows`, and never import what holds them: `records` imports this module.
+rows, or any object with the attributes of `RunRows`. `records` imports this module, never the reverse.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.slo import SLO
 
 
-class RunRows(Protocol):
-    """What the numbers of a run on one engine are computed from; `Result` is one.
+class CommonRows(Protocol):
+    """The rows that every run has.
 
     Attributes:
         requests: `REQUEST_DTYPE` records.
         batches: `BATCH_DTYPE` records, or None if they were not recorded.
         token_gaps: f8[n, 3], see `Result.token_gaps`.
         end: clock in s at which the run stopped.
-        engine: the machine that was simulated.
         stalled: whether the run stopped because no future event existed while requests were unfinished.
-        drained: whether no request was left in the system at the end.
     """
 
     @property
@@ -38,9 +36,19 @@ class RunRows(Protocol):
     @property
     def end(self) -> float: ...
     @property
-    def engine(self) -> EngineConfig: ...
-    @property
     def stalled(self) -> bool: ...
+
+
+class RunRows(CommonRows, Protocol):
+    """What the numbers of a run on one engine are computed from; `Result` is one.
+
+    Attributes:
+        engine: the machine that was simulated.
+        drained: whether no request was left in the system at the end.
+    """
+
+    @property
+    def engine(self) -> EngineConfig: ...
     @property
     def drained(self) -> bool: ...
 
@@ -48,16 +56,16 @@ class RunRows(Protocol):
 def summary(result: RunRows, slo: SLO | None = None, window: tuple[float, float] | None = None) -> dict[str, float]:
     """Throughput, latency and goodput of one run, under the names of `vllm bench serve`.
 
-    Latencies are those of requests that arrived in the window [t0, t1) and got that far: `ttft` of all with a first
-    token, `tpot` (time per output token after the first, one value a request) and `e2el` of the finished ones. `itl`
-    pools the inter-token gaps that ended in (t0, t1]. Throughputs count the requests that finished in (t0, t1], with
-    all their tokens, over t1 - t0. A request is good if it finished and every latency is within its limit (tpot counts
-    as 0 for one output token); `request_goodput` is the rate of good requests among those that finished in the window,
-    `slo_attainment` the fraction of good requests among those that arrived in it, so unfinished, rejected and abandoned
-    ones missed. Both are nan where no limit is finite.
+    Latencies are those of the requests that arrived in the window [t0, t1): `ttft` of all with a first token, `tpot`
+    (time per output token after the first, one value a request) and `e2el` of all that finished. `itl` pools the
+    inter-token gaps that ended in (t0, t1]. Throughputs count the requests that finished in (t0, t1], with all of their
+    tokens, over t1 - t0. A request is good if it finished and every latency is within its limit (tpot is 0 for one
+    output token). `request_goodput` is the rate of good requests among those that finished in the window.
+    `slo_attainment` is the fraction of good requests among those that arrived in it, so unfinished, rejected and
+    abandoned requests count as missed. Both are nan if no limit is finite.
 
-    In a run that stopped with requests unfinished, the finished ones are the faster ones. `mean_e2el_ms` is then
-    Little's estimate: the integral of the number in system over the window / arrivals in it.
+    If the run stopped with unfinished requests, the finished ones are a biased sample. `mean_e2el_ms` is then Little's
+    estimate: the integral of the number in system over the window, divided by the arrivals in it.
 
     Args:
         result: the run.
@@ -65,14 +73,19 @@ def summary(result: RunRows, slo: SLO | None = None, window: tuple[float, float]
         window: (t0, t1) in s; None: all arrivals, from 0 to the end of the run.
 
     Returns:
-        completed, duration (s), total_input_tokens, total_output_tokens, request_throughput, output_throughput,
-        total_token_throughput (1/s), mean_/median_/std_/p99_ of ttft_ms, tpot_ms, itl_ms, e2el_ms, request_goodput
-        (1/s), slo_attainment; beyond vLLM's: of the requests that arrived in the window num_requests, rejected,
-        abandoned, preemptions, preemption_rate (per request) and recomputed_tokens (lost to preemptions);
-        mean_num_in_system (time average); of the batches that started in the window prefix_hit_rate (tokens found in
-        the prefix cache, over these and those prefilled), mean_kv_usage (share of KV blocks in use, by time) and
-        max_kv_usage. Numbers that do not exist are nan, as are those of batches where none were recorded, and KV usage
-        with unlimited memory.
+        The numbers by name:
+
+        - as in vLLM: completed, duration (s), total_input_tokens, total_output_tokens, request_throughput,
+          output_throughput, total_token_throughput (1/s), mean_/median_/std_/p99_ of ttft_ms, tpot_ms, itl_ms and
+          e2el_ms, request_goodput (1/s), slo_attainment;
+        - of the requests that arrived in the window: num_requests, rejected, abandoned, preemptions, preemption_rate
+          (per request), recomputed_tokens (lost to preemptions);
+        - mean_num_in_system (time average);
+        - of the batches that started in the window: prefix_hit_rate (tokens found in the prefix cache, over these and
+          the prefilled ones), mean_kv_usage (share of KV blocks in use, weighted by time), max_kv_usage.
+
+        Numbers that do not exist are nan: statistics of no values, those of batches that were not recorded, and KV
+        usage with unlimited memory.
 
     Raises:
         ValueError: if the window is empty, or reaches past the end of a run that stopped with requests unfinished.
@@ -141,7 +154,7 @@ def within_limits(
     Args:
         requests: rows of a run.
         slo: limits for all requests; None: each request's own `ttft_slo` and `tpot_slo`.
-        kinds: the latencies that are looked at.
+        kinds: the latencies to check.
     """
     own = {"ttft": requests.ttft_slo, "tpot": requests.tpot_slo, "e2el": math.inf}
     limits = {kind: own[kind] if slo is None else getattr(slo, kind) for kind in kinds}
@@ -174,10 +187,10 @@ def integral_in_system(requests: np.recarray, t0: float, t1: float) -> float:
 def backlog(result: RunRows, t: float | np.ndarray) -> int | np.ndarray:
     """Tokens of work present at time(s) `t` in s.
 
-    A request of s prompt and o output tokens brings s + o - 1 tokens at its arrival, or s + o if the engine's
-    `first_token` is "separate"; what is not computed of it when it leaves, turned away or given up, it takes along. A
-    batch takes its tokens away when it ends. Tokens lost to a preemption come back, and those found in the prefix cache
-    go, at the start of the batch whose composition preempted or admitted.
+    A request of s prompt and o output tokens adds s + o - 1 tokens at its arrival, or s + o if the engine's
+    `first_token` is "separate". A rejected or abandoned request removes its uncomputed tokens when it leaves. A batch
+    removes its tokens when it ends. At the start of a batch, tokens lost to its preemptions are added, and tokens found
+    in the prefix cache by the requests it admits are removed.
 
     Returns:
         An int for a scalar `t`, else i8 of the shape of `t`.
@@ -190,7 +203,7 @@ def backlog(result: RunRows, t: float | np.ndarray) -> int | np.ndarray:
         raise ValueError('backlog needs the rows of the batches; simulate with record="batches"')
     requests, work = result.requests, offered_work(result)
     ends = batches.start + batches.duration
-    # Batches that never ended have no row: what their composition preempted and found counts from the last end on.
+    # Batches that never ended have no row: their preemptions and prefix hits count from the last end on.
     changed_at = np.append(batches.start, ends.max(initial=0.0))
     changed = batches.recomputed - batches.prefix_hit
     changed = np.append(changed, (requests.recomputed - requests.prefix_hit).sum() - changed.sum())
@@ -253,7 +266,7 @@ def _statistics(name: str, seconds: np.ndarray, counts: np.ndarray | None = None
     return {
         f"mean_{name}_ms": 1e3 * mean,
         f"median_{name}_ms": 1e3 * weighted_percentile(seconds, counts, 50),
-        f"std_{name}_ms": 1e3 * math.sqrt(_ratio((seconds - mean) ** 2 @ counts, total)),
+        f"std_{name}_ms": 1e3 * math.sqrt(_ratio(float((seconds - mean) ** 2 @ counts), total)),
         f"p99_{name}_ms": 1e3 * weighted_percentile(seconds, counts, 99),
     }
 
@@ -271,5 +284,5 @@ def _memory_numbers(result: RunRows, t0: float, t1: float) -> dict[str, float]:
     return {"prefix_hit_rate": hit_rate, "mean_kv_usage": mean, "max_kv_usage": most}
 
 
-def _ratio(amount: float, total: float) -> float:
+def _ratio(amount: float | np.number, total: float | np.number) -> float:
     return float(amount) / float(total) if total > 0 else math.nan

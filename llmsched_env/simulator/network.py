@@ -224,7 +224,7 @@ class NetworkSimulator:
                     "that is not later; return a later time (s) or inf for the next arrival"
                 )
             else:
-                return reason
+                return int(reason)
 
     def run(self, until: float) -> int:
         """`advance` with the controllers of schedulers that have one: before every batch or at ticks of each engine.
@@ -236,16 +236,16 @@ class NetworkSimulator:
             for g, scheduler in enumerate(self.scheduler_of)
             if scheduler.controller is not None
         }
-        ticking = {g: controller for g, controller in controllers.items() if controller.interval is not None}
-        for g in controllers.keys() - ticking.keys():
+        intervals = {g: each.interval for g, each in controllers.items() if each.interval is not None}
+        for g in controllers.keys() - intervals.keys():
             self.world.engines[g].stops_to_decide = 1
-        due = dict.fromkeys(ticking, 0)
+        due = dict.fromkeys(intervals, 0)
         while True:
-            for g, controller in ticking.items():
-                if due[g] * controller.interval <= self.clock:
-                    self.set_params(g, controller.decide(self.view(g)))
+            for g, interval in intervals.items():
+                if due[g] * interval <= self.clock:
+                    self.set_params(g, controllers[g].decide(self.view(g)))
                     due[g] += 1
-            tick = min((due[g] * controller.interval for g, controller in ticking.items()), default=math.inf)
+            tick = min((due[g] * interval for g, interval in intervals.items()), default=math.inf)
             reason = self.advance(min(until, tick))
             if reason == BOUNDARY:
                 g = int(self.network.control.at_engine)
@@ -259,7 +259,7 @@ class NetworkSimulator:
     def nothing_to_come(self) -> bool:
         """Whether no call is present and none will arrive."""
         present = self.world.engines.num_in_system.sum() + self.world.engines.num_events.sum()
-        return present == 0 and self.network.control.num_calls == 0
+        return bool(present == 0 and self.network.control.num_calls == 0)
 
     @property
     def nothing_happens(self) -> bool:
@@ -287,7 +287,8 @@ class NetworkSimulator:
 
     def view(self, g: int) -> View:
         """What the scheduler of engine `g` sees now."""
-        return _view_of(self.world, g)
+        view: View = _view_of(self.world, g)
+        return view
 
     @property
     def clock(self) -> float:
@@ -360,7 +361,7 @@ def isolated_seconds(engine: EngineConfig, prompt: np.ndarray, output: np.ndarra
     prefill = chunks * law.seconds(chunk, 0, chunk * (mean_context + (chunk + 1) / 2), mean_context)
     decodes = output - 1 + engine.separate
     seconds = prefill + decodes * law.seconds(1, prompt + output / 2)
-    return seconds + (chunks + decodes) * sum(engine.host_overhead)
+    return np.asarray(seconds + (chunks + decodes) * sum(engine.host_overhead))
 
 
 _LISTS = (

@@ -12,40 +12,33 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.slo import SLO
 
 
-class NetworkRows(Protocol):
+class NetworkRows(metrics.CommonRows, Protocol):
     """What the numbers of a run of a network are computed from; `NetworkResult` is one.
 
     Attributes:
-        requests: `REQUEST_DTYPE` records of the calls.
         tasks: `TASK_DTYPE` records.
-        batches: `BATCH_DTYPE` records of all engines, or None if they were not recorded.
-        token_gaps: f8[n, 3], see `Result.token_gaps`.
-        end: clock in s at which the run stopped.
         engines: the machines that were simulated.
-        stalled: whether the run stopped with calls present that no scheduler would serve any more.
     """
 
     @property
-    def requests(self) -> np.recarray: ...
-    @property
     def tasks(self) -> np.recarray: ...
     @property
-    def batches(self) -> np.recarray | None: ...
-    @property
-    def token_gaps(self) -> np.ndarray: ...
-    @property
-    def end(self) -> float: ...
-    @property
     def engines(self) -> tuple[EngineConfig, ...]: ...
-    @property
-    def stalled(self) -> bool: ...
 
 
 def backlog(result: NetworkRows, t: float | np.ndarray, engine: int | None = None) -> int | np.ndarray:
     """Tokens of work of calls that are at an engine at time(s) `t` in s, of all engines or of one.
 
-    A call brings its tokens when it is ready, and a batch takes its own away when it ends. (With calls that move from
-    prefill to decode engines only the total over all engines is known.)
+    A call adds its tokens when it is ready, and a batch removes its tokens when it ends. With calls that move from
+    prefill to decode engines, only the total over all engines is known.
+
+    Args:
+        result: the run.
+        t: time(s) in s.
+        engine: index of the engine; None: all engines.
+
+    Returns:
+        An int for a scalar `t`, else i8 of the shape of `t`.
 
     Raises:
         ValueError: if the run was recorded without batches.
@@ -57,10 +50,10 @@ def summary(result: NetworkRows, slo: SLO | None = None) -> dict[str, float]:
     """Numbers of tasks, engines and calls.
 
     - `completed_tasks`, `task_throughput` (1/s), `mean_/median_/p99_task_latency` (s, from arrival to the end of the
-      last call) of tasks that finished;
-    - `mean_slowdown`: latency over the time on the task's critical path alone on an idle engine;
+      last call) of finished tasks;
+    - `mean_slowdown`: latency over the time of the task's critical path on an idle engine;
     - `utilisation_<g>`: share of time in which engine g ran a batch; `mean_utilisation`; `imbalance`: largest over mean
-      of the engines' busy time, less 1;
+      busy time of the engines, minus 1;
     - the numbers of `metrics.summary` over all calls.
     """
     tasks = result.tasks

@@ -27,11 +27,11 @@ REQUEST_DTYPE = np.dtype(
         ("prompt_tokens", "i8"),
         ("output_tokens", "i8"),  # the true length, reached or not
         ("predicted_output", "f8"),  # tokens; nan: no prediction
-        ("computed", "i8"),  # tokens whose keys and values are in memory, or were when it left
-        ("generated", "i8"),  # output tokens that appeared
+        ("computed", "i8"),  # tokens whose KV is in memory, or was when it left
+        ("generated", "i8"),  # output tokens that were produced
         ("preemptions", "i8"),
         ("recomputed", "i8"),  # tokens lost to preemptions
-        ("prefix_hit", "i8"),  # tokens found in the prefix cache, whenever it was admitted
+        ("prefix_hit", "i8"),  # tokens found in the prefix cache at all of its admissions
         ("status", "U9"),  # one of STATUSES
         ("client", "i8"),
         ("klass", "i8"),
@@ -41,7 +41,7 @@ REQUEST_DTYPE = np.dtype(
         ("engine", "i8"),
         ("ttft_slo", "f8"),  # s; inf: none
         ("tpot_slo", "f8"),  # s; inf: none
-        ("left", "f8"),  # s, when it left the system, finished, turned away or given up
+        ("left", "f8"),  # s, when it left the system: finished, rejected or abandoned
     ]
 )
 """A row for each request that arrived by the end of the run, in order of arrival."""
@@ -53,7 +53,7 @@ BATCH_DTYPE = np.dtype(
         ("prefill_tokens", "i8"),
         ("decode_tokens", "i8"),
         ("num_seqs", "i8"),  # requests in the batch
-        ("num_waiting", "i8"),  # requests present that hold no place in the engine
+        ("num_waiting", "i8"),  # requests present but not running
         ("kv_blocks_used", "i8"),
         ("preemptions", "i8"),  # while this batch was composed
         ("backlog", "i8"),  # tokens of work present at the start
@@ -62,11 +62,11 @@ BATCH_DTYPE = np.dtype(
         ("recomputed", "i8"),  # tokens lost to the preemptions of this batch
         ("prefix_hit", "i8"),  # tokens found in the prefix cache by the requests it admits
         ("swapped", "i8"),  # KV blocks moved between GPU and host for it
-        ("num_running", "i8"),  # requests that hold a place in the engine
+        ("num_running", "i8"),  # requests admitted by the engine
         ("decided", "f8"),  # s, when it was decided; before its start with schedule_ahead
     ]
 )
-"""A row for each batch, in order of start. Queues, KV blocks and what was lost are as of the decision."""
+"""A row for each batch, in order of start. Queues, KV blocks and lost tokens are as of the decision."""
 
 ENTRY_DTYPE = np.dtype([("batch", "i8"), ("request", "i8"), ("tokens", "i8"), ("is_prefill", "?")])
 """A row for each request of each batch, in scheduling order; `batch` and `request` are row numbers."""
@@ -78,7 +78,7 @@ TASK_DTYPE = np.dtype(
         ("calls", "i8"),
         ("finished", "i8"),  # calls that have finished
         ("tokens", "i8"),  # of work, in all its calls
-        ("critical_path", "f8"),  # s that it would take alone: see `network.isolated_seconds`
+        ("critical_path", "f8"),  # s that it takes alone on an idle engine, see `network.isolated_seconds`
         ("klass", "i8"),  # of its first call
     ]
 )

@@ -164,7 +164,7 @@ class Simulator:
                 f"scheduler {self.scheduler.name!r} asks for a choice within a batch, which an agent makes in "
                 "llmsched/RequestSelection-v0; simulate another scheduler"
             )
-        return reason
+        return int(reason)
 
     def clock(self, g: int) -> float:
         """Time of engine `g`, s."""
@@ -176,7 +176,8 @@ class Simulator:
 
     def view(self, g: int) -> View:
         """What the scheduler of engine `g` sees now."""
-        return _view_of(self.world, g)
+        view: View = _view_of(self.world, g)
+        return view
 
     def set_params(self, g: int, values: np.ndarray) -> None:
         """Give engine `g`'s scheduler these parameters from its next batch on."""

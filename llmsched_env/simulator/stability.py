@@ -25,13 +25,13 @@ def backlog_slope(result: RunRows, start: float, stop: float) -> float:
         ValueError: if `start` is not before `stop`, or the run was recorded without batches.
     """
     times = _slope_times("backlog_slope", start, stop)
-    return _slope(times, backlog(result, times))
+    return _slope(times, np.asarray(backlog(result, times)))
 
 
 def service_slope(result: RunRows, start: float, stop: float) -> float:
     """Work done in tokens/s: growth of the tokens that arrived, less that of the backlog, fitted as `backlog_slope`.
 
-    While there is always enough to do it is the rate at which the scheduler serves, free of the noise of arrivals.
+    While the engine is never short of work, it is the service rate of the scheduler without the noise of arrivals.
 
     Raises:
         ValueError: if `start` is not before `stop`, or the run was recorded without batches.
@@ -52,8 +52,8 @@ class Stability(NamedTuple):
 def stability(results: Sequence[RunRows], threshold: float = STABILITY_THRESHOLD) -> Stability:
     """Whether the backlog keeps growing, from independent replications of one scheduler on one workload.
 
-    The measure is work-normalised: the slope of the backlog over the second half of the arrivals, divided by the
-    offered tokens per second. 0 means that all offered work gets done, 0.2 that a fifth of it piles up. The 95 %
+    The measure is the slope of the backlog over the second half of the arrivals, divided by the offered tokens per
+    second. 0 means that all offered work is done, 0.2 that a fifth of it piles up. The 95 %
     t-interval over the replications decides: "unstable" if it lies above `threshold`, "stable" if below, else
     "undecided". A single run (a fixed trace) is cut into five blocks of its second half in place of replications.
     A run that stalled is unstable whatever its slope.

@@ -21,7 +21,7 @@ def claims(run: Result | RunHistory, scheduler: Scheduler) -> list[Violation]:
     Work conservation is checked by `work_conservation` if the token budget is the only limit, else by `maximality`.
     """
     history = history_of(run)
-    batches, found = history.result.batches, []
+    batches, found = history.batches, []
     if not scheduler.mixes_phases:
         for b in np.flatnonzero((batches.prefill_tokens > 0) & (batches.decode_tokens > 0)).tolist():
             message = f"{batches.prefill_tokens[b]} prefill and {batches.decode_tokens[b]} decode tokens in one batch"
@@ -52,7 +52,7 @@ def work_conservation(run: Result | RunHistory, scheduler: Scheduler | None = No
         ValueError: if there is a limit other than the token budget, or entries were not recorded.
     """
     history = history_of(run)
-    batches, engine = history.result.batches, history.result.engine
+    batches, engine = history.batches, history.result.engine
     most = limits_of(history, scheduler)
     others = {"max_num_seqs": most.requests, "max_num_active_seqs": most.running, "kv_blocks": engine.kv_blocks}
     for name, limit in others.items():
@@ -84,7 +84,7 @@ def maximality(run: Result | RunHistory, scheduler: Scheduler | None = None) -> 
     """
     history = history_of(run)
     result = history.result
-    batches, engine = result.batches, result.engine
+    batches, engine = history.batches, result.engine
     most = limits_of(history, scheduler)
     room = batches.prefill_tokens + batches.decode_tokens < most.tokens
     limited = engine.kv_blocks is not None
@@ -117,7 +117,7 @@ def maximality(run: Result | RunHistory, scheduler: Scheduler | None = None) -> 
 
 def _last_token_under_way(history: RunHistory) -> np.ndarray:
     """Number of requests with nothing left to schedule at the decision of each batch, i8[b]."""
-    num = len(history.result.batches)
+    num = len(history.batches)
     last = history.completes & (history.preempted_in < 0)
     change = np.bincount(history.batch[last] + 1, minlength=num + 1)
     change -= np.bincount(history.decided_from(history.result.requests.left[history.request[last]]), minlength=num + 1)
@@ -127,7 +127,7 @@ def _last_token_under_way(history: RunHistory) -> np.ndarray:
 def _demand(history: RunHistory) -> np.ndarray:
     """Tokens that each batch could have taken without a budget, i8[b]."""
     result = history.result
-    batches, rows = result.batches, result.requests
+    batches, rows = history.batches, result.requests
     num = len(batches)
     change = np.zeros(num + 1)
 
@@ -155,7 +155,7 @@ def _demand(history: RunHistory) -> np.ndarray:
 def _idle(history: RunHistory) -> Iterator[Violation]:
     """Batches that start later than they could have, and a run that ends with work but no batch."""
     result = history.result
-    batches, rows = result.batches, result.requests
+    batches, rows = history.batches, result.requests
     arrival = rows.arrival[~(rows.left <= rows.arrival)]  # requests rejected on arrival are no work
     slack = history.slack
     free = np.append(0.0, history.ends[:-1])[: len(batches)]  # when the engine could have started the batch
@@ -178,7 +178,7 @@ def _left_out(history: RunHistory, free: np.ndarray, running: np.ndarray, waitin
         waiting: batches that left out waiting requests, bool[b].
     """
     result = history.result
-    size, decided = result.engine.block_size, result.batches.decided
+    size, decided = result.engine.block_size, history.batches.decided
     arrival, left, prompt = (result.requests[name].copy() for name in ("arrival", "left", "prompt_tokens"))
     completes = history.completes
     arrived = np.searchsorted(arrival, decided, "right")

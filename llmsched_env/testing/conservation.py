@@ -38,7 +38,7 @@ def _requests_add_up(history: RunHistory) -> Iterator[Violation]:
 
 def _batches_add_up(history: RunHistory) -> Iterator[Violation]:
     result = history.result
-    batches, rows = result.batches, result.requests
+    batches, rows = history.batches, result.requests
     columns = (
         ("prefill_tokens", batches.prefill_tokens, history.per_batch(history.tokens, history.is_prefill)),
         ("decode_tokens", batches.decode_tokens, history.per_batch(history.tokens, ~history.is_prefill)),
@@ -54,7 +54,7 @@ def _batches_add_up(history: RunHistory) -> Iterator[Violation]:
         ("num_in_system", batches.num_in_system, batches.start, result.number_in_system, np.ones_like(rest)),
         ("backlog", batches.backlog, batches.start, result.backlog, rest),
     ):
-        expected = expected_at(at)
+        expected = np.asarray(expected_at(at))
         most = expected + _rejected_at(result, at, amount)
         for b in np.flatnonzero((own < expected) | (own > most)).tolist():
             yield Violation("batch rows", f"{name} is {own[b]} by its row, {expected[b]:g} by the others", b)

@@ -51,11 +51,11 @@ def constraints(run: Result | RunHistory) -> list[Violation]:
     twice = np.zeros(len(tokens), dtype=bool)
     twice[1:] = (np.diff(history.request) == 0) & (np.diff(history.batch) == 0)
     report("6c", twice, "a request must not be in a batch twice")
-    decided, rows = result.batches.decided[history.batch], result.requests[history.request]
+    decided, rows = history.batches.decided[history.batch], result.requests[history.request]
     absent = (rows.arrival > decided) | (rows.left <= decided)
     report("presence", absent, "the request is not in the system")
     budget = result.engine.token_budget
-    total = result.batches.prefill_tokens + result.batches.decode_tokens
+    total = history.batches.prefill_tokens + history.batches.decode_tokens
     for b in np.flatnonzero(total > budget).tolist():
         found.append(Violation("6d", f"{total[b]} tokens, above the engine's budget of {budget}", b))
     for i in history.inconsistent:
@@ -70,7 +70,7 @@ def limits(run: Result | RunHistory, scheduler: Scheduler | None = None) -> list
     more if the scheduler reserves blocks in advance, or if it is not given.
     """
     history = history_of(run)
-    batches, engine = history.result.batches, history.result.engine
+    batches, engine = history.batches, history.result.engine
     most = limits_of(history, scheduler)
     checks = [
         ("token budget", "tokens", batches.prefill_tokens + batches.decode_tokens, most.tokens),
@@ -98,7 +98,7 @@ def timing(run: Result | RunHistory) -> list[Violation]:
     """
     history = history_of(run)
     result, ends = history.result, history.ends
-    batches, rows = result.batches, result.requests
+    batches, rows = history.batches, result.requests
     slack = history.slack
     found = []
     for b in (np.flatnonzero(batches.start[1:] < ends[:-1] - slack) + 1).tolist():
@@ -154,7 +154,7 @@ def limits_of(history: RunHistory, scheduler: Scheduler | None) -> BatchLimits:
 
 def _kv_blocks_held(history: RunHistory) -> np.ndarray:
     """KV blocks in use after the decision of each batch, i8[b]; shared blocks count once for every request."""
-    size, num = history.result.engine.block_size, len(history.result.batches)
+    size, num = history.result.engine.block_size, len(history.batches)
     after = kv_blocks(history.done, size)
     given = after - np.where(history.starts_attempt, 0, kv_blocks(history.computed, size))
     change = np.bincount(history.batch, weights=given, minlength=num + 1)
@@ -176,6 +176,6 @@ def _batch_seconds(history: RunHistory) -> np.ndarray:
         history.per_batch(before, prefill),
     )
     seconds = seconds + engine.host_overhead[0] + engine.host_overhead[1] * history.per_batch(1)
-    batches, decision = history.result.batches, history.result.decision_time
+    batches, decision = history.batches, history.result.decision_time
     seconds = seconds + decision[0] + decision[1] * batches.num_in_system
     return seconds + engine.swap_block_time * batches.swapped

@@ -29,6 +29,7 @@ class RunHistory:
 
     Attributes:
         result: the run.
+        batches: its `BATCH_DTYPE` records.
         work: i8[n], tokens that each request brings.
         batch: i8[e], its batch.
         request: i8[e], its request.
@@ -51,9 +52,10 @@ class RunHistory:
     """
 
     def __init__(self, result: Result) -> None:
-        if result.batch_entries is None or result.entry_contexts is None:
+        if result.batches is None or result.batch_entries is None or result.entry_contexts is None:
             raise ValueError('checks need the entries of the batches; simulate with record="entries"')
         self.result = result
+        self.batches = result.batches
         rows, entries = result.requests, result.batch_entries
         self.work = rows.prompt_tokens + rows.output_tokens - 1 + result.engine.separate
         order = np.argsort(entries.request, kind="stable")  # batches are in order already
@@ -87,7 +89,7 @@ class RunHistory:
     @cached_property
     def ends(self) -> np.ndarray:
         """f8[b]: end of each batch, s."""
-        return self.result.batches.start + self.result.batches.duration
+        return self.batches.start + self.batches.duration
 
     @cached_property
     def yields(self) -> np.ndarray:
@@ -113,22 +115,22 @@ class RunHistory:
 
     def decided_from(self, time: np.ndarray) -> np.ndarray:
         """The first batch decided at `time` (s) or later; the number of batches if there is none or `time` is nan."""
-        return np.searchsorted(self.result.batches.decided, time)
+        return np.searchsorted(self.batches.decided, time)
 
     def last_entries(self, b: int, requests: np.ndarray) -> np.ndarray:
         """The last entry of each of these requests up to batch `b`; -1: none."""
-        num = len(self.result.batches)
+        num = len(self.batches)
         last = np.searchsorted(self._keys, requests * num + b, "right") - 1
         return np.where((last >= 0) & (self.request[last] == requests), last, -1)
 
     @cached_property
     def _keys(self) -> np.ndarray:
-        return self.request * len(self.result.batches) + self.batch
+        return self.request * len(self.batches) + self.batch
 
     def per_batch(self, values: np.ndarray | int, where: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Sums of a column of the entries by batch, f8[b]."""
         weights = np.broadcast_to(values, self.batch.shape)[where]
-        return np.bincount(self.batch[where], weights=weights, minlength=len(self.result.batches))
+        return np.bincount(self.batch[where], weights=weights, minlength=len(self.batches))
 
     def _follow_attempts(self, bounds: np.ndarray) -> None:
         """Set the prefill target of every attempt; find those that start where the last one ended."""
@@ -148,7 +150,7 @@ class RunHistory:
                 generated += more and not (self.is_prefill[e] and self.result.engine.separate)
 
     def _date_preemptions(self) -> None:
-        rows, batches = self.result.requests, self.result.batches
+        rows, batches = self.result.requests, self.batches
         self.preempted_in = np.full(len(self.batch), -1)
         self.uncertain = np.zeros(len(batches), dtype=bool)
         preempting = np.flatnonzero(batches.preemptions > 0)

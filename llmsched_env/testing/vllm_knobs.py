@@ -22,17 +22,17 @@ def batches_beyond_vllm(result: Result) -> int:
     Raises:
         ValueError: if a request was preempted, as this check does not model preemption, or no entries were recorded.
     """
-    entries = result.batch_entries
-    if entries is None:
+    batches, entries = result.batches, result.batch_entries
+    if batches is None or entries is None:
         raise ValueError('result holds no batch entries; simulate with record="entries"')
-    preempted = int(result.batches["preemptions"].sum())
+    preempted = int(batches["preemptions"].sum())
     if preempted:
         raise ValueError(f"result holds {preempted} preemptions; give the engine more KV blocks, or less load")
     prompt_left = result.requests["prompt_tokens"].copy()
     output_left = result.requests["output_tokens"].copy()
     begun: list[int] = []  # incomplete prompts, in the order of admission
     decoding: set[int] = set()
-    edges, beyond = np.searchsorted(entries["batch"], np.arange(len(result.batches) + 1)), 0
+    edges, beyond = np.searchsorted(entries["batch"], np.arange(len(batches) + 1)), 0
     for first, last in zip(edges[:-1], edges[1:], strict=True):
         batch = entries[first:last]
         prompts, decodes = batch[batch["is_prefill"]], batch["request"][~batch["is_prefill"]].tolist()

@@ -86,7 +86,7 @@ def test_goes_on_where_it_stopped(command, tmp_path):
     status, _ = command(
         "--out", tmp_path, experiments=[first, Experiment("last", "Last: it", "About last.", interrupted)]
     )
-    assert "goes on where this one stopped" in status
+    assert "continues where this one stopped" in status
     assert command("--out", tmp_path, experiments=[first, last])[0] == 0
     assert log == ["first", "last"]
     kept = (tmp_path / "report.html").read_text("utf-8")

@@ -30,7 +30,12 @@ _FILES = {"azure-code": "AzureLLMInferenceTrace_code*.csv", "azure-chat": "Azure
 def azure_slices(folder: Path) -> dict[str, Workload]:
     """The traces of a folder by the name of the preset of the same shape, with its targets; {} without files."""
     found = {name: sorted(folder.glob(pattern)) for name, pattern in _FILES.items()}
-    return {name: load_trace(files[0]).with_slo(preset(name).slo) for name, files in found.items() if files}
+    traces = {}
+    for name, files in found.items():
+        slo = preset(name).slo
+        if files and slo is not None:
+            traces[name] = load_trace(files[0]).with_slo(slo)
+    return traces
 
 
 def azure_cells(
@@ -79,7 +84,9 @@ class TraceResult:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """The result from JSON."""
+        """The result from JSON; `policy_name` was called `judged` once."""
+        names = {"judged": "policy_name"}
+        record = {names.get(name, name): value for name, value in record.items()}
         return cls(**{**record, "difference": BlockMean(*record["difference"])})
 
 
@@ -114,5 +121,6 @@ def _of_requests(result: Result, objective: str, longest: float) -> np.ndarray:
     """The metric of each request, f8[n] in order of arrival; the latency of an unfinished one is `longest`."""
     rows = result.requests
     if objective == "slo_attainment":
-        return within_limits(rows, None).astype(float)
+        good = within_limits(rows, None)
+        return np.full(len(rows), np.nan) if good is None else good.astype(float)
     return np.where(rows.status == "finished", rows.finish - rows.arrival, longest)

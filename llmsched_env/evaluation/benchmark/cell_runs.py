@@ -116,7 +116,7 @@ class CellRuns(ABC, Generic[T]):
         digest = digest_of(sources, requests, self.seeds, cell.engine, self.longest, *more)
         name = file_name(cell.site, load_text(cell.load), f"{self.seeds[0]}+{len(self.seeds)}", digest)
         self._path = folder / "runs" / f"{name}.json"
-        empty = {"cell": cell.name, "seeds": self.seeds, "measures": MEASURES, "runs": {}, "bounds": {}}
+        empty: dict[str, Any] = {"cell": cell.name, "seeds": self.seeds, "measures": MEASURES, "runs": {}, "bounds": {}}
         self._kept = read_object_if_exists(self._path) or empty
 
     @abstractmethod

@@ -30,31 +30,31 @@ def parser(policies: Mapping[str, str], traces: Path, baselines: Sequence[str]) 
         traces: folder of the Azure slices, unless another is given.
         baselines: names of the baselines, unless others are given.
     """
-    p = argparse.ArgumentParser(description="Judge the learned policies against the best tuned baselines of the suite.")
+    p = argparse.ArgumentParser(description="Compare the learned policies with the best tuned baselines of the suite.")
     p.add_argument(
         "--stage",
         choices=("all", *STAGES),
         default="all",
-        help="one stage; those before it must have run, or are run as far as it needs them (default: %(default)s)",
+        help="one stage; earlier stages must have run, or run as far as it needs them (default: %(default)s)",
     )
     p.add_argument(
         "--objectives",
         default=",".join(BENCHMARK_OBJECTIVES),
         metavar="LIST",
-        help="what policies are judged by (default: %(default)s)",
+        help="objectives of the comparison (default: %(default)s)",
     )
     p.add_argument(
         "--policies",
         default="",
         metavar="LIST",
-        help="what is judged, as objective=POLICY: a name under agents/pretrained, a file .npz of a steered index "
+        help="the policies, as objective=POLICY: a name under agents/pretrained, a file .npz of a steered index "
         f"policy, or a name of the registry (default: {', '.join(f'{k}={v}' for k, v in policies.items())})",
     )
     p.add_argument(
         "--beside",
         default="",
         metavar="LIST",
-        help="schedulers of the registry that were made after a policy: tested beside it, never among the baselines",
+        help="schedulers of the registry that were written after a policy: tested with it, but no baselines",
     )
     p.add_argument(
         "--baselines",
@@ -84,8 +84,8 @@ def parser(policies: Mapping[str, str], traces: Path, baselines: Sequence[str]) 
         type=int,
         default=32,
         metavar="N",
-        help="settings of the static index policy: as it comes, the constants of the policy judged, and draws around "
-        "them (default: %(default)s)",
+        help="settings of the static index policy: its defaults, the constants of the policy, and draws around them "
+        "(default: %(default)s)",
     )
     p.add_argument(
         "--tuning-seeds", type=int, default=3, metavar="N", help="seeds that they are tuned on (default: %(default)s)"
@@ -96,7 +96,7 @@ def parser(policies: Mapping[str, str], traces: Path, baselines: Sequence[str]) 
         type=int,
         default=40,
         metavar="N",
-        help="sites drawn at random that nobody has seen, the loads in turn (default: %(default)s)",
+        help="sites drawn at random, unseen in development, the loads in turn (default: %(default)s)",
     )
     p.add_argument("--clusters", type=int, metavar="N", help="clusters, spread over those of the suite (default: all)")
     p.add_argument(
@@ -112,7 +112,7 @@ def parser(policies: Mapping[str, str], traces: Path, baselines: Sequence[str]) 
     p.add_argument(
         "--quick",
         action="store_true",
-        help="a look at everything: " + ", ".join(f"--{k.replace('_', '-')} {v}" for k, v in QUICK.items())
+        help="a short run of everything: " + ", ".join(f"--{k.replace('_', '-')} {v}" for k, v in QUICK.items())
         + ", no traces",
     )  # fmt: skip
     p.add_argument(

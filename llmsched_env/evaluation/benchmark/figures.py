@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -90,11 +91,11 @@ def _points(axes: Axes, ordered: Sequence[CellResult], horizontal: bool) -> None
     labelled = set()
     for k, cell in enumerate(ordered):
         d, verdict = cell.difference, cell.difference.verdict
-        middle, span = 100 * d.mean, [[100 * (d.mean - d.low)], [100 * (d.high - d.mean)]]
-        span = np.maximum(span, 0)  # a percentile interval may exclude the mean
+        middle = 100 * d.mean
+        span = 100 * np.maximum([[d.mean - d.low], [d.high - d.mean]], 0)  # a percentile interval may exclude the mean
         label = None if verdict in labelled else f"{_WORD[verdict]} ({counts[verdict]})"
         labelled.add(verdict)
-        style = {
+        style: dict[str, Any] = {
             "color": _COLOR[verdict],
             "marker": "o",
             "markersize": 4,

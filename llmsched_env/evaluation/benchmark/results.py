@@ -230,13 +230,13 @@ def claims(cells: Sequence[CellResult], resamples: int = RESAMPLES) -> list[Clai
         )
     least, what = (0.10, "misses") if rising else (0.05, "mean E2E latency")
     if open_cells:
-        share = stratified(
+        saved = stratified(
             [(c.costs(POLICY), c.costs(TUNED)) for c in open_cells], reduction, interquartile_mean, resamples
         )
-        text = f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]"
+        text = f"{saved.value:.1%} [{saved.low:.1%}, {saved.high:.1%}]"
         found.append(
             Claim(
-                f"{what} at least {least:.0%} lower in the interquartile mean over {where}", text, share.value >= least
+                f"{what} at least {least:.0%} lower in the interquartile mean over {where}", text, saved.value >= least
             )
         )
     return found

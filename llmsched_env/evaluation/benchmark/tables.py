@@ -21,7 +21,7 @@ from llmsched_env.evaluation.benchmark.statistics import (
     saved,
 )
 from llmsched_env.evaluation.rendering import markdown_table
-from llmsched_env.objectives import OBJECTIVES
+from llmsched_env.objectives import OBJECTIVES, Objective
 
 _NOTHING = "–"
 
@@ -146,8 +146,8 @@ def cell_table(cells: Sequence[CellResult]) -> ReportTable:
     caption = (
         f"{goal.title} in {goal.unit}, means over test seeds. Difference: policy less best tuned baseline on the same "
         f"requests, in {unit}, above 0 is better, 95 % interval; ✓ above 0, ✗ below. p: paired t-test, corrected by "
-        "Holm. Saved: share of the cost of the best tuned baseline; -900 % stands for all below. Bound: what no "
-        "scheduler passes."
+        "Holm. Saved: share of the cost of the best tuned baseline; -900 % stands for anything below. Bound: of "
+        "all schedulers."
     )
     if goal.tpot_bound:
         caption += f" *: fewer than {goal.tpot_bound:.0%} of the requests meet their TPOT target."
@@ -199,16 +199,14 @@ def trace_table(traces: Sequence[TraceResult]) -> ReportTable:
     rows = []
     for trace in traces:
         d, goal = trace.difference, OBJECTIVES[trace.objective]
-        rising = goal.larger_is_better
-        number = (lambda v: f"{100 * v:.2f} %") if rising else (lambda v: f"{v:.3g} s")
         rows.append(
             (
                 trace.name,
                 trace.policy_name,
                 goal.title,
                 f"{trace.requests}",
-                number(trace.policy),
-                number(trace.tuned),
+                _trace_number(trace.policy, goal),
+                _trace_number(trace.tuned, goal),
                 trace.setting.split("(")[0],
                 _difference_text(d),
                 f"{d.p:.2g}",
@@ -303,11 +301,15 @@ def _against_text(found: RoleComparison) -> tuple[str, ...]:
     return (*map(str, counts), *map(interval_text, shares))
 
 
+def _trace_number(value: float, goal: Objective) -> str:
+    return f"{100 * value:.2f} %" if goal.larger_is_better else f"{value:.3g} s"
+
+
 def _headroom_numbers(
     means: Sequence[float], costs: Sequence[np.ndarray], cells: Sequence[CellResult], objective: str
 ) -> tuple[str, str, str]:
     rising = OBJECTIVES[objective].larger_is_better
-    middle = np.mean(means) if rising else np.exp(np.mean(np.log(means)))
+    middle = float(np.mean(means) if rising else np.exp(np.mean(np.log(means))))
     worst = min(means) if rising else max(means)
     shares = np.array([saved(own, cell.costs(results.TUNED)) for own, cell in zip(costs, cells, strict=True)])
     return _number(middle, objective), _number(worst, objective), f"{float(interquartile_mean(shares)):+.1%}"
