@@ -1,9 +1,10 @@
 """A batch in order of urgency, for schedulers that rank the requests present.
 
-A scheduler writes a number for every request present to the column `urgency`, smaller being more urgent, and calls one of
-the functions here. Requests of equal urgency are served as in Sarathi (decodes, prompts begun, new prompts). The less
-urgent get what is left, so that no token of the budget is lost. If a running request finds no KV block, the least urgent
-one is preempted. If a new request finds none, no less urgent one is admitted either, unless the new one may preempt.
+A scheduler writes a number for every request present to the column `urgency`, smaller being more urgent, and calls one
+of the functions here. Requests of equal urgency are served as in Sarathi (decodes, prompts begun, new prompts). The
+less urgent get what is left, so that no token of the budget is lost. If a running request finds no KV block, the least
+urgent one is preempted. If a new request finds none, no less urgent one is admitted either, unless the new one may
+preempt.
 """
 
 from math import inf

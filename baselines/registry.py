@@ -48,7 +48,6 @@ register_router = ROUTERS.register
 class Declarations(TypedDict, total=False):
     """Arguments of `Scheduler` that several schedulers have in common: `Scheduler(..., **WORK_CONSERVING)`."""
 
-    needs_lengths: str
     work_conserving: bool
     throughput_optimal: bool
     mixes_phases: bool
@@ -58,8 +57,8 @@ class Declarations(TypedDict, total=False):
 def import_modules(package: str) -> None:
     """Import every module of `package`, so that what they define is registered.
 
-    The package's `ORDER`, a tuple of module names, says which come first, and thus where their rules stand in tables. The
-    others follow by name.
+    The package's `ORDER`, a tuple of module names, says which come first, and thus where their rules stand in tables.
+    The others follow by name.
     """
     folder = importlib.import_module(package)
     order: tuple[str, ...] = folder.ORDER

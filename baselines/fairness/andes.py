@@ -38,15 +38,16 @@ params, own, memory = params_of(PARAMS), request_memory(REQUEST), engine_memory(
 
 @compiled
 def compose(view):
-    """Under memory pressure the requests to serve are chosen anew every `quantum` batches; else first come first served.
+    """Under memory pressure requests are chosen anew every `quantum` batches; otherwise first come first served.
 
     A user expects the first token by its TTFT target and then reads at a constant speed, 1 / TPOT target. If a request
-    has no target, a parameter stands for it. The quality of experience is the area under the tokens read over that under
-    the tokens expected, at most 1. The chosen requests are those that gain most of it for the KV tokens they hold, by the
-    end of the horizon, if they are served rather than paused: a knapsack, filled greedily for several batch sizes. A
-    chosen request that waits takes the memory of running ones that are not chosen. A request preempted too often is
-    served while it runs in any case. The others get the memory and budget that are left. The paper tries every batch size
-    between the numbers of the longest and of the shortest requests that fit; here each size is 4/5 of the one before.
+    has no target, a parameter stands for it. The quality of experience is the area under the tokens read over that
+    under the tokens expected, at most 1. The chosen requests are those that gain most of it for the KV tokens they
+    hold, by the end of the horizon, if they are served rather than paused: a knapsack, filled greedily for several
+    batch sizes. A chosen request that waits takes the memory of running ones that are not chosen. A request preempted
+    too often is served while it runs in any case. The others get the memory and budget that are left. The paper tries
+    every batch size between the numbers of the longest and of the shortest requests that fit; here each size is 4/5 of
+    the one before.
     """
     keep, m, p = own(view), memory(view), params(view)
     _follow_readers(view)
@@ -162,7 +163,7 @@ def _choose(view):
 
 @compiled
 def _fill(view, size, capacity, context):
-    """Choose up to `size` requests for `capacity` KV tokens, largest gain per KV token first; returns the total gain."""
+    """Choose up to `size` requests for `capacity` KV tokens, largest gain per KV token first; returns their gain."""
     keep, step = own(view), seconds_with_host(view.law, size, size * context, 0, 0, size)
     for i in view.running:
         _weigh(view, i, step)

@@ -35,10 +35,10 @@ def compose(view):
     """Running requests go on; then prompts of the client with the smallest counter, first come first served inside.
 
     A counter grows by the weight of the prompt when a request is admitted, and by that of each output token when it
-    appears. A client that joins the queue is lifted to the smallest counter of the clients in it. If the queue is empty, it
-    is lifted to the counter of the client that left it last, so that credit cannot be saved up while away. The first
-    prompt without memory ends admission. In the paper admitted requests run to their end. Requests that lack of memory
-    preempts here are not charged for their prompt again, nor do they lift their client. Prompts may be cut.
+    appears. A client that joins the queue is lifted to the smallest counter of the clients in it. If the queue is
+    empty, it is lifted to the counter of the client that left it last, so that credit cannot be saved up while away.
+    The first prompt without memory ends admission. In the paper admitted requests run to their end. Requests that lack
+    of memory preempts here are not charged for their prompt again, nor do they lift their client. Prompts may be cut.
     """
     for i in view.running:
         _charge_output(view, i)

@@ -44,12 +44,12 @@ def compose(view):
     """Segments of stages, a stage being the number of tokens generated: each waits for its own first stage to fill.
 
     Segment 1 runs if `limit_1` requests wait to be prefilled. Segment k + 1 runs if segment k runs and `limit_{k+1}`
-    requests are at its first stage, where they are held, with their memory, until then. A segment that runs admits up to
-    its limit from its first stage and serves all requests inside. As in the authors' code fewer are enough once no more
-    can come: if no request is left before a segment, it does not wait. More can always come to the first segment: its
-    wait ends after `patience` seconds, as that of WAIT, and never with `patience=inf`. If held requests fill the memory
-    so that no other can go on, they go on. A share `safety_buffer` of the memory is kept from new requests; the paper has
-    a logarithmic buffer.
+    requests are at its first stage, where they are held, with their memory, until then. A segment that runs admits up
+    to its limit from its first stage and serves all requests inside. As in the authors' code fewer are enough once no
+    more can come: if no request is left before a segment, it does not wait. More can always come to the first segment:
+    its wait ends after `patience` seconds, as that of WAIT, and never with `patience=inf`. If held requests fill the
+    memory so that no other can go on, they go on. A share `safety_buffer` of the memory is kept from new requests; the
+    paper has a logarithmic buffer.
     """
     req, p, m = view.req, params(view), memory(view)
     limit = p.limit

@@ -1,10 +1,11 @@
 """Admission by a look ahead: a request enters if memory lasts until all active requests have finished.
 
-The check of MC-SF (arXiv 2502.07115) in an engine where prompts take time. Every active request is assumed to compute one
-token a batch from now on and to leave after its last one. So use only grows between two departures, and it is enough to
-look at the batches in which some request holds its last token. A prompt that this batch does not finish may take any
-number of further batches: its largest use counts all the time. Memory is counted in whole blocks, and shared prefixes
-once for each request. Where the first token comes with the prompt, one token too many is counted for each request.
+The check of MC-SF (arXiv 2502.07115) in an engine where prompts take time. Every active request is assumed to compute
+one token a batch from now on and to leave after its last one. So use only grows between two departures, and it is
+enough to look at the batches in which some request holds its last token. A prompt that this batch does not finish may
+take any number of further batches: its largest use counts all the time. Memory is counted in whole blocks, and shared
+prefixes once for each request. Where the first token comes with the prompt, one token too many is counted for each
+request.
 
 With predictions that are not too small nothing is ever preempted. A request that has outlived its prediction is
 expected to end with its next token. If memory runs out, the requests admitted last are preempted.
@@ -61,7 +62,6 @@ LOOK_AHEAD_MEMORY = (
 """The engine memory of all schedulers that look ahead."""
 
 LOOKS_AHEAD: Declarations = {
-    "needs_lengths": "predicted",
     "throughput_optimal": True,  # without a limit on memory all batches are full
     "mixes_phases": True,
     "chunks_prefill": True,
@@ -217,8 +217,8 @@ def _member(view, k):
 def _sum_up(view):
     """Fill the column `use`: from the last to leave to the first, adding one request after another.
 
-    The blocks of many requests are added up at once: the whole blocks of `held` of each, and for the tokens beyond them the
-    numbers of requests by class.
+    The blocks of many requests are added up at once: the whole blocks of `held` of each, and for the tokens beyond them
+    the numbers of requests by class.
     """
     keep, m, size = own(view), memory(view), view.kv.block_size
     heap = view.mem.heap[len(view.waiting) - view.batch.counts.admitted :]  # the part before holds waiting requests

@@ -25,10 +25,10 @@ MEMORY: dict[str, tuple[str, ...]] = {"request": LOOK_AHEAD_COLUMNS, "engine": L
 def compose(view):
     """All active requests go on; then waiting ones by predicted output, up to the first that memory forbids.
 
-    A request may enter if, whenever one of the active requests or itself holds its last token, all that are still active
-    then fit into memory (`baselines.memory.look_ahead`). In the paper a prompt takes no time and predictions are never
-    too small. Here a request without a prediction counts as the longest output. Of a preempted request only what is left
-    counts, and its tokens are computed again.
+    A request may enter if, whenever one of the active requests or itself holds its last token, all that are still
+    active then fit into memory (`baselines.memory.look_ahead`). In the paper a prompt takes no time and predictions are
+    never too small. Here a request without a prediction counts as the longest output. Of a preempted request only what
+    is left counts, and its tokens are computed again.
     """
     go_on(view)
     key = own(view).key
@@ -51,7 +51,13 @@ def compose_in_order(view):
 
 mc_sf = register_scheduler(
     Scheduler(
-        "mc_sf", compose, params=PARAMS, memory=MEMORY, reference="MC-SF, arXiv 2502.07115, Algorithm 1", **LOOKS_AHEAD
+        "mc_sf",
+        compose,
+        params=PARAMS,
+        memory=MEMORY,
+        needs_lengths="predicted",
+        reference="MC-SF, arXiv 2502.07115, Algorithm 1",
+        **LOOKS_AHEAD,
     )
 )
 mc_benchmark = register_scheduler(
@@ -60,6 +66,7 @@ mc_benchmark = register_scheduler(
         compose_in_order,
         params=PARAMS,
         memory=MEMORY,
+        needs_lengths="predicted",
         reference="MC-Benchmark, arXiv 2502.07115, section 5",
         **LOOKS_AHEAD,
     )

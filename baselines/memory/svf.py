@@ -127,6 +127,7 @@ svf = register_scheduler(
         compose,
         params=PARAMS,
         memory={"request": LOOK_AHEAD_COLUMNS, "engine": LOOK_AHEAD_MEMORY, "heap": ()},
+        needs_lengths="predicted",
         reference="smallest volume first, arXiv 2606.22327",
         **LOOKS_AHEAD,
     )
@@ -137,6 +138,7 @@ sorted_f = register_scheduler(
         compose_sorted_f,
         params=PARAMS,
         memory={"request": SORTED_F_COLUMNS, "engine": LOOK_AHEAD_MEMORY, "heap": ()},
+        needs_lengths="predicted",
         reference="Sorted-F, arXiv 2508.06133; the greedy choice of X is ours",
         **LOOKS_AHEAD,
     )

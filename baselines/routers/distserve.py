@@ -9,8 +9,8 @@ def distserve_pools(
 ) -> Pools:
     """Roles of `prefill` engines followed by `decode` engines, for `simulate_network(..., pools=...)`.
 
-    A call prefills on the engine that the router first chooses, which yields its first token. Then its KV cache moves to
-    an engine that decodes, for which the router is asked again:
+    A call prefills on the engine that the router first chooses, which yields its first token. Then its KV cache moves
+    to an engine that decodes, for which the router is asked again:
 
         engines = [ls.EngineConfig.for_gpu("llama-3.1-8b_h100-80gb_tp1_aic")] * 3
         pools = distserve_pools(2, 1, kv_bytes_per_token=131072)

@@ -21,8 +21,8 @@ def _freest(fleet, i):
 def _least_overflow(fleet, i):
     """The engine that the prompt lifts least above the highest demand for memory; of equals that with fewest calls.
 
-    Demand below the highest costs nothing, demand above it makes all others wait. Since calls are sent one at a time and
-    every engine would get the same call, only the overflow term of the paper's score differs between engines.
+    Demand below the highest costs nothing, demand above it makes all others wait. Since calls are sent one at a time
+    and every engine would get the same call, only the overflow term of the paper's score differs between engines.
     """
     highest = 0.0
     for g in range(len(fleet.allowed)):

@@ -30,12 +30,12 @@ params, own = params_of(PARAMS), request_memory(REQUEST)
 def compose(view):
     """Skip-join MLFQ: each batch takes the requests of the first queues, first come first served inside a queue.
 
-    A request joins the first queue whose quantum covers the time of its prompt. It drops by one queue when it has used up
-    its quantum, and returns to the first when it has not been served for longer than the promotion age. It uses up the
-    time of every batch that it is in. While there is room on the host, a waiting request that finds no memory has
-    requests of later queues moved there; the paper also moves them ahead of need. Without a host it waits: else a loaded
-    engine would compute the same tokens over and over. Later queues take what the first ones leave of the budget, and
-    prompts may be cut.
+    A request joins the first queue whose quantum covers the time of its prompt. It drops by one queue when it has used
+    up its quantum, and returns to the first when it has not been served for longer than the promotion age. It uses up
+    the time of every batch that it is in. While there is room on the host, a waiting request that finds no memory has
+    requests of later queues moved there; the paper also moves them ahead of need. Without a host it waits: else a
+    loaded engine would compute the same tokens over and over. Later queues take what the first ones leave of the
+    budget, and prompts may be cut.
     """
     first = params(view).first_quantum * chunk_seconds(view, 1, 0)
     for i in view.running:

@@ -26,10 +26,10 @@ def compose(view):
     """Waiting and running requests in one order, by their score; a starving request goes first for some of its steps.
 
     The score is that of the whole request and does not change. The paper's predictor gives a number that only ranks;
-    here it is the predicted output length. A request that finds no memory takes it from those behind it, the last first.
-    A step counts as one without service for each request present that is not in its batch; a boost lasts for `quantum`
-    steps with service. A batch holds the first requests of the order, one token for each decode. Prompts may be cut,
-    which the paper's engine did not do. Requests without a prediction come last.
+    here it is the predicted output length. A request that finds no memory takes it from those behind it, the last
+    first. A step counts as one without service for each request present that is not in its batch; a boost lasts for
+    `quantum` steps with service. A batch holds the first requests of the order, one token for each decode. Prompts may
+    be cut, which the paper's engine did not do. Requests without a prediction come last.
     """
     for i in view.running:
         _rank(view, i)

@@ -1,7 +1,8 @@
 """Prompts and decodes in order of a key, in a batch that keeps within a time.
 
-A scheduler writes a number for every pending prompt to the column `key`, smaller going first, and calls `prompts_by_key`.
-It declares a heap for that. Times are those of the engine's profile, see `llmsched_env.simulator.step_time`.
+A scheduler writes a number for every pending prompt to the column `key`, smaller going first, and calls
+`prompts_by_key`. It declares a heap for that. Times are those of the engine's profile, see
+`llmsched_env.simulator.step_time`.
 """
 
 from llmsched_env.simulator.compiled import compiled
@@ -32,9 +33,9 @@ own = request_memory(KEY)
 def prompts_by_key(view, seconds, least, spare):
     """Prefill prompts, whether begun or waiting, least key first, while the batch lasts no longer than `seconds`.
 
-    Up to `least` prefill tokens enter the batch whatever time they take. Waiting requests with keys from `BEHIND` on must
-    leave the share `spare` of all KV blocks free for the others. If a waiting request finds no memory, those behind it
-    are not admitted either. A request that returns from the host to decode counts as a prompt of one token.
+    Up to `least` prefill tokens enter the batch whatever time they take. Waiting requests with keys from `BEHIND` on
+    must leave the share `spare` of all KV blocks free for the others. If a waiting request finds no memory, those
+    behind it are not admitted either. A request that returns from the host to decode counts as a prompt of one token.
     """
     heap, key, admitting = view.mem.heap, own(view).key, True
     left = heap_of_prompts(view, key)

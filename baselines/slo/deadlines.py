@@ -26,8 +26,8 @@ def next_token_due(view, i, paced):
     """When the next output token of request `i` is due (s); inf without a target.
 
     Token n is due n - 1 times the TPOT target after the first one: after the time at which that was due, or, with
-    `paced` 1, after the time at which it came. The first leaves more time to requests whose prompts were done early; the
-    second keeps the mean TPOT itself below the target.
+    `paced` 1, after the time at which it came. The first leaves more time to requests whose prompts were done early;
+    the second keeps the mean TPOT itself below the target.
     """
     req, done = view.req, view.req.generated[i] + view.req.in_flight[i]
     if done == 0:

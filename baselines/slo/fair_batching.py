@@ -27,10 +27,10 @@ params = params_of(PARAMS)
 def compose(view):
     """The step's time budget is the smallest slack of a decode; urgent decodes, prompts and other decodes share it.
 
-    A decode is urgent if it would be overdue after a second step of that length. All urgent decodes are served, whatever
-    time they take. Then come prompts and then decodes that can wait, both by earliest deadline, while the batch stays
-    within its time; `min_chunk` prefill tokens may go beyond it. With `back_fill` the rest of the token budget is filled
-    as well, first by decodes.
+    A decode is urgent if it would be overdue after a second step of that length. All urgent decodes are served,
+    whatever time they take. Then come prompts and then decodes that can wait, both by earliest deadline, while the
+    batch stays within its time; `min_chunk` prefill tokens may go beyond it. With `back_fill` the rest of the token
+    budget is filled as well, first by decodes.
     """
     p, key = params(view), own(view).key
     seconds = smallest_slack(view, p.paced)

@@ -33,8 +33,8 @@ def compose(view):
     TTFT is expected to be the time of the prompts ahead in the queue and of the request's own, in full batches that
     also hold the present decodes. TPOT is expected to be the time of a batch of all requests that will decode when the
     prompt is done: the present ones that will not have reached the mean output by then, and those of the prompts ahead.
-    The predicted load counts, not the present one: the present load ignores all requests that wait for their prefill, so
-    that admissions would swing between too many and none.
+    The predicted load counts, not the present one: the present load ignores all requests that wait for their prefill,
+    so that admissions would swing between too many and none.
     """
     _learn(view)
     for i in view.arrived:

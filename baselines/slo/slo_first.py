@@ -29,9 +29,9 @@ def compose(view):
 
     A prompt is late if its TTFT target has passed, or if `foresight` times the time of its prefill reaches beyond it.
     Late prompts come after all others: the tokens they would get now can help others. While other requests run they are
-    admitted only if the share `spare` of all KV blocks stays free for prompts still in time. The step is measured by the
-    smallest TPOT target of a decoding request; up to `min_chunk` prefill tokens may exceed it, so that prompts never
-    starve. Prompts that have begun go first, or with `started_first` 0 join the order.
+    admitted only if the share `spare` of all KV blocks stays free for prompts still in time. The step is measured by
+    the smallest TPOT target of a decoding request; up to `min_chunk` prefill tokens may exceed it, so that prompts
+    never starve. Prompts that have begun go first, or with `started_first` 0 join the order.
     """
     p, key = params(view), own(view).key
     decodes(view, view.running)
@@ -60,6 +60,7 @@ slo_first = register_scheduler(
         memory={"request": KEY, "heap": ("prompts",)},
         mixes_phases=True,
         chunks_prefill=True,
-        reference="ours: shortest prompt first in Sarathi-Serve's batch (arXiv 2403.02310), as long as the targets allow",
+        reference="ours: shortest prompt first in Sarathi-Serve's batch (arXiv 2403.02310), "
+        "as long as the targets allow",
     )
 )

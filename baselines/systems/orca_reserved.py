@@ -31,6 +31,7 @@ orca_reserved = register_scheduler(
         params=PARAMS,
         mixes_phases=True,
         reserves_kv=True,
-        reference="Yu et al., OSDI 2022, Algorithm 1; memory for the longest output as in arXiv 2309.06180, section 6.1",
+        reference="Yu et al., OSDI 2022, Algorithm 1; "
+        "memory for the longest output as in arXiv 2309.06180, section 6.1",
     )
 )

@@ -20,8 +20,8 @@ own, memory = request_memory(REQUEST), engine_memory(ENGINE)
 def compose(view):
     """Smallest finish tag first: the virtual time at which its task came, plus the KV token-time that it costs.
 
-    Virtual time advances at the memory of the engine divided by the number of tasks whose calls it holds. A task has one
-    tag for all engines. An engine whose virtual time is behind the arrival of a task at another one moves up to it.
+    Virtual time advances at the memory of the engine divided by the number of tasks whose calls it holds. A task has
+    one tag for all engines. An engine whose virtual time is behind the arrival of a task at another one moves up to it.
     """
     m = memory(view)
     if m.active_tasks > 0.0:

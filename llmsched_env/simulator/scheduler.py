@@ -107,8 +107,9 @@ def numbered(stem: str, count: int, first: int = 0) -> tuple[str, ...]:
 def params_of(names: Mapping[str, Any] | tuple[str, ...], arrays: tuple[str, ...] = ()) -> Any:
     """A compiled function of the view that gives the parameters with these names, in the order of their declaration.
 
-    `params = params_of(PARAMS)`, then `params(view).token_budget` in `compose`. Numbered names whose stem is in `arrays`
-    are read as one array: with `arrays=("limit",)` the parameters `limit_0`, `limit_1`, ... are `params(view).limit[k]`.
+    `params = params_of(PARAMS)`, then `params(view).token_budget` in `compose`. Numbered names whose stem is in
+    `arrays` are read as one array: with `arrays=("limit",)` the parameters `limit_0`, `limit_1`, ... are
+    `params(view).limit[k]`.
     """
     dtype, n = _record_of(names, arrays), len(names)
 
