@@ -285,7 +285,7 @@ def _spread(name: str, count: int | None, cells: list) -> list:
 
 
 def _of_networks(scheduler: Scheduler) -> bool:
-    return scheduler.compose.__module__.startswith("baselines.network")
+    return scheduler.compose.__module__.startswith("baselines.tasks")
 
 
 def _commit() -> str:

@@ -1,8 +1,8 @@
-"""Recordings of vLLM's own scheduler on a virtual clock, and the same runs decided by ours.
+"""Recordings of vLLM's own scheduler on a virtual clock, and the same runs simulated with ours.
 
 A recording is a pair of files. NAME.input.json holds `config` (vLLM's settings under their own names), `batch_time`
-(c_us + a_us * ceil(tokens / b0) microseconds) and `requests`; NAME.trace.jsonl, perhaps with .gz, holds a line for each
-step. Times are whole microseconds; they are simulated as such, so that floats are exact.
+(c_us + a_us * ceil(tokens / b0) microseconds) and `requests`. NAME.trace.jsonl or NAME.trace.jsonl.gz holds a line for
+each step. Times are whole microseconds and are simulated as such, so that floats are exact.
 
     python -m baselines.vllm_replay NAME.input.json NAME.trace.jsonl
 """
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from baselines.vllm_v0 import vllm_v0
-from baselines.vllm_v1 import vllm_v1
+from baselines.systems.vllm_v0 import vllm_v0
+from baselines.systems.vllm_v1 import vllm_v1
 from llmsched_env.simulator.batch_time import Staircase
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.loop import BOUNDARY
@@ -31,7 +31,7 @@ def scheduler_of(config: dict[str, Any]) -> Scheduler:
     """Our scheduler with the settings of a recording."""
     if config["engine"] == "v0":
         if config.get("enable_chunked_prefill"):
-            raise ValueError("enable_chunked_prefill must be false for engine v0: only its default mode is there")
+            raise ValueError("enable_chunked_prefill must be false for engine v0: only its default mode is implemented")
         return vllm_v0(token_budget=config["max_num_batched_tokens"], max_num_seqs=config["max_num_seqs"])
     shared_cap = config["max_num_batched_tokens"] if config.get("long_prefill_token_threshold_adaptive") else 0
     return vllm_v1(
@@ -63,7 +63,10 @@ def engine_of(recording: dict[str, Any]) -> EngineConfig:
 def requests_of(recording: dict[str, Any]) -> RequestTable:
     """The requests of a recording; outputs end at `max_model_len`, as in vLLM."""
     requests = recording["requests"]
-    column = lambda name, default=None: [r.get(name, default) for r in requests]  # noqa: E731
+
+    def column(name: str, default: int | None = None) -> list[Any]:
+        return [request.get(name, default) for request in requests]
+
     prompts = np.array(column("prompt_len"))
     return RequestTable.from_columns(
         column("arrival_us"),
@@ -78,7 +81,8 @@ def requests_of(recording: dict[str, Any]) -> RequestTable:
 def replay(recording: dict[str, Any], interpreted: bool = False) -> Iterator[dict[str, Any]]:
     """Simulate a recording's input and yield its steps, one dictionary each, under the keys of the recording.
 
-    `preempted` is how many were. Steps without a token are left out; what they preempt counts with the next one.
+    `preempted` is the number of preempted requests. Steps without a token are left out; what they preempt counts with
+    the next step.
     """
     ids = np.array([r["id"] for r in recording["requests"]])
     simulator = Simulator(
@@ -121,7 +125,7 @@ def _steps(result: Any, ids: np.ndarray, free_end: list[int]) -> Iterator[dict[s
 
 
 def recorded_steps(trace: Path) -> Iterator[dict[str, Any]]:
-    """The steps of a recording under the keys of `replay`; preemptions of steps without a token go to the next one."""
+    """The steps of a recording under the keys of `replay`; preemptions of steps without a token count with the next."""
     carried = 0
     text = gzip.decompress(trace.read_bytes()) if trace.suffix == ".gz" else trace.read_bytes()
     for line in text.splitlines():
@@ -137,7 +141,7 @@ def recorded_steps(trace: Path) -> Iterator[dict[str, Any]]:
 
 
 def first_difference(input_path: Path, trace_path: Path, interpreted: bool = False) -> str | None:
-    """What differs first between a recording and our run of its input; None if nothing does."""
+    """A description of the first difference between a recording and our run of its input; None if there is none."""
     recording = json.loads(input_path.read_text(encoding="utf-8"))
     ours, theirs = replay(recording, interpreted), recorded_steps(trace_path)
     for k in range(10**9):
@@ -153,7 +157,7 @@ def first_difference(input_path: Path, trace_path: Path, interpreted: bool = Fal
 
 
 def main() -> None:
-    """Compare a recording with our run of its input."""
+    """Compare a recording with our run of its input; exits with 1 if a step differs."""
     parser = argparse.ArgumentParser(description="Compare a recording of vLLM's scheduler with ours, step by step.")
     parser.add_argument("input", type=Path, help="NAME.input.json")
     parser.add_argument("trace", type=Path, help="NAME.trace.jsonl or NAME.trace.jsonl.gz")

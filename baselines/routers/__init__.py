@@ -1,27 +1,18 @@
-"""Routers: rules that bind a call to an engine, one family a file, and the registry of them all."""
+"""Routers: rules that send a call to an engine, and the registry of all of them."""
 
-from baselines.routers.affinity import prefix_aware, session_affinity
-from baselines.routers.blind import random_router, round_robin
+from baselines.registry import ROUTERS as _REGISTRY
+from baselines.registry import import_modules
 from baselines.routers.distserve import distserve_pools
-from baselines.routers.memory import br_0, llumnix
-from baselines.routers.queue_lengths import join_shortest_queue, least_outstanding_tokens, power_of_two
 from llmsched_env.simulator.router import Router
-from llmsched_env.validation import check_choice
 
-ROUTERS: dict[str, Router] = {
-    router.name: router
-    for router in (
-        round_robin,
-        random_router,
-        join_shortest_queue,
-        least_outstanding_tokens,
-        power_of_two,
-        prefix_aware,
-        session_affinity,
-        llumnix,
-        br_0,
-    )
-}
+ORDER = ("blind", "queue_lengths", "affinity", "memory")
+
+import_modules(__name__)
+
+ROUTERS: dict[str, Router] = _REGISTRY.rules
+"""All routers by name."""
+
+random_router = ROUTERS["random"]
 
 
 def get(name: str) -> Router:
@@ -30,20 +21,17 @@ def get(name: str) -> Router:
     Raises:
         ValueError: for an unknown name, with the closest known ones.
     """
-    return ROUTERS[check_choice("router", name, tuple(ROUTERS))]
+    return _REGISTRY.get(name)
 
 
-__all__ = [
-    "ROUTERS",
-    "br_0",
-    "distserve_pools",
-    "get",
-    "join_shortest_queue",
-    "least_outstanding_tokens",
-    "llumnix",
-    "power_of_two",
-    "prefix_aware",
-    "random_router",
-    "round_robin",
-    "session_affinity",
-]
+def __getattr__(name: str) -> Router:
+    if name in ROUTERS:
+        return ROUTERS[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *ROUTERS})
+
+
+__all__ = ["ROUTERS", "distserve_pools", "get", "random_router", *(name for name in ROUTERS if name != "random")]

@@ -1,15 +1,20 @@
-"""Routers that look at nothing: in turn, or at random."""
+"""Routers that use no state of the engines: in turn, or at random."""
 
+from baselines.registry import register_router
 from baselines.routers.fleet import allowed_at, num_allowed, random_engine
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.router import Router
+from llmsched_env.simulator.router import Router, router_memory
+
+MEMORY = ("turn",)  # calls sent so far
+memory = router_memory(MEMORY)
 
 
 @compiled
 def _in_turn(fleet, i):
     """Engines one after another."""
-    place = int(fleet.memory[0]) % num_allowed(fleet)
-    fleet.memory[0] += 1.0
+    m = memory(fleet)
+    place = int(m.turn) % num_allowed(fleet)
+    m.turn += 1.0
     return allowed_at(fleet, place)
 
 
@@ -19,5 +24,5 @@ def _at_random(fleet, i):
     return random_engine(fleet)
 
 
-round_robin = Router("round_robin", _in_turn, memory=("turn",), reference="cyclic")
-random_router = Router("random", _at_random, reference="uniform")
+round_robin = register_router(Router("round_robin", _in_turn, memory=MEMORY, reference="cyclic"))
+random_router = register_router(Router("random", _at_random, reference="uniform"))

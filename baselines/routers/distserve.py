@@ -1,4 +1,4 @@
-"""DistServe: prefill and decode on engines of their own (OSDI 2024, arXiv 2401.09670)."""
+"""DistServe: prefill and decode on separate engines (OSDI 2024, arXiv 2401.09670)."""
 
 from llmsched_env.simulator.network import Pools
 from llmsched_env.validation import check_integer, check_number
@@ -9,8 +9,8 @@ def distserve_pools(
 ) -> Pools:
     """Roles of `prefill` engines followed by `decode` engines, for `simulate_network(..., pools=...)`.
 
-    A call prefills where the router first sends it, which yields its first token. Its KV cache then moves, and the
-    router is asked again, now for an engine that decodes:
+    A call prefills on the engine that the router first chooses, which yields its first token. Then its KV cache moves
+    to an engine that decodes, for which the router is asked again:
 
         engines = [ls.EngineConfig.for_gpu("llama-3.1-8b_h100-80gb_tp1_aic")] * 3
         pools = distserve_pools(2, 1, kv_bytes_per_token=131072)
@@ -21,7 +21,7 @@ def distserve_pools(
         decode: engines that only decode.
         kv_bytes_per_token: size of the KV cache of one token.
         bandwidth: bytes/s of the link from one engine to another.
-        latency: s that a move takes beyond that.
+        latency: s that a move takes in addition.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.

@@ -1,21 +1,7 @@
-"""What several routers need: a random number, an engine drawn at random, the least loaded one."""
-
-import numpy as np
+"""Choices among the engines of a fleet that routers have in common: at random, the least loaded, overloaded ones."""
 
 from llmsched_env.simulator.compiled import compiled
-
-
-@compiled
-def fleet_uniform(fleet):
-    """A random number in [0, 1) from the router's own stream (Marsaglia's xorshift, 64 bits, shifts 13, 7, 17)."""
-    rng = fleet.rng
-    x = np.uint64(rng[0])
-    x ^= x << np.uint64(13)
-    x ^= x >> np.uint64(7)
-    x ^= x << np.uint64(17)
-    rng[0] = x
-    rng[1] += np.uint64(1)
-    return float(x >> np.uint64(11)) * 2.0**-53
+from llmsched_env.simulator.random import draw
 
 
 @compiled
@@ -31,7 +17,7 @@ def allowed_at(fleet, place):
 
 @compiled
 def num_allowed(fleet):
-    """How many engines the call may go to."""
+    """Number of engines the call may go to."""
     total = 0
     for g in range(len(fleet.allowed)):
         total += fleet.allowed[g]
@@ -41,7 +27,7 @@ def num_allowed(fleet):
 @compiled
 def random_engine(fleet):
     """One of the allowed engines, each as likely as the others."""
-    return allowed_at(fleet, int(fleet_uniform(fleet) * num_allowed(fleet)))
+    return allowed_at(fleet, int(draw(fleet.rng) * num_allowed(fleet)))
 
 
 @compiled

@@ -1,5 +1,6 @@
 """Routers by the KV memory that calls take or will take."""
 
+from baselines.registry import register_router
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.router import Router, demanded_blocks
 
@@ -20,8 +21,8 @@ def _freest(fleet, i):
 def _least_overflow(fleet, i):
     """The engine that the prompt lifts least above the highest demand for memory; of equals that with fewest calls.
 
-    What fits below the highest is free, what goes above makes all others wait. Since one call is bound at a time and
-    every engine would get the same one, only the overflow of the score is left to compare.
+    Demand below the highest costs nothing, demand above it makes all others wait. Since calls are sent one at a time
+    and every engine would get the same call, only the overflow term of the paper's score differs between engines.
     """
     highest = 0.0
     for g in range(len(fleet.allowed)):
@@ -38,5 +39,9 @@ def _least_overflow(fleet, i):
     return best
 
 
-llumnix = Router("llumnix", _freest, reference="Llumnix, OSDI 2024 (arXiv 2406.03243): dispatch by freeness")
-br_0 = Router("br_0", _least_overflow, reference="BR-0 of BalanceRoute, arXiv 2605.06113; the tie-break is ours")
+llumnix = register_router(
+    Router("llumnix", _freest, reference="Llumnix, OSDI 2024 (arXiv 2406.03243): dispatch by freeness")
+)
+br_0 = register_router(
+    Router("br_0", _least_overflow, reference="BR-0 of BalanceRoute, arXiv 2605.06113; the tie-break is ours")
+)

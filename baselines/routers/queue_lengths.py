@@ -1,5 +1,6 @@
-"""Routers by how much each engine has to do."""
+"""Routers by the unfinished calls, or tokens, of each engine."""
 
+from baselines.registry import register_router
 from baselines.routers.fleet import least_loaded, random_engine
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.router import Router
@@ -24,8 +25,12 @@ def _better_of_two(fleet, i):
     return b if fleet.outstanding[b].calls < fleet.outstanding[a].calls else a
 
 
-join_shortest_queue = Router("join_shortest_queue", _fewest_calls, reference="Vidur's least outstanding requests")
-least_outstanding_tokens = Router(
-    "least_outstanding_tokens", _fewest_tokens, needs_lengths="predicted", reference="least outstanding work"
+join_shortest_queue = register_router(
+    Router("join_shortest_queue", _fewest_calls, reference="Vidur's least outstanding requests")
 )
-power_of_two = Router("power_of_two", _better_of_two, reference="Mitzenmacher 2001; Vvedenskaya et al. 1996")
+least_outstanding_tokens = register_router(
+    Router("least_outstanding_tokens", _fewest_tokens, needs_lengths="predicted", reference="least outstanding work")
+)
+power_of_two = register_router(
+    Router("power_of_two", _better_of_two, reference="Mitzenmacher 2001; Vvedenskaya et al. 1996")
+)

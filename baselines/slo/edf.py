@@ -1,12 +1,16 @@
-"""Deadlines alone: the earliest first, or the one with the least time to spare."""
+"""Deadlines alone: the earliest first, or the one with the least slack."""
 
 from math import inf
 
-from baselines.in_order import LIMITS, WORK_CONSERVING
-from baselines.slo.parts import KEY, next_token_due, prefill_seconds, prompts_by_key
+from baselines.by_urgency import LIMITS, WORK_CONSERVING
+from baselines.registry import register_scheduler
+from baselines.slo.by_key import KEY, own, prompts_by_key
+from baselines.slo.deadlines import next_token_due, prefill_seconds
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_pending
 from llmsched_env.simulator.scheduler import Scheduler
+
+MEMORY = {"request": KEY, "heap": ("prompts",)}
 
 
 @compiled
@@ -16,11 +20,12 @@ def earliest_deadline(view):
     A preempted request is due when its next token is. Requests without a target come last, in order of their numbers.
     """
     decodes(view, view.running)
+    key = own(view).key
     for i in view.running:
         if is_pending(view, i):
-            view.mem.request[i, KEY] = next_token_due(view, i, 1)
+            key[i] = next_token_due(view, i, 1)
     for i in view.waiting:
-        view.mem.request[i, KEY] = next_token_due(view, i, 1)
+        key[i] = next_token_due(view, i, 1)
     prompts_by_key(view, inf, 1, 0.0)
     return again_if_preempted(view)
 
@@ -32,30 +37,33 @@ def least_time_to_spare(view):
     The present time is the same for all and left out. The time of a prefill is that of a batch with nothing else.
     """
     decodes(view, view.running)
+    key = own(view).key
     for i in view.running:
         if is_pending(view, i):
-            view.mem.request[i, KEY] = next_token_due(view, i, 1) - prefill_seconds(view, i)
+            key[i] = next_token_due(view, i, 1) - prefill_seconds(view, i)
     for i in view.waiting:
-        view.mem.request[i, KEY] = next_token_due(view, i, 1) - prefill_seconds(view, i)
+        key[i] = next_token_due(view, i, 1) - prefill_seconds(view, i)
     prompts_by_key(view, inf, 1, 0.0)
     return again_if_preempted(view)
 
 
-_MEMORY = {"request": ("key",), "heap": ("prompts",)}
-
-edf = Scheduler(
-    "edf",
-    earliest_deadline,
-    params=LIMITS,
-    memory=_MEMORY,
-    reference="earliest deadline first: Liu and Layland 1973; the batch is Sarathi-Serve's (arXiv 2403.02310)",
-    **WORK_CONSERVING,
+edf = register_scheduler(
+    Scheduler(
+        "edf",
+        earliest_deadline,
+        params=LIMITS,
+        memory=MEMORY,
+        reference="earliest deadline first: Liu and Layland 1973; the batch is Sarathi-Serve's (arXiv 2403.02310)",
+        **WORK_CONSERVING,
+    )
 )
-least_slack = Scheduler(
-    "least_slack",
-    least_time_to_spare,
-    params=LIMITS,
-    memory=_MEMORY,
-    reference="least slack first: Mok 1983; the batch is Sarathi-Serve's (arXiv 2403.02310)",
-    **WORK_CONSERVING,
+least_slack = register_scheduler(
+    Scheduler(
+        "least_slack",
+        least_time_to_spare,
+        params=LIMITS,
+        memory=MEMORY,
+        reference="least slack first: Mok 1983; the batch is Sarathi-Serve's (arXiv 2403.02310)",
+        **WORK_CONSERVING,
+    )
 )

@@ -1,9 +1,10 @@
-"""SLAI: a decode waits until its last schedulable time, and prompts use the room."""
+"""SLAI: a decode waits until its last schedulable time, and prompts use the budget meanwhile."""
 
 from math import inf, isnan
 
-from baselines.in_order import LIMITS, WORK_CONSERVING
-from baselines.slo.parts import KEY, gather_decodes
+from baselines.by_urgency import LIMITS, WORK_CONSERVING
+from baselines.registry import register_scheduler
+from baselines.slo.by_key import KEY, gather_decodes, own
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_missing
 from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
@@ -22,11 +23,23 @@ from llmsched_env.simulator.primitives import (
     untake,
 )
 from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Scheduler, engine_memory, params_of
 from llmsched_env.simulator.state import WAITING
 
-_BUDGET, _SEQS, OFFSET, OFFSET_FULL, FULL, PAYING_FIRST = range(6)
-BATCHES, MEAN, COUNTED = range(3)  # engine memory: batches seen, their mean seconds, whether the last one is in it
+PARAMS = {
+    **LIMITS,
+    "max_num_seqs": Param(128, 1, inf, "requests", Log(16, 1024)),
+    "offset": Param(5, 0, 100, "mean batch times before a token is due", Linear(0, 20)),
+    "offset_full": Param(10, 0, 100, "the same while KV memory is nearly full"),
+    "full": Param(0.96, 0, 1, "share of KV blocks in use from which on it is"),
+    "paying_first": Param(0, 0, 1, "0: shortest prompt first, 1: by priority first"),
+}
+ENGINE = (
+    "batches",  # batches seen
+    "mean_seconds",  # of them
+    "counted",  # 1 if the last batch is among them
+)
+params, memory = params_of(PARAMS), engine_memory(ENGINE)
 CLASS = 1e9  # tokens, between the keys of two priorities
 
 
@@ -35,9 +48,9 @@ def compose(view):
     """Decodes whose last schedulable time has come; prompts begun; new prompts, shortest first; then other decodes.
 
     The last schedulable time is that of the request's latest token plus its TPOT target, less `offset` mean batch
-    times: `offset_full` of them while KV memory is nearly full. Decodes without a target have none, and take what is
+    times, or `offset_full` of them while KV memory is nearly full. Decodes without a target have none, and take what is
     left. A new prompt gets the blocks of all its tokens at once, and no longer one starts before it. A decode that
-    finds no block sends back the prompt begun last, and where there is none starts over itself.
+    finds no block sends back the prompt begun last. If there is none, the decode itself is preempted.
     """
     _learn(view)
     _decode_until(view, view.clock)
@@ -45,32 +58,32 @@ def compose(view):
     _start_prompts(view)
     _decode_until(view, inf)
     if view.batch.counts.num_seqs > 0:
-        view.mem.engine[COUNTED] = 0.0
+        memory(view).counted = 0.0
     return again_if_preempted(view)
 
 
 @compiled
 def _learn(view):
     """Count the batch that ended last, once."""
-    memory = view.mem.engine
-    if memory[COUNTED] == 0.0 and view.last.duration > 0.0:
-        memory[COUNTED] = 1.0
-        memory[BATCHES] += 1.0
-        memory[MEAN] += (view.last.duration - memory[MEAN]) / memory[BATCHES]
+    m = memory(view)
+    if m.counted == 0.0 and view.last.duration > 0.0:
+        m.counted = 1.0
+        m.batches += 1.0
+        m.mean_seconds += (view.last.duration - m.mean_seconds) / m.batches
 
 
 @compiled
 def _decode_until(view, time):
     """Decodes whose last schedulable time is `time` or before, earliest first."""
-    keys = view.mem.request[:, KEY]
+    key = own(view).key
     for i in view.running:
         if is_decoding(view, i):
-            keys[i] = _last_schedulable(view, i)
+            key[i] = _last_schedulable(view, i)
     left = gather_decodes(view)
     while left > 0 and tokens_left(view) > 0 and seats_left(view) > 0:
-        i = pop_least(view, view.mem.request[:, KEY], left)
+        i = pop_least(view, key, left)
         left -= 1
-        if keys[i] > time:
+        if key[i] > time:
             break
         if is_decoding(view, i) and _make_room(view, i):
             take(view, i, 1)
@@ -78,23 +91,23 @@ def _decode_until(view, time):
 
 @compiled
 def _last_schedulable(view, i):
-    req, params = view.req, view.mem.params
+    req, p = view.req, params(view)
     if isnan(req.last_token_time[i]):
         return view.clock  # its first token is due
     used = view.kv.total - view.kv.free
-    offset = params[OFFSET_FULL] if used >= params[FULL] * view.kv.total else params[OFFSET]
+    offset = p.offset_full if used >= p.full * view.kv.total else p.offset
     due = req.last_token_time[i] + (1 + req.in_flight[i]) * req.tpot_slo[i]
-    return due - offset * view.mem.engine[MEAN]
+    return due - offset * memory(view).mean_seconds
 
 
 @compiled
 def _start_prompts(view):
-    keys = view.mem.request[:, KEY]
+    key, paying_first = own(view).key, params(view).paying_first > 0
     for i in view.waiting:
-        keys[i] = prefill_left(view, i) + (CLASS * view.req.priority[i] if view.mem.params[PAYING_FIRST] > 0 else 0.0)
-    left = heap_of_waiting(view, view.mem.request[:, KEY])
+        key[i] = prefill_left(view, i) + (CLASS * view.req.priority[i] if paying_first else 0.0)
+    left = heap_of_waiting(view, key)
     while left > 0 and tokens_left(view) > 0:
-        i = pop_least(view, view.mem.request[:, KEY], left)
+        i = pop_least(view, key, left)
         left -= 1
         if chunk(view, i, ALL) == 0:
             break
@@ -103,7 +116,7 @@ def _start_prompts(view):
 
 @compiled
 def _make_room(view, i):
-    """Find a KV block for a decode at the cost of the prompts begun last; False if there are none and `i` had to go."""
+    """Find a KV block for a decode, sending back the prompts begun last; False if `i` itself was preempted."""
     while blocks_missing(view, i, 1) > view.kv.free:
         if not _send_back_prompt(view):
             preempt(view, i)
@@ -113,7 +126,7 @@ def _make_room(view, i):
 
 @compiled
 def _send_back_prompt(view):
-    """Send back the prompt begun last, one that this very batch admits before all others; whether there was one."""
+    """Send back the prompt begun last, first of all one that this batch admits; returns whether there was one."""
     for entry in range(view.batch.counts.num_seqs - 1, -1, -1):
         if view.req.phase[view.batch.requests[entry]] == WAITING:
             untake(view, view.batch.requests[entry])
@@ -125,19 +138,14 @@ def _send_back_prompt(view):
     return False
 
 
-slai = Scheduler(
-    "slai",
-    compose,
-    params={
-        **LIMITS,
-        "max_num_seqs": Param(128, 1, inf, "requests", Log(16, 1024)),
-        "offset": Param(5, 0, 100, "mean batch times before a token is due", Linear(0, 20)),
-        "offset_full": Param(10, 0, 100, "the same while KV memory is nearly full"),
-        "full": Param(0.96, 0, 1, "share of KV blocks in use from which on it is"),
-        "paying_first": Param(0, 0, 1, "0: shortest prompt first, 1: by priority first"),
-    },
-    memory={"request": ("key",), "engine": ("batches", "mean_seconds", "counted"), "heap": ("requests",)},
-    reserves_kv=True,
-    reference="SLAI, arXiv 2508.01002",
-    **WORK_CONSERVING,
+slai = register_scheduler(
+    Scheduler(
+        "slai",
+        compose,
+        params=PARAMS,
+        memory={"request": KEY, "engine": ENGINE, "heap": ("requests",)},
+        reserves_kv=True,
+        reference="SLAI, arXiv 2508.01002",
+        **WORK_CONSERVING,
+    )
 )

@@ -19,7 +19,16 @@ _SUFFIX = "_record"
 
 
 def record_dtype(*fields: tuple[str, str]) -> np.dtype:
-    """The dtype of records with these fields (name, type code), aligned as in C."""
+    """The dtype of records with these fields (name, type code), aligned as in C.
+
+    Raises:
+        ValueError: for a name such as "mean" or "size", which is an attribute of every NumPy record.
+    """
+    for name, _ in fields:
+        if hasattr(np.record, name):
+            raise ValueError(
+                f"{name!r} cannot name a field, since NumPy records have a method or attribute of that name"
+            )
     return np.dtype((np.record, np.dtype(list(fields), align=True)))
 
 

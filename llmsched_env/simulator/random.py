@@ -12,8 +12,13 @@ def seeded(seed: int) -> np.ndarray:
 
 @compiled
 def uniform(view):
-    """A random number in [0, 1) from the scheduler's own stream (Marsaglia's xorshift, 64 bits, shifts 13, 7, 17)."""
-    rng = view.mem.rng
+    """A random number in [0, 1) from the scheduler's own stream."""
+    return draw(view.mem.rng)
+
+
+@compiled
+def draw(rng):
+    """A random number in [0, 1) from the stream with state `rng` (Marsaglia's xorshift, 64 bits, shifts 13, 7, 17)."""
     x = rng[0]
     x ^= x << np.uint64(13)
     x ^= x >> np.uint64(7)

@@ -5,7 +5,7 @@ import pytest
 
 import llmsched_env as ls
 from baselines import andes, sarathi
-from baselines.andes import read_on
+from baselines.fairness.andes import read_on
 
 LAW = ls.Staircase(c=0.1, a=0.0, b0=1)
 

@@ -8,7 +8,7 @@ import pytest
 
 import llmsched_env as ls
 from baselines import eb, eb_plus
-from baselines.eb import SLOTS, THETA, slots_in_memory, theta0
+from baselines.flow_control.eb import memory, slots_in_memory, theta0
 from llmsched_env.simulator.compiled import interpreted
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), first_token="separate")
@@ -37,7 +37,8 @@ def watched(scheduler, output, prompt=4, seed=0, engine=ENGINE, **params):
     def compose(view):
         running, waiting = len(view.running), len(view.waiting)
         wake = inner(view)
-        seen.append((view.mem.engine[THETA], view.mem.engine[SLOTS], running, waiting))
+        m = memory.py_func(view)
+        seen.append((m.theta, m.slots, running, waiting))
         return wake
 
     workload = ls.Workload.from_arrays(np.zeros(len(output)), np.full(len(output), prompt), output)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import llmsched_env as ls
-from baselines.gate_and_route import gate_and_route, plan
+from baselines.flow_control.gate_and_route import gate_and_route, plan
 from llmsched_env.theory import gate_plan
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1))

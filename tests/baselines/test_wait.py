@@ -7,7 +7,7 @@ import pytest
 
 import llmsched_env as ls
 from baselines import nested_wait, wait
-from baselines.wait import thresholds
+from baselines.flow_control.wait import thresholds
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), block_size=1)
 

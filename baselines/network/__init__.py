@@ -1,1 +1,0 @@
-"""Schedulers for engines that serve several classes of calls, or the calls of tasks."""
