@@ -9,7 +9,8 @@ import pytest
 
 import llmsched_env as ls
 from experiments.measured_report import main
-from experiments.measured_run import ServingRun, as_measured, engine_of, fitted_factor, latencies, simulated, summary
+from experiments.measured_run import ServingRun, engine_of, fitted_factor, latencies, simulated, summary
+from llmsched_env.calibration import MeasuredRun
 
 RUN = "profiles/measured_runs/rtx4090_llama-3.1-8b.requests.jsonl"
 NAMES = ("input_toks", "output_toks", "queued_ts", "first_token_ts", "last_token_ts")
@@ -35,7 +36,7 @@ def write(folder, *rows, meta=META):
 
 
 def deviations(run, result):
-    measured, ours = summary(run.requests), summary(as_measured(result))
+    measured, ours = summary(run.requests), summary(MeasuredRun.from_result(result))
     return {name: abs(ours[name] / measured[name] - 1) for name in measured}
 
 
@@ -51,7 +52,7 @@ def test_one_factor_fitted_on_a_third_brings_a_real_run_close(real):
 
 
 def test_the_factor_of_a_simulated_run_is_found_again(real):
-    run = replace(real, requests=as_measured(simulated(real, factor=1.3)))
+    run = replace(real, requests=MeasuredRun.from_result(simulated(real, factor=1.3)))
     assert fitted_factor(run) == pytest.approx(1.3, rel=0.01)
 
 
@@ -65,7 +66,7 @@ def test_rows_are_put_in_order_and_times_counted_from_the_first(tmp_path):
     assert engine.name == run.profile == "llama-3.1-8b_rtx4090-24gb_tp1_lss"
     assert (engine.kv_blocks, engine.schedule_ahead, engine.prefix_caching) == (100, 1, False)
     assert engine.batch_time.c == 2 * ls.EngineConfig.for_gpu(run.profile).batch_time.c
-    assert np.isfinite(as_measured(simulated(run)).e2el).all()
+    assert np.isfinite(MeasuredRun.from_result(simulated(run)).e2el).all()
 
 
 def test_malformed_rows_are_named(tmp_path):
