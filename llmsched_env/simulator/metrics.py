@@ -160,7 +160,7 @@ def within_limits(
     limits = {kind: own[kind] if slo is None else getattr(slo, kind) for kind in kinds}
     if not any(np.isfinite(limit).any() for limit in limits.values()):
         return None
-    good = requests.status == "finished"
+    good: np.ndarray = requests.status == "finished"
     for kind, latency in zip(own, _latencies(requests), strict=True):
         if kind in limits:
             good = good & (latency <= limits[kind])
@@ -219,7 +219,8 @@ def backlog(result: RunRows, t: float | np.ndarray) -> int | np.ndarray:
 def offered_work(result: RunRows) -> np.ndarray:
     """Tokens that each request brings."""
     rows = result.requests
-    return rows.prompt_tokens + rows.output_tokens - (result.engine.first_token == "with_prefill")
+    work: np.ndarray = rows.prompt_tokens + rows.output_tokens - (result.engine.first_token == "with_prefill")
+    return work
 
 
 def running_total(times: np.ndarray, amounts: np.ndarray, t: float | np.ndarray) -> np.ndarray:

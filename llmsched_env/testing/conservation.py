@@ -80,7 +80,8 @@ def _rejected_at(result: Result, times: np.ndarray, amounts: np.ndarray) -> np.n
     own = np.flatnonzero((rows.status == "rejected") & (result.engine.schedule_ahead == 1))
     total = np.append(0, np.cumsum(amounts[own][np.argsort(rows.left[own], kind="stable")]))
     left = np.sort(rows.left[own])
-    return total[np.searchsorted(left, times, "right")] - total[np.searchsorted(left, times)]
+    sums: np.ndarray = total[np.searchsorted(left, times, "right")] - total[np.searchsorted(left, times)]
+    return sums
 
 
 def _unequal(rule: str, name: str, values: np.ndarray, other: str, others: np.ndarray) -> Iterator[Violation]:

@@ -178,4 +178,5 @@ def _batch_seconds(history: RunHistory) -> np.ndarray:
     seconds = seconds + engine.host_overhead[0] + engine.host_overhead[1] * history.per_batch(1)
     batches, decision = history.batches, history.result.decision_time
     seconds = seconds + decision[0] + decision[1] * batches.num_in_system
-    return seconds + engine.swap_block_time * batches.swapped
+    total: np.ndarray = seconds + engine.swap_block_time * batches.swapped
+    return total

@@ -79,7 +79,8 @@ class RunHistory:
     @property
     def done(self) -> np.ndarray:
         """i8[e]: KV tokens of the request after this entry."""
-        return self.computed + self.tokens
+        tokens: np.ndarray = self.computed + self.tokens
+        return tokens
 
     @property
     def slack(self) -> float:
@@ -89,7 +90,8 @@ class RunHistory:
     @cached_property
     def ends(self) -> np.ndarray:
         """f8[b]: end of each batch, s."""
-        return self.batches.start + self.batches.duration
+        ends: np.ndarray = self.batches.start + self.batches.duration
+        return ends
 
     @cached_property
     def yields(self) -> np.ndarray:
@@ -101,17 +103,21 @@ class RunHistory:
         gave_up = np.where(rows.status == "abandoned", rows.left, math.inf)[self.request]
         ends = self.ends[self.batch]
         tie = (np.abs(ends - gave_up) <= slack) & (self.generated < rows.generated[self.request])
-        return self.produces & ((ends < gave_up - slack) | tie)
+        yields: np.ndarray = self.produces & ((ends < gave_up - slack) | tie)
+        return yields
 
     @property
     def completes(self) -> np.ndarray:
         """bool[e]: whether it computes the last token of its request."""
-        return self.produces & (self.generated + 1 == self.result.requests.output_tokens[self.request])
+        wanted = self.result.requests.output_tokens[self.request]
+        completes: np.ndarray = self.produces & (self.generated + 1 == wanted)
+        return completes
 
     @property
     def finishes(self) -> np.ndarray:
         """bool[e]: whether the request finishes with this entry."""
-        return self.yields & self.completes
+        finishes: np.ndarray = self.yields & self.completes
+        return finishes
 
     def decided_from(self, time: np.ndarray) -> np.ndarray:
         """The first batch decided at `time` (s) or later; the number of batches if there is none or `time` is nan."""
@@ -125,7 +131,8 @@ class RunHistory:
 
     @cached_property
     def _keys(self) -> np.ndarray:
-        return self.request * len(self.batches) + self.batch
+        keys: np.ndarray = self.request * len(self.batches) + self.batch
+        return keys
 
     def per_batch(self, values: np.ndarray | int, where: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Sums of a column of the entries by batch, f8[b]."""
@@ -204,4 +211,5 @@ def _sum_before(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Running sums before each entry, restarting at every `first`."""
     total = np.cumsum(values) - values
     starts = np.flatnonzero(first)
-    return total - np.repeat(total[starts], np.diff(np.append(starts, len(values))))
+    before: np.ndarray = total - np.repeat(total[starts], np.diff(np.append(starts, len(values))))
+    return before

@@ -141,12 +141,14 @@ def improvement(ours: np.ndarray, theirs: np.ndarray, weights: np.ndarray) -> np
     """
     difference = ours[:, None] - theirs
     others = np.roll(weights, 1, axis=0)
-    return ((weights @ ((difference < 0) + 0.5 * (difference == 0))) * others).sum(axis=-1)
+    probability: np.ndarray = ((weights @ ((difference < 0) + 0.5 * (difference == 0))) * others).sum(axis=-1)
+    return probability
 
 
 def paired_improvement(ours: np.ndarray, theirs: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Share of the seeds in which `ours` costs less than `theirs` on the same requests; ties count half."""
-    return weights @ ((ours < theirs) + 0.5 * (ours == theirs))
+    share: np.ndarray = weights @ ((ours < theirs) + 0.5 * (ours == theirs))
+    return share
 
 
 def saved(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -156,7 +158,7 @@ def saved(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 def mean_over_cells(values: np.ndarray) -> np.ndarray:
     """Mean along the last axis."""
-    return values.mean(axis=-1)
+    return np.asarray(values.mean(axis=-1))
 
 
 class BlockMean(NamedTuple):
@@ -181,7 +183,7 @@ def block_length(values: np.ndarray) -> int:
     least, most = max(1, round(n ** (1 / 3))), max(1, n // _LEAST_BLOCKS)
     centered = values - values.mean()
     if not centered.any():
-        return min(least, most)
+        return int(min(least, most))
     run = 5  # the rule takes sqrt(log10(n)) where that is more, which it never is in practice
     lags = min(n - 1, math.ceil(math.sqrt(n)) + run)
     covariance = np.array([centered[: n - k] @ centered[k:] / n for k in range(lags + 1)])
@@ -195,7 +197,7 @@ def block_length(values: np.ndarray) -> int:
     if spread <= 0:
         return most
     wanted = (2 * slope**2 / (4 / 3 * spread**2)) ** (1 / 3) * n ** (1 / 3)
-    return min(max(least, math.ceil(wanted)), most)
+    return int(min(max(least, math.ceil(wanted)), most))
 
 
 def block_mean(values: np.ndarray, length: int | None = None, resamples: int = RESAMPLES, seed: int = 0) -> BlockMean:
