@@ -11,7 +11,6 @@ import llmsched_env as ls
 from experiments.measured_report import main
 from experiments.measured_run import ServingRun, engine_of, fitted_factor, latencies, simulated, summary
 from llmsched_env.calibration import MeasuredRun
-from llmsched_env.calibration.measured_run import MeasuredRun
 
 RUN = "profiles/measured_runs/rtx4090_llama-3.1-8b.requests.jsonl"
 NAMES = ("input_toks", "output_toks", "queued_ts", "first_token_ts", "last_token_ts")
