@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 import baselines
-from agents.index_settings import static_settings
-from agents.network_benchmark import network_sections, run_networks
-from agents.network_comparison import PRIORITIES, Setting
-from agents.random_sites import random_site
+from agents.comparisons.network import PRIORITIES, Setting
+from agents.comparisons.network_section import network_sections, run_networks
+from agents.problems.random_sites import random_site
+from agents.problems.static_index import static_settings
 from agents.rules import length_and_work, length_times_slack
 from baselines import routers
 from llmsched_env.evaluation.benchmark import judged

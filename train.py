@@ -114,7 +114,7 @@ def latest_run() -> Path:
     Raises:
         FileNotFoundError: if there is none.
     """
-    from agents.training import resumable  # here, so that --help is quick
+    from agents.problems.knobs import resumable  # here, so that --help is quick
 
     configs = sorted(filter(resumable, RUNS.glob("*/config.json")), key=lambda path: path.stat().st_mtime)
     if not configs:
@@ -124,8 +124,8 @@ def latest_run() -> Path:
 
 def open_training(args: argparse.Namespace) -> Training:  # noqa: F821
     """The training that the command line asks for."""
-    from agents.guidance import Guidance  # here, so that --help is quick
-    from agents.training import Training, TrainingConfig
+    from agents.problems.knobs import Training, TrainingConfig
+    from agents.sb3.learning_aids import Guidance  # here, so that --help is quick
 
     if args.resume is not None:
         return Training.reopen(Path(args.resume) if args.resume else latest_run(), args.steps, args.minutes)
@@ -167,7 +167,7 @@ def run(args: argparse.Namespace, command: str) -> None:
 
 def report(training: Training, command: str) -> None:  # noqa: F821
     """Print the comparison on test requests and write the report."""
-    from agents.verdict import verdict
+    from agents.comparisons.differences import verdict
     from llmsched_env.evaluation import text_table, write_report
 
     print("Comparing on test requests ...")

@@ -39,15 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from agents.network_comparison import Setting, compare, run_scheduler, table
+    from agents.comparisons.network import Setting, compare, run_scheduler, table
     from llmsched_env.validation import check_integer
 
     check_integer("runs", args.runs, at_least=1)
     setting = Setting(load=args.load, interval=args.interval)
     started = time.perf_counter()
     if args.evaluate is not None or args.algo == "es":
-        from agents.folders import interrupted
-        from agents.network_index import NetworkTraining, load, train
+        from agents.problems.network import NetworkTraining, load, train
+        from agents.run import interrupted
 
         if args.evaluate is None:
             try:
@@ -56,8 +56,8 @@ def _run(args: argparse.Namespace) -> None:
                 sys.exit(interrupted(args.out))
         name, run = "learned", partial(run_scheduler, load(args.evaluate or args.out / "best.npz"))
     else:
-        from agents.network_ppo import run_agent
-        from agents.network_ppo import train as train_ppo
+        from agents.problems.network_ppo import run_agent
+        from agents.problems.network_ppo import train as train_ppo
 
         model = train_ppo(setting, args.steps, args.envs, args.seed)
         if args.out is not None:

@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from agents.folders import interrupted  # here, so that --help is quick
-    from agents.router_comparison import compare, tables
-    from agents.router_training import RouterTraining, load, train
+    from agents.comparisons.routers import compare, tables
+    from agents.problems.router import RouterTraining, load, train
+    from agents.run import interrupted  # here, so that --help is quick
     from llmsched_env.evaluation.seeds import TEST_SEEDS, seed_range
 
     seed_range(TEST_SEEDS, args.seeds)  # refuses a bad number before a long training

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     p.add_argument("--work-conserving", action="store_true", help="never hold back a request that fits")
     args = p.parse_args(arguments)
 
-    from agents.selection_training import SelectionTraining, evaluate, train  # here, so that --help is quick
+    from agents.problems.selection import SelectionTraining, evaluate, train  # here, so that --help is quick
 
     start = {"shortest_first": 0.0} if args.from_scratch else {}
     try:

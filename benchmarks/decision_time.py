@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 import llmsched_env as ls
-from agents.steered import DECISION_TIME, steered
+from agents.learned_policies import DECISION_TIME, steered
 from llmsched_env.policies.learned import NUM_WEIGHTS
 from llmsched_env.simulator.simulator import Simulator
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from agents.steered import load_steered
+from agents.learned_policies import load_steered
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
@@ -25,7 +25,7 @@ def load(name: str) -> Scheduler:
     """
     check_choice("pretrained policy", name, (*NAMES, NETWORK))
     if name == NETWORK:
-        from agents.network_index import load as load_network  # it needs torch, the others do not
+        from agents.problems.network import load as load_network  # it needs torch, the others do not
 
         return load_network(FOLDER / "network.npz")
     return load_steered(FOLDER / f"{name}.npz", f"pretrained_{name}")
@@ -33,6 +33,6 @@ def load(name: str) -> Scheduler:
 
 def router() -> Router:
     """The pretrained router, for `simulate_network`."""
-    from agents.router_training import load as load_router  # it needs torch, as that of networks does
+    from agents.problems.router import load as load_router  # it needs torch, as that of networks does
 
     return load_router(FOLDER / f"{ROUTER}.npz", "pretrained_router")

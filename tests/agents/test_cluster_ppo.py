@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from agents.budget import Budget
-from agents.network_ppo import EPISODE_NUMBERS
-from agents.ppo import PPOSettings, make_model, make_training_env
+from agents.problems.network_ppo import EPISODE_NUMBERS
+from agents.sb3.ppo import PPOSettings, make_model, make_training_env
+from agents.sb3.training_budget import Budget
 from baselines.routers import least_outstanding_tokens, random_router, round_robin
 from llmsched_env.envs.cluster import ClusterEnv
 

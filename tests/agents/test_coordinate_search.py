@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.coordinate_search import CoordinateSearch
+from agents.search.coordinate_search import CoordinateSearch
 
 GOAL = np.array([0.7, -0.4, 0.0, 1.5])
 

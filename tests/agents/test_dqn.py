@@ -9,9 +9,9 @@ from stable_baselines3 import DQN
 
 import llmsched_env as ls
 from agents import load_agent, read_meta
-from agents.checkpoint import AgentMeta
-from agents.dqn import BudgetedDQN, DQNSettings
-from agents.training import CONFIG, Training, TrainingConfig
+from agents.problems.knobs import CONFIG, Training, TrainingConfig
+from agents.sb3.checkpoint import AgentMeta
+from agents.sb3.dqn import BudgetedDQN, DQNSettings
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.envs.observation import NUM_FEATURES
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from agents.evolution import EvolutionStrategy
+from agents.search.evolution import EvolutionStrategy
 
 TARGET = np.linspace(-1.0, 1.0, 20)
 

@@ -13,14 +13,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from agents import load_agent, read_meta
-from agents.anchor import Anchor, actor_weights
-from agents.budget import Budget
-from agents.checkpoint import read_weights
-from agents.curriculum import Curriculum
-from agents.group_baseline import GroupBaselineBuffer
-from agents.guidance import Guidance
-from agents.ppo import BudgetedPPO, PPOSettings, make_model, make_training_env
-from agents.training import CONFIG, Training, TrainingConfig
+from agents.problems.knobs import CONFIG, Training, TrainingConfig
+from agents.sb3.checkpoint import read_weights
+from agents.sb3.curriculum import Curriculum
+from agents.sb3.group_baseline import GroupBaselineBuffer
+from agents.sb3.learning_aids import Guidance
+from agents.sb3.ppo import BudgetedPPO, PPOSettings, make_model, make_training_env
+from agents.sb3.pull_to_start import Anchor, actor_weights
+from agents.sb3.training_budget import Budget
 from llmsched_env.envs.episodes import Episodes
 
 STEPS = 4 * 16  # of one update, which is one full episode of each environment
@@ -89,7 +89,7 @@ def test_training_begins_with_small_episodes_and_a_resumed_one_goes_on_there(tmp
     monkeypatch.setattr(Episodes, "draw", noted)
     config = replace(TINY, steps=4 * STEPS, guidance=Guidance(curriculum=0.75, curriculum_start=0.25))
     training = Training.create(config, tmp_path / "run", quiet)
-    monkeypatch.setattr("agents.training.Validate._on_training_end", lambda self: None)
+    monkeypatch.setattr("agents.problems.knobs.Validate._on_training_end", lambda self: None)
     real, calls = BudgetedPPO.train, []
 
     def interrupted(self):

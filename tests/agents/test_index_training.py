@@ -10,13 +10,14 @@ import pytest
 import agents
 import baselines
 import llmsched_env as ls
-from agents import index_cases, index_training
-from agents.index_cases import costs, saved
-from agents.index_search_space import Stage, first_weights, searched
-from agents.index_settings import static_settings
-from agents.index_training import IndexTraining, train
-from agents.random_sites import random_site
-from agents.steered import keeps_four_knobs, load_steered, output_layer, steered
+from agents.learned_policies import keeps_four_knobs, load_steered, output_layer, steered
+from agents.problems import index_cases
+from agents.problems import index_policy as index_training
+from agents.problems.index_cases import costs, saved
+from agents.problems.index_policy import IndexTraining, train
+from agents.problems.index_search_space import Stage, first_weights, searched
+from agents.problems.random_sites import random_site
+from agents.problems.static_index import static_settings
 from llmsched_env.evaluation.suite import H100, Site
 from llmsched_env.metrics import within_limits
 from llmsched_env.policies import numbers as ix

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 import llmsched_env as ls
-from agents.budget import Budget
-from agents.dqn import DQNSettings, make_dqn
-from agents.evolution import EvolutionStrategy
-from agents.ppo import PPOSettings, make_model, make_training_env
-from agents.selection_policy import NoteSeconds
-from agents.selection_training import SelectionTraining
-from agents.selection_training import make_env as make_selection_env
-from agents.selection_training import make_model as make_selection_model
+from agents.problems.selection import SelectionTraining
+from agents.problems.selection import make_env as make_selection_env
+from agents.problems.selection import make_model as make_selection_model
+from agents.sb3.dqn import DQNSettings, make_dqn
+from agents.sb3.ppo import PPOSettings, make_model, make_training_env
+from agents.sb3.slot_policy import NoteSeconds
+from agents.sb3.training_budget import Budget
+from agents.search.evolution import EvolutionStrategy
 from llmsched_env.envs.batch_queue import BatchQueueEnv
 from llmsched_env.envs.request_selection import RequestSelectionEnv
 

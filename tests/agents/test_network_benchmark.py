@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from agents import network_benchmark
-from agents.network_benchmark import network_sections, network_verdicts, read_networks, run_networks
-from agents.network_comparison import PRIORITIES, Setting, compare, run_scheduler
+from agents.comparisons import network_section as network_benchmark
+from agents.comparisons.network import PRIORITIES, Setting, compare, run_scheduler
+from agents.comparisons.network_section import network_sections, network_verdicts, read_networks, run_networks
 
 SHORT = Setting(horizon=120.0)  # long enough for priorities to matter
 

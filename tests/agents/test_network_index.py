@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agents import train_network
-from agents.network_comparison import (
+from agents.comparisons.network import (
     CLASS_PRIORITIES,
     PRIORITIES,
     Setting,
@@ -22,7 +22,7 @@ from agents.network_comparison import (
     table,
     verdict,
 )
-from agents.network_index import NetworkTraining, costs, first_weights, load, policy, train
+from agents.problems.network import NetworkTraining, costs, first_weights, load, policy, train
 from llmsched_env.policies.network_index import learned_network
 
 SMALL = NetworkTraining(

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.network_comparison import PRIORITIES, Setting, compare, table
-from agents.network_ppo import SETTINGS, run_agent, train
+from agents.comparisons.network import PRIORITIES, Setting, compare, table
+from agents.problems.network_ppo import SETTINGS, run_agent, train
 
 SHORT = Setting(training_horizon=60.0, horizon=80.0, interval=10.0)
 

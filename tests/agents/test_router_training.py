@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from agents import pretrained, train_router
-from agents.router_cases import TRAINED, Cluster, cost, costs, generation_cases, validation_cases
-from agents.router_comparison import BY_HAND, CLUSTERS, GROUPS, H100, L40S, Comparison, compare, tables
-from agents.router_training import RouterTraining, first_weights, load, policy, train
+from agents.comparisons.routers import BY_HAND, CLUSTERS, GROUPS, H100, L40S, Comparison, compare, tables
+from agents.problems.router import RouterTraining, first_weights, load, policy, train
+from agents.problems.router_cases import TRAINED, Cluster, cost, costs, generation_cases, validation_cases
 from baselines.routers import ROUTERS, least_outstanding_tokens, round_robin
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.metrics import mean_interval
@@ -24,7 +24,7 @@ def quick(monkeypatch):
     """Trainings on short runs of one small cluster."""
     for name, first in (("generation_cases", TRAINING_SEEDS), ("validation_cases", TUNING_SEEDS)):
         cases = lambda *arguments, first=first: [(TINY, first + int(arguments[1]))]  # noqa: E731
-        monkeypatch.setattr(f"agents.router_training.{name}", cases)
+        monkeypatch.setattr(f"agents.problems.router.{name}", cases)
 
 
 def test_the_first_router_is_the_reference():

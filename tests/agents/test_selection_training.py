@@ -9,10 +9,10 @@ import torch
 from stable_baselines3.common.save_util import load_from_zip_file
 
 import llmsched_env as ls
-from agents.budget import Budget
-from agents.sb3_vec_env import SB3VecEnv
-from agents.selection_policy import NoteSeconds, SlotScorer, TimeDiscountedBuffer
-from agents.selection_training import SelectionTraining, evaluate, make_env, make_model, read_state, run_agent, train
+from agents.problems.selection import SelectionTraining, evaluate, make_env, make_model, read_state, run_agent, train
+from agents.sb3.slot_policy import NoteSeconds, SlotScorer, TimeDiscountedBuffer
+from agents.sb3.training_budget import Budget
+from agents.sb3.vec_env import SB3VecEnv
 from llmsched_env.envs.observation import NUM_FEATURES
 from llmsched_env.envs.selection import BATCH_FEATURES, SLOT_FEATURES
 

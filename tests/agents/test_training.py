@@ -16,12 +16,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import llmsched_env as ls
 import train
-from agents import load_agent, network_index, read_meta
-from agents.budget import Budget
-from agents.dqn import DQNSettings
-from agents.folders import keep_config
-from agents.ppo import BudgetedPPO, PPOSettings
-from agents.training import PUBLISHED, Training, TrainingConfig
+from agents import load_agent, read_meta
+from agents.problems import network as network_index
+from agents.problems.knobs import PUBLISHED, Training, TrainingConfig
+from agents.run import keep_config
+from agents.sb3.dqn import DQNSettings
+from agents.sb3.ppo import BudgetedPPO, PPOSettings
+from agents.sb3.training_budget import Budget
 
 STEPS = 4 * 16  # of one update
 TINY = TrainingConfig(
@@ -336,7 +337,7 @@ def test_bad_command_lines_say_what_is_wrong(arguments, message, tmp_path, monke
 
 def test_a_budget_ends_with_what_is_used_up_first(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("agents.budget.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("agents.sb3.training_budget.time.monotonic", lambda: now[0])
     budget = Budget(steps=1000, minutes=1.0, seconds_before=6.0)
     budget.start()
     now[0] += 9.0

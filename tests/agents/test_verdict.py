@@ -7,8 +7,8 @@ import pytest
 
 import baselines
 import llmsched_env as ls
+from agents.comparisons.differences import BLOCKS, difference, verdict
 from agents.objective import OBJECTIVES
-from agents.verdict import BLOCKS, difference, verdict
 from llmsched_env.evaluation import compare
 from llmsched_env.metrics import paired_interval
 

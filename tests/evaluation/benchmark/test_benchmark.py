@@ -9,8 +9,8 @@ import pytest
 import baselines
 import benchmark
 from agents import pretrained
-from agents.network_benchmark import network_sections
-from agents.network_comparison import PRIORITIES
+from agents.comparisons.network import PRIORITIES
+from agents.comparisons.network_section import network_sections
 from llmsched_env.evaluation.benchmark import cell_search, judged, kept_runs
 from llmsched_env.evaluation.benchmark.azure import azure_cells, azure_slices, judge_trace
 from llmsched_env.evaluation.benchmark.best_static import best_static

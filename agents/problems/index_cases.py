@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from agents.random_sites import RandomSite, random_site
+from agents.problems.random_sites import RandomSite, random_site
 from llmsched_env.evaluation.cases import map_runs
 from llmsched_env.evaluation.objective import OBJECTIVES
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS

@@ -9,11 +9,11 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
-from agents.budget import Budget
-from agents.checkpoint import AgentMeta, as_scheduler, save_agent
-from agents.ppo import EPISODE_NUMBERS
-from agents.tensorboard import ReferenceLines
-from agents.validation import validate
+from agents.problems.serving_numbers import validate
+from agents.sb3.checkpoint import AgentMeta, as_scheduler, save_agent
+from agents.sb3.ppo import EPISODE_NUMBERS
+from agents.sb3.tensorboard import ReferenceLines
+from agents.sb3.training_budget import Budget
 from llmsched_env.evaluation.cases import Cases
 from llmsched_env.evaluation.objective import Objective
 

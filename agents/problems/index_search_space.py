@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.steered import output_layer, within_four_knobs
+from agents.learned_policies import output_layer, within_four_knobs
 from llmsched_env.policies import numbers as ix
 from llmsched_env.policies.features import NUM_FEATURES
 from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from agents.network_comparison import CLASS_PRIORITIES, Rows, Setting, all_numbers, fewer_tasks, numbers, verdict
+from agents.comparisons.network import CLASS_PRIORITIES, Rows, Setting, all_numbers, fewer_tasks, numbers, verdict
 from llmsched_env.evaluation.benchmark.judged import Verdict
 from llmsched_env.evaluation.benchmark.sections import Section
 from llmsched_env.evaluation.benchmark.tables import Table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.steered import keeps_four_knobs, output_layer
+from agents.learned_policies import keeps_four_knobs, output_layer
 from llmsched_env.policies.features import NUM_FEATURES
 from llmsched_env.policies.index import index
 from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.evolution_search import Validation, check_search, search
-from agents.folders import keep_config
-from agents.network_comparison import PRIORITIES, mean_tasks
+from agents.comparisons.network import PRIORITIES, mean_tasks
+from agents.run import keep_config
+from agents.search.loop import Validation, check_search, search
 from agents.weights import random_hidden, read_weights
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import map_cases
@@ -28,7 +28,7 @@ from llmsched_env.validation import check_integer, check_number, check_range
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.tasks import TaskTable
 
-PRETRAINED = Path(__file__).parent / "pretrained" / "network.npz"
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "network.npz"
 """The policy that is shipped."""
 
 REFERENCE = PRIORITIES["entering first"]

@@ -13,14 +13,16 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 import baselines
-from agents.budget import Budget
-from agents.callbacks import TAG, Progress, StopWhenSpent, Validate
-from agents.checkpoint import AgentMeta, load_agent, read_meta, versions
-from agents.dqn import DQNSettings, make_dqn, prefer_arm
-from agents.folders import CONFIG
-from agents.guidance import Guidance
 from agents.objective import OBJECTIVES
-from agents.ppo import (
+from agents.problems.serving_numbers import validate
+from agents.problems.static_knobs import StaticBest, tune_static
+from agents.problems.workload_split import workload_parts
+from agents.run import CONFIG
+from agents.sb3.callbacks import TAG, Progress, StopWhenSpent, Validate
+from agents.sb3.checkpoint import AgentMeta, load_agent, read_meta, versions
+from agents.sb3.dqn import DQNSettings, make_dqn, prefer_arm
+from agents.sb3.learning_aids import Guidance
+from agents.sb3.ppo import (
     PPOSettings,
     discount,
     make_model,
@@ -29,10 +31,8 @@ from agents.ppo import (
     reward_statistics,
     warm_start,
 )
-from agents.static import StaticBest, tune_static
-from agents.tensorboard import ReferenceLines, open_logger
-from agents.validation import validate
-from agents.workload_parts import workload_parts
+from agents.sb3.tensorboard import ReferenceLines, open_logger
+from agents.sb3.training_budget import Budget
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Comparison, compare, seed_range
 from llmsched_env.evaluation.cases import Cases

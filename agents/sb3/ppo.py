@@ -14,9 +14,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
-from agents.budget import Budget, OverBudget
-from agents.group_baseline import GroupBaselineBuffer
-from agents.sb3_vec_env import SB3VecEnv
+from agents.sb3.group_baseline import GroupBaselineBuffer
+from agents.sb3.training_budget import Budget, OverBudget
+from agents.sb3.vec_env import SB3VecEnv
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.validation import check_integer, check_number
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.anchor import Anchor, actor_weights
-from agents.budget import Budget
-from agents.checkpoint import read_weights
-from agents.curriculum import Curriculum, Grow
+from agents.sb3.checkpoint import read_weights
+from agents.sb3.curriculum import Curriculum, Grow
+from agents.sb3.pull_to_start import Anchor, actor_weights
+from agents.sb3.training_budget import Budget
 from llmsched_env.validation import check_integer, check_number
 
 

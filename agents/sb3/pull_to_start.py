@@ -6,7 +6,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.budget import Budget
+from agents.sb3.training_budget import Budget
 
 _ACTOR = ("mlp_extractor.policy_net.", "action_net.")
 

@@ -9,8 +9,8 @@ from itertools import product
 import numpy as np
 from tqdm import tqdm
 
-from agents.router_cases import LARGE, SMALL, Cluster, costs, saved
-from agents.router_training import constant_weights, policy
+from agents.problems.router import constant_weights, policy
+from agents.problems.router_cases import LARGE, SMALL, Cluster, costs, saved
 from baselines.routers import ROUTERS
 from llmsched_env.evaluation.seeds import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.metrics import mean_interval

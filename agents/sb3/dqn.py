@@ -7,7 +7,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.budget import Budget, OverBudget
+from agents.sb3.training_budget import Budget, OverBudget
 from llmsched_env.validation import check_integer, check_number
 
 

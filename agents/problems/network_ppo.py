@@ -1,8 +1,8 @@
 """PPO on `llmsched/AgentNetwork-v0`, from scratch."""
 
-from agents.budget import Budget
-from agents.network_comparison import Setting
-from agents.ppo import BudgetedPPO, PPOSettings, make_model, make_training_env
+from agents.comparisons.network import Setting
+from agents.sb3.ppo import BudgetedPPO, PPOSettings, make_model, make_training_env
+from agents.sb3.training_budget import Budget
 from llmsched_env.envs.agent_network import AgentNetworkEnv
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES

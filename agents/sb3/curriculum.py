@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.budget import Budget
+from agents.sb3.training_budget import Budget
 
 _STAGES = 50
 

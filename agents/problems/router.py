@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.evolution_search import Validation, check_search, search
-from agents.folders import keep_config
-from agents.router_cases import OBJECTIVES, costs, generation_cases, saved, validation_cases
+from agents.problems.router_cases import OBJECTIVES, costs, generation_cases, saved, validation_cases
+from agents.run import keep_config
+from agents.search.loop import Validation, check_search, search
 from agents.weights import random_hidden, read_weights
 from baselines.routers import least_outstanding_tokens
 from llmsched_env.policies.learned_router import HIDDEN, NUM_FEATURES, NUM_TERMS, NUM_WEIGHTS, SPREAD, learned_router
 from llmsched_env.simulator.router import Router
 from llmsched_env.validation import check_choice, check_integer, check_range
 
-PRETRAINED = Path(__file__).parent / "pretrained" / "router.npz"
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "router.npz"
 """The router that is shipped."""
 REFERENCE = least_outstanding_tokens
 """What a training begins at."""

@@ -18,7 +18,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import llmsched_env
-from agents.controller import PolicyController, PolicyNetwork
+from agents.sb3.controller import PolicyController, PolicyNetwork
 from llmsched_env.envs.arms import Arms, actions_or_arms
 from llmsched_env.envs.knobs import Knobs, parametric
 from llmsched_env.envs.observation import FEATURES

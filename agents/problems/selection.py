@@ -20,15 +20,15 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 import baselines
-from agents.budget import Budget
-from agents.callbacks import TAG, StopWhenSpent
-from agents.checkpoint import save_with
-from agents.folders import keep_config
 from agents.objective import OBJECTIVES
-from agents.ppo import EPISODE_NUMBERS, DecayingEntropy, restore_reward_statistics, reward_statistics
-from agents.sb3_vec_env import SB3VecEnv
-from agents.selection_policy import NoteSeconds, SlotPolicy, TimeDiscountedBuffer
-from agents.tensorboard import open_logger
+from agents.run import keep_config
+from agents.sb3.callbacks import TAG, StopWhenSpent
+from agents.sb3.checkpoint import save_with
+from agents.sb3.ppo import EPISODE_NUMBERS, DecayingEntropy, restore_reward_statistics, reward_statistics
+from agents.sb3.slot_policy import NoteSeconds, SlotPolicy, TimeDiscountedBuffer
+from agents.sb3.tensorboard import open_logger
+from agents.sb3.training_budget import Budget
+from agents.sb3.vec_env import SB3VecEnv
 from llmsched_env.envs.knobs import ORDERS, parametric
 from llmsched_env.envs.request_selection import RequestSelectionEnv
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, seed_range

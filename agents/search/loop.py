@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from agents.evolution import EvolutionStrategy
+from agents.search.evolution import EvolutionStrategy
 from agents.weights import write_arrays
 
 
