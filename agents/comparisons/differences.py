@@ -1,4 +1,4 @@
-"""Whether the agent is better, in sentences: paired differences on the same test requests, with their intervals."""
+"""Paired differences of an agent from other schedulers on the same test requests, in sentences."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from agents.objective import OBJECTIVES
+from agents.objectives import OBJECTIVES
 from llmsched_env.evaluation import Cell, Comparison
 from llmsched_env.evaluation.cell import load_text
 from llmsched_env.evaluation.objective import Objective
@@ -15,9 +15,9 @@ from llmsched_env.metrics import paired_interval
 from llmsched_env.simulator.records import Result
 
 BLOCKS = 10
-"""Spans of time that stand in for replications where there is only one trace."""
+"""Spans of time that serve as replications where there is only one trace."""
 
-Outcome = Literal["better", "worse", "not told apart"]
+Outcome = Literal["better", "worse", "not significantly different"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Difference:
     """The agent's metric minus another scheduler's, with the half width of its 95 % interval.
 
     Attributes:
-        outcome: "not told apart" if the interval holds 0.
+        outcome: "not significantly different" if the interval contains 0.
         mean: as printed, in the objective's unit.
         half_width: of the mean.
     """
@@ -41,9 +41,9 @@ class Difference:
 
 
 def difference(agent: Cell, other: Cell, comparison: Comparison, objective: Objective) -> Difference:
-    """Compare two cells of the same requests, seed by seed; on a single trace span by span.
+    """Compare two cells of the same requests: seed by seed, on a single trace span by span.
 
-    Spans of one trace follow each other and are not quite independent; there the interval is a rough one.
+    Consecutive spans of one trace are not independent, so their interval is rough.
     """
     if len(agent.seeds) > 1:
         values = [cell.metrics[objective.metric] for cell in (agent, other)]
@@ -51,14 +51,14 @@ def difference(agent: Cell, other: Cell, comparison: Comparison, objective: Obje
         values = [_by_span(cell, comparison, objective.metric) for cell in (agent, other)]
     mean, half_width = paired_interval(*values)
     if math.isnan(half_width) or abs(mean) <= half_width:
-        outcome = "not told apart"
+        outcome: Outcome = "not significantly different"
     else:
         outcome = "better" if objective.score(mean) > 0 else "worse"
     return Difference(outcome, objective.scale * mean, objective.scale * half_width)
 
 
-def verdict(comparison: Comparison, agent: str = "agent") -> str:
-    """For each objective a sentence, against whom the agent is better, worse or not told apart, and the numbers.
+def differences_text(comparison: Comparison, agent: str = "agent") -> str:
+    """For each objective a sentence on which schedulers the agent is better or worse than, and the numbers.
 
     Args:
         comparison: the test runs.
@@ -90,7 +90,7 @@ def _paragraph(comparison: Comparison, agent: str, objective: Objective) -> str:
 
 
 def _sentence(found: dict[str, dict[str, Difference]]) -> str:
-    """Opponents of the same fate share a clause."""
+    """Schedulers with the same outcomes share a clause."""
     fates: dict[str, list[str]] = {}
     for name in next(iter(found.values())):
         places: dict[Outcome, list[str]] = {}
@@ -104,7 +104,11 @@ def _sentence(found: dict[str, dict[str, Difference]]) -> str:
     return "; ".join(fate.format(_listed(names)) for fate, names in fates.items())
 
 
-_PHRASES = {"better": "better than", "not told apart": "not told apart from", "worse": "worse than"}
+_PHRASES: dict[Outcome, str] = {
+    "better": "better than",
+    "not significantly different": "not significantly different from",
+    "worse": "worse than",
+}
 
 
 def _listed(names: list[str]) -> str:

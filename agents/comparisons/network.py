@@ -56,7 +56,7 @@ PRIORITIES: dict[str, Scheduler] = CLASS_PRIORITIES | OTHER_RULES
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class NetworkSetting:
     """What is trained and evaluated on.
 
     Attributes:
@@ -84,7 +84,7 @@ class Setting:
         return rybko_stolyar(self.load, self.horizon).sample(HELD_OUT + seed)
 
 
-def run_scheduler(scheduler: Scheduler, setting: Setting, seed: int) -> NetworkResult:
+def run_scheduler(scheduler: Scheduler, setting: NetworkSetting, seed: int) -> NetworkResult:
     """A held-out run under a scheduler."""
     return simulate_network(
         scheduler, setting.tasks(seed), RYBKO_STOLYAR_ENGINES, UNROUTED, seed, horizon=setting.horizon
@@ -117,7 +117,7 @@ def numbers(result: NetworkResult) -> dict[str, float]:
 
 
 def all_numbers(
-    schedulers: Sequence[Scheduler], setting: Setting, seeds: Sequence[int]
+    schedulers: Sequence[Scheduler], setting: NetworkSetting, seeds: Sequence[int]
 ) -> list[list[dict[str, float]]]:
     """`numbers` of every held-out run of each scheduler, on all cores; [schedulers][seeds]."""
     return map_cases(
@@ -129,8 +129,8 @@ def all_numbers(
 
 def compare(
     name: str,
-    run: Callable[[Setting, int], NetworkResult],
-    setting: Setting,
+    run: Callable[[NetworkSetting, int], NetworkResult],
+    setting: NetworkSetting,
     seeds: Sequence[int],
     schedulers: Mapping[str, Scheduler] = PRIORITIES,
 ) -> Rows:

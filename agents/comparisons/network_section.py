@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from agents.comparisons.network import CLASS_PRIORITIES, Rows, Setting, all_numbers, fewer_tasks, numbers, verdict
+from agents.comparisons.network import (
+    CLASS_PRIORITIES,
+    NetworkSetting,
+    Rows,
+    all_numbers,
+    fewer_tasks,
+    numbers,
+    verdict,
+)
 from llmsched_env.evaluation.benchmark.judged import Verdict
 from llmsched_env.evaluation.benchmark.sections import Section
 from llmsched_env.evaluation.benchmark.tables import Table
@@ -23,7 +31,7 @@ _TITLE = "Mean tasks present"
 
 
 def run_networks(
-    schedulers: Mapping[str, Scheduler], setting: Setting, runs: int, path: Path, progress: bool = True
+    schedulers: Mapping[str, Scheduler], setting: NetworkSetting, runs: int, path: Path, progress: bool = True
 ) -> Rows:
     """`numbers` of held-out runs 0 to `runs` - 1 of each scheduler; those that the file holds are not run again.
 
@@ -117,5 +125,5 @@ def _mean(runs: list[dict[str, float]], name: str) -> float:
     return float(np.mean([run[name] for run in runs]))
 
 
-def _key(scheduler: Scheduler, setting: Setting) -> str:
+def _key(scheduler: Scheduler, setting: NetworkSetting) -> str:
     return digest_of(scheduler_digest(scheduler), setting, source_of(numbers), source_of(rybko_stolyar))

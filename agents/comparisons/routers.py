@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 from tqdm import tqdm
 
-from agents.problems.router import constant_weights, policy
+from agents.learned_policies import constant_router_weights, router_policy
 from agents.problems.router_cases import LARGE, SMALL, Cluster, costs, saved
 from baselines.routers import ROUTERS
 from llmsched_env.evaluation.seeds import TEST_SEEDS, TUNING_SEEDS, seed_range
@@ -17,13 +17,13 @@ from llmsched_env.metrics import mean_interval
 from llmsched_env.policies.learned_router import SPEED
 from llmsched_env.simulator.router import Router
 
-BY_HAND = policy(constant_weights({SPEED: 1.0}), "least_outstanding_seconds")
-"""The rule that a person would write with the same terms: known tokens over the speed of the engine."""
+BY_HAND = router_policy(constant_router_weights({SPEED: 1.0}), "least_outstanding_seconds")
+"""A rule written by hand with the same terms: known tokens over the speed of the engine."""
 TUNED = {
     "prefix_aware": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5), "least_match": (0.1, 0.3, 0.6)},
     "session_affinity": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5)},
 }
-"""Values of the parameters that routers have, of which the best for each cluster are found on tuning seeds."""
+"""Parameters of routers to search: for each cluster the best values are found on tuning seeds."""
 TUNING_RUNS = 3
 
 
@@ -64,7 +64,7 @@ GROUPS: dict[str, tuple[Cluster, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RouterComparison:
     """Costs of routers, the learned one first: f8[routers, clusters, seeds], and their names."""
 
     names: tuple[str, ...]
@@ -82,15 +82,15 @@ class Comparison:
         return 1 - float(np.exp(-mean)), float(np.exp(-mean) * half)
 
     def best_other(self, cluster: Cluster) -> str:
-        """The router with the least mean latency of the others there: chosen after the fact, in its favour."""
+        """The other router with the least mean latency there. It is chosen after the fact, in its favour."""
         means = self.costs[1:, self.clusters.index(cluster)].mean(axis=-1)
         return self.names[1 + int(np.argmin(means))]
 
 
 def compare(
     router: Router, seeds: int = 10, clusters: Sequence[Cluster] = CLUSTERS, progress: bool = False
-) -> Comparison:
-    """Every router on so many test seeds of each cluster; those with parameters as they are, and tuned for it.
+) -> RouterComparison:
+    """Every router on test seeds of each cluster; those of `TUNED` with default and with tuned parameters.
 
     Raises:
         ValueError: if `seeds` is no number of test seeds.
@@ -104,7 +104,7 @@ def compare(
             tuned = [tune(name, cluster) for name in TUNED]
             routers = [router, *ROUTERS.values(), *tuned, BY_HAND]
             values.append(costs(routers, [(cluster, seed) for seed in tested]))
-    return Comparison(names, tuple(clusters), np.stack(values, axis=1))
+    return RouterComparison(names, tuple(clusters), np.stack(values, axis=1))
 
 
 def tune(name: str, cluster: Cluster) -> Router:
@@ -115,7 +115,7 @@ def tune(name: str, cluster: Cluster) -> Router:
     return options[int(np.argmin(found.mean(axis=1)))]
 
 
-def tables(comparison: Comparison) -> str:
+def tables(comparison: RouterComparison) -> str:
     """Two tables in Markdown: by router, what the first saves over it; and by cluster, against the best other."""
     first = comparison.names[0]
     groups = {name: own for name, own in GROUPS.items() if set(own) & set(comparison.clusters)}

@@ -1,7 +1,7 @@
-"""The cases that index policies are trained and validated on, and what a run costs.
+"""The cases that index policies are trained and validated on, and the cost of a run.
 
-Many are on the sites of the suite to train on, the others on random ones: a policy that is to serve unknown workloads
-has to see many. Training seeds and tuning seeds only.
+Some are on the training sites of the suite, the others on random sites, since a policy for unknown workloads has to see
+many. Training and tuning seeds only.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.workloads import Workload
 
-Case = tuple[Site | RandomSite, Workload, int]
-"""(where, the workload at its load, the seed)."""
+IndexCase = tuple[Site | RandomSite, Workload, int]
+"""(site, its workload at a load, seed)."""
 
 FLOOR = {"slo_attainment": 0.004, "mean_e2el": 0.0}
-"""By objective, what is added to costs before logarithms are taken: a single missed request is no landslide."""
+"""By objective, what is added to costs before taking logarithms, so that a single missed request counts little."""
 _VALIDATION_LOADS, _VALIDATION_SEEDS = (0.8, 0.95, 1.1), 2
-_SEED_BLOCK = 9_000  # training seeds are drawn from the first so many
+_SEED_BLOCK = 9_000  # training seeds are drawn from the first of this number
 
 
-def costs(schedulers: Sequence[Scheduler], cases: Sequence[Case], objective: str) -> np.ndarray:
+def costs(schedulers: Sequence[Scheduler], cases: Sequence[IndexCase], objective: str) -> np.ndarray:
     """f8[schedulers, cases]: the share of requests that miss a target, or the mean E2E latency in s."""
     chosen = OBJECTIVES[objective]
 
@@ -47,9 +47,9 @@ def saved(own: np.ndarray, reference: np.ndarray, objective: str) -> np.ndarray:
     return np.log((reference + floor) / (own + floor))
 
 
-def validation_cases() -> tuple[list[Case], int]:
-    """Fixed ones, on tuning seeds, and how many of them, the first, are on sites of the suite."""
-    held: list[Case] = [
+def validation_cases() -> tuple[list[IndexCase], int]:
+    """Fixed cases on tuning seeds, those on sites of the suite first; and the number of these."""
+    held: list[IndexCase] = [
         (site, site.at(load), TUNING_SEEDS + k)
         for site in TRAINING
         for load in _VALIDATION_LOADS
@@ -61,11 +61,11 @@ def validation_cases() -> tuple[list[Case], int]:
 
 def generation_cases(
     seed: int, generation: int, sites: int, random_sites: int, loads: tuple[float, float], horizon: float
-) -> list[Case]:
-    """Of a generation of evolution strategies: `sites` different ones of the suite, and so many random ones."""
+) -> list[IndexCase]:
+    """Of a generation of evolution strategies: on `sites` different sites of the suite, and on random sites."""
     rng = np.random.default_rng([seed, 2, generation])
     picked = rng.choice(len(TRAINING), min(sites, len(TRAINING)), replace=False)
-    cases: list[Case] = [
+    cases: list[IndexCase] = [
         (
             TRAINING[k],
             TRAINING[k].at(rng.uniform(*loads), horizon),
@@ -76,11 +76,11 @@ def generation_cases(
     return cases + _random_cases(rng, random_sites, TRAINING_SEEDS, loads)
 
 
-def sweep_cases(seed: int, sweep: int, count: int, loads: tuple[float, float], horizon: float) -> list[Case]:
-    """Of a sweep of the coordinate search: `count` at each site, all over the loads, and as many random ones."""
+def sweep_cases(seed: int, sweep: int, count: int, loads: tuple[float, float], horizon: float) -> list[IndexCase]:
+    """Of a sweep of the coordinate search: `count` at each site, spread over the loads, and as many on random sites."""
     rng = np.random.default_rng([seed, 3, sweep])
     edges = np.linspace(*loads, count + 1)
-    cases: list[Case] = [
+    cases: list[IndexCase] = [
         (site, site.at(rng.uniform(low, high), horizon), int(TRAINING_SEEDS + rng.integers(_SEED_BLOCK)))
         for site in TRAINING
         for low, high in pairwise(edges)
@@ -88,7 +88,7 @@ def sweep_cases(seed: int, sweep: int, count: int, loads: tuple[float, float], h
     return cases + _random_cases(rng, len(cases), TRAINING_SEEDS, loads)
 
 
-def _random_cases(rng: np.random.Generator, count: int, first: int, loads: tuple[float, float]) -> list[Case]:
+def _random_cases(rng: np.random.Generator, count: int, first: int, loads: tuple[float, float]) -> list[IndexCase]:
     drawn = []
     for _ in range(count):
         site = random_site(rng)

@@ -1,60 +1,57 @@
-"""Train the network that steers the index policy: evolution strategies, then a coordinate search, on shared requests.
+"""The index policy, steered by a network: evolution strategies, then a coordinate search.
 
-A candidate is measured by the logarithm of its cost in each case, on the very same requests as the others. So a case
-counts by the share of its cost that is saved, whether many or few requests miss their targets in it, and the noise of
+All candidates of a generation serve the same requests, and each case counts by the logarithm of its cost. So a case
+matters by the share of its cost that is saved, whether many or few requests miss their targets in it, and the noise of
 the workload cancels.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
 import baselines
-from agents.learned_policies import output_layer, steered
-from agents.problems.index_cases import FLOOR, Case, costs, generation_cases, saved, sweep_cases, validation_cases
-from agents.problems.index_search_space import PLAIN_STAGES, STAGES, Stage, first_weights, searched
-from agents.run import interrupted, keep_config
-from agents.search.coordinate_search import CoordinateSearch
-from agents.search.evolution import EvolutionStrategy
-from agents.weights import read_weights, write_arrays
+from agents.learned_policies import index_number, index_policy, output_layer, read_weights
+from agents.problems.index_cases import FLOOR, IndexCase, costs, generation_cases, saved, sweep_cases, validation_cases
+from agents.problems.index_start import PLAIN_STAGES, STAGES, IndexStage, first_weights, searched
+from agents.run import Say, Validation, keep_config
+from agents.search.learner import SearchLearner
+from agents.search.stages import CoordinateStage, EvolutionStage, Stage, check_search
 from llmsched_env.policies.learned import NUM_WEIGHTS
-from llmsched_env.policies.numbers import BEGUN, BLOCKING
 from llmsched_env.validation import check_choice, check_integer, check_number, check_range
 
 REFERENCES = {"slo_attainment": "slos_serve", "mean_e2el": "slo_first"}
+"""By objective, the baseline that validation compares with."""
 _WIDTH = 0.3  # first width of the coordinate search, in spreads of the numbers
 _EVEN = 0.05  # added to the spread of a case over the candidates, by which its logarithms of costs are divided
 
 
 @dataclass(frozen=True, slots=True)
 class IndexTraining:
-    """How a network is trained: stages of evolution strategies, then sweeps of a coordinate search.
+    """How an index policy is trained: stages of evolution strategies, then sweeps of a coordinate search.
 
     Attributes:
         objective: "slo_attainment" or "mean_e2el".
-        pausing: whether begun prompts may wait for others, which takes more than four knobs of vLLM.
-        start: file of a policy to go on from; None: from constants.
-        plain: whether these are the plain ones of a simple rule, for a training from scratch.
-        stages: one after the other, each from what the one before it found; None for those of `STAGES`, or of
-            `PLAIN_STAGES` if it begins at plain constants.
+        pausing: whether prompts that have begun may wait for others, which takes more than four knobs of vLLM.
+        start: file of a policy to start from; None: constants.
+        plain: whether these are the plain constants of a simple rule, for a training from scratch.
+        stages: each starts from the result of the one before it; None for those of `STAGES`, or of `PLAIN_STAGES` if
+            the training is plain.
         seed: of everything random.
-        sites: cases of a generation on sites of the suite, each on another one, and
-        random_sites: on random ones.
+        sites: cases of a generation on sites of the suite, each on another one.
+        random_sites: cases of a generation on random sites.
         loads: range of their loads.
         horizon: s of arrivals at sites of the suite.
         validate_every: generations.
         average: share of the last generations of a stage over which the weights are averaged.
-        sweeps: of the coordinate search that follows, and
-        cases: at each site of the suite in a sweep; as many random ones come on top.
+        sweeps: of the coordinate search that follows.
+        cases: of a sweep at each site of the suite; as many on random sites come on top.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -64,7 +61,7 @@ class IndexTraining:
     pausing: bool = False
     start: Path | None = None
     plain: bool = False
-    stages: tuple[Stage, ...] | None = None
+    stages: tuple[IndexStage, ...] | None = None
     seed: int = 0
     sites: int = 6
     random_sites: int = 5
@@ -79,11 +76,9 @@ class IndexTraining:
         check_choice("objective", self.objective, tuple(REFERENCES))
         if self.plain and self.start is not None:
             raise ValueError(f"plain=True, start={str(self.start)!r}; a training begins at one or the other")
-        if self.stages is None:
-            object.__setattr__(self, "stages", (PLAIN_STAGES if self.plain else STAGES)[self.objective])
-        check_integer("number of stages", len(self.stages), at_least=1)
-        for stage in self.stages:  # refuses what the search does not allow
-            EvolutionStrategy(np.zeros(1), stage.noise, stage.learning_rate, stage.pairs, stage.decay)
+        check_integer("number of stages", len(self.all_stages), at_least=1)
+        for stage in self.all_stages:
+            check_search(stage)
         for name in ("seed", "sites", "random_sites", "sweeps"):
             check_integer(name, getattr(self, name), at_least=0)
         check_integer("sites + random_sites", self.sites + self.random_sites, at_least=1)
@@ -93,223 +88,99 @@ class IndexTraining:
         check_number("horizon", self.horizon, above=0, unit="s")
         check_number("average", self.average, at_least=0, at_most=1)
 
+    @property
+    def all_stages(self) -> tuple[IndexStage, ...]:
+        """The stages of evolution strategies."""
+        if self.stages is not None:
+            return self.stages
+        return (PLAIN_STAGES if self.plain else STAGES)[self.objective]
 
-def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = print) -> np.ndarray:
-    """Search stage by stage, going on from `folder` if a search is there; returns the best weights validated.
 
-    Evolution strategies hand over the mean of the centers of their last generations, which wander around what is best.
-    `folder` holds `config.json`, `best.npz` with those that saved most in validation, `last.npz` and `sweeps.npz` (to
-    go on from) and TensorBoard's logs. Validation is on a fixed set of tuning seeds: all sites of the suite to train
-    on, and random ones that training never draws.
+class IndexProblem:
+    """Weights of the network that steers the index policy."""
+
+    def __init__(self, config: IndexTraining) -> None:
+        self.config = config
+        self.objective = config.objective
+        self.validate_every = config.validate_every
+
+    def record(self) -> dict[str, Any]:
+        """The configuration as it is kept, with a digest of the first weights: constants and files may change."""
+        config = self.config
+        start = None if config.start is None else Path(config.start).name
+        first = hashlib.sha256(self.first_weights().tobytes()).hexdigest()
+        stages = [asdict(stage) for stage in config.all_stages]
+        return asdict(config) | {"stages": stages, "start": start, "first_weights": first}
+
+    def first_weights(self) -> np.ndarray:
+        """f8[NUM_WEIGHTS]: what the training begins with."""
+        config = self.config
+        first = first_weights(config.objective, config.pausing, config.plain)
+        if config.start is None:
+            return first
+        fixed = [index_number("begun"), index_number("blocking")]  # whether it may pause is not up to the file
+        weights = read_weights(config.start, NUM_WEIGHTS).copy()
+        output_layer(weights)[fixed] = output_layer(first)[fixed]
+        return weights
+
+    def stages(self) -> list[Stage]:
+        """Those of evolution strategies, then sweeps of what the last of them searched."""
+        config = self.config
+        places = [searched(stage, config.pausing) for stage in config.all_stages]
+        found: list[Stage] = [
+            EvolutionStage(
+                stage.generations, stage.noise, stage.learning_rate, stage.pairs, stage.decay, config.seed + k,
+                self.fitness, places[k], config.average,
+            )
+            for k, stage in enumerate(config.all_stages)
+        ]  # fmt: skip
+        return [*found, CoordinateStage(config.sweeps, _WIDTH, config.seed, self.sweep_costs, places[-1])]
+
+    def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
+        """Of candidates f8[k, NUM_WEIGHTS]: each case has the same weight, however much the candidates differ in it."""
+        config = self.config
+        cases = generation_cases(
+            config.seed, generation, config.sites, config.random_sites, config.loads, config.horizon
+        )
+        logs = self._log_costs(candidates, cases)
+        return -((logs - logs.mean(axis=0)) / (logs.std(axis=0) + _EVEN)).mean(axis=1)
+
+    def sweep_costs(self, sweep: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Logarithms of the costs f8[k, cases] on the cases of a sweep, as a function of weights f8[k, NUM_WEIGHTS]."""
+        config = self.config
+        cases = sweep_cases(config.seed, sweep, config.cases, config.loads, config.horizon)
+        return lambda candidates: self._log_costs(candidates, cases)
+
+    def _log_costs(self, candidates: np.ndarray, cases: Sequence[IndexCase]) -> np.ndarray:
+        found = costs([index_policy(weights) for weights in candidates], cases, self.objective)
+        return np.log(found + FLOOR[self.objective])
+
+    @cached_property
+    def _held(self) -> tuple[list[IndexCase], int, np.ndarray]:
+        cases, on_suite = validation_cases()
+        return cases, on_suite, costs([baselines.get(REFERENCES[self.objective])], cases, self.objective)[0]
+
+    def validate(self, weights: np.ndarray) -> Validation:
+        """On fixed tuning seeds: all training sites of the suite, and random ones that training never draws."""
+        cases, on_suite, target = self._held
+        own = costs([index_policy(weights)], cases, self.objective)[0]
+        gains = saved(own, target, self.objective)
+        numbers = {"saved": gains.mean(), "worst_case": gains.min(), f"{self.objective}_cost": own.mean()}
+        text = (
+            f"cost {own.mean():.5f}, reference {target.mean():.5f}, "
+            f"saved {gains.mean():+.4f} (suite {gains[:on_suite].mean():+.4f})"
+        )
+        return Validation(float(gains.mean()), numbers, text)
+
+
+def train(config: IndexTraining, folder: Path, say: Say = print) -> np.ndarray:
+    """Search stage by stage, from where the folder stands; returns the best weights validated.
 
     Raises:
         ValueError: if another training is in the folder.
     """
-    keep_config(folder, _record(config))
-    held, on_suite = validation_cases()
-    target = costs([baselines.get(REFERENCES[config.objective])], held, config.objective)[0]
-    best, refined = folder / "best.npz", folder / "sweeps.npz"
-    evolving = None if refined.exists() else _Search.opened(config, folder / "last.npz")
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=evolving and evolving.total) as log:
-
-        def validate(weights: np.ndarray, step: int, when: str) -> None:
-            own = costs([steered(weights)], held, config.objective)[0]
-            gains = saved(own, target, config.objective)
-            log.add_scalar("validation/saved", gains.mean(), step)
-            log.add_scalar("validation/worst_case", gains.min(), step)
-            log.add_scalar(f"validation/{config.objective}_cost", own.mean(), step)
-            suite = gains[:on_suite].mean()
-            say(
-                f"{when}: cost {own.mean():.5f}, reference {target.mean():.5f}, "
-                f"saved {gains.mean():+.4f} (suite {suite:+.4f})"
-            )
-            if not best.exists() or gains.mean() > np.load(best)["saved"]:
-                write_arrays(best, weights=weights, saved=gains.mean())
-
-        weights = None if evolving is None else _evolve(evolving, folder / "last.npz", validate)
-        _refine(config, weights, refined, validate)
-    return read_weights(best, NUM_WEIGHTS)
-
-
-def _first(config: IndexTraining) -> np.ndarray:
-    """The weights that a training begins with."""
-    first = first_weights(config.objective, config.pausing, config.plain)
-    if config.start is not None:
-        fixed = output_layer(first)[[BEGUN, BLOCKING]].copy()
-        first = read_weights(config.start, NUM_WEIGHTS).copy()
-        output_layer(first)[[BEGUN, BLOCKING]] = fixed  # whether it may pause is not up to the file
-    return first
-
-
-def _record(config: IndexTraining) -> dict[str, Any]:
-    """The configuration as it is kept, with a digest of the first weights: constants and files of policies change."""
-    start = None if config.start is None else Path(config.start).name
-    return asdict(config) | {"start": start, "first_weights": hashlib.sha256(_first(config).tobytes()).hexdigest()}
-
-
-def _evolve(search: _Search, path: Path, validate: Callable[[np.ndarray, int, str], None]) -> np.ndarray:
-    """What is left of the stages of evolution strategies, kept in the file at `path`; returns the weights."""
-    config = search.config
-    while True:
-        begins = search.number > 0 and search.strategy.generation == 0  # validated as the end of the stage before
-        if search.over or (search.total % config.validate_every == 0 and not begins):
-            validate(
-                search.weights(averaged=True), search.total, f"generation {search.total:4d}, {search.elapsed():5.0f} s"
-            )
-            search.save(path)
-        if not search.over:
-            search.generation()
-        elif (following := search.next()) is not None:
-            search = following
-        else:
-            return search.weights(averaged=True)
-
-
-def _refine(
-    config: IndexTraining, weights: np.ndarray | None, path: Path, validate: Callable[[np.ndarray, int, str], None]
-) -> None:
-    """The coordinate search of what the last stage searched: from `weights`, or else from the file at `path`."""
-    places = searched(config.stages[-1], config.pausing)
-    if weights is None:
-        search, more = CoordinateSearch.opened(path)
-        weights, before = more["weights"], float(more["seconds"])
-    else:
-        search, before = CoordinateSearch(np.zeros(len(places)), _WIDTH * np.ones(len(places)), seed=config.seed), 0.0
-    started = time.monotonic()
-
-    def moved(center: np.ndarray) -> np.ndarray:
-        changed = weights.copy()
-        changed[places] += center
-        return changed
-
-    generations = sum(stage.generations for stage in config.stages)
-    while search.sweeps < config.sweeps:
-        cases = sweep_cases(config.seed, search.sweeps, config.cases, config.loads, config.horizon)
-
-        def log_costs(centers: np.ndarray, cases: Sequence[Case] = cases) -> np.ndarray:
-            candidates = [steered(moved(center)) for center in centers]
-            return np.log(costs(candidates, cases, config.objective) + FLOOR[config.objective])
-
-        kept, gain = search.sweep(log_costs)
-        seconds = before + time.monotonic() - started
-        when = f"sweep {search.sweeps}, {seconds:5.0f} s, {kept} of {len(places)} changes, {gain:+.4f} on its cases"
-        validate(moved(search.center), generations + search.sweeps, when)
-        search.save(path, weights=weights, seconds=seconds)
-
-
-class _Search:
-    """Where a training stands: the stage, its strategy, the mean of its last centers, and where it began."""
-
-    def __init__(self, config: IndexTraining, stage: int, first: np.ndarray) -> None:
-        self.config, self.number, self.first = config, stage, first
-        self.stage = config.stages[stage]
-        self.places = searched(self.stage, config.pausing)
-        self.mean = np.zeros(len(self.places))
-        self.strategy = EvolutionStrategy(
-            self.mean,
-            self.stage.noise,
-            self.stage.learning_rate,
-            self.stage.pairs,
-            self.stage.decay,
-            seed=config.seed + stage,
-        )
-        self.before, self.started = 0.0, time.monotonic()
-
-    @classmethod
-    def opened(cls, config: IndexTraining, path: Path) -> _Search:
-        if not path.exists():
-            return cls(config, 0, _first(config))
-        strategy, more = EvolutionStrategy.opened(path)
-        search = cls(config, int(more["stage"]), more["first_weights"])
-        search.strategy, search.mean, search.before = strategy, more["mean"], float(more["seconds"])
-        return search
-
-    def save(self, path: Path) -> None:
-        more = {"mean": self.mean, "first_weights": self.first, "stage": self.number, "seconds": self.elapsed()}
-        self.strategy.save(path, **more)
-
-    @property
-    def total(self) -> int:
-        """Generations of all stages."""
-        return sum(stage.generations for stage in self.config.stages[: self.number]) + self.strategy.generation
-
-    @property
-    def over(self) -> bool:
-        """Whether the stage is."""
-        return self.strategy.generation >= self.stage.generations
-
-    def next(self) -> _Search | None:
-        """The search of the next stage, from what this one found; None after the last."""
-        if self.number + 1 == len(self.config.stages):
-            return None
-        search = _Search(self.config, self.number + 1, self.weights(averaged=True))
-        search.before = self.elapsed()
-        return search
-
-    @property
-    def _begin(self) -> int:
-        return round((1 - self.config.average) * self.stage.generations)  # of averaging
-
-    def elapsed(self) -> float:
-        return self.before + time.monotonic() - self.started
-
-    def weights(self, averaged: bool = False, step: np.ndarray | None = None) -> np.ndarray:
-        """Of the center, of the mean of the last ones (once there is one), or of a candidate."""
-        if step is None:
-            step = self.mean if averaged and self.strategy.generation > self._begin else self.strategy.center
-        weights = self.first.copy()
-        weights[self.places] += step
-        return weights
-
-    def _cases(self) -> list[Case]:
-        config = self.config
-        return generation_cases(
-            config.seed, self.total, config.sites, config.random_sites, config.loads, config.horizon
-        )
-
-    def generation(self) -> None:
-        """Ask, evaluate, tell."""
-        config, strategy, stage = self.config, self.strategy, self.stage
-        strategy.learning_rate = stage.learning_rate * (1 - 0.9 * strategy.generation / stage.generations)
-        candidates = [steered(self.weights(step=step)) for step in strategy.ask()]
-        logs = np.log(costs(candidates, self._cases(), config.objective) + FLOOR[config.objective])
-        # Each case counts alike, however much or little the candidates differ in it.
-        strategy.tell(-((logs - logs.mean(axis=0)) / (logs.std(axis=0) + _EVEN)).mean(axis=1))
-        if strategy.generation > self._begin:
-            self.mean = self.mean + (strategy.center - self.mean) / (strategy.generation - self._begin)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m agents.problems.index_policy --objective slo_attainment --out FOLDER`."""
-    import argparse
-
-    parser = argparse.ArgumentParser(description="Train a network that steers the index policy.")
-    parser.add_argument("--objective", choices=tuple(REFERENCES), default="slo_attainment")
-    parser.add_argument("--pausing", action="store_true", help="let begun prompts wait for others")
-    parser.add_argument("--start", type=Path, help="a policy to go on from")
-    parser.add_argument("--plain", action="store_true", help="from the constants of a plain rule, nothing learned yet")
-    parser.add_argument(
-        "--generations",
-        type=int,
-        help="of evolution strategies, before the sweeps, in the first stage (default: 80 for mean_e2el, else 0; "
-        "with --plain 60)",
-    )
-    parser.add_argument("--sweeps", type=int, default=1, help="of the coordinate search (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args(arguments)
-    try:
-        config = IndexTraining(args.objective, args.pausing, args.start, args.plain, seed=args.seed, sweeps=args.sweeps)
-        if args.generations is not None:
-            first, *others = config.stages
-            config = replace(config, stages=(replace(first, generations=args.generations), *others))
-        print(asdict(config))
-        train(config, args.out, lambda line: print(line, flush=True))
-    except (ValueError, FileNotFoundError) as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        sys.exit(interrupted(args.out))
-
-
-if __name__ == "__main__":
-    main()
+    problem = IndexProblem(config)
+    keep_config(folder, problem.record())
+    learner = SearchLearner(problem, folder, say)
+    learner.train()
+    return learner.best_weights

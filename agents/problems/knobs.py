@@ -1,42 +1,35 @@
-"""A training from its configuration to the report; interrupted anywhere, it goes on from its folder."""
+"""Knobs of a batch scheduler, by PPO; or a choice among a few fixed settings of them, by DQN."""
+
+from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 import baselines
-from agents.objective import OBJECTIVES
-from agents.problems.serving_numbers import validate
+from agents.objectives import OBJECTIVES, REWARDS
+from agents.problems.serving_numbers import serving_numbers
 from agents.problems.static_knobs import StaticBest, tune_static
-from agents.problems.workload_split import workload_parts
-from agents.run import CONFIG
-from agents.sb3.callbacks import TAG, Progress, StopWhenSpent, Validate
-from agents.sb3.checkpoint import AgentMeta, load_agent, read_meta, versions
+from agents.problems.workload_split import workload_split
+from agents.run import CONFIG, Say, keep_config
+from agents.sb3.checkpoint import AgentMeta, as_scheduler, load_agent, read_meta, save_agent, versions
 from agents.sb3.dqn import DQNSettings, make_dqn, prefer_arm
-from agents.sb3.learning_aids import Guidance
-from agents.sb3.ppo import (
-    PPOSettings,
-    discount,
-    make_model,
-    make_training_env,
-    restore_reward_statistics,
-    reward_statistics,
-    warm_start,
-)
-from agents.sb3.tensorboard import ReferenceLines, open_logger
-from agents.sb3.training_budget import Budget
+from agents.sb3.environment import discount, make_training_env
+from agents.sb3.learner import BEST, CHECKPOINTS, GradientLearner, State
+from agents.sb3.learning_aids import LearningAids
+from agents.sb3.ppo import PPOSettings, make_model, warm_start
+from agents.training_budget import TrainingBudget
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Comparison, compare, seed_range
 from llmsched_env.evaluation.cases import Cases
-from llmsched_env.json_files import read_object, write_json
+from llmsched_env.json_files import read_object
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
@@ -48,10 +41,12 @@ PUBLISHED = ("fastertransformer", "vllm_prefill_first", "orca", "sarathi")
 TOKEN_BUDGETS = (256, 384, 512, 768, 1024, 2048, 4096, 8192)
 ADMISSION_LIMITS = (math.inf,)
 ALGORITHMS = ("ppo", "dqn")
+BUDGET = ("steps", "minutes")
+"""Fields of a configuration that may change when a training goes on."""
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingConfig:
+class KnobsTraining:
     """All that determines a training, apart from the speed of the machine where `minutes` limits it.
 
     Attributes:
@@ -60,7 +55,7 @@ class TrainingConfig:
         engine: GPU profile.
         load: range from which the load of each training episode is drawn.
         eval_loads: loads of tuning, validation and test.
-        objective: "latency" or "goodput".
+        objective: "mean_e2el" or "slo_attainment".
         slo: (TTFT, TPOT) targets in s; None: those of the workload, `TRACE_SLO` for a trace without.
         steps: environment steps to train for; None: no limit.
         minutes: wall-clock time to train for; None: no limit.
@@ -74,7 +69,7 @@ class TrainingConfig:
         ppo: hyper-parameters.
         algo: "ppo" sets every knob; "dqn" chooses among the best fixed settings of the knobs.
         dqn: hyper-parameters.
-        guidance: what makes learning easier.
+        aids: what makes learning easier.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -85,7 +80,7 @@ class TrainingConfig:
     engine: str = "llama-3.1-8b_h100-80gb_tp1_aic"
     load: tuple[float, float] = (0.6, 1.05)
     eval_loads: tuple[float, ...] = (0.6, 0.8, 0.95)
-    objective: str = "latency"
+    objective: str = "mean_e2el"
     slo: tuple[float, float] | None = None
     steps: int | None = None
     minutes: float | None = 3.5
@@ -99,11 +94,11 @@ class TrainingConfig:
     ppo: PPOSettings = PPOSettings()
     algo: str = "ppo"
     dqn: DQNSettings = DQNSettings()
-    guidance: Guidance = Guidance()
+    aids: LearningAids = LearningAids()
 
     def __post_init__(self) -> None:
         check_choice("algo", self.algo, ALGORITHMS)
-        check_choice("objective", self.objective, OBJECTIVES)
+        check_choice("objective", self.objective, tuple(OBJECTIVES))
         check_range("load", self.load, above=0)
         check_integer("number of eval_loads", len(self.eval_loads), at_least=1)
         for load in self.eval_loads:
@@ -113,56 +108,55 @@ class TrainingConfig:
         check_number("interval", self.interval, above=0, unit="s")
         check_number("horizon", self.horizon, at_least=self.interval, unit="s")
         check_integer("seed", self.seed, at_least=0)
-        self.guidance.check(self.algo, self.num_envs)
-        self.budget()
+        self.aids.check(self.algo, self.num_envs)
+        TrainingBudget(self.steps, self.minutes)
         if self.slo is not None:
             SLO(*self.slo)
 
-    def budget(self, seconds_before: float = 0.0) -> Budget:
-        """How long to train, of which earlier sittings took some time."""
-        return Budget(self.steps, self.minutes, seconds_before)
-
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """What `json.dumps(asdict(config))` wrote."""
+        """What `json.dumps(asdict(config))` wrote.
+
+        Raises:
+            ValueError: if it is the configuration of another version.
+        """
         record = _tuples(json.loads(text))
-        ppo = PPOSettings(**_tuples(record.pop("ppo")))
-        dqn = DQNSettings(**_tuples(record.pop("dqn", {})))  # a training of before there was a choice has none
-        guidance = Guidance(**record.pop("guidance", {}))  # nor had it any
-        return cls(**record, ppo=ppo, dqn=dqn, guidance=guidance)
+        try:
+            ppo, dqn = PPOSettings(**_tuples(record.pop("ppo"))), DQNSettings(**_tuples(record.pop("dqn")))
+            aids = LearningAids(**record.pop("aids"))
+            return cls(**record, ppo=ppo, dqn=dqn, aids=aids)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{CONFIG} must be that of a training by this version: {error}") from None
 
 
-def resumable(path: Path) -> bool:
-    """Whether a `config.json` is of a `Training`; others keep one as well."""
-    return "ppo" in read_object(path)
-
-
-class Training:
-    """One training and its folder.
+class KnobsProblem:
+    """Training of a policy over knobs in a folder, and the comparison that follows.
 
     The folder holds `config.json`, `checkpoints/` (`best.zip`, `last.zip`, `step_<n>.zip`), `tensorboard/` and, after
     `evaluate`, what the comparison keeps.
 
     Args:
         config: what to train.
-        folder: where everything goes.
+        folder: of the training.
         say: prints progress messages.
     """
 
-    def __init__(self, config: TrainingConfig, folder: Path, say: Callable[[str], None] = print) -> None:
+    def __init__(self, config: KnobsTraining, folder: Path, say: Say = print) -> None:
         self.config = config
         self.folder = folder
         self.say = say
         self.engine = EngineConfig.for_gpu(config.engine)
         self.objective = OBJECTIVES[config.objective]
         self.knobs = Knobs(TOKEN_BUDGETS, ADMISSION_LIMITS)
-        self.train_workload, self.tuning_workload, self.test_workload = workload_parts(
+        self.train_workload, self.tuning_workload, self.test_workload = workload_split(
             config.workload, config.trace, config.slo, config.horizon
         )
         self.test_workload.at_load(config.eval_loads[0], self.engine)  # refuses what can't be scaled, before any run
+        self.seed, self.validations = config.seed, config.validations
+        self.log_interval = 1 if config.algo == "ppo" else config.num_envs  # rollouts, or episodes
 
     @classmethod
-    def create(cls, config: TrainingConfig, folder: Path, say: Callable[[str], None] = print) -> Self:
+    def create(cls, config: KnobsTraining, folder: Path, say: Say = print) -> Self:
         """Begin a new training.
 
         Raises:
@@ -172,12 +166,12 @@ class Training:
             raise ValueError(
                 f"there is a training in {folder}; resume it with --resume {folder} or choose another --out"
             )
-        training = cls(config, folder, say)
-        training._write_config()
-        return training
+        problem = cls(config, folder, say)
+        keep_config(folder, asdict(config))
+        return problem
 
     @classmethod
-    def reopen(cls, folder: Path, steps: int | None, minutes: float | None, say: Callable[[str], None] = print) -> Self:
+    def reopen(cls, folder: Path, steps: int | None, minutes: float | None, say: Say = print) -> Self:
         """Go on with a training, with a new budget (for all of it) if one is given.
 
         Raises:
@@ -191,20 +185,17 @@ class Training:
                 f"{folder} must hold a training of an agent by PPO or DQN to resume, got the {CONFIG} of another kind; "
                 "the command that began it goes on with it"
             )
-        config = TrainingConfig.from_json((folder / CONFIG).read_text(encoding="utf-8"))
+        config = KnobsTraining.from_json((folder / CONFIG).read_text(encoding="utf-8"))
         if steps is not None or minutes is not None:
             config = replace(config, steps=steps, minutes=minutes)
-        training = cls(config, folder, say)
-        training._write_config()
-        return training
-
-    def _write_config(self) -> None:
-        write_json(self.folder / CONFIG, asdict(self.config), indent=1)
+        problem = cls(config, folder, say)
+        keep_config(folder, asdict(config), free=BUDGET)
+        return problem
 
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
     @cached_property
     def tuning_cases(self) -> Cases:
@@ -235,27 +226,72 @@ class Training:
         return tuple(self.knobs.encode(token_budget, self.knobs.admission_limits[-1], order).tolist())
 
     @property
-    def _time_constant(self) -> float:
-        return (self.config.ppo if self.arms is None else self.config.dqn).time_constant
-
-    def _new_model(self, env: VecNormalize, budget: Budget, seed: int, started: bool) -> BaseAlgorithm:
-        """An untrained model; unless training has `started`, its policy is the tuned static baseline."""
-        config = self.config
-        if self.arms is None:
-            model = make_model(env, config.interval, config.ppo, budget, seed, config.guidance.shared_traces)
-            if not started:
-                start = self._action(self.static_best.token_budget, self.static_best.order)
-                warm_start(model, self.knobs, start, config.ppo)
-            return model
-        model = make_dqn(env, discount(config.interval, config.dqn.time_constant), config.dqn, budget, seed)
-        if not started:
-            prefer_arm(model, 0, config.dqn)
-        return model
-
-    @property
     def baselines(self) -> dict[str, Scheduler]:
         """The published baselines and the tuned static one."""
         return {name: baselines.get(name) for name in PUBLISHED} | {"static_best": self.static_best.scheduler}
+
+    def environment(self, spent: float) -> VecNormalize:
+        """`BatchQueue-v0` with episodes for this share of the budget."""
+        config, aids = self.config, self.config.aids
+        load, horizon = aids.episodes(config.load, config.horizon, config.interval).at(spent)
+        return make_training_env(
+            config.num_envs, config.interval, (config.ppo if self.arms is None else config.dqn).time_constant,
+            workload=self.train_workload, engine=self.engine, load=load, horizon=horizon,
+            reward=REWARDS[config.objective], reference=self.static_best.scheduler if aids.reference else None,
+            shared_traces=aids.shared_traces, token_budgets=self.knobs.token_budgets,
+            admission_limits=self.knobs.admission_limits, arms=self.arms,
+        )  # fmt: skip
+
+    def model(self, env: VecNormalize, budget: TrainingBudget, seed: int, started: bool) -> BaseAlgorithm:
+        """An untrained model; unless training has `started`, its policy is the tuned static baseline."""
+        config = self.config
+        if self.arms is None:
+            ppo = make_model(env, config.interval, config.ppo, budget, seed, config.aids.shared_traces)
+            if not started:
+                start = self._action(self.static_best.token_budget, self.static_best.order)
+                warm_start(ppo, self.knobs, start, config.ppo)
+            return ppo
+        dqn = make_dqn(env, discount(config.interval, config.dqn.time_constant), config.dqn, budget, seed)
+        if not started:
+            prefer_arm(dqn, 0, config.dqn)
+        return dqn
+
+    def callbacks(self, model: BaseAlgorithm, budget: TrainingBudget, first: Path) -> list[BaseCallback]:
+        """Those of the learning aids."""
+        config = self.config
+        episodes = config.aids.episodes(config.load, config.horizon, config.interval)
+        return config.aids.callbacks(model, budget, episodes, first)
+
+    def references(self) -> dict[str, dict[str, float]]:
+        """The numbers of `baselines` on the validation runs."""
+        return {name: serving_numbers(scheduler, self.tuning_cases) for name, scheduler in self.baselines.items()}
+
+    def numbers(self, model: BaseAlgorithm) -> dict[str, float]:
+        """Those of the policy's most probable actions on the validation runs."""
+        return serving_numbers(as_scheduler(model, self._meta({})), self.tuning_cases)
+
+    def save(self, model: BaseAlgorithm, path: Path, state: State) -> None:
+        """Write a checkpoint that `load_agent` reads."""
+        save_agent(model, path, self._meta(state))
+
+    def state(self, path: Path) -> State:
+        """The state in a checkpoint."""
+        return read_meta(path).training
+
+    def sitting(self, state: State) -> int:
+        """The number of sittings so far."""
+        sittings: int = state["sittings"]
+        return sittings
+
+    def _meta(self, state: State) -> AgentMeta:
+        training = state | {
+            "config": asdict(self.config),
+            "start": self.static_best.note,
+            "seeds": {"training": TRAINING_SEEDS, "tuning": TUNING_SEEDS, "test": TEST_SEEDS},
+            "versions": versions(),
+        }
+        name = f"{self.config.algo}_{self.config.objective}"
+        return AgentMeta(name, self.knobs, self.config.interval, training, self.arms)
 
     def train(self) -> None:
         """Train until the budget is used up, from the last checkpoint if there is one.
@@ -263,72 +299,17 @@ class Training:
         Raises:
             KeyboardInterrupt: if interrupted, after saving a checkpoint.
         """
-        last = self.checkpoints / "last.zip"
-        before = read_meta(last).training if last.exists() else None
-        config, budget = self.config, self.config.budget(before["seconds"] if before else 0.0)
-        if before and budget.spent(before["steps"]) >= 1:
-            self.say(
-                f"The budget was used up after {before['steps']:,} steps; give more --steps or --minutes to go on."
-            )
-            return
-        sittings = before.get("sittings", before.get("sessions")) if before else 0  # the latter: an old name
-        seed = int(np.random.SeedSequence([TRAINING_SEEDS, config.seed, sittings]).generate_state(1)[0])
-        guidance = config.guidance
-        curriculum = guidance.episodes(config.load, config.horizon, config.interval)
-        load, horizon = curriculum.at(budget.spent(before["steps"] if before else 0))
-        env = make_training_env(
-            config.num_envs, config.interval, self._time_constant, workload=self.train_workload, engine=self.engine,
-            load=load, horizon=horizon, reward=config.objective,
-            reference=self.static_best.scheduler if guidance.reference else None, shared_traces=guidance.shared_traces,
-            token_budgets=self.knobs.token_budgets, admission_limits=self.knobs.admission_limits, arms=self.arms,
-        )  # fmt: skip
-        model = self._new_model(env, budget, seed, started=before is not None)
-        if before:
-            model.set_parameters(last, exact_match=True)
-            model.num_timesteps, model._n_updates = before["steps"], before["updates"]
-            restore_reward_statistics(env, before["reward_statistics"])
-            self.say(f"Resuming at step {before['steps']:,}.")
+        GradientLearner(self, self.folder, self.config.steps, self.config.minutes, self.say).train()
 
-        def describe(best: float | None) -> AgentMeta:
-            return self._meta(model, env, budget, sittings + 1, best)
-
-        self.say("Running the baselines on the validation runs ...")
-        lines = ReferenceLines(self.folder, self._line_values(), model.num_timesteps)
-        validation = Validate(
-            self.checkpoints, self.tuning_cases, self.objective, budget, describe, lines, config.validations,
-            best=before["best"] if before else None,
-        )  # fmt: skip
-        guides = guidance.callbacks(model, budget, curriculum, self.checkpoints / "step_0.zip")
-        progress = Progress(budget, validation, self.objective)
-        model.set_logger(open_logger(self.folder, model.num_timesteps))
-        validation.init_callback(model)  # so that it can save whenever the interruption comes
-        steps = 2**62 if config.steps is None else config.steps - model.num_timesteps
-        budget.start()
-        try:
-            callbacks = [StopWhenSpent(budget), *guides, validation, progress]
-            # PPO counts rollouts between two logs, DQN episodes.
-            model.learn(
-                steps, callbacks, log_interval=1 if self.arms is None else config.num_envs, reset_num_timesteps=False
-            )
-        except KeyboardInterrupt:
-            validation.save()
-            raise
-        finally:
-            progress.close()
-            lines.close()
-            model.logger.close()
-            env.close()
-
-    def evaluate(self, command: str | None = None) -> Comparison:
+    def evaluate(self) -> Comparison:
         """Compare the best checkpoint with the baselines on test requests, which nothing has seen before."""
-        agent = load_agent(self.checkpoints / "best.zip")
-        meta = read_meta(self.checkpoints / "best.zip").training
+        best = self.checkpoints / BEST
         note = (
-            f"{self.config.algo.upper()} for {self.objective.name}, started at static_best; "
-            f"checkpoint of step {meta['steps']}, chosen by {self.objective.metric} on tuning seeds"
+            f"{self.config.algo.upper()} for {self.objective.name}, started at static_best; checkpoint of step "
+            f"{read_meta(best).training['steps']}, chosen by {self.objective.metric} on tuning seeds"
         )
         return compare(
-            self.baselines | {"agent": agent},
+            self.baselines | {"agent": load_agent(best)},
             {self.test_workload.name: self.test_workload},
             self.config.eval_loads,
             seed_range(TEST_SEEDS, self.config.test_seeds),
@@ -337,25 +318,10 @@ class Training:
             notes={"agent": note, "static_best": self.static_best.note},
         )
 
-    def _line_values(self) -> dict[str, dict[str, float]]:
-        values = {name: validate(scheduler, self.tuning_cases) for name, scheduler in self.baselines.items()}
-        return {name: {TAG + tag: number for tag, number in numbers.items()} for name, numbers in values.items()}
 
-    def _meta(self, model: BaseAlgorithm, env: Any, budget: Budget, sittings: int, best: float | None) -> AgentMeta:
-        training = {
-            "config": asdict(self.config),
-            "steps": model.num_timesteps,
-            "updates": model._n_updates,
-            "seconds": round(budget.elapsed(), 3),
-            "sittings": sittings,
-            "best": best,
-            "reward_statistics": reward_statistics(env),
-            "start": self.static_best.note,
-            "seeds": {"training": TRAINING_SEEDS, "tuning": TUNING_SEEDS, "test": TEST_SEEDS},
-            "versions": versions(),
-        }
-        name = f"{self.config.algo}_{self.config.objective}"
-        return AgentMeta(name, self.knobs, self.config.interval, training, self.arms)
+def resumable(path: Path) -> bool:
+    """Whether a `config.json` is that of a `KnobsTraining`; others have one as well."""
+    return "ppo" in read_object(path)
 
 
 def _tuples(record: dict[str, Any]) -> dict[str, Any]:

@@ -1,38 +1,37 @@
-"""Train the network index policy on the Rybko-Stolyar network: evolution strategies, all candidates on the same tasks.
+"""The index policy of the Rybko-Stolyar network, by evolution strategies.
 
-A candidate is measured by the logarithm of mean tasks present, on the very same tasks as the others of its generation:
-the noise of arrivals would drown the differences. Only their order counts. What a candidate saves beside "entering
-first", the best priority among classes, is for the log, and for validation, whose tasks stay the same. The number of
-generations, not the clock, ends a training, so that a seed gives the same policy on any machine.
+The measure is the logarithm of the mean number of tasks present. All candidates of a generation serve the same tasks,
+since the noise of arrivals is larger than their differences. Validation, always on the same tasks, compares with
+"entering first", the best of the class priorities. The number of generations ends a training, not the clock, so that a
+seed gives the same policy on any machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from agents.comparisons.network import PRIORITIES, mean_tasks
-from agents.run import keep_config
-from agents.search.loop import Validation, check_search, search
-from agents.weights import random_hidden, read_weights
+from agents.learned_policies import network_policy, random_hidden
+from agents.run import Say, Validation, keep_config
+from agents.search.learner import SearchLearner
+from agents.search.stages import EvolutionStage, Stage, check_search
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import map_cases
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
-from llmsched_env.policies.network_index import HIDDEN, NUM_FEATURES, NUM_WEIGHTS, learned_network
+from llmsched_env.policies.network_index import HIDDEN, NUM_FEATURES, NUM_WEIGHTS
 from llmsched_env.simulator.network import simulate_network
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_integer, check_number, check_range
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.tasks import TaskTable
 
-PRETRAINED = Path(__file__).parents[1] / "pretrained" / "network.npz"
-"""The policy that is shipped."""
-
 REFERENCE = PRIORITIES["entering first"]
-_SEED_BLOCK = 9_000  # training seeds are drawn from the first so many
+_SEED_BLOCK = 9_000  # training seeds are drawn from the first of this number
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +81,9 @@ class NetworkTraining:
         check_search(self)
 
 
-def policy(weights: np.ndarray, name: str = "learned_network") -> Scheduler:
-    """The network index policy with these weights."""
-    return replace(learned_network, name=name, weights=tuple(np.asarray(weights, float).tolist()))
-
-
 def first_weights(seed: int) -> np.ndarray:
-    """Random hidden units and an output layer of zeros: at first decodes go first, then prompts in order of number."""
+    """f8[NUM_WEIGHTS]: random hidden units and an output layer of zeros, so decodes go first, then prompts in order."""
     return random_hidden(seed, NUM_WEIGHTS, HIDDEN, NUM_FEATURES)
-
-
-def load(path: str | Path = PRETRAINED) -> Scheduler:
-    """The scheduler that a training has found; by default the one that is shipped.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds no weights of this network.
-    """
-    weights = read_weights(path, NUM_WEIGHTS, "trained network policy")
-    return policy(weights, Path(path).stem)
 
 
 def costs(schedulers: Sequence[Scheduler], tables: Sequence[TaskTable], horizon: float) -> np.ndarray:
@@ -114,38 +97,64 @@ def costs(schedulers: Sequence[Scheduler], tables: Sequence[TaskTable], horizon:
     return np.array(map_cases(run, schedulers, [(table,) for table in tables]))
 
 
-def train(config: NetworkTraining, folder: Path, say: Callable[[str], None] = print) -> np.ndarray:
-    """Search for so many generations, going on from `folder` if a search is there; returns the best weights.
+class NetworkProblem:
+    """Weights of the index policy of networks."""
 
-    The best are those with the best validation. `folder` holds `config.json`, `best.npz`, `last.npz` (to go on from)
-    and TensorBoard's logs.
+    def __init__(self, config: NetworkTraining) -> None:
+        self.config = config
+        self.validate_every = config.validate_every
+
+    def first_weights(self) -> np.ndarray:
+        """f8[NUM_WEIGHTS]: what the search begins with."""
+        return first_weights(self.config.seed)
+
+    def stages(self) -> list[Stage]:
+        """Evolution strategies on all weights."""
+        c = self.config
+        return [EvolutionStage(c.generations, c.noise, c.learning_rate, c.pairs, c.decay, c.seed, self.fitness)]
+
+    def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
+        """Of candidates f8[k, NUM_WEIGHTS]: mean logarithm of the tasks present under the reference over one's own.
+
+        The reference does not change the order of candidates; it makes the log comparable over generations.
+        """
+        schedulers = [*map(network_policy, candidates), REFERENCE]
+        found = costs(schedulers, self._tasks(generation), self.config.horizon)
+        return np.log(found[-1] / found[:-1]).mean(axis=1)
+
+    def _tasks(self, generation: int) -> list[TaskTable]:
+        config = self.config
+        rng = np.random.default_rng([config.seed, 2, generation])
+        return [
+            rybko_stolyar(rng.uniform(*config.loads), config.horizon).sample(
+                TRAINING_SEEDS + int(rng.integers(_SEED_BLOCK))
+            )
+            for _ in range(config.runs)
+        ]
+
+    @cached_property
+    def _held(self) -> tuple[list[TaskTable], np.ndarray]:
+        config = self.config
+        tasks = rybko_stolyar(config.validation_load, config.validation_horizon)
+        held = [tasks.sample(TUNING_SEEDS + k) for k in range(config.validation_runs)]
+        return held, costs([REFERENCE], held, config.validation_horizon)[0]
+
+    def validate(self, weights: np.ndarray) -> Validation:
+        """On tuning seeds."""
+        held, target = self._held
+        own = costs([network_policy(weights)], held, self.config.validation_horizon)[0]
+        saved = float(np.log(target / own).mean())
+        numbers = {"saved": saved, "mean_tasks": own.mean(), "reference_mean_tasks": target.mean()}
+        return Validation(saved, numbers, f"{own.mean():.3f} tasks present, reference {target.mean():.3f}")
+
+
+def train(config: NetworkTraining, folder: Path, say: Say = print) -> np.ndarray:
+    """Search for the given number of generations, from where the folder stands; returns the best weights validated.
 
     Raises:
         ValueError: if another training is in the folder.
     """
     keep_config(folder, asdict(config))
-    tasks = rybko_stolyar(config.validation_load, config.validation_horizon)
-    held = [tasks.sample(TUNING_SEEDS + k) for k in range(config.validation_runs)]
-    target = costs([REFERENCE], held, config.validation_horizon)[0]
-
-    def validate(weights: np.ndarray) -> Validation:
-        own = costs([policy(weights)], held, config.validation_horizon)[0]
-        numbers = {"mean_tasks": own.mean(), "reference_mean_tasks": target.mean()}
-        text = f"{own.mean():.3f} tasks present, reference {target.mean():.3f}"
-        return Validation(float(np.log(target / own).mean()), numbers, text)
-
-    def saved(candidates: np.ndarray, generation: int) -> np.ndarray:
-        found = costs([*map(policy, candidates), REFERENCE], _draw(config, generation), config.horizon)
-        return np.log(found[-1] / found[:-1]).mean(axis=1)  # the reference leaves their order as it is
-
-    return search(config, folder, first_weights(config.seed), saved, validate, say)
-
-
-def _draw(config: NetworkTraining, generation: int) -> list[TaskTable]:
-    rng = np.random.default_rng([config.seed, 2, generation])
-    return [
-        rybko_stolyar(rng.uniform(*config.loads), config.horizon).sample(
-            TRAINING_SEEDS + int(rng.integers(_SEED_BLOCK))
-        )
-        for _ in range(config.runs)
-    ]
+    learner = SearchLearner(NetworkProblem(config), folder, say)
+    learner.train()
+    return learner.best_weights

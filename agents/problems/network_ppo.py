@@ -1,8 +1,9 @@
 """PPO on `llmsched/AgentNetwork-v0`, from scratch."""
 
-from agents.comparisons.network import Setting
-from agents.sb3.ppo import BudgetedPPO, PPOSettings, make_model, make_training_env
-from agents.sb3.training_budget import Budget
+from agents.comparisons.network import NetworkSetting
+from agents.sb3.environment import make_training_env
+from agents.sb3.ppo import BudgetedPPO, PPOSettings, make_model
+from agents.training_budget import TrainingBudget
 from llmsched_env.envs.agent_network import AgentNetworkEnv
 from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES
@@ -13,9 +14,9 @@ EPISODE_NUMBERS = ("episode_arrived", "episode_finished", "episode_mean_tasks", 
 
 
 def train(
-    setting: Setting, steps: int, num_envs: int = 16, seed: int = 0, settings: PPOSettings = SETTINGS
+    setting: NetworkSetting, steps: int, num_envs: int = 16, seed: int = 0, settings: PPOSettings = SETTINGS
 ) -> BudgetedPPO:
-    """A model trained for so many steps over all environments, starting from random weights."""
+    """A model trained for `steps` steps over all environments, starting from random weights."""
     env = make_training_env(
         num_envs,
         setting.interval,
@@ -26,13 +27,13 @@ def train(
         horizon=setting.training_horizon,
     )
     env.seed(seed)
-    budget = Budget(steps, None)
+    budget = TrainingBudget(steps)
     model = make_model(env, setting.interval, settings, budget, seed)
     budget.start()
     return model.learn(steps)
 
 
-def run_agent(model: BudgetedPPO, setting: Setting, seed: int) -> NetworkResult:
+def run_agent(model: BudgetedPPO, setting: NetworkSetting, seed: int) -> NetworkResult:
     """One held-out run under the most probable actions of a model."""
     env = AgentNetworkEnv(
         FixedTasks(setting.tasks(seed)),

@@ -1,31 +1,29 @@
-"""Train the index router by evolution strategies: candidates route the same calls on the same random clusters.
+"""The index router, by evolution strategies.
 
-A candidate is measured by the mean logarithm of its cost over the cases of a generation, so that a cluster counts by
-the share of latency that is saved there, whether it is quick or slow. The number of generations, not the clock, ends a
-training, so that a seed gives the same router on any machine.
+All candidates of a generation route the same calls on the same random clusters. The measure is the mean logarithm of
+the cost, so a cluster matters by the share of latency that is saved there, whether it is fast or slow. The number of
+generations ends a training, not the clock, so that a seed gives the same router on any machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from agents.problems.router_cases import OBJECTIVES, costs, generation_cases, saved, validation_cases
-from agents.run import keep_config
-from agents.search.loop import Validation, check_search, search
-from agents.weights import random_hidden, read_weights
+from agents.learned_policies import random_hidden, router_policy
+from agents.problems.router_cases import OBJECTIVES, RouterCase, costs, generation_cases, saved, validation_cases
+from agents.run import Say, Validation, keep_config
+from agents.search.learner import SearchLearner
+from agents.search.stages import EvolutionStage, Stage, check_search
 from baselines.routers import least_outstanding_tokens
-from llmsched_env.policies.learned_router import HIDDEN, NUM_FEATURES, NUM_TERMS, NUM_WEIGHTS, SPREAD, learned_router
-from llmsched_env.simulator.router import Router
+from llmsched_env.policies.learned_router import HIDDEN, NUM_FEATURES, NUM_WEIGHTS
 from llmsched_env.validation import check_choice, check_integer, check_range
 
-PRETRAINED = Path(__file__).parents[1] / "pretrained" / "router.npz"
-"""The router that is shipped."""
 REFERENCE = least_outstanding_tokens
-"""What a training begins at."""
+"""What a training begins at, and validation compares with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class RouterTraining:
         pairs: of candidates.
         decay: of the weights.
         validate_every: generations.
-        validation_rounds: over the workloads, each on another cluster.
+        validation_rounds: rounds over the workloads, each on another cluster.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -68,60 +66,57 @@ class RouterTraining:
         check_search(self)
 
 
-def policy(weights: np.ndarray, name: str = "learned_router") -> Router:
-    """The index router with these weights."""
-    return replace(learned_router, name=name, weights=tuple(np.asarray(weights, float).tolist()))
-
-
 def first_weights(seed: int) -> np.ndarray:
-    """Random hidden units and an output layer of zeros: `least_outstanding_tokens`."""
+    """f8[NUM_WEIGHTS]: random hidden units and an output layer of zeros, which is `least_outstanding_tokens`."""
     return random_hidden(seed, NUM_WEIGHTS, HIDDEN, NUM_FEATURES)
 
 
-def constant_weights(changes: Mapping[int, float]) -> np.ndarray:
-    """Those by which the terms always count as at the start, but for these changes by number of the term."""
-    weights = np.zeros(NUM_WEIGHTS)
-    output = weights[(NUM_FEATURES + 1) * HIDDEN :].reshape(NUM_TERMS, HIDDEN + 1)
-    for term, change in changes.items():
-        output[term, HIDDEN] = change / SPREAD[term]
-    return weights
+class RouterProblem:
+    """Weights of the index router."""
+
+    def __init__(self, config: RouterTraining) -> None:
+        self.config = config
+        self.validate_every = config.validate_every
+
+    def first_weights(self) -> np.ndarray:
+        """f8[NUM_WEIGHTS]: what the search begins with."""
+        return first_weights(self.config.seed)
+
+    def stages(self) -> list[Stage]:
+        """Evolution strategies on all weights."""
+        c = self.config
+        return [EvolutionStage(c.generations, c.noise, c.learning_rate, c.pairs, c.decay, c.seed, self.fitness)]
+
+    def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
+        """Of candidates f8[k, NUM_WEIGHTS]: the mean logarithm of the cost of the reference over one's own."""
+        config = self.config
+        cases = generation_cases(config.seed, generation, config.loads)
+        found = costs([*map(router_policy, candidates), REFERENCE], cases, config.objective)
+        return saved(found[:-1], found[-1], config.objective).mean(axis=1)
+
+    @cached_property
+    def _held(self) -> tuple[list[RouterCase], np.ndarray]:
+        held = validation_cases(self.config.loads, self.config.validation_rounds)
+        return held, costs([REFERENCE], held, self.config.objective)[0]
+
+    def validate(self, weights: np.ndarray) -> Validation:
+        """On tuning seeds."""
+        objective, (held, target) = self.config.objective, self._held
+        own = costs([router_policy(weights)], held, objective)[0]
+        gains = saved(own, target, objective)
+        numbers = {"saved": gains.mean(), "worst_case": gains.min()}
+        numbers |= {objective: own.mean(), f"reference_{objective}": target.mean()}
+        text = f"cost {own.mean():.4f}, {REFERENCE.name} {target.mean():.4f}, saved {gains.mean():+.4f} in logarithms"
+        return Validation(float(gains.mean()), numbers, text)
 
 
-def load(path: str | Path = PRETRAINED, name: str | None = None) -> Router:
-    """The router that a training has found; by default the one that is shipped.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds no weights of this network.
-    """
-    weights = read_weights(path, NUM_WEIGHTS, "trained router")
-    return policy(weights, Path(path).stem if name is None else name)
-
-
-def train(config: RouterTraining, folder: Path, say: Callable[[str], None] = print) -> np.ndarray:
-    """Search for so many generations, going on from `folder` if a search is there; returns the best weights.
-
-    The best are those that saved most in validation. `folder` holds `config.json`, `best.npz`, `last.npz` (to go on
-    from) and TensorBoard's logs.
+def train(config: RouterTraining, folder: Path, say: Say = print) -> np.ndarray:
+    """Search for the given number of generations, from where the folder stands; returns the best weights validated.
 
     Raises:
         ValueError: if another training is in the folder.
     """
     keep_config(folder, asdict(config))
-    objective = config.objective
-    held = validation_cases(config.loads, config.validation_rounds)
-    target = costs([REFERENCE], held, objective)[0]
-
-    def validate(weights: np.ndarray) -> Validation:
-        own = costs([policy(weights)], held, objective)[0]
-        gains = saved(own, target, objective)
-        numbers = {"worst_case": gains.min(), objective: own.mean(), f"reference_{objective}": target.mean()}
-        text = f"cost {own.mean():.4f}, {REFERENCE.name} {target.mean():.4f}, saved {gains.mean():+.4f} in logarithms"
-        return Validation(float(gains.mean()), numbers, text)
-
-    def found(candidates: np.ndarray, generation: int) -> np.ndarray:
-        cases = generation_cases(config.seed, generation, config.loads)
-        every = costs([*map(policy, candidates), REFERENCE], cases, objective)
-        return saved(every[:-1], every[-1], objective).mean(axis=1)
-
-    return search(config, folder, first_weights(config.seed), found, validate, say)
+    learner = SearchLearner(RouterProblem(config), folder, say)
+    learner.train()
+    return learner.best_weights

@@ -1,6 +1,6 @@
-"""The clusters that routers are trained and validated on, drawn at random, and what a run costs.
+"""The random clusters that routers are trained and validated on, and the cost of a run.
 
-A cluster is of one model on equal or different GPUs, with a workload, a load, and an error of predicted output lengths.
+A cluster serves one model on equal or different GPUs. It has a workload, a load, and an error of predicted lengths.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ SCHEDULER = baselines.vllm_v1
 """On every engine."""
 OBJECTIVES = ("mean_e2el", "slo_attainment")
 FLOOR = {"mean_e2el": 0.0, "slo_attainment": 0.004}
-"""By objective, what is added to costs before logarithms are taken."""
+"""By objective, what is added to costs before taking logarithms."""
 
 _ENGINES = (2, 6)  # fewest and most of a random cluster
 _EQUAL = 0.4  # share of random clusters of equal GPUs
 _LARGE = 0.25  # share of those of the larger model
 _WITHOUT_PREDICTIONS = 0.2  # share without predicted lengths
-_SEED_BLOCK = 9_000  # training seeds are drawn from the first so many
+_SEED_BLOCK = 9_000  # training seeds are drawn from the first of this number
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class Cluster:
         workload: name of a preset.
         profiles: GPU profiles of the engines.
         load: rate over the reference capacity of all engines, which counts every prompt token as computed.
-        calls: about so many arrive,
-        least: but for at least so long, s.
+        calls: about how many arrive.
+        least: shortest time in which they arrive, s.
         log_sd: of the error of predicted lengths, see `LengthPredictor`; None: no predictions.
     """
 
@@ -90,7 +90,7 @@ class Cluster:
         return TaskTable.from_columns(workload.sample(seed))
 
 
-Case = tuple[Cluster, int]
+RouterCase = tuple[Cluster, int]
 """(cluster, seed)."""
 
 
@@ -109,7 +109,7 @@ def random_cluster(rng: np.random.Generator, workload: str, loads: tuple[float, 
     )  # fmt: skip
 
 
-def generation_cases(seed: int, generation: int, loads: tuple[float, float]) -> list[Case]:
+def generation_cases(seed: int, generation: int, loads: tuple[float, float]) -> list[RouterCase]:
     """Random clusters of a generation, on training seeds: one for each of `TRAINED`."""
     rng = np.random.default_rng([seed, 2, generation])
     return [
@@ -117,13 +117,13 @@ def generation_cases(seed: int, generation: int, loads: tuple[float, float]) -> 
     ]
 
 
-def validation_cases(loads: tuple[float, float], rounds: int) -> list[Case]:
-    """Random clusters that are always the same, on tuning seeds: so many for each of `TRAINED`."""
+def validation_cases(loads: tuple[float, float], rounds: int) -> list[RouterCase]:
+    """Fixed random clusters on tuning seeds: `rounds` for each of `TRAINED`."""
     rng = np.random.default_rng(TUNING_SEEDS)
     return [(random_cluster(rng, workload, loads), TUNING_SEEDS + k) for k in range(rounds) for workload in TRAINED]
 
 
-def costs(routers: Sequence[Router], cases: Sequence[Case], objective: str = "mean_e2el") -> np.ndarray:
+def costs(routers: Sequence[Router], cases: Sequence[RouterCase], objective: str = "mean_e2el") -> np.ndarray:
     """f8[routers, cases]: mean time of calls in the system, s, or the share that miss a target; runs drain."""
 
     def run(router: Router, cluster: Cluster, tasks: TaskTable, seed: int) -> float:
@@ -134,7 +134,7 @@ def costs(routers: Sequence[Router], cases: Sequence[Case], objective: str = "me
 
 
 def cost(result: NetworkResult, objective: str) -> float:
-    """Of one run. A call that an engine rejects, for want of memory, counts as if it stayed to the end."""
+    """Of one run. A call that an engine rejects for lack of memory counts as if it stayed to the end."""
     rows = result.requests
     if objective == "slo_attainment":
         return 1.0 - float(within_limits(rows, None).mean())

@@ -1,37 +1,33 @@
-"""MaskablePPO on `llmsched/RequestSelection-v0`: training, checkpoints, resumption, and runs on held-out requests."""
+"""Which request comes next in a batch, by MaskablePPO on `llmsched/RequestSelection-v0`."""
 
 from __future__ import annotations
 
 import json
-import math
-import shutil
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
-from sb3_contrib import MaskablePPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import VecNormalize
 
 import baselines
-from agents.objective import OBJECTIVES
-from agents.run import keep_config
-from agents.sb3.callbacks import TAG, StopWhenSpent
+from agents.objectives import OBJECTIVES, REWARDS
+from agents.run import Say, keep_config
 from agents.sb3.checkpoint import save_with
-from agents.sb3.ppo import EPISODE_NUMBERS, DecayingEntropy, restore_reward_statistics, reward_statistics
-from agents.sb3.slot_policy import NoteSeconds, SlotPolicy, TimeDiscountedBuffer
-from agents.sb3.tensorboard import open_logger
-from agents.sb3.training_budget import Budget
-from agents.sb3.vec_env import SB3VecEnv
+from agents.sb3.environment import normalized
+from agents.sb3.learner import BEST, CHECKPOINTS, GradientLearner, State
+from agents.sb3.maskable_ppo import BudgetedMaskablePPO, MaskablePPOSettings, make_maskable_ppo
+from agents.sb3.slot_policy import NoteSeconds
+from agents.training_budget import TrainingBudget
 from llmsched_env.envs.knobs import ORDERS, parametric
 from llmsched_env.envs.request_selection import RequestSelectionEnv
-from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, seed_range
+from llmsched_env.evaluation import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.cases import Cases
 from llmsched_env.metrics import paired_interval
 from llmsched_env.simulator.config import EngineConfig
@@ -40,7 +36,6 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice, check_integer, check_number, check_range
 from llmsched_env.workloads import Workload, preset
 
-LAST, BEST = "last.zip", "best.zip"
 STATE = "training.json"  # member of a checkpoint: what resuming needs beyond the model
 
 
@@ -53,22 +48,14 @@ class SelectionTraining:
         engine: GPU profile.
         load: range from which the load of each training episode is drawn.
         eval_loads: loads of validation and test.
-        objective: "latency" or "goodput".
+        objective: "mean_e2el" or "slo_attainment".
         horizon: length of training episodes, and of the arrivals of other runs, s.
-        slots: waiting requests to choose from.
+        slots: number of waiting requests to choose from.
         token_budget: tokens of a batch.
         work_conserving: whether a batch goes on as long as a request in a slot fits.
         steps: choices to train for, over all environments.
         num_envs: environments stepped together.
-        n_steps: steps of each between updates.
-        batch_size: of a gradient step.
-        n_epochs: passes over the data of an update.
-        learning_rate: at the start; decays linearly to a tenth.
-        ent_coef: weight of the entropy bonus at the start; decays linearly to 0.
-        time_constant: s over which the future is discounted by 1/e; inf: not at all.
-        gae_lambda: of the advantage estimate.
-        hidden: units of a layer.
-        shortest_first: preference for short prompts at the start, in logits; 0: from scratch.
+        ppo: hyper-parameters.
         validations: how often to validate.
         tuning_seeds: runs per load in validation.
         test_seeds: runs per load in the comparison.
@@ -82,22 +69,14 @@ class SelectionTraining:
     engine: str = "llama-3.1-8b_h100-80gb_tp1_aic"
     load: tuple[float, float] = (0.7, 1.05)
     eval_loads: tuple[float, ...] = (0.8, 0.95)
-    objective: str = "latency"
+    objective: str = "mean_e2el"
     horizon: float = 60.0
     slots: int = 16
     token_budget: int = 512
     work_conserving: bool = False
     steps: int = 500_000
     num_envs: int = 32
-    n_steps: int = 256
-    batch_size: int = 2048
-    n_epochs: int = 4
-    learning_rate: float = 1e-3
-    ent_coef: float = 0.003
-    time_constant: float = 60.0
-    gae_lambda: float = 0.98
-    hidden: int = 32
-    shortest_first: float = 20.0
+    ppo: MaskablePPOSettings = MaskablePPOSettings()
     validations: int = 8
     tuning_seeds: int = 4
     test_seeds: int = 20
@@ -105,22 +84,15 @@ class SelectionTraining:
 
     def __post_init__(self) -> None:
         check_choice("objective", self.objective, tuple(OBJECTIVES))
-        whole = ("slots", "token_budget", "steps", "num_envs", "n_steps", "n_epochs", "hidden", "validations")
-        for name in (*whole, "tuning_seeds", "test_seeds"):
+        for name in ("slots", "token_budget", "steps", "num_envs", "validations", "tuning_seeds", "test_seeds"):
             check_integer(name, getattr(self, name), at_least=1)
-        check_integer("batch_size", self.batch_size, at_least=2)  # advantages are scaled by their spread in a batch
-        check_integer("num_envs * n_steps", self.num_envs * self.n_steps, at_least=2)
+        check_integer("num_envs * n_steps", self.num_envs * self.ppo.n_steps, at_least=2)
         check_integer("seed", self.seed, at_least=0)
         check_range("load", self.load, above=0)
         check_integer("number of eval_loads", len(self.eval_loads), at_least=1)
         for load in self.eval_loads:
             check_number("eval_loads", load, above=0)
         check_number("horizon", self.horizon, above=0, unit="s")
-        check_number("learning_rate", self.learning_rate, above=0)
-        check_number("ent_coef", self.ent_coef, at_least=0)
-        check_number("gae_lambda", self.gae_lambda, at_least=0, at_most=1)
-        check_number("time_constant", self.time_constant, above=0, unit="s", finite=False)
-        check_number("shortest_first", self.shortest_first, at_least=0)
 
     def choices(self) -> dict[str, Any]:
         """Arguments of the environment that say what is chosen from."""
@@ -142,47 +114,16 @@ class SelectionTraining:
         }
 
 
-class BudgetedMaskablePPO(DecayingEntropy, MaskablePPO):
-    """MaskablePPO whose learning rate and entropy bonus decay over a `Budget`."""
-
-
 def make_env(num_envs: int, **kwargs: Any) -> VecNormalize:
     """The vector environment as MaskablePPO sees it, with rewards scaled by the spread of their returns."""
     env = gym.make_vec(
         "llmsched/RequestSelection-v0", num_envs=num_envs, vectorization_mode="vector_entry_point", **kwargs
     )
-    monitored = VecMonitor(SB3VecEnv(env), info_keywords=EPISODE_NUMBERS)
-    return VecNormalize(monitored, norm_obs=False, clip_reward=math.inf, gamma=0.99)
-
-
-def make_model(env: VecNormalize, config: SelectionTraining, budget: Budget, seed: int) -> BudgetedMaskablePPO:
-    """An untrained model on one torch thread."""
-    torch.set_num_threads(1)
-    torch.distributions.Distribution.set_default_validate_args(False)
-    model = BudgetedMaskablePPO(
-        SlotPolicy,
-        env,
-        learning_rate=LinearSchedule(config.learning_rate, config.learning_rate / 10, 1.0),
-        n_steps=config.n_steps,
-        batch_size=min(config.batch_size, config.n_steps * config.num_envs),
-        n_epochs=config.n_epochs,
-        gamma=1.0,  # the buffer discounts
-        gae_lambda=config.gae_lambda,
-        ent_coef=config.ent_coef,
-        target_kl=0.03,
-        rollout_buffer_class=TimeDiscountedBuffer,
-        rollout_buffer_kwargs={"time_constant": config.time_constant},
-        policy_kwargs={"hidden": config.hidden, "shortest_first": config.shortest_first},
-        seed=seed,
-        device="cpu",
-    )
-    model.budget = budget
-    model.start_ent_coef = config.ent_coef
-    return model
+    return normalized(env, gamma=0.99)
 
 
 def run_agent(
-    model: MaskablePPO, workload: Workload, engine: EngineConfig, seed: int, choices: Mapping[str, Any]
+    model: BaseAlgorithm, workload: Workload, engine: EngineConfig, seed: int, choices: Mapping[str, Any]
 ) -> Result:
     """The requests of one seed under the most probable choices, until all have left."""
     fixed = Workload.from_table(workload.sample(seed), workload.name)
@@ -195,7 +136,7 @@ def run_agent(
     return env.result()
 
 
-def run_numbers(model: MaskablePPO, cases: Cases, config: SelectionTraining) -> np.ndarray:
+def metrics(model: BaseAlgorithm, cases: Cases, config: SelectionTraining) -> np.ndarray:
     """f8[workloads x seeds]: the metric of the objective, in the order of `Cases.map`."""
     metric = OBJECTIVES[config.objective].metric
     return np.array(
@@ -207,79 +148,67 @@ def run_numbers(model: MaskablePPO, cases: Cases, config: SelectionTraining) -> 
     )
 
 
-class ValidateSelection(BaseCallback):
-    """Validate and save at equal shares of the steps; the best checkpoint is kept beside the last.
+class SelectionProblem:
+    """Training of a policy that selects requests, in a folder.
 
     Args:
-        config: of the training.
-        folder: where checkpoints go.
-        references: values of the reference schedulers on the validation runs.
-        best: value of `best.zip` so far.
-        say: prints a line a validation.
+        config: what to train.
     """
 
-    def __init__(
-        self,
-        config: SelectionTraining,
-        folder: Path,
-        references: Mapping[str, np.ndarray],
-        best: float | None,
-        say: Callable[[str], None],
-    ) -> None:
-        super().__init__()
-        self.best = best
-        self._config, self._folder, self._references, self._say = config, folder, references, say
-        self._cases = config.cases(TUNING_SEEDS, config.tuning_seeds)
-        self._next = 0
+    log_interval = 1
 
-    def _on_training_start(self) -> None:
-        if self.num_timesteps > 0:  # the checkpoint that training goes on from has been validated
-            self._next = self._after()
+    def __init__(self, config: SelectionTraining) -> None:
+        self.config = config
+        self.objective = OBJECTIVES[config.objective]
+        self.seed, self.validations = config.seed, config.validations
 
-    def _on_rollout_start(self) -> None:
-        if self._next <= self.num_timesteps < self._config.steps:
-            self.run()
-            self._next = self._after()
+    @cached_property
+    def _cases(self) -> Cases:
+        return self.config.cases(TUNING_SEEDS, self.config.tuning_seeds)
 
-    def _after(self) -> float:
-        share = self._config.steps / self._config.validations
-        return (self.num_timesteps // share + 1) * share
+    def environment(self, spent: float) -> VecNormalize:
+        """`RequestSelection-v0`, the same throughout."""
+        config = self.config
+        return make_env(
+            config.num_envs, workload=preset(config.workload, horizon=config.horizon), engine=config.engine,
+            load=config.load, horizon=config.horizon, reward=REWARDS[config.objective], **config.choices(),
+        )  # fmt: skip
 
-    def _on_step(self) -> bool:
-        return True
+    def model(self, env: VecNormalize, budget: TrainingBudget, seed: int, started: bool) -> BaseAlgorithm:
+        """An untrained model."""
+        return make_maskable_ppo(env, self.config.ppo, budget, seed)
 
-    def _on_training_end(self) -> None:
-        self.run()
+    def callbacks(self, model: BaseAlgorithm, budget: TrainingBudget, first: Path) -> list[BaseCallback]:
+        """What discounts by time needs."""
+        env = model.get_env()
+        assert env is not None
+        return [NoteSeconds(env.unwrapped)]
 
-    def run(self) -> None:
-        """Validate, log and save now."""
-        objective = OBJECTIVES[self._config.objective]
-        value = float(run_numbers(self.model, self._cases, self._config).mean())
-        improved = self.best is None or objective.score(value) > objective.score(self.best)
-        if improved:
-            self.best = value
-        self.logger.record(f"{TAG}{objective.metric}", value)
-        for name, values in self._references.items():
-            self.logger.record(f"{TAG}{objective.metric}_{name}", float(values.mean()))
-        self.logger.dump(self.num_timesteps)
-        others = ", ".join(f"{name} {objective.text(float(v.mean()))}" for name, v in self._references.items())
-        self._say(f"step {self.num_timesteps:>9,}: {objective.text(value)} ({others})")
-        self.save(improved)
+    def references(self) -> dict[str, dict[str, float]]:
+        """The metric of the reference schedulers on the validation runs."""
+        metric, schedulers = self.objective.metric, self.config.references()
+        values = self._cases.map(list(schedulers.values()), lambda result: result.summary()[metric])
+        return {name: {metric: float(np.mean(row))} for name, row in zip(schedulers, values, strict=True)}
 
-    def save(self, improved: bool = False) -> None:
-        """Write `last.zip` with what resuming needs, and `best.zip` if it `improved`."""
-        state = {
-            "steps": self.num_timesteps,
-            "updates": self.model._n_updates,
-            "best": self.best,
-            "reward_statistics": reward_statistics(self.model.get_vec_normalize_env()),
-        }
-        save_with(self.model, self._folder / LAST, STATE, json.dumps(state))
-        if improved:
-            shutil.copyfile(self._folder / LAST, self._folder / BEST)
+    def numbers(self, model: BaseAlgorithm) -> dict[str, float]:
+        """The metric of the objective under the most probable choices on the validation runs."""
+        return {self.objective.metric: float(metrics(model, self._cases, self.config).mean())}
+
+    def save(self, model: BaseAlgorithm, path: Path, state: State) -> None:
+        """Write a model of sb3-contrib with the state as one more member of the file."""
+        save_with(model, path, STATE, json.dumps(state))
+
+    def state(self, path: Path) -> State:
+        """The state in a checkpoint."""
+        return read_state(path)
+
+    def sitting(self, state: State) -> int:
+        """The steps so far."""
+        steps: int = state["steps"]
+        return steps
 
 
-def train(config: SelectionTraining, folder: Path, say: Callable[[str], None] = print) -> BudgetedMaskablePPO:
+def train(config: SelectionTraining, folder: Path, say: Say = print) -> None:
     """Train until the steps are used up, from the last checkpoint of `folder` if there is one.
 
     Raises:
@@ -287,44 +216,14 @@ def train(config: SelectionTraining, folder: Path, say: Callable[[str], None] = 
         KeyboardInterrupt: if interrupted, after saving a checkpoint.
     """
     keep_config(folder, asdict(config), free=("steps",))
-    state = read_state(folder / LAST) if (folder / LAST).exists() else None
-    env = make_env(
-        config.num_envs, workload=preset(config.workload, horizon=config.horizon), engine=config.engine,
-        load=config.load, horizon=config.horizon, reward=config.objective, **config.choices(),
-    )  # fmt: skip
-    done = state["steps"] if state else 0
-    seed = int(np.random.SeedSequence([TRAINING_SEEDS, config.seed, done]).generate_state(1)[0])
-    model = make_model(env, config, Budget(config.steps, None), seed)
-    if state:
-        model.set_parameters(folder / LAST, exact_match=True)
-        model.num_timesteps, model._n_updates = done, state["updates"]
-        restore_reward_statistics(env, state["reward_statistics"])
-        say(f"Resuming at step {done:,}.")
-    if done >= config.steps:
-        return model
-    metric, references = OBJECTIVES[config.objective].metric, config.references()
-    cases = config.cases(TUNING_SEEDS, config.tuning_seeds)
-    values = np.array(cases.map(list(references.values()), lambda result: result.summary()[metric]))
-    lines = dict(zip(references, values, strict=True))
-    validation = ValidateSelection(config, folder, lines, state["best"] if state else None, say)
-    model.set_logger(open_logger(folder, done))
-    validation.init_callback(model)
-    try:
-        callbacks = [StopWhenSpent(model.budget), NoteSeconds(env.unwrapped), validation]
-        model.learn(config.steps - done, callbacks, reset_num_timesteps=False)
-    except KeyboardInterrupt:
-        validation.save()
-        raise
-    finally:
-        model.logger.close()
-        env.close()
-    return model
+    GradientLearner(SelectionProblem(config), folder, config.steps, say=say).train()
 
 
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """Where a training stood: its steps, updates, best value and statistics of rewards."""
+def read_state(checkpoint: Path) -> State:
+    """The state of a training in a checkpoint."""
     with zipfile.ZipFile(checkpoint) as archive:
-        return json.loads(archive.read(STATE))
+        state: State = json.loads(archive.read(STATE))
+    return state
 
 
 def evaluate(config: SelectionTraining, folder: Path, others: Sequence[str] = ()) -> str:
@@ -334,9 +233,9 @@ def evaluate(config: SelectionTraining, folder: Path, others: Sequence[str] = ()
     95 % t-interval over seeds.
     """
     objective = OBJECTIVES[config.objective]
-    model = BudgetedMaskablePPO.load(folder / BEST, device="cpu")
+    model = BudgetedMaskablePPO.load(folder / CHECKPOINTS / BEST, device="cpu")
     cases = config.cases(TEST_SEEDS, config.test_seeds)
-    agent = run_numbers(model, cases, config).reshape(len(cases.workloads), -1)
+    agent = metrics(model, cases, config).reshape(len(cases.workloads), -1)
     schedulers = config.references() | {name: baselines.get(name) for name in others}
     values = cases.map(list(schedulers.values()), lambda result: result.summary()[objective.metric])
     lines = []

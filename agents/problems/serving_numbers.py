@@ -1,4 +1,4 @@
-"""What a scheduler does on the validation runs, as numbers for TensorBoard."""
+"""Numbers of a scheduler on the validation runs, for TensorBoard."""
 
 from dataclasses import dataclass, field, replace
 
@@ -48,11 +48,11 @@ def run_numbers(result: Result) -> dict[str, float]:
     }
 
 
-def validate(scheduler: Scheduler, cases: Cases) -> dict[str, float]:
-    """Means of `run_numbers` over all runs; of a scheduler with a controller also what it chose.
+def serving_numbers(scheduler: Scheduler, cases: Cases) -> dict[str, float]:
+    """Means of `run_numbers` over all runs; for a scheduler with a controller also its mean decisions.
 
-    That is the mean over its decisions of the token budget (`knob_token_budget`) and the shares of decisions for each
-    queue order (`knob_order_<order>`), for holding prefill (`knob_hold_prefill`), and the watermark (`knob_watermark`).
+    These are the token budget (`knob_token_budget`), the shares of decisions for each queue order
+    (`knob_order_<order>`) and for holding prefill (`knob_hold_prefill`), and the watermark (`knob_watermark`).
     """
     log = None
     if scheduler.controller is not None:
@@ -74,7 +74,7 @@ def _choices(decisions: np.ndarray) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class _DecisionLog:
-    """A controller that notes what another one decides, in one list for all its runs."""
+    """A controller that records the decisions of another one, in one list for all its runs."""
 
     controller: Controller
     decisions: list[np.ndarray] = field(default_factory=list)

@@ -1,14 +1,14 @@
-"""Static settings of the index policy around what a policy has learned: how much of it a fixed setting could have."""
+"""Static settings of the index policy near a learned one: how much of its gain a fixed setting could have."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from agents.learned_policies import keeps_four_knobs, output_layer
+from agents.learned_policies import index_number, keeps_four_knobs, output_layer
 from llmsched_env.policies.features import NUM_FEATURES
 from llmsched_env.policies.index import index
 from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START
-from llmsched_env.policies.numbers import BEGUN, INDEX_PARAMS, NUM_INDEX
+from llmsched_env.policies.numbers import INDEX_PARAMS, NUM_INDEX
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_integer
 
@@ -23,10 +23,10 @@ def constants(weights: np.ndarray) -> np.ndarray:
 
 
 def static_settings(policy: Scheduler, count: int, seed: int = 0) -> list[Scheduler]:
-    """`count` settings: the index policy as it comes, the constants of a learned one, and draws around these.
+    """`count` settings: the index policy with its defaults, the constants of a learned one, and draws around these.
 
-    They keep to the four knobs where the policy does. One that no network steers has no constants: then the index
-    policy as it comes is all there is.
+    They keep to the four knobs of vLLM where the policy does. For a policy without such a network, only the index
+    policy with its defaults.
     """
     check_integer("count", count, at_least=1)
     if policy.weights is None or len(policy.weights) != NUM_WEIGHTS:
@@ -34,7 +34,8 @@ def static_settings(policy: Scheduler, count: int, seed: int = 0) -> list[Schedu
     center, rng = constants(np.array(policy.weights)), np.random.default_rng(seed)
     draws = center + _WIDTH * rng.standard_normal((max(0, count - 2), NUM_INDEX))
     if keeps_four_knobs(np.array(policy.weights)):
-        draws[:, BEGUN] = center[BEGUN]  # nor may the settings let begun prompts wait
+        begun = index_number("begun")  # nor may the settings let prompts wait that have begun
+        draws[:, begun] = center[begun]
     return [index, *map(_setting, [center, *draws])][:count]
 
 

@@ -1,7 +1,8 @@
-"""The tuned static baseline: the best fixed setting of the very knobs that the agent turns."""
+"""The tuned static baseline: the best fixed setting of the knobs that the agent sets."""
 
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 from llmsched_env.envs.knobs import ORDERS, Knobs, parametric
 from llmsched_env.evaluation.cases import Cases
@@ -64,7 +65,7 @@ def tune_static(cases: Cases, knobs: Knobs, objective: Objective) -> StaticBest:
     return StaticBest(scheduler, int(winner["token_budget"]), order, value, note, best)
 
 
-def _best(settings: list[dict], cases: Cases, objective: Objective) -> list[tuple[dict, float]]:
-    """Settings with their mean metric, best first; of equals the earlier one."""
+def _best(settings: list[dict[str, Any]], cases: Cases, objective: Objective) -> list[tuple[dict[str, Any], float]]:
+    """Settings with their mean metric, best first; ties go to the earlier one."""
     means = cases.means([parametric(**values) for values in settings], objective.metric)
     return sorted(zip(settings, means.tolist(), strict=True), key=lambda pair: -objective.score(pair[1]))

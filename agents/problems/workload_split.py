@@ -1,4 +1,4 @@
-"""The requests of a training, of its tuning and of its test."""
+"""The requests for training, for tuning and for test."""
 
 from dataclasses import replace
 
@@ -11,10 +11,10 @@ TRACE_SLO = (1.0, 0.1)
 """(TTFT, TPOT) in s for traces that carry no targets: those of the preset azure-chat."""
 
 
-def workload_parts(
+def workload_split(
     name: str, trace: str | None, slo: tuple[float, float] | None, horizon: float
 ) -> tuple[Workload, Workload, Workload]:
-    """Training, tuning and test workload: of a preset the same, told apart by seeds; of a trace parts of it in time.
+    """Training, tuning and test workload: of a preset the same, with other seeds; of a trace consecutive parts.
 
     Args:
         name: of a preset; ignored if there is a trace.

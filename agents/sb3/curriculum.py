@@ -1,14 +1,14 @@
 """Episodes that grow: training begins with low loads and short episodes.
 
-Early policies then don't spend their steps in queues that a good one never sees (the growing horizon of Decima, H. Mao
-et al., SIGCOMM 2019).
+Early policies then don't spend their steps on queues that a good policy never sees (the growing horizon of Decima, H.
+Mao et al., SIGCOMM 2019).
 """
 
 from dataclasses import dataclass
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.sb3.training_budget import Budget
+from agents.training_budget import TrainingBudget
 
 _STAGES = 50
 
@@ -41,10 +41,10 @@ class Curriculum:
         return (low, low + size * (high - low)), max(self.interval, size * self.horizon)
 
 
-class Grow(BaseCallback):
-    """Lets the episodes of the training environment grow, and logs their size under `curriculum/`."""
+class GrowEpisodes(BaseCallback):
+    """Grows the episodes of the training environment, and logs their size under `curriculum/`."""
 
-    def __init__(self, curriculum: Curriculum, budget: Budget) -> None:
+    def __init__(self, curriculum: Curriculum, budget: TrainingBudget) -> None:
         super().__init__()
         self._curriculum, self._budget = curriculum, budget
         self._now: tuple[tuple[float, float], float] | None = None

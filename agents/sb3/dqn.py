@@ -1,4 +1,4 @@
-"""DQN on `llmsched/BatchQueue-v0` with a few fixed settings as its arms."""
+"""DQN: its hyper-parameters, the model, and where it starts. Its actions are a few fixed settings, the arms."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,8 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.sb3.training_budget import Budget, OverBudget
+from agents.sb3.schedules import FollowsBudget
+from agents.training_budget import TrainingBudget
 from llmsched_env.validation import check_integer, check_number
 
 
@@ -24,11 +25,11 @@ class DQNSettings:
         gradient_steps: of an update.
         learning_rate: at the start; decays linearly to a tenth.
         target_update_interval: steps over all environments between copies to the target network.
-        exploration_fraction: share of the budget over which the share of random actions falls.
-        exploration_final_eps: to this.
+        exploration_fraction: share of the budget over which the share of random actions decays.
+        exploration_final_eps: the share of random actions after that.
         time_constant: seconds over which the future is discounted by 1/e.
         net_arch: hidden layers of the Q-network.
-        start_value: by how much the value of the starting arm exceeds the others at first.
+        start_value: by how much the initial value of the starting arm exceeds the others.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
@@ -62,11 +63,11 @@ class DQNSettings:
             check_integer("net_arch", units, at_least=1)
 
 
-class BudgetedDQN(OverBudget, DQN):
-    """DQN whose learning rate and exploration decay over a `Budget` rather than over a number of steps."""
+class BudgetedDQN(FollowsBudget, DQN):
+    """DQN whose learning rate and exploration decay over a `TrainingBudget`."""
 
 
-def make_dqn(env: VecEnv, gamma: float, settings: DQNSettings, budget: Budget, seed: int) -> BudgetedDQN:
+def make_dqn(env: VecEnv, gamma: float, settings: DQNSettings, budget: TrainingBudget, seed: int) -> BudgetedDQN:
     """An untrained model on one torch thread.
 
     Args:

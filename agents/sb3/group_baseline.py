@@ -1,4 +1,4 @@
-"""Advantages relative to others that serve the same requests: an input-dependent baseline."""
+"""Advantages relative to environments that serve the same requests: an input-dependent baseline."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from stable_baselines3.common.buffers import RolloutBuffer
 class GroupBaselineBuffer(RolloutBuffer):
     """A rollout buffer that subtracts from each advantage the mean over its group at the same step.
 
-    The environments of a group serve the same requests, so the mean is what the requests did to all of them, and not
-    what one decided (H. Mao et al., Variance Reduction for Reinforcement Learning in Input-Driven Environments, ICLR
-    2019). Equal steps of a group must be at equal times: that takes a decision interval and a horizon. What the value
-    network learns is untouched.
+    The environments of a group serve the same requests, so the mean is the effect of the requests, not of the decisions
+    (H. Mao et al., Variance Reduction for Reinforcement Learning in Input-Driven Environments, ICLR 2019). Equal steps
+    of a group must be at equal times, which takes a decision interval and a horizon. The value network learns the same
+    as without.
 
     Args:
         args: of `RolloutBuffer`.

@@ -1,4 +1,4 @@
-"""What guides a training without changing which policy is best in the end."""
+"""Options that make learning easier without changing which policy is best in the end."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +7,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.sb3.checkpoint import read_weights
-from agents.sb3.curriculum import Curriculum, Grow
-from agents.sb3.pull_to_start import Anchor, actor_weights
-from agents.sb3.training_budget import Budget
+from agents.sb3.curriculum import Curriculum, GrowEpisodes
+from agents.sb3.pull_to_start import PullToStart, actor_weights
+from agents.training_budget import TrainingBudget
 from llmsched_env.validation import check_integer, check_number
 
 
 @dataclass(frozen=True, slots=True)
-class Guidance:
+class LearningAids:
     """Options of a training; `docs/learning.md` says what each is for.
 
     Attributes:
@@ -61,20 +61,20 @@ class Guidance:
         return Curriculum(load, horizon, interval, self.curriculum, self.curriculum_start)
 
     def callbacks(
-        self, model: BaseAlgorithm, budget: Budget, curriculum: Curriculum, first: Path
+        self, model: BaseAlgorithm, budget: TrainingBudget, curriculum: Curriculum, first: Path
     ) -> list[BaseCallback]:
-        """What acts during training, before others validate and save what it leaves.
+        """What acts during rollouts and after updates.
 
         Args:
             model: as training begins or goes on.
             budget: of the training.
             curriculum: what `episodes` returned.
-            first: the checkpoint of step 0, to which the anchor of a training that goes on is tied.
+            first: the checkpoint of step 0, to which a resumed training is pulled back.
         """
         acting: list[BaseCallback] = []
         if self.curriculum > 0:
-            acting.append(Grow(curriculum, budget))
+            acting.append(GrowEpisodes(curriculum, budget))
         if self.anchor > 0:
             start = read_weights(first) if model.num_timesteps > 0 else model.policy.state_dict()
-            acting.append(Anchor(self.anchor, actor_weights(start), budget))
+            acting.append(PullToStart(self.anchor, actor_weights(start), budget))
         return acting

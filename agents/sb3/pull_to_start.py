@@ -6,7 +6,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.sb3.training_budget import Budget
+from agents.training_budget import TrainingBudget
 
 _ACTOR = ("mlp_extractor.policy_net.", "action_net.")
 
@@ -20,7 +20,7 @@ def actor_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: weights.detach().clone() for name, weights in state.items() if name.startswith(_ACTOR)}
 
 
-class Anchor(BaseCallback):
+class PullToStart(BaseCallback):
     """After each update, moves the policy a share of the way back to its start.
 
     This is the gradient step of a penalty on the squared distance to the start (L2-SP, X. Li et al., ICML 2018), taken
@@ -32,14 +32,14 @@ class Anchor(BaseCallback):
         budget: of the training.
     """
 
-    def __init__(self, pull: float, start: Mapping[str, torch.Tensor], budget: Budget) -> None:
+    def __init__(self, pull: float, start: Mapping[str, torch.Tensor], budget: TrainingBudget) -> None:
         super().__init__()
         self._pull, self._start, self._budget = pull, start, budget
         self._updates = 0
 
     def init_callback(self, model: BaseAlgorithm) -> None:
         super().init_callback(model)
-        self._updates = model._n_updates  # of a resumed training, the earlier ones have been followed by their pull
+        self._updates = model._n_updates  # the pull has followed all earlier updates
 
     def _on_rollout_start(self) -> None:
         self._move()

@@ -1,4 +1,4 @@
-"""TensorBoard logs that a resumed training carries on."""
+"""TensorBoard logs that a resumed training continues."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ FOLDER = "tensorboard"
 
 
 def open_logger(run: Path, first_step: int) -> Logger:
-    """The logger of the agent; on resuming, what was logged after `first_step` and not saved is dropped."""
+    """The logger of the agent; on resuming, what was logged after `first_step` is dropped."""
     output = TensorBoardOutputFormat(str(run / FOLDER / "agent"))
     if first_step > 0:
         output.writer.close()
@@ -24,7 +24,7 @@ class ReferenceLines:
     Args:
         run: folder of the training.
         lines: numbers under the tags of the agent's, by scheduler.
-        first_step: where to begin; on resuming, where the training stands.
+        first_step: where to begin; on resuming, the step of the checkpoint.
     """
 
     def __init__(self, run: Path, lines: Mapping[str, Mapping[str, float]], first_step: int) -> None:

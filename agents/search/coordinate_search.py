@@ -1,22 +1,21 @@
-"""Coordinate search: try each parameter a little up and down on the same cases, and keep what is clearly better.
+"""Coordinate search: try each parameter a little up and down on the same cases, and keep significant improvements.
 
 Evolution strategies move all parameters at once and average the noise over many small steps; near the optimum their
-steps are mostly noise. Here every comparison is paired, case by case, so a change of one parameter that helps by a
-percent can be told from one that does not. Each parameter has a width of its own, which grows when a change was kept
-and shrinks when none was (a success rule, as Rechenberg's for the steps of evolution strategies).
+steps are mostly noise. Here every comparison is paired, case by case, so that an improvement of one percent by a single
+parameter is significant. Each parameter has its own step width. It grows when a change is kept and shrinks when none is
+(a success rule, like Rechenberg's for the step size of evolution strategies).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from agents.weights import write_arrays
 from llmsched_env.validation import check_number
 
-_GROW, _SHRINK, _LARGEST_GAIN = 1.3, 0.6, 0.5  # the last: of one case, so that no case decides alone
+_GROW, _SHRINK = 1.3, 0.6  # of the width, after a change was kept or none was
+_LARGEST_GAIN = 0.5  # counted of one case, so that no case decides alone
 _SETTINGS = ("center", "widths", "clear", "seed", "sweeps")
 
 
@@ -73,14 +72,12 @@ class CoordinateSearch:
         self.sweeps += 1
         return kept, float((first[0] - own).mean())
 
-    def save(self, path: Path, **more: np.ndarray | float) -> None:
-        """Write the state and further arrays and numbers to an `.npz` file, at once or not at all."""
-        write_arrays(path, **{name: getattr(self, name) for name in _SETTINGS}, **more)
+    def state(self) -> dict[str, Any]:
+        """Arrays and numbers from which `restored` goes on exactly."""
+        return {name: getattr(self, name) for name in _SETTINGS}
 
     @classmethod
-    def opened(cls, path: Path) -> tuple[Self, dict[str, np.ndarray]]:
-        """What `save` wrote: the search, and what came with it."""
-        with np.load(path) as file:
-            content = dict(file)
-        center, widths, *numbers = (content.pop(name) for name in _SETTINGS)
-        return cls(center, widths, *(number.item() for number in numbers)), content
+    def restored(cls, state: Mapping[str, Any]) -> Self:
+        """What `state` described."""
+        center, widths, *numbers = (np.array(state[name]) for name in _SETTINGS)
+        return cls(center, widths, *(number.item() for number in numbers))

@@ -5,12 +5,10 @@ mirrored samples, fitness shaped by ranks, and Adam.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from agents.weights import write_arrays
 from llmsched_env.validation import check_integer, check_number
 
 _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.9, 0.99, 1e-8  # of Adam's moments; the second is short, as steps are few
@@ -95,18 +93,6 @@ class EvolutionStrategy:
         strategy = cls(**numbers)
         strategy._first, strategy._second = first, second
         return strategy
-
-    def save(self, path: Path, **more: Any) -> None:
-        """Write the state and further arrays and numbers to an `.npz` file, at once or not at all."""
-        write_arrays(path, **self.state(), **more)
-
-    @classmethod
-    def opened(cls, path: Path) -> tuple[Self, dict[str, np.ndarray]]:
-        """What `save` wrote: the strategy, and what came with it."""
-        with np.load(path) as file:
-            content = dict(file)
-        state = {name: content.pop(name) for name in (*_SETTINGS, "first", "second")}
-        return cls.restored(state), content
 
     def _directions(self) -> np.ndarray:
         rng = np.random.default_rng([self.seed, self.generation])

@@ -9,13 +9,14 @@ from stable_baselines3 import DQN
 
 import llmsched_env as ls
 from agents import load_agent, read_meta
-from agents.problems.knobs import CONFIG, Training, TrainingConfig
+from agents.problems.knobs import KnobsProblem, KnobsTraining
+from agents.run import CONFIG
 from agents.sb3.checkpoint import AgentMeta
 from agents.sb3.dqn import BudgetedDQN, DQNSettings
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.envs.observation import NUM_FEATURES
 
-TINY = TrainingConfig(
+TINY = KnobsTraining(
     algo="dqn",
     eval_loads=(0.5,),
     steps=256,
@@ -37,9 +38,9 @@ def quiet(_: str) -> None:
 def trained(tmp_path_factory):
     """A training, resumed for as many steps again."""
     folder = tmp_path_factory.mktemp("training") / "run"
-    Training.create(TINY, folder, quiet).train()
+    KnobsProblem.create(TINY, folder, quiet).train()
     before = read_meta(folder / "checkpoints/last.zip").training
-    training = Training.reopen(folder, steps=512, minutes=None, say=quiet)
+    training = KnobsProblem.reopen(folder, steps=512, minutes=None, say=quiet)
     training.train()
     return training, before
 
@@ -92,10 +93,10 @@ def test_the_comparison_names_the_algorithm(trained):
 
 
 def test_a_config_from_before_there_was_a_choice_is_one_of_ppo(tmp_path):
-    training = Training.create(replace(TINY, algo="ppo"), tmp_path / "run", quiet)
+    training = KnobsProblem.create(replace(TINY, algo="ppo"), tmp_path / "run", quiet)
     record = json.loads((tmp_path / "run" / CONFIG).read_text())
     del record["algo"], record["dqn"]
-    assert TrainingConfig.from_json(json.dumps(record)) == replace(TINY, algo="ppo", dqn=DQNSettings())
+    assert KnobsTraining.from_json(json.dumps(record)) == replace(TINY, algo="ppo", dqn=DQNSettings())
     assert training.arms is None
 
 

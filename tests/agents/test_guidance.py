@@ -13,18 +13,19 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from agents import load_agent, read_meta
-from agents.problems.knobs import CONFIG, Training, TrainingConfig
+from agents.problems.knobs import KnobsProblem, KnobsTraining
+from agents.run import CONFIG
 from agents.sb3.checkpoint import read_weights
 from agents.sb3.curriculum import Curriculum
 from agents.sb3.group_baseline import GroupBaselineBuffer
-from agents.sb3.learning_aids import Guidance
+from agents.sb3.learning_aids import LearningAids
 from agents.sb3.ppo import BudgetedPPO, PPOSettings, make_model, make_training_env
-from agents.sb3.pull_to_start import Anchor, actor_weights
-from agents.sb3.training_budget import Budget
+from agents.sb3.pull_to_start import PullToStart, actor_weights
+from agents.training_budget import TrainingBudget
 from llmsched_env.envs.episodes import Episodes
 
 STEPS = 4 * 16  # of one update, which is one full episode of each environment
-TINY = TrainingConfig(
+TINY = KnobsTraining(
     eval_loads=(0.5,), load=(0.4, 1.2), steps=2 * STEPS, minutes=None, num_envs=4, horizon=4.0, tuning_seeds=1,
     test_seeds=3, validations=1,
     ppo=PPOSettings(n_steps=16, batch_size=32, n_epochs=2, net_arch=(8, 8), target_kl=100.0),
@@ -56,8 +57,8 @@ def about_to_learn(training, monkeypatch):
 
 @pytest.mark.parametrize("reference", [True, False])
 def test_the_static_baseline_is_the_reference(tmp_path, monkeypatch, reference):
-    config = replace(TINY, guidance=Guidance(reference=reference))
-    training = Training.create(config, tmp_path / "run", quiet)
+    config = replace(TINY, aids=LearningAids(reference=reference))
+    training = KnobsProblem.create(config, tmp_path / "run", quiet)
     model, _ = about_to_learn(training, monkeypatch)
     best = training.static_best
     model.env.reset()
@@ -87,8 +88,8 @@ def test_training_begins_with_small_episodes_and_a_resumed_one_goes_on_there(tmp
         return draw(self, rng)
 
     monkeypatch.setattr(Episodes, "draw", noted)
-    config = replace(TINY, steps=4 * STEPS, guidance=Guidance(curriculum=0.75, curriculum_start=0.25))
-    training = Training.create(config, tmp_path / "run", quiet)
+    config = replace(TINY, steps=4 * STEPS, aids=LearningAids(curriculum=0.75, curriculum_start=0.25))
+    training = KnobsProblem.create(config, tmp_path / "run", quiet)
     monkeypatch.setattr("agents.problems.knobs.Validate._on_training_end", lambda self: None)
     real, calls = BudgetedPPO.train, []
 
@@ -101,15 +102,15 @@ def test_training_begins_with_small_episodes_and_a_resumed_one_goes_on_there(tmp
     monkeypatch.setattr(BudgetedPPO, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         training.train()
-    at = config.guidance.episodes(config.load, config.horizon, config.interval).at
+    at = config.aids.episodes(config.load, config.horizon, config.interval).at
     sizes = [(load[1], horizon) for load, horizon in (at(k / 4) for k in range(4))]
     assert sizes[0] == pytest.approx((0.6, 1.0)) and sizes[3] == (1.2, 4.0)
     assert drawn[:4] == sizes[:1] * 4
     assert set(drawn) == set(sizes[:2])  # as it was interrupted half of the budget was spent, and the third to come
     drawn.clear()
-    Training.reopen(tmp_path / "run", None, None, quiet).train()
+    KnobsProblem.reopen(tmp_path / "run", None, None, quiet).train()
     assert drawn[:4] == sizes[2:3] * 4 and set(drawn) == set(sizes[2:])
-    events = EventAccumulator(str(tmp_path / "run/tensorboard/agent"), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(tmp_path / "run/tensorboard/agent"), size_aids={"scalars": 0})
     events.Reload()
     logged = {e.step: e.value for e in events.Scalars("curriculum/highest_load")}
     assert logged[4 * STEPS] == pytest.approx(1.2) and logged[STEPS] == pytest.approx(0.6)
@@ -120,11 +121,11 @@ def test_the_anchor_holds_the_policy(small, monkeypatch, pull):
     env = make_training_env(2, 0.1, 60.0, **small)
     env.seed(0)
     settings = PPOSettings(n_steps=16, batch_size=32, n_epochs=2, net_arch=(8, 8), target_kl=100.0)
-    budget = Budget(10**9, None)  # hardly any of it will be spent
+    budget = TrainingBudget(10**9)  # hardly any of it will be spent
     model = make_model(env, 0.1, settings, budget, seed=0)
     start, value = actor_weights(model.policy.state_dict()), model.policy.value_net.weight.clone()
     before = {name: weights.clone() for name, weights in start.items()}
-    model.learn(3 * 32, [Anchor(pull, start, budget)])
+    model.learn(3 * 32, [PullToStart(pull, start, budget)])
     assert model._n_updates == 6 and not torch.equal(model.policy.value_net.weight, value)
     after = actor_weights(model.policy.state_dict())
     assert len(after) == 6
@@ -135,11 +136,11 @@ def test_the_anchor_holds_the_policy(small, monkeypatch, pull):
 def test_the_anchor_decays_and_follows_each_update_once(small):
     env = make_training_env(2, 0.1, 60.0, **small)
     settings = PPOSettings(n_steps=16, batch_size=32, net_arch=(8, 8))
-    budget = Budget(100, None)
+    budget = TrainingBudget(100)
     model = make_model(env, 0.1, settings, budget, seed=0)
     start = {name: torch.zeros_like(w) for name, w in actor_weights(model.policy.state_dict()).items()}
     model.set_logger(Logger(None, []))
-    anchor = Anchor(0.8, start, budget)
+    anchor = PullToStart(0.8, start, budget)
     model._n_updates = 7
     anchor.init_callback(model)
     biases = model.policy.action_net.bias
@@ -154,11 +155,11 @@ def test_the_anchor_decays_and_follows_each_update_once(small):
 
 
 def test_a_resumed_anchor_is_tied_to_the_first_policy(tmp_path, monkeypatch):
-    config = replace(TINY, guidance=Guidance(anchor=0.3, shared_traces=2))
-    training = Training.create(config, tmp_path / "run", quiet)
+    config = replace(TINY, aids=LearningAids(anchor=0.3, shared_traces=2))
+    training = KnobsProblem.create(config, tmp_path / "run", quiet)
     training.train()
-    _, callbacks = about_to_learn(Training.reopen(tmp_path / "run", 4 * STEPS, None, quiet), monkeypatch)
-    anchor = next(callback for callback in callbacks if isinstance(callback, Anchor))
+    _, callbacks = about_to_learn(KnobsProblem.reopen(tmp_path / "run", 4 * STEPS, None, quiet), monkeypatch)
+    anchor = next(callback for callback in callbacks if isinstance(callback, PullToStart))
     first, last = (read_weights(training.checkpoints / name) for name in ("step_0.zip", "last.zip"))
     for name, weights in anchor._start.items():
         assert torch.equal(weights, first[name])
@@ -188,8 +189,8 @@ def test_advantages_are_relative_to_the_group():
 
 
 def test_ppo_compares_environments_that_share_their_requests(tmp_path, monkeypatch):
-    config = replace(TINY, guidance=Guidance(shared_traces=2))
-    training = Training.create(config, tmp_path / "run", quiet)
+    config = replace(TINY, aids=LearningAids(shared_traces=2))
+    training = KnobsProblem.create(config, tmp_path / "run", quiet)
     model, _ = about_to_learn(training, monkeypatch)
     assert isinstance(model.rollout_buffer, GroupBaselineBuffer) and model.rollout_buffer.group == 2
     model.env.reset()
@@ -198,11 +199,11 @@ def test_ppo_compares_environments_that_share_their_requests(tmp_path, monkeypat
 
 
 def test_a_config_from_before_there_was_guidance_has_none(tmp_path):
-    Training.create(TINY, tmp_path / "run", quiet)
+    KnobsProblem.create(TINY, tmp_path / "run", quiet)
     record = json.loads((tmp_path / "run" / CONFIG).read_text())
-    assert TrainingConfig.from_json(json.dumps(record)) == TINY
+    assert KnobsTraining.from_json(json.dumps(record)) == TINY
     del record["guidance"]
-    assert TrainingConfig.from_json(json.dumps(record)).guidance == Guidance(reference=False)
+    assert KnobsTraining.from_json(json.dumps(record)).guidance == LearningAids(reference=False)
 
 
 def test_the_command_line_sets_it(tmp_path):
@@ -218,9 +219,9 @@ def test_the_command_line_sets_it(tmp_path):
         "0.2",
     ]
     training = train.open_training(train.parser().parse_args([*options, "--out", str(tmp_path / "run")]))
-    assert training.config.guidance == Guidance(False, 4, 0.5, 0.1, 0.2)
+    assert training.config.aids == LearningAids(False, 4, 0.5, 0.1, 0.2)
     training = train.open_training(train.parser().parse_args(["--out", str(tmp_path / "default")]))
-    assert training.config.guidance == Guidance()
+    assert training.config.aids == LearningAids()
 
 
 @pytest.mark.parametrize(
@@ -236,10 +237,10 @@ def test_the_command_line_sets_it(tmp_path):
 )
 def test_bad_guidance_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(TINY, guidance=Guidance(**change))
+        replace(TINY, aids=LearningAids(**change))
 
 
 @pytest.mark.parametrize(("change", "message"), [({"anchor": 0.1}, "anchor must be 0"), ({"shared_traces": 2}, "be 1")])
 def test_what_dqn_has_no_use_for_is_refused(change, message):
     with pytest.raises(ValueError, match=f"{message} unless algo is 'ppo'"):
-        replace(TINY, algo="dqn", guidance=Guidance(**change))
+        replace(TINY, algo="dqn", aids=LearningAids(**change))

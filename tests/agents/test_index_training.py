@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from agents.problems.index_search_space import Stage, first_weights, searched
 
 import agents
 import baselines
 import llmsched_env as ls
-from agents.learned_policies import keeps_four_knobs, load_steered, output_layer, steered
+from agents.learned_policies import index_policy, keeps_four_knobs, load_index_policy, output_layer
 from agents.problems import index_cases
 from agents.problems import index_policy as index_training
 from agents.problems.index_cases import costs, saved
 from agents.problems.index_policy import IndexTraining, train
-from agents.problems.index_search_space import Stage, first_weights, searched
 from agents.problems.random_sites import random_site
 from agents.problems.static_index import static_settings
 from llmsched_env.evaluation.suite import H100, Site
@@ -49,7 +49,7 @@ def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy()
     constants = dict(zip(INDEX_PARAMS, np.where(EXPONENTIAL > 0, np.exp(numbers), numbers), strict=True))
     one, other = (
         ls.simulate(s, workload, SITE.engine)
-        for s in (replace(steered(weights), decision_time=(0.0, 0.0)), index(token_budget=16384, **constants))
+        for s in (replace(index_policy(weights), decision_time=(0.0, 0.0)), index(token_budget=16384, **constants))
     )
     assert one.requests.tobytes() == other.requests.tobytes()
 
@@ -59,7 +59,7 @@ def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy()
 def test_a_plain_start_steers_nothing_and_is_a_static_setting(objective, pausing):
     workload, weights = SITE.at(0.9, 30.0), first_weights(objective, pausing, plain=True)
     assert not output_layer(weights)[:, :-1].any() and output_layer(first_weights(objective, pausing))[:, :-1].any()
-    policy = replace(steered(weights), decision_time=(0.0, 0.0))
+    policy = replace(index_policy(weights), decision_time=(0.0, 0.0))
     as_it_comes, setting, other = static_settings(policy, 3)
     assert as_it_comes == index and other.values != setting.values
     one, same, another = (ls.simulate(s, workload, SITE.engine).requests.tobytes() for s in (policy, setting, other))
@@ -69,7 +69,7 @@ def test_a_plain_start_steers_nothing_and_is_a_static_setting(objective, pausing
 @pytest.mark.parametrize("pausing", [False, True])
 def test_static_settings_keep_to_the_four_knobs_where_the_policy_does(pausing):
     weights = first_weights(pausing=pausing)
-    begun = {setting.values.get("begun", ALWAYS) for setting in static_settings(steered(weights), 8)}
+    begun = {setting.values.get("begun", ALWAYS) for setting in static_settings(index_policy(weights), 8)}
     assert keeps_four_knobs(weights) != pausing and (begun == {ALWAYS}) != pausing
 
 
@@ -102,8 +102,8 @@ def test_what_is_saved_is_relative_to_the_reference():
 
 def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(small, tmp_path):
     weights = train(small, tmp_path / "one", lambda line: None)
-    assert load_steered(tmp_path / "one" / "best.npz") == steered(weights, "one")
-    assert agents.load_steered is load_steered
+    assert load_index_policy(tmp_path / "one" / "best.npz") == index_policy(weights, "one")
+    assert agents.load_index_policy is load_index_policy
     assert list((tmp_path / "one" / "tensorboard").iterdir())
 
     def until_the_second(line):
@@ -139,7 +139,7 @@ def test_the_best_in_validation_is_what_is_kept(small, tmp_path):
     weights = train(small, tmp_path, lines.append)
     gains = [float(re.search(r"saved ([+-][\d.]+)", line)[1]) for line in lines]
     held, _ = index_cases.validation_cases()
-    reference, own = costs([baselines.get("slos_serve"), steered(weights)], held, "slo_attainment")
+    reference, own = costs([baselines.get("slos_serve"), index_policy(weights)], held, "slo_attainment")
     assert len(gains) > 4
     assert saved(own, reference, "slo_attainment").mean() == pytest.approx(max(gains), abs=1e-4)
 
@@ -226,7 +226,7 @@ def test_files_that_are_no_policies_are_refused(content, tmp_path):
     elif content is not None:
         path.write_bytes(content)
     with pytest.raises((ValueError, FileNotFoundError), match="no trained policy"):
-        load_steered(path)
+        load_index_policy(path)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from agents.comparisons import network_section as network_benchmark
-from agents.comparisons.network import PRIORITIES, Setting, compare, run_scheduler
+from agents.comparisons.network import PRIORITIES, NetworkSetting, compare, run_scheduler
 from agents.comparisons.network_section import network_sections, network_verdicts, read_networks, run_networks
 
-SHORT = Setting(horizon=120.0)  # long enough for priorities to matter
+SHORT = NetworkSetting(horizon=120.0)  # long enough for priorities to matter
 
 
 def rows(**tasks):
@@ -64,5 +64,5 @@ def test_runs_are_kept_and_only_new_ones_are_simulated(monkeypatch, tmp_path):
 def test_another_horizon_is_another_run(tmp_path):
     first, path = {"the policy": PRIORITIES["entering first"]}, tmp_path / "networks.json"
     short = run_networks(first, SHORT, 2, path, progress=False)
-    shorter = run_networks(first, Setting(horizon=60.0), 2, path, progress=False)
+    shorter = run_networks(first, NetworkSetting(horizon=60.0), 2, path, progress=False)
     assert shorter["the policy"][0]["mean_tasks"] != pytest.approx(short["the policy"][0]["mean_tasks"])

@@ -12,7 +12,7 @@ from agents import train_network
 from agents.comparisons.network import (
     CLASS_PRIORITIES,
     PRIORITIES,
-    Setting,
+    NetworkSetting,
     compare,
     fewer_tasks,
     mean_tasks,
@@ -28,7 +28,7 @@ from llmsched_env.policies.network_index import learned_network
 SMALL = NetworkTraining(
     generations=3, runs=1, horizon=60.0, pairs=2, validate_every=1, validation_runs=1, validation_horizon=60.0
 )
-SHORT = Setting(horizon=200.0)
+SHORT = NetworkSetting(horizon=200.0)
 
 
 def test_tasks_present_are_those_that_have_arrived_and_not_left():
@@ -54,7 +54,7 @@ def test_the_verdict_is_by_the_interval_of_the_growth():
 
 
 def test_growth_is_the_share_of_the_offered_tokens_that_piles_up():
-    unserved = Setting(load=3.0, horizon=300.0)  # each engine can do a third
+    unserved = NetworkSetting(load=3.0, horizon=300.0)  # each engine can do a third
     growth = numbers(run_scheduler(PRIORITIES["entering first"], unserved, 0))["growth"]
     assert growth == pytest.approx(2 / 3, abs=0.15)
 
@@ -130,7 +130,7 @@ def test_bad_command_lines_say_what_is_wrong(arguments, message, tmp_path, capsy
 
 
 def test_the_shipped_policy_has_fewer_tasks_than_the_best_priority_and_bounded_peaks():
-    setting, shipped = Setting(), load()
+    setting, shipped = NetworkSetting(), load()
     for seed in range(2):
         own, reference = (numbers(run_scheduler(s, setting, seed)) for s in (shipped, PRIORITIES["entering first"]))
         assert own["mean_tasks"] < reference["mean_tasks"]
@@ -172,13 +172,13 @@ def test_trainings_that_make_no_sense_are_refused(change):
 @pytest.mark.parametrize("name", ["load", "interval", "training_horizon", "horizon"])
 def test_settings_that_make_no_sense_are_refused(name):
     with pytest.raises(ValueError, match=f"^{name} must be a finite number > 0.* got 0"):
-        Setting(**{name: 0.0})
+        NetworkSetting(**{name: 0.0})
 
 
 @pytest.mark.slow
 def test_training_from_scratch_beats_every_class_priority(tmp_path):
     scheduler = policy(train(NetworkTraining(generations=30), tmp_path, lambda line: None))
-    rows = compare("learned", partial(run_scheduler, scheduler), Setting(), range(8), CLASS_PRIORITIES)
+    rows = compare("learned", partial(run_scheduler, scheduler), NetworkSetting(), range(8), CLASS_PRIORITIES)
     for name in CLASS_PRIORITIES:
         saved, half_width = fewer_tasks(rows, "learned", name)
         assert saved > half_width, name

@@ -11,8 +11,8 @@ from stable_baselines3.common.save_util import load_from_zip_file
 import llmsched_env as ls
 from agents.problems.selection import SelectionTraining, evaluate, make_env, make_model, read_state, run_agent, train
 from agents.sb3.slot_policy import NoteSeconds, SlotScorer, TimeDiscountedBuffer
-from agents.sb3.training_budget import Budget
 from agents.sb3.vec_env import SB3VecEnv
+from agents.training_budget import TrainingBudget
 from llmsched_env.envs.observation import NUM_FEATURES
 from llmsched_env.envs.selection import BATCH_FEATURES, SLOT_FEATURES
 
@@ -44,10 +44,10 @@ def test_the_logit_of_a_slot_does_not_depend_on_its_place():
 
 
 def test_the_first_policy_is_the_shortest_prompt_first(small_selection):
-    model = make_model(make_env(2, **small_selection), TINY, Budget(1, None), seed=0)
+    model = make_model(make_env(2, **small_selection), TINY, TrainingBudget(1), seed=0)
     workload = small_selection["workload"].at_load(1.0, small_selection["engine"])
     choices = {"slots": 512, "token_budget": 300}
-    wide = make_model(make_env(1, **small_selection | choices), TINY, Budget(1, None), seed=0)
+    wide = make_model(make_env(1, **small_selection | choices), TINY, TrainingBudget(1), seed=0)
     rule = TINY.references()["shortest_prompt"](token_budget=300)
     ours = run_agent(wide, workload, small_selection["engine"], 3, choices)
     theirs = ls.simulate(rule, workload, small_selection["engine"], seed=3)
@@ -146,7 +146,7 @@ def test_the_comparison_is_paired(trained):
 
 def test_seconds_reach_the_buffer(small_selection):
     env = make_env(2, **small_selection)
-    model = make_model(env, replace(TINY, num_envs=2), Budget(64, None), seed=1)
+    model = make_model(env, replace(TINY, num_envs=2), TrainingBudget(64), seed=1)
     model.learn(64, NoteSeconds(env.unwrapped))
     seconds = model.rollout_buffer.seconds
     assert (seconds > 0).any() and (seconds == 0).any() and (seconds >= 0).all()

@@ -18,14 +18,14 @@ import llmsched_env as ls
 import train
 from agents import load_agent, read_meta
 from agents.problems import network as network_index
-from agents.problems.knobs import PUBLISHED, Training, TrainingConfig
+from agents.problems.knobs import PUBLISHED, KnobsProblem, KnobsTraining
 from agents.run import keep_config
 from agents.sb3.dqn import DQNSettings
 from agents.sb3.ppo import BudgetedPPO, PPOSettings
-from agents.sb3.training_budget import Budget
+from agents.training_budget import TrainingBudget
 
 STEPS = 4 * 16  # of one update
-TINY = TrainingConfig(
+TINY = KnobsTraining(
     eval_loads=(0.5,),
     steps=2 * STEPS,
     minutes=None,
@@ -47,7 +47,7 @@ def optimizer(path: Path) -> dict:
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(folder), size_aids={"scalars": 0})
     events.Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
@@ -56,10 +56,10 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def trained(tmp_path_factory):
     """A training of two updates, resumed for two more."""
     folder = tmp_path_factory.mktemp("training") / "run"
-    Training.create(TINY, folder, quiet).train()
+    KnobsProblem.create(TINY, folder, quiet).train()
     first = read_meta(folder / "checkpoints/last.zip").training, optimizer(folder / "checkpoints/last.zip")
     time.sleep(1.1)  # TensorBoard reads event files in the order of the second in their names
-    training = Training.reopen(folder, steps=4 * STEPS, minutes=None, say=quiet)
+    training = KnobsProblem.reopen(folder, steps=4 * STEPS, minutes=None, say=quiet)
     training.train()
     return training, *first
 
@@ -101,7 +101,7 @@ def test_a_resumed_model_starts_as_it_was_saved(trained, tmp_path, monkeypatch):
     last = training.checkpoints / "last.zip"
     saved, meta = load_from_zip_file(last, device="cpu")[1], read_meta(last).training
     with pytest.raises(KeyboardInterrupt):
-        Training.reopen(folder, 10**6, None, quiet).train()
+        KnobsProblem.reopen(folder, 10**6, None, quiet).train()
     for name, weights in saved["policy"].items():
         assert torch.equal(seen["policy"][name], weights)
     for key, state in saved["policy.optimizer"]["state"].items():
@@ -119,7 +119,7 @@ def test_an_interrupted_training_is_saved_and_resumed(tmp_path, monkeypatch, cap
         real(self)
 
     monkeypatch.setattr(BudgetedPPO, "train", interrupted)
-    Training.create(replace(TINY, steps=3 * STEPS), tmp_path / "run", quiet)
+    KnobsProblem.create(replace(TINY, steps=3 * STEPS), tmp_path / "run", quiet)
     with pytest.raises(SystemExit, match=r"train\.py --resume .*run"):
         train.main(["--resume", str(tmp_path / "run"), "--no-report"])
     meta = read_meta(tmp_path / "run/checkpoints/last.zip").training
@@ -195,7 +195,7 @@ def test_a_used_up_budget_trains_no_more(trained):
     training, _, _ = trained
     before = (training.checkpoints / "last.zip").read_bytes()
     said = []
-    Training.reopen(training.folder, None, None, said.append).train()
+    KnobsProblem.reopen(training.folder, None, None, said.append).train()
     assert (training.checkpoints / "last.zip").read_bytes() == before
     assert "used up" in said[-1]
 
@@ -216,23 +216,23 @@ def test_a_trace_is_cut_into_training_tuning_and_test(tmp_path):
     path = tmp_path / "mine.csv"
     rows = zip(np.sort(rng.uniform(0, 100, 300)), rng.integers(1, 900, 300), rng.integers(1, 99, 300), strict=True)
     path.write_text("arrival,prompt_tokens,output_tokens\n" + "\n".join(f"{a},{p},{o}" for a, p, o in rows))
-    training = Training(replace(TINY, trace=str(path)), tmp_path / "run", quiet)
+    training = KnobsProblem(replace(TINY, trace=str(path)), tmp_path / "run", quiet)
     parts = [w.sample(0) for w in (training.train_workload, training.tuning_workload, training.test_workload)]
     whole = ls.load_trace(path).sample(0)
     assert sum(len(part) for part in parts) == 300
     np.testing.assert_array_equal(np.concatenate([part.prompt_tokens for part in parts]), whole.prompt_tokens)
     assert all((part.ttft_slo == 1.0).all() and (part.tpot_slo == 0.1).all() for part in parts)
-    strict = Training(replace(TINY, trace=str(path), slo=(0.4, 0.02)), tmp_path / "run", quiet)
+    strict = KnobsProblem(replace(TINY, trace=str(path), slo=(0.4, 0.02)), tmp_path / "run", quiet)
     assert (strict.test_workload.sample(0).ttft_slo == 0.4).all()
     assert len(training.tuning_cases.seeds) == 1
 
 
 def test_a_config_comes_back_from_its_file(tmp_path):
     config = replace(TINY, slo=(0.3, 0.02), load=(0.5, 0.6))
-    Training.create(config, tmp_path / "run", quiet)
-    assert Training.reopen(tmp_path / "run", None, None, quiet).config == config
+    KnobsProblem.create(config, tmp_path / "run", quiet)
+    assert KnobsProblem.reopen(tmp_path / "run", None, None, quiet).config == config
     with pytest.raises(ValueError, match="there is a training in"):
-        Training.create(config, tmp_path / "run", quiet)
+        KnobsProblem.create(config, tmp_path / "run", quiet)
     json.loads((tmp_path / "run/config.json").read_text())
 
 
@@ -245,7 +245,7 @@ def test_trainings_of_another_kind_are_not_resumed(tmp_path, monkeypatch, capsys
     with pytest.raises(SystemExit, match="2"):
         train.main(["--resume", "runs/other"])
     assert "runs/other must hold a training of an agent by PPO or DQN" in capsys.readouterr().err
-    Training.create(TINY, tmp_path / "runs/mine", quiet)
+    KnobsProblem.create(TINY, tmp_path / "runs/mine", quiet)
     os.utime(tmp_path / "runs/mine/config.json", (0, 0))
     assert train.latest_run() == Path("runs/mine")
 
@@ -338,7 +338,7 @@ def test_bad_command_lines_say_what_is_wrong(arguments, message, tmp_path, monke
 def test_a_budget_ends_with_what_is_used_up_first(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("agents.sb3.training_budget.time.monotonic", lambda: now[0])
-    budget = Budget(steps=1000, minutes=1.0, seconds_before=6.0)
+    budget = TrainingBudget(steps=1000, minutes=1.0, seconds_before=6.0)
     budget.start()
     now[0] += 9.0
     assert budget.elapsed() == 15.0

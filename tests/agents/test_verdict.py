@@ -8,7 +8,7 @@ import pytest
 import baselines
 import llmsched_env as ls
 from agents.comparisons.differences import BLOCKS, difference, verdict
-from agents.objective import OBJECTIVES
+from agents.objectives import OBJECTIVES
 from llmsched_env.evaluation import compare
 from llmsched_env.metrics import paired_interval
 
@@ -42,7 +42,7 @@ def test_outcomes_and_sentences():
         }
     )
     cells = {name: comparison.cells[name, "w", 0.5] for name in ("agent", "slow", "alike")}
-    latency = OBJECTIVES["latency"]
+    latency = OBJECTIVES["mean_e2el"]
     slow = difference(cells["agent"], cells["slow"], comparison, latency)
     # By hand: differences -50, -51, -49 ms, mean -50, standard error 1/sqrt(3), t(2) = 4.303.
     assert (slow.outcome, slow.mean) == ("better", pytest.approx(-0.050))
@@ -71,7 +71,7 @@ def test_of_one_trace_spans_are_compared():
     agent, other = (comparison.cells[name, "trace", "recorded"] for name in schedulers)
     rows = [np.split(cell.requests.finish - cell.requests.arrival, BLOCKS) for cell in (agent, other)]
     mean, half_width = paired_interval(*([span.mean() for span in spans] for spans in rows))
-    found = difference(agent, other, comparison, OBJECTIVES["latency"])
+    found = difference(agent, other, comparison, OBJECTIVES["mean_e2el"])
     assert (found.mean, found.half_width) == (pytest.approx(mean), pytest.approx(half_width))
     assert found.outcome == ("better" if mean + half_width < 0 else "not told apart")
     assert "rough, from 10 spans of one trace" in verdict(comparison)

@@ -1,4 +1,6 @@
-"""How long to train."""
+"""How long to train: a number of steps, a wall-clock time, or both."""
+
+from __future__ import annotations
 
 import math
 import time
@@ -8,11 +10,13 @@ from llmsched_env.validation import check_integer, check_number
 
 
 @dataclass(slots=True)
-class Budget:
-    """Steps, minutes, or both: training ends when either is used up, and its schedules follow the one nearer its end.
+class TrainingBudget:
+    """Steps, minutes, or both: training ends when either is used up.
+
+    Schedules (learning rate, exploration, curriculum) follow the share that is spent of whichever ends first.
 
     Args:
-        steps: environment steps over all environments; None for no limit.
+        steps: steps of the training; None for no limit.
         minutes: wall-clock time; None for no limit.
         seconds_before: time that earlier sittings of the same training took.
 
@@ -21,7 +25,7 @@ class Budget:
     """
 
     steps: int | None
-    minutes: float | None
+    minutes: float | None = None
     seconds_before: float = 0.0
     _started: float = field(default_factory=time.monotonic)
 
@@ -51,15 +55,3 @@ class Budget:
         """Estimate of the seconds left, nan before there is a basis for one."""
         spent = self.spent(steps)
         return self.elapsed() * (1 - spent) / spent if spent > 0 else math.nan
-
-
-class OverBudget:
-    """Mixed into an algorithm of Stable-Baselines3: its schedules run over a `Budget`, not over a number of steps."""
-
-    budget: Budget
-
-    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        self._current_progress_remaining = 1.0 - self.budget.spent(num_timesteps)
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "budget"]
