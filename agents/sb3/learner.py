@@ -151,7 +151,7 @@ class GradientLearner(Learner):
 
     def update(self) -> None:
         assert self.model is not None
-        self.model.learn(1, self._callbacks, self.problem.log_interval, reset_num_timesteps=False)
+        self.model.learn(1, self._callbacks, log_interval=self.problem.log_interval, reset_num_timesteps=False)
 
     def validate(self) -> Validation:
         assert self.model is not None
@@ -195,7 +195,14 @@ class GradientLearner(Learner):
 
 
 class EpisodeNumbers(BaseCallback):
-    """Logs the means of what episodes report at their end."""
+    """Logs the means of what episodes report at their end, and the speed since the first update."""
+
+    _started: tuple[int, int] | None = None
+
+    def _on_training_start(self) -> None:  # of each update, since `learn` is called for each
+        if self._started is None:
+            self._started = self.model.start_time, self.model._num_timesteps_at_start
+        self.model.start_time, self.model._num_timesteps_at_start = self._started
 
     def _on_step(self) -> bool:
         return True

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from agents.problems.network_ppo import EPISODE_NUMBERS
-from agents.sb3.ppo import PPOSettings, make_model, make_training_env
+from agents.sb3.environment import make_training_env
+from agents.sb3.ppo import PPOSettings, make_model
 from agents.training_budget import TrainingBudget
 from baselines.routers import least_outstanding_tokens, random_router, round_robin
 from llmsched_env.envs.cluster import ClusterEnv

@@ -89,15 +89,19 @@ def test_rates_follow_the_budget(trained):
 def test_the_comparison_names_the_algorithm(trained):
     training, _ = trained
     comparison = training.evaluate()
-    assert comparison.notes["agent"].startswith("DQN for latency")
+    assert comparison.notes["agent"].startswith("DQN for mean_e2el")
 
 
-def test_a_config_from_before_there_was_a_choice_is_one_of_ppo(tmp_path):
+def test_a_config_of_another_version_is_refused(tmp_path):
     training = KnobsProblem.create(replace(TINY, algo="ppo"), tmp_path / "run", quiet)
-    record = json.loads((tmp_path / "run" / CONFIG).read_text())
-    del record["algo"], record["dqn"]
-    assert KnobsTraining.from_json(json.dumps(record)) == replace(TINY, algo="ppo", dqn=DQNSettings())
     assert training.arms is None
+    path = tmp_path / "run" / CONFIG
+    record = json.loads(path.read_text())
+    for changed in ({"dqn": None}, {"speed": 1}):
+        other = {name: value for name, value in (record | changed).items() if value is not None or name != "dqn"}
+        path.write_text(json.dumps(other))
+        with pytest.raises(ValueError, match=r"config\.json must be that of a training by this version: .*(dqn|speed)"):
+            KnobsProblem.reopen(tmp_path / "run", None, None, quiet)
 
 
 def test_bad_choices_are_refused():

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import llmsched_env as ls
-from agents.problems.selection import SelectionTraining
 from agents.problems.selection import make_env as make_selection_env
-from agents.problems.selection import make_model as make_selection_model
 from agents.sb3.dqn import DQNSettings, make_dqn
-from agents.sb3.ppo import PPOSettings, make_model, make_training_env
+from agents.sb3.environment import make_training_env
+from agents.sb3.maskable_ppo import MaskablePPOSettings, make_maskable_ppo
+from agents.sb3.ppo import PPOSettings, make_model
 from agents.sb3.slot_policy import NoteSeconds
 from agents.search.evolution import EvolutionStrategy
 from agents.training_budget import TrainingBudget
@@ -114,12 +114,11 @@ def test_dqn_learns_it():
 
 @pytest.mark.slow
 def test_maskable_ppo_learns_it():
-    config = SelectionTraining(
-        n_steps=128, batch_size=512, ent_coef=0.02, learning_rate=2e-3, time_constant=inf, shortest_first=0.0,
-        num_envs=16,
-    )  # fmt: skip
+    settings = MaskablePPOSettings(
+        n_steps=128, batch_size=512, ent_coef=0.02, learning_rate=2e-3, time_constant=inf, shortest_first=0.0
+    )
     env = make_selection_env(16, **PROBLEM, **CHOICES)
-    model = make_selection_model(env, config, TrainingBudget(250_000), seed=0)
+    model = make_maskable_ppo(env, settings, TrainingBudget(250_000), seed=0)
     model.learn(250_000, NoteSeconds(env.unwrapped))
 
     def act(obs, info):

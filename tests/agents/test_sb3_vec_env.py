@@ -6,7 +6,7 @@ import pytest
 from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.problems import network_ppo
-from agents.sb3.ppo import make_training_env
+from agents.sb3.environment import make_training_env
 from agents.sb3.vec_env import SB3VecEnv
 from llmsched_env.envs.batch_queue import BatchQueueVectorEnv
 

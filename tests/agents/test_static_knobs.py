@@ -20,7 +20,7 @@ def cases(small):
     return Cases(workloads, (1, 2, 3), small["engine"])
 
 
-@pytest.mark.parametrize("objective", ["latency", "goodput"])
+@pytest.mark.parametrize("objective", ["mean_e2el", "slo_attainment"])
 def test_the_winner_is_the_best_of_all_settings(cases, objective):
     objective = OBJECTIVES[objective]
     best = tune_static(cases, KNOBS, objective)

@@ -1,6 +1,5 @@
-"""What guides a training: the reference, shared traces, the curriculum and the anchor."""
+"""Learning aids: the reference, shared traces, the curriculum and the pull back to the start."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,12 +13,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 from agents import load_agent, read_meta
 from agents.problems.knobs import KnobsProblem, KnobsTraining
-from agents.run import CONFIG
 from agents.sb3.checkpoint import read_weights
 from agents.sb3.curriculum import Curriculum
+from agents.sb3.environment import make_training_env
 from agents.sb3.group_baseline import GroupBaselineBuffer
 from agents.sb3.learning_aids import LearningAids
-from agents.sb3.ppo import BudgetedPPO, PPOSettings, make_model, make_training_env
+from agents.sb3.ppo import BudgetedPPO, PPOSettings, make_model
 from agents.sb3.pull_to_start import PullToStart, actor_weights
 from agents.training_budget import TrainingBudget
 from llmsched_env.envs.episodes import Episodes
@@ -90,7 +89,6 @@ def test_training_begins_with_small_episodes_and_a_resumed_one_goes_on_there(tmp
     monkeypatch.setattr(Episodes, "draw", noted)
     config = replace(TINY, steps=4 * STEPS, aids=LearningAids(curriculum=0.75, curriculum_start=0.25))
     training = KnobsProblem.create(config, tmp_path / "run", quiet)
-    monkeypatch.setattr("agents.problems.knobs.Validate._on_training_end", lambda self: None)
     real, calls = BudgetedPPO.train, []
 
     def interrupted(self):
@@ -110,14 +108,14 @@ def test_training_begins_with_small_episodes_and_a_resumed_one_goes_on_there(tmp
     drawn.clear()
     KnobsProblem.reopen(tmp_path / "run", None, None, quiet).train()
     assert drawn[:4] == sizes[2:3] * 4 and set(drawn) == set(sizes[2:])
-    events = EventAccumulator(str(tmp_path / "run/tensorboard/agent"), size_aids={"scalars": 0})
+    events = EventAccumulator(str(tmp_path / "run/tensorboard/agent"), size_guidance={"scalars": 0})
     events.Reload()
     logged = {e.step: e.value for e in events.Scalars("curriculum/highest_load")}
     assert logged[4 * STEPS] == pytest.approx(1.2) and logged[STEPS] == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("pull", [0.0, 0.5, 1.0])
-def test_the_anchor_holds_the_policy(small, monkeypatch, pull):
+def test_the_pull_holds_the_policy(small, monkeypatch, pull):
     env = make_training_env(2, 0.1, 60.0, **small)
     env.seed(0)
     settings = PPOSettings(n_steps=16, batch_size=32, n_epochs=2, net_arch=(8, 8), target_kl=100.0)
@@ -133,7 +131,7 @@ def test_the_anchor_holds_the_policy(small, monkeypatch, pull):
     assert away < 1e-8 if pull == 1 else away > 1e-4
 
 
-def test_the_anchor_decays_and_follows_each_update_once(small):
+def test_the_pull_decays_and_follows_each_update_once(small):
     env = make_training_env(2, 0.1, 60.0, **small)
     settings = PPOSettings(n_steps=16, batch_size=32, net_arch=(8, 8))
     budget = TrainingBudget(100)
@@ -165,7 +163,7 @@ def test_a_resumed_anchor_is_tied_to_the_first_policy(tmp_path, monkeypatch):
         assert torch.equal(weights, first[name])
     assert not torch.equal(last["action_net.bias"], first["action_net.bias"])
     load_agent(training.checkpoints / "last.zip")
-    assert read_meta(training.checkpoints / "last.zip").training["config"]["guidance"]["anchor"] == 0.3
+    assert read_meta(training.checkpoints / "last.zip").training["config"]["aids"]["anchor"] == 0.3
 
 
 def test_advantages_are_relative_to_the_group():
@@ -198,14 +196,6 @@ def test_ppo_compares_environments_that_share_their_requests(tmp_path, monkeypat
     assert tables[0] == tables[1] != tables[2] == tables[3]
 
 
-def test_a_config_from_before_there_was_guidance_has_none(tmp_path):
-    KnobsProblem.create(TINY, tmp_path / "run", quiet)
-    record = json.loads((tmp_path / "run" / CONFIG).read_text())
-    assert KnobsTraining.from_json(json.dumps(record)) == TINY
-    del record["guidance"]
-    assert KnobsTraining.from_json(json.dumps(record)).guidance == LearningAids(reference=False)
-
-
 def test_the_command_line_sets_it(tmp_path):
     options = [
         "--no-reference",
@@ -235,7 +225,7 @@ def test_the_command_line_sets_it(tmp_path):
         ({"anchor": -0.1}, "anchor must be .* >= 0"),
     ],
 )
-def test_bad_guidance_is_refused(change, message):
+def test_bad_learning_aids_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(TINY, aids=LearningAids(**change))
 

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import llmsched_env as ls
 import train
 from agents import load_agent, read_meta
-from agents.problems import network as network_index
+from agents.problems import network
 from agents.problems.knobs import PUBLISHED, KnobsProblem, KnobsTraining
 from agents.run import keep_config
 from agents.sb3.dqn import DQNSettings
@@ -47,7 +47,7 @@ def optimizer(path: Path) -> dict:
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder), size_aids={"scalars": 0})
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
@@ -206,7 +206,7 @@ def test_the_report_compares_with_all_baselines(trained, capsys):
     printed = capsys.readouterr().out
     for name in (*PUBLISHED, "static_best", "agent"):
         assert name in printed
-    assert "Mean E2E latency: the agent is" in printed and "Goodput (requests within SLO): the agent is" in printed
+    assert "Mean E2E latency: the agent is" in printed and "SLO met: the agent is" in printed
     assert (training.folder / "report.html").stat().st_size > 10_000
     assert "Mean E2E latency: the agent is" in (training.folder / "table.txt").read_text()
 
@@ -259,7 +259,7 @@ def test_policies_are_trained_once_more_in_a_folder_of_their_seed(seed, folder, 
         seen.append((config.seed, folder))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(network_index, "train", interrupted)
+    monkeypatch.setattr(network, "train", interrupted)
     with pytest.raises(SystemExit, match=f"the same command goes on .*runs/{folder}"):
         train.main(["--pretrained", "network", "--seed", str(seed)])
     assert seen == [(seed, Path("runs", folder))]
@@ -337,7 +337,7 @@ def test_bad_command_lines_say_what_is_wrong(arguments, message, tmp_path, monke
 
 def test_a_budget_ends_with_what_is_used_up_first(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("agents.sb3.training_budget.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("agents.training_budget.time.monotonic", lambda: now[0])
     budget = TrainingBudget(steps=1000, minutes=1.0, seconds_before=6.0)
     budget.start()
     now[0] += 9.0

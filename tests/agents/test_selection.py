@@ -9,7 +9,8 @@ import torch
 from stable_baselines3.common.save_util import load_from_zip_file
 
 import llmsched_env as ls
-from agents.problems.selection import SelectionTraining, evaluate, make_env, make_model, read_state, run_agent, train
+from agents.problems.selection import SelectionTraining, evaluate, make_env, read_state, run_agent, train
+from agents.sb3.maskable_ppo import MaskablePPOSettings, make_maskable_ppo
 from agents.sb3.slot_policy import NoteSeconds, SlotScorer, TimeDiscountedBuffer
 from agents.sb3.vec_env import SB3VecEnv
 from agents.training_budget import TrainingBudget
@@ -19,8 +20,8 @@ from llmsched_env.envs.selection import BATCH_FEATURES, SLOT_FEATURES
 GLOBAL, PER_SLOT = NUM_FEATURES + len(BATCH_FEATURES), len(SLOT_FEATURES)
 STEPS = 4 * 32  # of one update
 TINY = SelectionTraining(
-    eval_loads=(0.5,), horizon=3.0, steps=2 * STEPS, num_envs=4, n_steps=32, batch_size=64, n_epochs=2, hidden=8,
-    validations=2, tuning_seeds=1, test_seeds=2,
+    eval_loads=(0.5,), horizon=3.0, steps=2 * STEPS, num_envs=4, validations=2, tuning_seeds=1, test_seeds=2,
+    ppo=MaskablePPOSettings(n_steps=32, batch_size=64, n_epochs=2, hidden=8),
 )  # fmt: skip
 
 
@@ -44,10 +45,10 @@ def test_the_logit_of_a_slot_does_not_depend_on_its_place():
 
 
 def test_the_first_policy_is_the_shortest_prompt_first(small_selection):
-    model = make_model(make_env(2, **small_selection), TINY, TrainingBudget(1), seed=0)
+    model = make_maskable_ppo(make_env(2, **small_selection), TINY.ppo, TrainingBudget(1), seed=0)
     workload = small_selection["workload"].at_load(1.0, small_selection["engine"])
     choices = {"slots": 512, "token_budget": 300}
-    wide = make_model(make_env(1, **small_selection | choices), TINY, TrainingBudget(1), seed=0)
+    wide = make_maskable_ppo(make_env(1, **small_selection | choices), TINY.ppo, TrainingBudget(1), seed=0)
     rule = TINY.references()["shortest_prompt"](token_budget=300)
     ours = run_agent(wide, workload, small_selection["engine"], 3, choices)
     theirs = ls.simulate(rule, workload, small_selection["engine"], seed=3)
@@ -106,17 +107,17 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("selection") / "run"
     said = []
     train(TINY, folder, said.append)
-    first = read_state(folder / "last.zip")
-    optimizer = load_from_zip_file(folder / "last.zip", device="cpu")[1]["policy.optimizer"]
+    first = read_state(folder / "checkpoints/last.zip")
+    optimizer = load_from_zip_file(folder / "checkpoints/last.zip", device="cpu")[1]["policy.optimizer"]
     train(replace(TINY, steps=4 * STEPS), folder, said.append)
     return folder, first, optimizer, said
 
 
 def test_resuming_goes_on_where_training_stopped(trained):
     folder, first, before, said = trained
-    state = read_state(folder / "last.zip")
+    state = read_state(folder / "checkpoints/last.zip")
     assert (first["steps"], state["steps"]) == (2 * STEPS, 4 * STEPS)
-    after = load_from_zip_file(folder / "last.zip", device="cpu")[1]["policy.optimizer"]
+    after = load_from_zip_file(folder / "checkpoints/last.zip", device="cpu")[1]["policy.optimizer"]
     counts = [{float(s["step"]) for s in saved["state"].values()} for saved in (before, after)]
     assert counts == [{8.0}, {16.0}]  # 2 updates of 2 epochs of 2 minibatches, then as many again
     assert state["reward_statistics"]["count"] > first["reward_statistics"]["count"]
@@ -126,10 +127,10 @@ def test_resuming_goes_on_where_training_stopped(trained):
 
 def test_used_up_steps_train_no_more(trained):
     folder, *_ = trained
-    before = (folder / "last.zip").read_bytes()
-    model = train(replace(TINY, steps=4 * STEPS), folder, lambda line: None)
-    assert (folder / "last.zip").read_bytes() == before
-    assert model.num_timesteps == 4 * STEPS
+    before, said = (folder / "checkpoints/last.zip").read_bytes(), []
+    train(replace(TINY, steps=4 * STEPS), folder, said.append)
+    assert (folder / "checkpoints/last.zip").read_bytes() == before
+    assert "used up after 512 steps" in said[-1]
 
 
 def test_another_training_in_the_folder_is_refused(trained):
@@ -146,7 +147,7 @@ def test_the_comparison_is_paired(trained):
 
 def test_seconds_reach_the_buffer(small_selection):
     env = make_env(2, **small_selection)
-    model = make_model(env, replace(TINY, num_envs=2), TrainingBudget(64), seed=1)
+    model = make_maskable_ppo(env, TINY.ppo, TrainingBudget(64), seed=1)
     model.learn(64, NoteSeconds(env.unwrapped))
     seconds = model.rollout_buffer.seconds
     assert (seconds > 0).any() and (seconds == 0).any() and (seconds >= 0).all()
@@ -157,18 +158,31 @@ def test_seconds_reach_the_buffer(small_selection):
     [
         ({"objective": "speed"}, "objective"),
         ({"steps": 0}, "steps"),
-        ({"time_constant": 0.0}, "time_constant"),
-        ({"batch_size": 1}, "batch_size must be .* got 1"),
-        ({"n_epochs": 0}, "n_epochs must be .* got 0"),
-        ({"num_envs": 1, "n_steps": 1}, r"num_envs \* n_steps must be .* got 1"),
+        ({"num_envs": 1, "ppo": MaskablePPOSettings(n_steps=1)}, r"num_envs \* n_steps must be .* got 1"),
         ({"load": (1.0, 0.5)}, "load.* must be .* got 0.5"),
         ({"load": 0.8}, "load must be two numbers"),
         ({"eval_loads": ()}, "number of eval_loads must be .* got 0"),
         ({"eval_loads": (0.8, 0.0)}, "eval_loads must be .* got 0"),
-        ({"learning_rate": 0.0}, "learning_rate must be .* got 0"),
-        ({"gae_lambda": 1.1}, "gae_lambda must be .* got 1.1"),
     ],
 )
 def test_bad_configurations_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(TINY, **change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"time_constant": 0.0},
+        {"batch_size": 1},
+        {"n_epochs": 0},
+        {"hidden": 0},
+        {"learning_rate": 0.0},
+        {"gae_lambda": 1.1},
+        {"target_kl": 0.0},
+        {"shortest_first": -1.0},
+    ],
+)
+def test_bad_hyper_parameters_are_refused(change):
+    with pytest.raises(ValueError, match=f"^{next(iter(change))} must be .* got "):
+        MaskablePPOSettings(**change)

@@ -7,7 +7,7 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from agents.comparisons.differences import BLOCKS, difference, verdict
+from agents.comparisons.differences import BLOCKS, difference, differences_text
 from agents.objectives import OBJECTIVES
 from llmsched_env.evaluation import compare
 from llmsched_env.metrics import paired_interval
@@ -48,16 +48,16 @@ def test_outcomes_and_sentences():
     assert (slow.outcome, slow.mean) == ("better", pytest.approx(-0.050))
     assert slow.half_width == pytest.approx(4.303e-3 / np.sqrt(3), rel=1e-3)
     assert difference(cells["slow"], cells["agent"], comparison, latency).outcome == "worse"
-    assert difference(cells["agent"], cells["alike"], comparison, latency).outcome == "not told apart"
+    assert difference(cells["agent"], cells["alike"], comparison, latency).outcome == "not significantly different"
 
-    first, second = verdict(comparison).split("\n\n")
+    first, second = differences_text(comparison).split("\n\n")
     sentence = first.splitlines()[0]
     assert sentence.startswith("Mean E2E latency: the agent is ")
     assert "better than slow and slower everywhere" in sentence
-    assert "not told apart from alike everywhere" in sentence
+    assert "not significantly different from alike everywhere" in sentence
     assert "compared with turns better at load 0.5, worse at load 0.8" in sentence
     assert "load 0.5, agent 0.2 s: slow -0.0500 ±0.0025 s" in first
-    assert "not told apart from slow, slower, alike and turns everywhere" in second
+    assert "not significantly different from slow, slower, alike and turns everywhere" in second
 
 
 def test_of_one_trace_spans_are_compared():
@@ -73,5 +73,5 @@ def test_of_one_trace_spans_are_compared():
     mean, half_width = paired_interval(*([span.mean() for span in spans] for spans in rows))
     found = difference(agent, other, comparison, OBJECTIVES["mean_e2el"])
     assert (found.mean, found.half_width) == (pytest.approx(mean), pytest.approx(half_width))
-    assert found.outcome == ("better" if mean + half_width < 0 else "not told apart")
-    assert "rough, from 10 spans of one trace" in verdict(comparison)
+    assert found.outcome == ("better" if mean + half_width < 0 else "not significantly different")
+    assert "rough, from 10 spans of one trace" in differences_text(comparison)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agents.comparisons import network_section as network_benchmark
+from agents.comparisons import network_section
 from agents.comparisons.network import PRIORITIES, NetworkSetting, compare, run_scheduler
 from agents.comparisons.network_section import network_sections, network_verdicts, read_networks, run_networks
 
@@ -37,13 +37,13 @@ def test_claims_are_judged_by_their_rows():
 
 
 def test_runs_are_kept_and_only_new_ones_are_simulated(monkeypatch, tmp_path):
-    seen, real = [], network_benchmark.all_numbers
+    seen, real = [], network_section.all_numbers
 
     def counted(schedulers, setting, seeds):
         seen.append((schedulers[0].name, list(seeds)))
         return real(schedulers, setting, seeds)
 
-    monkeypatch.setattr(network_benchmark, "all_numbers", counted)
+    monkeypatch.setattr(network_section, "all_numbers", counted)
     first, other = PRIORITIES["entering first"], PRIORITIES["type A first"]
     path = tmp_path / "networks.json"
     assert network_sections(path) == []

@@ -6,36 +6,43 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agents.problems.index_search_space import Stage, first_weights, searched
 
 import agents
 import baselines
 import llmsched_env as ls
-from agents.learned_policies import index_policy, keeps_four_knobs, load_index_policy, output_layer
+from agents import index_training
+from agents.learned_policies import (
+    index_number,
+    index_policy,
+    keeps_four_knobs,
+    load_index_policy,
+    output_layer,
+)
 from agents.problems import index_cases
-from agents.problems import index_policy as index_training
+from agents.problems import index_policy as index_problem
 from agents.problems.index_cases import costs, saved
 from agents.problems.index_policy import IndexTraining, train
+from agents.problems.index_start import IndexStage, first_weights, searched
 from agents.problems.random_sites import random_site
 from agents.problems.static_index import static_settings
 from llmsched_env.evaluation.suite import H100, Site
 from llmsched_env.metrics import within_limits
-from llmsched_env.policies import numbers as ix
 from llmsched_env.policies.index import index
 from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START, learned_index
 from llmsched_env.policies.numbers import ALWAYS, INDEX_PARAMS
 
 SITE = Site("azure-chat", "strict", H100)
+BEGUN = index_number("begun")
 
 
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(index_cases, "TRAINING", (SITE,))
     monkeypatch.setattr(index_cases, "_VALIDATION_LOADS", (0.9,))
-    numbers = (ix.BY_LENGTH, ix.STEP_SHARE, ix.MARGIN)
+    numbers = ("by_length", "step_share", "margin")
     stages = (
-        Stage(2, 0.1, 0.05, 2, 0.99, numbers),
-        Stage(2, 0.1, 0.02, 2, 1.0, numbers, (ix.JOIN, ix.EXTRA), ("queue", "prompt")),
+        IndexStage(2, 0.1, 0.05, 2, 0.99, numbers),
+        IndexStage(2, 0.1, 0.02, 2, 1.0, numbers, ("join", "extra"), ("queue", "prompt")),
     )
     return IndexTraining(
         stages=stages, sites=1, random_sites=1, horizon=5.0, validate_every=1, average=0.5, sweeps=2, cases=1
@@ -79,10 +86,11 @@ def test_without_pausing_begun_prompts_come_first_whatever_is_found(small):
         places = searched(config.stages[0], config.pausing)
         touched = np.zeros(NUM_WEIGHTS)
         touched[places] = 1.0
-        assert output_layer(touched)[ix.BEGUN].sum() == at_most
-    assert not output_layer(first_weights(pausing=True))[ix.BLOCKING].any()  # a prompt that can wait blocks none
-    begun = output_layer(first_weights())[ix.BEGUN]
-    assert START[ix.BEGUN] + SPREAD[ix.BEGUN] * begun[-1] == INDEX_PARAMS["begun"].high and not begun[:-1].any()
+        assert output_layer(touched)[BEGUN].sum() == at_most
+    blocking = output_layer(first_weights(pausing=True))[index_number("blocking")]
+    assert not blocking.any()  # a prompt that can wait blocks none
+    begun = output_layer(first_weights())[BEGUN]
+    assert START[BEGUN] + SPREAD[BEGUN] * begun[-1] == INDEX_PARAMS["begun"].high and not begun[:-1].any()
 
 
 def test_costs_are_missed_requests_or_seconds():
@@ -100,38 +108,41 @@ def test_what_is_saved_is_relative_to_the_reference():
     )
 
 
-def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(small, tmp_path):
-    weights = train(small, tmp_path / "one", lambda line: None)
-    assert load_index_policy(tmp_path / "one" / "best.npz") == index_policy(weights, "one")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Folder of a training that was not interrupted, by `small`."""
+    return tmp_path_factory.mktemp("index") / "one"
+
+
+@pytest.mark.parametrize("moment", range(1, 7))
+def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(small, whole, tmp_path, monkeypatch, moment):
+    weights = train(small, whole, lambda line: None)
+    assert load_index_policy(whole / "best.npz") == index_policy(weights, "one")
     assert agents.load_index_policy is load_index_policy
-    assert list((tmp_path / "one" / "tensorboard").iterdir())
+    assert list((whole / "tensorboard").iterdir())
+    calls = []
 
-    def until_the_second(line):
-        if line.startswith("generation    2"):
-            stopped.append(line)
-        elif stopped:
-            raise AssertionError("it went on")
+    def interrupting(cases):
+        def draw(*args):
+            calls.append(args)
+            if len(calls) == moment:
+                raise KeyboardInterrupt
+            return cases(*args)
 
-    def interrupt(cases, *args):
-        if stopped:
-            raise KeyboardInterrupt
-        return original(cases, *args)
+        return draw
 
-    stopped, original = [], index_training.generation_cases
-    index_training.generation_cases = interrupt
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train(small, tmp_path / "two", until_the_second)
-    finally:
-        index_training.generation_cases = original
+    for name in ("generation_cases", "sweep_cases"):  # four generations, then two sweeps
+        monkeypatch.setattr(index_problem, name, interrupting(getattr(index_problem, name)))
+    with pytest.raises(KeyboardInterrupt):
+        train(small, tmp_path, lambda line: None)
     lines = []
-    again = train(small, tmp_path / "two", lines.append)
-    assert lines[0].startswith("generation    2")
+    again = train(small, tmp_path, lines.append)
+    assert lines[0] == f"Going on from generation {moment - 1}." and len(lines) == 1 + 7 - moment
     np.testing.assert_array_equal(again, weights)
-    one, two = (np.load(tmp_path / name / "sweeps.npz") for name in ("one", "two"))
-    for name in ("weights", "center"):
+    one, two = (dict(np.load(folder / "last.npz")) for folder in (whole, tmp_path))
+    assert one.keys() == two.keys() and not np.array_equal(one["base"], first_weights())
+    for name in one.keys() - {"seconds"}:
         np.testing.assert_array_equal(one[name], two[name])
-    assert not np.array_equal(one["weights"], first_weights())
 
 
 def test_the_best_in_validation_is_what_is_kept(small, tmp_path):
@@ -158,7 +169,7 @@ def test_a_training_that_is_over_is_left_as_it_is(small, tmp_path):
         ({"objective": "mean_e2el"}, "objective must be 'slo_attainment' .* got 'mean_e2el'"),
         ({"pausing": True}, "pausing must be False .* got True"),
         ({"horizon": 6.0}, r"horizon must be 5\.0 .* got 6\.0"),
-        ({"stages": (Stage(1, 0.1, 0.05, 2, 0.99, (ix.BY_LENGTH,)),)}, r"stages must be .* got"),
+        ({"stages": (IndexStage(1, 0.1, 0.05, 2, 0.99, ("by_length",)),)}, r"stages must be .* got"),
     ],
 )
 def test_another_training_in_the_folder_is_refused(small, tmp_path, change, message):
@@ -201,7 +212,7 @@ def test_the_command_says_what_is_wrong_and_how_to_go_on(tmp_path, monkeypatch, 
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(index_training, "train", interrupt)
+    monkeypatch.setattr(index_problem, "train", interrupt)
     with pytest.raises(SystemExit, match="the same command goes on"):
         index_training.main(["--out", str(tmp_path)])
 
@@ -235,7 +246,7 @@ def test_files_that_are_no_policies_are_refused(content, tmp_path):
         ({"objective": "fairness"}, "objective must be"),
         ({"plain": True, "start": Path("best.npz")}, "plain=True, start='best.npz'; .* one or the other"),
         ({"stages": ()}, "number of stages must be .* got 0"),
-        ({"stages": (Stage(1, 0.0, 0.05, 2, 0.99, ()),)}, "noise must be .* got 0"),
+        ({"stages": (IndexStage(1, 0.0, 0.05, 2, 0.99, ()),)}, "noise must be .* got 0"),
         ({"seed": -1}, "seed must be .* got -1"),
         ({"sites": 1.5}, "sites must be .* got 1.5"),
         ({"sites": 0, "random_sites": 0}, r"sites \+ random_sites must be .* got 0"),
