@@ -29,8 +29,7 @@ def index_number(name: str) -> int:
 
 def index_policy(weights: np.ndarray, name: str = "learned_index") -> Scheduler:
     """The index policy, its numbers set by the network with these weights; its decisions take simulated time."""
-    policy = replace(learned.learned_index, name=name, weights=_floats(weights))
-    return replace(policy, decision_time=DECISION_TIME)
+    return replace(learned.learned_index, name=name, weights=_floats(weights), decision_time=DECISION_TIME)
 
 
 def network_policy(weights: np.ndarray, name: str = "learned_network") -> Scheduler:

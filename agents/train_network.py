@@ -49,8 +49,9 @@ def _run(args: argparse.Namespace) -> None:
 
         if args.evaluate is None:
             from agents.problems import network
+            from agents.search.stages import EvolutionSettings
 
-            network.train(network.NetworkTraining(args.generations, args.seed), args.out, printed)
+            network.train(network.NetworkTraining(EvolutionSettings(args.generations), args.seed), args.out, printed)
         policy = load_network_policy(args.evaluate or args.out / "best.npz")
         rows = compare("learned", partial(run_scheduler, policy), setting, range(args.runs))
     else:

@@ -47,8 +47,11 @@ def _run(args: argparse.Namespace) -> None:
     seed_range(TEST_SEEDS, args.seeds)  # refuses a bad number before a long training
     if args.evaluate is None:
         from agents.problems import router
+        from agents.search.stages import EvolutionSettings
 
-        router.train(router.RouterTraining(args.generations, args.seed, args.objective), args.out, printed)
+        router.train(
+            router.RouterTraining(EvolutionSettings(args.generations), args.seed, args.objective), args.out, printed
+        )
     if not args.no_comparison:
         found = load_router(args.evaluate or args.out / "best.npz", "learned")
         print(tables(compare(found, args.seeds, progress=True)))

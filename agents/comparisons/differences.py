@@ -46,7 +46,7 @@ def difference(agent: Cell, other: Cell, comparison: Comparison, objective: Obje
     Consecutive spans of one trace are not independent, so their interval is rough.
     """
     if len(agent.seeds) > 1:
-        values = [cell.metrics[objective.metric] for cell in (agent, other)]
+        values = [list(cell.metrics[objective.metric]) for cell in (agent, other)]
     else:
         values = [_by_span(cell, comparison, objective.metric) for cell in (agent, other)]
     mean, half_width = paired_interval(*values)

@@ -105,7 +105,7 @@ def numbers(result: NetworkResult) -> dict[str, float]:
     - `mean_tasks` present.
     """
     times = np.linspace(0.0, result.end, 4 * round(result.end) + 1)
-    tokens = backlog(result, times)
+    tokens = np.asarray(backlog(result, times))
     half = len(times) // 2
     slope = np.polyfit(times[half:], tokens[half:], 1)[0]
     return {

@@ -89,7 +89,7 @@ def sweep_cases(seed: int, sweep: int, count: int, loads: tuple[float, float], h
 
 
 def _random_cases(rng: np.random.Generator, count: int, first: int, loads: tuple[float, float]) -> list[IndexCase]:
-    drawn = []
+    drawn: list[IndexCase] = []
     for _ in range(count):
         site = random_site(rng)
         drawn.append((site, site.at(rng.uniform(*loads)), int(first + rng.integers(_SEED_BLOCK))))

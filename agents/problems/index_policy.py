@@ -1,4 +1,4 @@
-"""The index policy, steered by a network: evolution strategies, then a coordinate search.
+"""The index policy, its numbers set by a network: evolution strategies, then a coordinate search.
 
 All candidates of a generation serve the same requests, and each case counts by the logarithm of its cost. So a case
 matters by the share of its cost that is saved, whether many or few requests miss their targets in it, and the noise of
@@ -20,16 +20,16 @@ import baselines
 from agents.learned_policies import index_number, index_policy, output_layer, read_weights
 from agents.problems.index_cases import FLOOR, IndexCase, costs, generation_cases, saved, sweep_cases, validation_cases
 from agents.problems.index_start import PLAIN_STAGES, STAGES, IndexStage, first_weights, searched
-from agents.run import Say, Validation, keep_config
-from agents.search.learner import SearchLearner
-from agents.search.stages import CoordinateStage, EvolutionStage, Stage, check_search
+from agents.run import Say, Validation
+from agents.search.learner import SearchProblem, search
+from agents.search.stages import CoordinateStage, EvolutionStage, Stage
 from llmsched_env.policies.learned import NUM_WEIGHTS
 from llmsched_env.validation import check_choice, check_integer, check_number, check_range
 
 REFERENCES = {"slo_attainment": "slos_serve", "mean_e2el": "slo_first"}
 """By objective, the baseline that validation compares with."""
 _WIDTH = 0.3  # first width of the coordinate search, in spreads of the numbers
-_EVEN = 0.05  # added to the spread of a case over the candidates, by which its logarithms of costs are divided
+_EVEN = 0.05  # added to the spread of log costs over candidates, so that cases without a spread count little
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,6 @@ class IndexTraining:
         if self.plain and self.start is not None:
             raise ValueError(f"plain=True, start={str(self.start)!r}; a training begins at one or the other")
         check_integer("number of stages", len(self.all_stages), at_least=1)
-        for stage in self.all_stages:
-            check_search(stage)
         for name in ("seed", "sites", "random_sites", "sweeps"):
             check_integer(name, getattr(self, name), at_least=0)
         check_integer("sites + random_sites", self.sites + self.random_sites, at_least=1)
@@ -96,8 +94,8 @@ class IndexTraining:
         return (PLAIN_STAGES if self.plain else STAGES)[self.objective]
 
 
-class IndexProblem:
-    """Weights of the network that steers the index policy."""
+class IndexProblem(SearchProblem):
+    """Weights of the network that sets the numbers of the index policy."""
 
     def __init__(self, config: IndexTraining) -> None:
         self.config = config
@@ -113,7 +111,6 @@ class IndexProblem:
         return asdict(config) | {"stages": stages, "start": start, "first_weights": first}
 
     def first_weights(self) -> np.ndarray:
-        """f8[NUM_WEIGHTS]: what the training begins with."""
         config = self.config
         first = first_weights(config.objective, config.pausing, config.plain)
         if config.start is None:
@@ -124,16 +121,12 @@ class IndexProblem:
         return weights
 
     def stages(self) -> list[Stage]:
-        """Those of evolution strategies, then sweeps of what the last of them searched."""
         config = self.config
         places = [searched(stage, config.pausing) for stage in config.all_stages]
         found: list[Stage] = [
-            EvolutionStage(
-                stage.generations, stage.noise, stage.learning_rate, stage.pairs, stage.decay, config.seed + k,
-                self.fitness, places[k], config.average,
-            )
+            EvolutionStage(stage, config.seed + k, self.fitness, places[k], config.average)
             for k, stage in enumerate(config.all_stages)
-        ]  # fmt: skip
+        ]
         return [*found, CoordinateStage(config.sweeps, _WIDTH, config.seed, self.sweep_costs, places[-1])]
 
     def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
@@ -143,7 +136,7 @@ class IndexProblem:
             config.seed, generation, config.sites, config.random_sites, config.loads, config.horizon
         )
         logs = self._log_costs(candidates, cases)
-        return -((logs - logs.mean(axis=0)) / (logs.std(axis=0) + _EVEN)).mean(axis=1)
+        return np.asarray(-((logs - logs.mean(axis=0)) / (logs.std(axis=0) + _EVEN)).mean(axis=1))
 
     def sweep_costs(self, sweep: int) -> Callable[[np.ndarray], np.ndarray]:
         """Logarithms of the costs f8[k, cases] on the cases of a sweep, as a function of weights f8[k, NUM_WEIGHTS]."""
@@ -174,13 +167,10 @@ class IndexProblem:
 
 
 def train(config: IndexTraining, folder: Path, say: Say = print) -> np.ndarray:
-    """Search stage by stage, from where the folder stands; returns the best weights validated.
+    """Search stage by stage, from where the folder stands; returns the best weights validated, f8[NUM_WEIGHTS].
 
     Raises:
         ValueError: if another training is in the folder.
     """
     problem = IndexProblem(config)
-    keep_config(folder, problem.record())
-    learner = SearchLearner(problem, folder, say)
-    learner.train()
-    return learner.best_weights
+    return search(problem, problem.record(), folder, say)

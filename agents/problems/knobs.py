@@ -22,7 +22,7 @@ from agents.run import CONFIG, Say, keep_config
 from agents.sb3.checkpoint import AgentMeta, as_scheduler, load_agent, read_meta, save_agent, versions
 from agents.sb3.dqn import DQNSettings, make_dqn, prefer_arm
 from agents.sb3.environment import discount, make_training_env
-from agents.sb3.learner import BEST, CHECKPOINTS, GradientLearner, State
+from agents.sb3.learner import BEST, CHECKPOINTS, GradientLearner, GradientProblem, State
 from agents.sb3.learning_aids import LearningAids
 from agents.sb3.ppo import PPOSettings, make_model, warm_start
 from agents.training_budget import TrainingBudget
@@ -129,7 +129,7 @@ class KnobsTraining:
             raise ValueError(f"{CONFIG} must be that of a training by this version: {error}") from None
 
 
-class KnobsProblem:
+class KnobsProblem(GradientProblem):
     """Training of a policy over knobs in a folder, and the comparison that follows.
 
     The folder holds `config.json`, `checkpoints/` (`best.zip`, `last.zip`, `step_<n>.zip`), `tensorboard/` and, after
@@ -231,7 +231,6 @@ class KnobsProblem:
         return {name: baselines.get(name) for name in PUBLISHED} | {"static_best": self.static_best.scheduler}
 
     def environment(self, spent: float) -> VecNormalize:
-        """`BatchQueue-v0` with episodes for this share of the budget."""
         config, aids = self.config, self.config.aids
         load, horizon = aids.episodes(config.load, config.horizon, config.interval).at(spent)
         return make_training_env(
@@ -243,7 +242,7 @@ class KnobsProblem:
         )  # fmt: skip
 
     def model(self, env: VecNormalize, budget: TrainingBudget, seed: int, started: bool) -> BaseAlgorithm:
-        """An untrained model; unless training has `started`, its policy is the tuned static baseline."""
+        """An untrained model. Unless training has `started`, its policy is the tuned static baseline."""
         config = self.config
         if self.arms is None:
             ppo = make_model(env, config.interval, config.ppo, budget, seed, config.aids.shared_traces)
@@ -257,31 +256,21 @@ class KnobsProblem:
         return dqn
 
     def callbacks(self, model: BaseAlgorithm, budget: TrainingBudget, first: Path) -> list[BaseCallback]:
-        """Those of the learning aids."""
         config = self.config
         episodes = config.aids.episodes(config.load, config.horizon, config.interval)
         return config.aids.callbacks(model, budget, episodes, first)
 
     def references(self) -> dict[str, dict[str, float]]:
-        """The numbers of `baselines` on the validation runs."""
         return {name: serving_numbers(scheduler, self.tuning_cases) for name, scheduler in self.baselines.items()}
 
     def numbers(self, model: BaseAlgorithm) -> dict[str, float]:
-        """Those of the policy's most probable actions on the validation runs."""
         return serving_numbers(as_scheduler(model, self._meta({})), self.tuning_cases)
 
     def save(self, model: BaseAlgorithm, path: Path, state: State) -> None:
-        """Write a checkpoint that `load_agent` reads."""
         save_agent(model, path, self._meta(state))
 
     def state(self, path: Path) -> State:
-        """The state in a checkpoint."""
         return read_meta(path).training
-
-    def sitting(self, state: State) -> int:
-        """The number of sittings so far."""
-        sittings: int = state["sittings"]
-        return sittings
 
     def _meta(self, state: State) -> AgentMeta:
         training = state | {

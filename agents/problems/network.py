@@ -17,9 +17,9 @@ import numpy as np
 
 from agents.comparisons.network import PRIORITIES, mean_tasks
 from agents.learned_policies import network_policy, random_hidden
-from agents.run import Say, Validation, keep_config
-from agents.search.learner import SearchLearner
-from agents.search.stages import EvolutionStage, Stage, check_search
+from agents.run import Say, Validation
+from agents.search.learner import SearchProblem, search
+from agents.search.stages import EvolutionSettings, EvolutionStage, Stage
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import map_cases
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
@@ -39,15 +39,11 @@ class NetworkTraining:
     """How a network policy is trained.
 
     Attributes:
-        generations: after which it ends.
+        search: how long and how widely evolution strategies search.
         seed: of everything random.
         loads: range of the loads of a generation's runs.
         runs: of each candidate in a generation.
         horizon: s of each.
-        noise: of the search distribution at the start; shrinks linearly to a fifth.
-        learning_rate: at the start; shrinks linearly to a tenth.
-        pairs: of candidates.
-        decay: of the weights.
         validate_every: generations.
         validation_runs: on tuning seeds.
         validation_load: of these runs.
@@ -57,28 +53,24 @@ class NetworkTraining:
         ValueError: naming the field, its value and what is allowed.
     """
 
-    generations: int = 120
+    search: EvolutionSettings = EvolutionSettings(120)
     seed: int = 0
     loads: tuple[float, float] = (0.85, 0.95)
     runs: int = 4
     horizon: float = 1500.0
-    noise: float = 0.1
-    learning_rate: float = 0.05
-    pairs: int = 12
-    decay: float = 0.9995
     validate_every: int = 10
     validation_runs: int = 8
     validation_load: float = 0.9
     validation_horizon: float = 4500.0
 
     def __post_init__(self) -> None:
-        for name in ("generations", "runs", "validate_every", "validation_runs"):
+        for name in ("runs", "validate_every", "validation_runs"):
             check_integer(name, getattr(self, name), at_least=1)
         check_integer("seed", self.seed, at_least=0)
         check_range("loads", self.loads, above=0)
         for name in ("horizon", "validation_load", "validation_horizon"):
             check_number(name, getattr(self, name), above=0)
-        check_search(self)
+        check_integer("generations", self.search.generations, at_least=1)
 
 
 def first_weights(seed: int) -> np.ndarray:
@@ -97,7 +89,7 @@ def costs(schedulers: Sequence[Scheduler], tables: Sequence[TaskTable], horizon:
     return np.array(map_cases(run, schedulers, [(table,) for table in tables]))
 
 
-class NetworkProblem:
+class NetworkProblem(SearchProblem):
     """Weights of the index policy of networks."""
 
     def __init__(self, config: NetworkTraining) -> None:
@@ -105,13 +97,10 @@ class NetworkProblem:
         self.validate_every = config.validate_every
 
     def first_weights(self) -> np.ndarray:
-        """f8[NUM_WEIGHTS]: what the search begins with."""
         return first_weights(self.config.seed)
 
     def stages(self) -> list[Stage]:
-        """Evolution strategies on all weights."""
-        c = self.config
-        return [EvolutionStage(c.generations, c.noise, c.learning_rate, c.pairs, c.decay, c.seed, self.fitness)]
+        return [EvolutionStage(self.config.search, self.config.seed, self.fitness)]
 
     def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """Of candidates f8[k, NUM_WEIGHTS]: mean logarithm of the tasks present under the reference over one's own.
@@ -120,7 +109,7 @@ class NetworkProblem:
         """
         schedulers = [*map(network_policy, candidates), REFERENCE]
         found = costs(schedulers, self._tasks(generation), self.config.horizon)
-        return np.log(found[-1] / found[:-1]).mean(axis=1)
+        return np.asarray(np.log(found[-1] / found[:-1]).mean(axis=1))
 
     def _tasks(self, generation: int) -> list[TaskTable]:
         config = self.config
@@ -140,7 +129,6 @@ class NetworkProblem:
         return held, costs([REFERENCE], held, config.validation_horizon)[0]
 
     def validate(self, weights: np.ndarray) -> Validation:
-        """On tuning seeds."""
         held, target = self._held
         own = costs([network_policy(weights)], held, self.config.validation_horizon)[0]
         saved = float(np.log(target / own).mean())
@@ -149,12 +137,9 @@ class NetworkProblem:
 
 
 def train(config: NetworkTraining, folder: Path, say: Say = print) -> np.ndarray:
-    """Search for the given number of generations, from where the folder stands; returns the best weights validated.
+    """Search, from where the folder stands; returns the best weights validated, f8[NUM_WEIGHTS].
 
     Raises:
         ValueError: if another training is in the folder.
     """
-    keep_config(folder, asdict(config))
-    learner = SearchLearner(NetworkProblem(config), folder, say)
-    learner.train()
-    return learner.best_weights
+    return search(NetworkProblem(config), asdict(config), folder, say)

@@ -1,4 +1,4 @@
-"""Sites drawn at random, to train on more than can be listed: engine, classes of requests, lengths, targets, bursts."""
+"""Random sites to train on: engine, classes of requests, lengths, targets, burstiness."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmsched_env.workloads.dist import Quantiles, normal_quantile
 
 _LEVELS = (0.1, 1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 99.9)
 _CLASSES = (0.45, 0.35, 0.2)  # chances of one, two and three classes
-_REQUESTS = 600  # about so many a case, within the horizons below
+_REQUESTS = 600  # about this number in a case, within the horizons below
 _SHORTEST, _LONGEST = 6.0, 120.0  # s of arrivals
 _WITHOUT_PREDICTIONS = 0.2  # share of sites
 
@@ -26,8 +26,8 @@ _WITHOUT_PREDICTIONS = 0.2  # share of sites
 class RandomSite:
     """A workload with its targets on an engine, as `evaluation.suite.Site`, from random numbers.
 
-    Targets are multiples of what a request needs alone: its prefill for the first token, and a batch of itself for the
-    others. So they can be met, by more or less.
+    Targets are multiples of the time that a request takes alone: its prefill for the first token, a batch of one for
+    the others. So they can be met, with more or less slack.
     """
 
     name: str
@@ -36,7 +36,7 @@ class RandomSite:
     predictor: LengthPredictor | None
 
     def at(self, load: float, horizon: float | None = None) -> Workload:
-        """The workload at a load; without a horizon (s), one that gives about as many requests on every site."""
+        """The workload at a load; without a horizon (s), that of about the same number of requests on every site."""
         workload = Workload.of_clients(self.clients, 100.0, self.name).at_load(load, self.engine)
         if horizon is None:
             horizon = float(np.clip(_REQUESTS / workload.rate, _SHORTEST, _LONGEST))
@@ -56,6 +56,7 @@ def random_site(rng: np.random.Generator) -> RandomSite:
 
 
 def _client(rng: np.random.Generator, engine: EngineConfig, klass: int, rate: float) -> Client:
+    assert engine.kv_blocks is not None
     room = engine.kv_blocks * engine.block_size
     prompt = _lengths(rng, (60, 6000), (0.3, 1.4), min(20_000, room // 5))
     output = _lengths(rng, (6, 700), (0.3, 1.2), min(4000, room // 8))

@@ -15,9 +15,9 @@ import numpy as np
 
 from agents.learned_policies import random_hidden, router_policy
 from agents.problems.router_cases import OBJECTIVES, RouterCase, costs, generation_cases, saved, validation_cases
-from agents.run import Say, Validation, keep_config
-from agents.search.learner import SearchLearner
-from agents.search.stages import EvolutionStage, Stage, check_search
+from agents.run import Say, Validation
+from agents.search.learner import SearchProblem, search
+from agents.search.stages import EvolutionSettings, EvolutionStage, Stage
 from baselines.routers import least_outstanding_tokens
 from llmsched_env.policies.learned_router import HIDDEN, NUM_FEATURES, NUM_WEIGHTS
 from llmsched_env.validation import check_choice, check_integer, check_range
@@ -31,14 +31,10 @@ class RouterTraining:
     """How a router is trained.
 
     Attributes:
-        generations: after which it ends.
+        search: how long and how widely evolution strategies search.
         seed: of everything random.
         objective: "mean_e2el", the mean latency of calls, or "slo_attainment".
         loads: range of the loads of clusters.
-        noise: of the search distribution at the start; shrinks linearly to a fifth.
-        learning_rate: at the start; shrinks linearly to a tenth.
-        pairs: of candidates.
-        decay: of the weights.
         validate_every: generations.
         validation_rounds: rounds over the workloads, each on another cluster.
 
@@ -46,24 +42,20 @@ class RouterTraining:
         ValueError: naming the field, its value and what is allowed.
     """
 
-    generations: int = 60
+    search: EvolutionSettings = EvolutionSettings(60)
     seed: int = 0
     objective: str = "mean_e2el"
     loads: tuple[float, float] = (0.7, 1.05)
-    noise: float = 0.1
-    learning_rate: float = 0.05
-    pairs: int = 12
-    decay: float = 0.9995
     validate_every: int = 10
     validation_rounds: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("generations", "validate_every", "validation_rounds"):
+        for name in ("validate_every", "validation_rounds"):
             check_integer(name, getattr(self, name), at_least=1)
         check_integer("seed", self.seed, at_least=0)
         check_choice("objective", self.objective, OBJECTIVES)
         check_range("loads", self.loads, above=0)
-        check_search(self)
+        check_integer("generations", self.search.generations, at_least=1)
 
 
 def first_weights(seed: int) -> np.ndarray:
@@ -71,7 +63,7 @@ def first_weights(seed: int) -> np.ndarray:
     return random_hidden(seed, NUM_WEIGHTS, HIDDEN, NUM_FEATURES)
 
 
-class RouterProblem:
+class RouterProblem(SearchProblem):
     """Weights of the index router."""
 
     def __init__(self, config: RouterTraining) -> None:
@@ -79,20 +71,17 @@ class RouterProblem:
         self.validate_every = config.validate_every
 
     def first_weights(self) -> np.ndarray:
-        """f8[NUM_WEIGHTS]: what the search begins with."""
         return first_weights(self.config.seed)
 
     def stages(self) -> list[Stage]:
-        """Evolution strategies on all weights."""
-        c = self.config
-        return [EvolutionStage(c.generations, c.noise, c.learning_rate, c.pairs, c.decay, c.seed, self.fitness)]
+        return [EvolutionStage(self.config.search, self.config.seed, self.fitness)]
 
     def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """Of candidates f8[k, NUM_WEIGHTS]: the mean logarithm of the cost of the reference over one's own."""
         config = self.config
         cases = generation_cases(config.seed, generation, config.loads)
         found = costs([*map(router_policy, candidates), REFERENCE], cases, config.objective)
-        return saved(found[:-1], found[-1], config.objective).mean(axis=1)
+        return np.asarray(saved(found[:-1], found[-1], config.objective).mean(axis=1))
 
     @cached_property
     def _held(self) -> tuple[list[RouterCase], np.ndarray]:
@@ -100,7 +89,6 @@ class RouterProblem:
         return held, costs([REFERENCE], held, self.config.objective)[0]
 
     def validate(self, weights: np.ndarray) -> Validation:
-        """On tuning seeds."""
         objective, (held, target) = self.config.objective, self._held
         own = costs([router_policy(weights)], held, objective)[0]
         gains = saved(own, target, objective)
@@ -111,12 +99,9 @@ class RouterProblem:
 
 
 def train(config: RouterTraining, folder: Path, say: Say = print) -> np.ndarray:
-    """Search for the given number of generations, from where the folder stands; returns the best weights validated.
+    """Search, from where the folder stands; returns the best weights validated, f8[NUM_WEIGHTS].
 
     Raises:
         ValueError: if another training is in the folder.
     """
-    keep_config(folder, asdict(config))
-    learner = SearchLearner(RouterProblem(config), folder, say)
-    learner.train()
-    return learner.best_weights
+    return search(RouterProblem(config), asdict(config), folder, say)

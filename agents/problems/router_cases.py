@@ -137,7 +137,9 @@ def cost(result: NetworkResult, objective: str) -> float:
     """Of one run. A call that an engine rejects for lack of memory counts as if it stayed to the end."""
     rows = result.requests
     if objective == "slo_attainment":
-        return 1.0 - float(within_limits(rows, None).mean())
+        good = within_limits(rows, None)
+        assert good is not None, "calls have no targets"
+        return 1.0 - float(good.mean())
     return float((np.where(np.isnan(rows.finish), result.end, rows.finish) - rows.arrival).mean())
 
 

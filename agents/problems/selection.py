@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
@@ -21,7 +22,7 @@ from agents.objectives import OBJECTIVES, REWARDS
 from agents.run import Say, keep_config
 from agents.sb3.checkpoint import save_with
 from agents.sb3.environment import normalized
-from agents.sb3.learner import BEST, CHECKPOINTS, GradientLearner, State
+from agents.sb3.learner import BEST, CHECKPOINTS, GradientLearner, GradientProblem, State
 from agents.sb3.maskable_ppo import BudgetedMaskablePPO, MaskablePPOSettings, make_maskable_ppo
 from agents.sb3.slot_policy import NoteSeconds
 from agents.training_budget import TrainingBudget
@@ -128,6 +129,7 @@ def run_agent(
     """The requests of one seed under the most probable choices, until all have left."""
     fixed = Workload.from_table(workload.sample(seed), workload.name)
     env = RequestSelectionEnv(fixed, engine, load=None, horizon=None, record="batches", **choices)
+    assert isinstance(model, MaskablePPO)
     obs, info = env.reset(seed=0)
     over = False
     while not over:
@@ -148,14 +150,12 @@ def metrics(model: BaseAlgorithm, cases: Cases, config: SelectionTraining) -> np
     )
 
 
-class SelectionProblem:
+class SelectionProblem(GradientProblem):
     """Training of a policy that selects requests, in a folder.
 
     Args:
         config: what to train.
     """
-
-    log_interval = 1
 
     def __init__(self, config: SelectionTraining) -> None:
         self.config = config
@@ -167,7 +167,6 @@ class SelectionProblem:
         return self.config.cases(TUNING_SEEDS, self.config.tuning_seeds)
 
     def environment(self, spent: float) -> VecNormalize:
-        """`RequestSelection-v0`, the same throughout."""
         config = self.config
         return make_env(
             config.num_envs, workload=preset(config.workload, horizon=config.horizon), engine=config.engine,
@@ -175,35 +174,28 @@ class SelectionProblem:
         )  # fmt: skip
 
     def model(self, env: VecNormalize, budget: TrainingBudget, seed: int, started: bool) -> BaseAlgorithm:
-        """An untrained model."""
         return make_maskable_ppo(env, self.config.ppo, budget, seed)
 
     def callbacks(self, model: BaseAlgorithm, budget: TrainingBudget, first: Path) -> list[BaseCallback]:
-        """What discounts by time needs."""
         env = model.get_env()
         assert env is not None
         return [NoteSeconds(env.unwrapped)]
 
     def references(self) -> dict[str, dict[str, float]]:
-        """The metric of the reference schedulers on the validation runs."""
         metric, schedulers = self.objective.metric, self.config.references()
         values = self._cases.map(list(schedulers.values()), lambda result: result.summary()[metric])
         return {name: {metric: float(np.mean(row))} for name, row in zip(schedulers, values, strict=True)}
 
     def numbers(self, model: BaseAlgorithm) -> dict[str, float]:
-        """The metric of the objective under the most probable choices on the validation runs."""
         return {self.objective.metric: float(metrics(model, self._cases, self.config).mean())}
 
     def save(self, model: BaseAlgorithm, path: Path, state: State) -> None:
-        """Write a model of sb3-contrib with the state as one more member of the file."""
         save_with(model, path, STATE, json.dumps(state))
 
     def state(self, path: Path) -> State:
-        """The state in a checkpoint."""
         return read_state(path)
 
     def sitting(self, state: State) -> int:
-        """The steps so far."""
         steps: int = state["steps"]
         return steps
 

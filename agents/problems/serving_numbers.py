@@ -36,6 +36,7 @@ def run_numbers(result: Result) -> dict[str, float]:
     terms are those of the environment: minus the integral of the number in system, and the good requests.
     """
     summary = result.summary()
+    assert result.batches is not None
     rows, batches = result.requests, result.batches
     waited = np.nan_to_num(np.minimum(rows.first_scheduled, result.end), nan=result.end) - rows.arrival
     return {name: summary[name] for name in SUMMARY_NUMBERS} | {
@@ -56,7 +57,7 @@ def serving_numbers(scheduler: Scheduler, cases: Cases) -> dict[str, float]:
     """
     log = None
     if scheduler.controller is not None:
-        log = _DecisionLog(scheduler.controller)
+        log = _DecisionLog(scheduler.controller, scheduler.controller.interval)
         scheduler = replace(scheduler, controller=log)
     runs = cases.map([scheduler], run_numbers)[0]
     numbers = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
@@ -72,19 +73,16 @@ def _choices(decisions: np.ndarray) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _DecisionLog:
     """A controller that records the decisions of another one, in one list for all its runs."""
 
     controller: Controller
+    interval: float | None
     decisions: list[np.ndarray] = field(default_factory=list)
 
-    @property
-    def interval(self) -> float | None:
-        return self.controller.interval
-
-    def fresh(self, engine: EngineConfig) -> "_DecisionLog":
-        return _DecisionLog(self.controller.fresh(engine), self.decisions)
+    def fresh(self, engine: EngineConfig) -> Controller:
+        return _DecisionLog(self.controller.fresh(engine), self.interval, self.decisions)
 
     def decide(self, view: View) -> np.ndarray:
         decision = self.controller.decide(view)

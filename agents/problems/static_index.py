@@ -19,7 +19,8 @@ def constants(weights: np.ndarray) -> np.ndarray:
     """f8[NUM_INDEX]: what a network with these weights puts out, before scaling, where all features are 0."""
     hidden = np.asarray(weights)[: HIDDEN * (NUM_FEATURES + 1)].reshape(HIDDEN, NUM_FEATURES + 1)
     outputs = output_layer(np.asarray(weights))
-    return outputs[:, :-1] @ np.tanh(hidden[:, -1]) + outputs[:, -1]
+    found: np.ndarray = outputs[:, :-1] @ np.tanh(hidden[:, -1]) + outputs[:, -1]
+    return found
 
 
 def static_settings(policy: Scheduler, count: int, seed: int = 0) -> list[Scheduler]:

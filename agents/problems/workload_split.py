@@ -24,13 +24,14 @@ def workload_split(
     """
     targets = None if slo is None else SLO(*slo)
     if trace is None:
-        workload = preset(name, horizon=horizon, **({} if targets is None else {"slo": targets}))
+        workload = preset(name, horizon=horizon) if targets is None else preset(name, horizon=horizon, slo=targets)
         return workload, workload, workload
     workload = load_trace(trace)
     table = workload.sample(0)
     if targets is None and not np.isfinite([table.ttft_slo, table.tpot_slo]).any():
         targets = SLO(*TRACE_SLO)
     if targets is not None:
-        columns = {"ttft_slo": np.full(len(table), targets.ttft), "tpot_slo": np.full(len(table), targets.tpot)}
-        workload = Workload.from_table(replace(table, **columns), workload.name, targets)
-    return workload.split((0.6, 0.2, 0.2))
+        ttft, tpot = np.full(len(table), targets.ttft), np.full(len(table), targets.tpot)
+        workload = Workload.from_table(replace(table, ttft_slo=ttft, tpot_slo=tpot), workload.name, targets)
+    training, tuning, test = workload.split((0.6, 0.2, 0.2))
+    return training, tuning, test

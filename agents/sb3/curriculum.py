@@ -59,6 +59,7 @@ class GrowEpisodes(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
+        assert self._now is not None
         (_, highest), horizon = self._now
         self.logger.record("curriculum/highest_load", highest)
         self.logger.record("curriculum/horizon", horizon)

@@ -100,10 +100,11 @@ def make_dqn(env: VecEnv, gamma: float, settings: DQNSettings, budget: TrainingB
 
 
 def prefer_arm(model: DQN, arm: int, settings: DQNSettings) -> None:
-    """Make the untrained network value `arm` above the others everywhere, so that its greedy policy is that arm."""
+    """Make the untrained network value `arm` above the others, so that its greedy policy is that arm everywhere."""
     with torch.no_grad():
         for network in (model.q_net, model.q_net_target):
             last = network.q_net[-1]
+            assert isinstance(last, torch.nn.Linear)
             last.weight.zero_()
             last.bias.zero_()
             last.bias[arm] = settings.start_value

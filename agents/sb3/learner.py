@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -26,7 +27,7 @@ State = dict[str, Any]
 """What a checkpoint holds beyond the model: steps, updates, seconds, sittings, best, reward_statistics."""
 
 
-class GradientProblem(Protocol):
+class GradientProblem(ABC):
     """An environment with a model of its policy, and what makes a policy good.
 
     Attributes:
@@ -36,46 +37,43 @@ class GradientProblem(Protocol):
         log_interval: rollouts (PPO) or episodes (DQN) between two logs.
     """
 
-    @property
-    def objective(self) -> Objective: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def validations(self) -> int: ...
-    @property
-    def log_interval(self) -> int: ...
+    objective: Objective
+    seed: int
+    validations: int
+    log_interval: int = 1
 
+    @abstractmethod
     def environment(self, spent: float) -> VecNormalize:
         """The environment to train on, once a share of the budget is spent."""
-        ...
 
+    @abstractmethod
     def model(self, env: VecNormalize, budget: TrainingBudget, seed: int, started: bool) -> BaseAlgorithm:
         """An untrained model; where training has `started`, its weights will be replaced."""
-        ...
 
     def callbacks(self, model: BaseAlgorithm, budget: TrainingBudget, first: Path) -> list[BaseCallback]:
         """What acts during rollouts and updates; `first` is the checkpoint of step 0."""
-        ...
+        return []
 
+    @abstractmethod
     def references(self) -> dict[str, dict[str, float]]:
         """By name, the numbers of schedulers to compare with on the validation runs."""
-        ...
 
+    @abstractmethod
     def numbers(self, model: BaseAlgorithm) -> dict[str, float]:
-        """Of the policy on the validation runs, the metric of the objective among them."""
-        ...
+        """Of the policy's most probable actions on the validation runs, the metric of the objective among them."""
 
+    @abstractmethod
     def save(self, model: BaseAlgorithm, path: Path, state: State) -> None:
         """Write a checkpoint, at once or not at all."""
-        ...
 
+    @abstractmethod
     def state(self, path: Path) -> State:
         """The state in a checkpoint."""
-        ...
 
     def sitting(self, state: State) -> int:
-        """A number from which the random numbers of a training that goes on from this state follow; 0 is the first."""
-        ...
+        """A number that seeds a training that goes on from this state; 0 is that of the first sitting."""
+        sittings: int = state["sittings"]
+        return sittings
 
 
 class GradientLearner(Learner):
@@ -127,8 +125,8 @@ class GradientLearner(Learner):
         self.env = problem.environment(self.budget.spent(self.step))
         model = problem.model(self.env, self.budget, seed, started=before is not None)
         if before:
-            model.set_parameters(self.checkpoints / LAST, exact_match=True)
-            model.num_timesteps, model._n_updates = before["steps"], before["updates"]  # type: ignore[attr-defined]
+            model.set_parameters(str(self.checkpoints / LAST), exact_match=True)
+            model.num_timesteps, model._n_updates = before["steps"], before["updates"]
             restore_reward_statistics(self.env, before["reward_statistics"])
             self.best, self.validated = before["best"], before["steps"]
             self.say(f"Resuming at step {before['steps']:,}.")
@@ -171,7 +169,7 @@ class GradientLearner(Learner):
         assert self.model is not None
         state = {
             "steps": self.step,
-            "updates": self.model._n_updates,  # type: ignore[attr-defined]
+            "updates": self.model._n_updates,
             "seconds": round(self.budget.elapsed(), 3),
             "sittings": self._sittings,
             "best": self.best,
@@ -197,7 +195,7 @@ class GradientLearner(Learner):
 class EpisodeNumbers(BaseCallback):
     """Logs the means of what episodes report at their end, and the speed since the first update."""
 
-    _started: tuple[int, int] | None = None
+    _started: tuple[float, int] | None = None
 
     def _on_training_start(self) -> None:  # of each update, since `learn` is called for each
         if self._started is None:

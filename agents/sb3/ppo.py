@@ -101,12 +101,14 @@ def make_model(
 
 
 def warm_start(model: PPO, knobs: Knobs, action: Sequence[int], settings: PPOSettings) -> None:
-    """Make the untrained policy prefer `action` everywhere: training starts from a baseline, not from random knobs.
+    """Make the untrained policy prefer `action` for every observation, so that training starts from a baseline.
 
-    Stable-Baselines3 starts with logits near 0, so the biases of the last layer decide: the most probable action is
-    `action` for every observation, and the others keep a chance to be tried.
+    Stable-Baselines3 starts with logits near 0, so the biases of the last layer decide. Other actions keep a chance to
+    be tried.
     """
     first_logits = np.cumsum([0, *knobs.sizes[:-1]])
+    last = model.policy.action_net
+    assert isinstance(last, torch.nn.Linear)
     with torch.no_grad():
-        model.policy.action_net.bias.zero_()
-        model.policy.action_net.bias[first_logits + np.asarray(action)] = settings.start_logit
+        last.bias.zero_()
+        last.bias[first_logits + np.asarray(action)] = settings.start_logit

@@ -1,4 +1,4 @@
-"""The policy of `llmsched/RequestSelection-v0`: one small network scores every slot, and discounts count time."""
+"""The policy of `llmsched/RequestSelection-v0`: one network scores every slot, and discounts count simulated time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
+from agents.sb3.vec_env import SB3VecEnv
 from llmsched_env.envs.observation import NUM_FEATURES
 from llmsched_env.envs.selection import BATCH_FEATURES, SLOT_FEATURES
 
@@ -19,7 +20,7 @@ _PROMPT = [feature.name for feature in SLOT_FEATURES].index("prompt_left")
 
 
 class SlotScorer(nn.Module):
-    """The same network gives each slot its logit, whatever its place (RLScheduler, H. Zhang et al., SC 2020).
+    """One network computes the logit of each slot, whatever its place (RLScheduler, H. Zhang et al., SC 2020).
 
     Args:
         features: of an observation.
@@ -33,12 +34,13 @@ class SlotScorer(nn.Module):
         self.shortest_first = shortest_first
         self.latent_dim_pi, self.latent_dim_vf = (features - _GLOBAL) // _PER_SLOT + 1, hidden
         self.around = nn.Sequential(nn.Linear(_GLOBAL, hidden), nn.Tanh())
-        self.score = nn.Sequential(nn.Linear(hidden + _PER_SLOT, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+        score = nn.Linear(hidden, 1)
+        self.score = nn.Sequential(nn.Linear(hidden + _PER_SLOT, hidden), nn.Tanh(), score)
         self.done = nn.Linear(hidden, 1)
         self.value = nn.Sequential(
             nn.Linear(_GLOBAL + 2 * _PER_SLOT, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh()
         )
-        for last in (self.score[-1], self.done):
+        for last in (score, self.done):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
@@ -59,7 +61,10 @@ class SlotScorer(nn.Module):
     def forward_critic(self, features: torch.Tensor) -> torch.Tensor:
         """What the value is computed from: the engine, the mean and the sum over slots."""
         slots = self._slots(features)
-        return self.value(torch.cat([features[:, :_GLOBAL], slots.mean(dim=1), 0.25 * slots.sum(dim=1)], dim=1))
+        values: torch.Tensor = self.value(
+            torch.cat([features[:, :_GLOBAL], slots.mean(dim=1), 0.25 * slots.sum(dim=1)], dim=1)
+        )
+        return values
 
     def _slots(self, features: torch.Tensor) -> torch.Tensor:
         return features[:, _GLOBAL:].reshape(len(features), -1, _PER_SLOT)
@@ -77,10 +82,11 @@ class SlotPolicy(MaskableActorCriticPolicy):
         return super()._get_constructor_parameters() | {"hidden": hidden, "shortest_first": shortest_first}
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
-        self.mlp_extractor = SlotScorer(self.features_dim, *self._scorer)
+        scorer = SlotScorer(self.features_dim, *self._scorer)
+        self.mlp_extractor = scorer  # type: ignore[assignment]  # it has the same methods
         self.action_net = nn.Identity()
-        self.value_net = nn.Linear(self.mlp_extractor.latent_dim_vf, 1)
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        self.value_net = nn.Linear(scorer.latent_dim_vf, 1)
+        self.optimizer = self.optimizer_class(self.parameters(), **({"lr": lr_schedule(1)} | self.optimizer_kwargs))
 
 
 class TimeDiscountedBuffer(MaskableRolloutBuffer):
@@ -117,14 +123,15 @@ class NoteSeconds(BaseCallback):
     """Tells a `TimeDiscountedBuffer` how long each step took.
 
     Args:
-        env: whose `seconds` say so.
+        env: the adapter below all wrappers, whose `seconds` say so.
     """
 
     def __init__(self, env: VecEnv) -> None:
         super().__init__()
+        assert isinstance(env, SB3VecEnv)
         self._env = env
 
     def _on_step(self) -> bool:
-        buffer = self.model.rollout_buffer
+        buffer = self.model.rollout_buffer  # type: ignore[attr-defined]  # of on-policy algorithms
         buffer.seconds[buffer.pos] = self._env.seconds
         return True

@@ -1,6 +1,6 @@
 """Stable-Baselines3's view of a native Gymnasium vector environment."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,8 @@ class SB3VecEnv(VecEnv):
 
     def reset(self) -> np.ndarray:
         seeds = self._seeds if any(seed is not None for seed in self._seeds) else None
-        observations, batch = self.env.reset(seed=seeds)
+        observations: np.ndarray
+        observations, batch = self.env.reset(seed=seeds)  # type: ignore[arg-type]  # a seed for each environment
         self._times = batch.get("time", np.zeros(self.num_envs))
         self._reset_seeds()
         self._reset_options()
@@ -65,11 +66,11 @@ class SB3VecEnv(VecEnv):
     def close(self) -> None:
         self.env.close()
 
-    def get_attr(self, attr_name: str, indices: int | Sequence[int] | None = None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: int | Iterable[int] | None = None) -> list[Any]:
         value = getattr(self.env, attr_name)
         return [value for _ in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices: int | Sequence[int] | None = None) -> None:
+    def set_attr(self, attr_name: str, value: Any, indices: int | Iterable[int] | None = None) -> None:
         """Not possible: all environments share one set of attributes.
 
         Raises:
@@ -78,7 +79,7 @@ class SB3VecEnv(VecEnv):
         raise NotImplementedError(f"the environments share {attr_name!r}; make a new vector environment to change it")
 
     def env_method(
-        self, method_name: str, *args: Any, indices: int | Sequence[int] | None = None, **kwargs: Any
+        self, method_name: str, *args: Any, indices: int | Iterable[int] | None = None, **kwargs: Any
     ) -> list[Any]:
         """`action_masks`, for sb3-contrib, and `set_episodes`, of all; there are no single environments to call of.
 
@@ -86,10 +87,10 @@ class SB3VecEnv(VecEnv):
             NotImplementedError: for another method, or for episodes of some environments.
         """
         if method_name == "set_episodes" and indices is None:
-            return [self.env.set_episodes(*args, **kwargs)] * self.num_envs
+            return [self.env.set_episodes(*args, **kwargs)] * self.num_envs  # type: ignore[attr-defined]
         if method_name == "action_masks":
-            return list(self.env.action_masks()[self._get_indices(indices)])
+            return list(self.env.action_masks()[self._get_indices(indices)])  # type: ignore[attr-defined]
         raise NotImplementedError(f"there are no single environments whose {method_name!r} could be called")
 
-    def env_is_wrapped(self, wrapper_class: type, indices: int | Sequence[int] | None = None) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type, indices: int | Iterable[int] | None = None) -> list[bool]:
         return [False for _ in self._get_indices(indices)]

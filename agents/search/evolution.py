@@ -1,7 +1,7 @@
 """Evolution strategies: follow the gradient of a smoothed objective that need not be differentiable.
 
 T. Salimans et al., "Evolution strategies as a scalable alternative to reinforcement learning", arXiv 1703.03864, with
-mirrored samples, fitness shaped by ranks, and Adam.
+mirrored samples, rank-based fitness shaping, and Adam.
 """
 
 from dataclasses import dataclass, field
@@ -86,12 +86,10 @@ class EvolutionStrategy:
     @classmethod
     def restored(cls, state: dict[str, Any]) -> Self:
         """What `state` described."""
-        kept = {name: np.array(value) for name, value in state.items()}
-        first, second = kept.pop("first"), kept.pop("second")
-        whole = ("pairs", "seed", "generation")
-        numbers = {n: int(v) if n in whole else v if n == "center" else float(v) for n, v in kept.items()}
-        strategy = cls(**numbers)
-        strategy._first, strategy._second = first, second
+        noise, learning_rate, decay = (float(state[name]) for name in ("noise", "learning_rate", "decay"))
+        pairs, seed, generation = (int(state[name]) for name in ("pairs", "seed", "generation"))
+        strategy = cls(state["center"], noise, learning_rate, pairs, decay, seed, generation)
+        strategy._first, strategy._second = np.array(state["first"]), np.array(state["second"])
         return strategy
 
     def _directions(self) -> np.ndarray:

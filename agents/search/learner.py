@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.learned_policies import write_arrays
-from agents.run import Learner, Say, Validation
+from agents.run import Learner, Say, Validation, keep_config
 from agents.search.stages import Stage, StageState
 from agents.training_budget import TrainingBudget
 
 BEST, LAST = "best.npz", "last.npz"
-_RUN = ("stage", "validated", "seconds", "best", "best_weights")  # of `last.npz`, beside the state of the stage
+_RUN = ("stage", "validated", "seconds", "best", "best_weights")  # in `last.npz`, with the state of the stage
 
 
-class SearchProblem(Protocol):
-    """A kind of policy that is a vector of weights, and what makes weights good."""
+class SearchProblem(ABC):
+    """A kind of policy that is a vector of weights, and what makes weights good.
 
-    @property
-    def validate_every(self) -> int:
-        """Generations between validations."""
-        ...
+    Attributes:
+        validate_every: generations between validations.
+    """
 
+    validate_every: int
+
+    @abstractmethod
     def first_weights(self) -> np.ndarray:
         """f8[n]: what the search begins with."""
-        ...
 
+    @abstractmethod
     def stages(self) -> Sequence[Stage]:
         """What is searched, one stage after the other."""
-        ...
 
+    @abstractmethod
     def validate(self, weights: np.ndarray) -> Validation:
         """Of weights f8[n], on the same cases every time."""
-        ...
+
+
+def search(problem: SearchProblem, config: Mapping[str, Any], folder: Path, say: Say = print) -> np.ndarray:
+    """Search to the end, from where the folder stands; returns the best weights validated, f8[n].
+
+    Raises:
+        ValueError: if a training with another configuration is in the folder.
+    """
+    keep_config(folder, config)
+    learner = SearchLearner(problem, folder, say)
+    learner.train()
+    return learner.best_weights
 
 
 class SearchLearner(Learner):
@@ -48,9 +62,13 @@ class SearchLearner(Learner):
         problem: what is searched.
         folder: of the training; if a search is there, this one goes on from it.
         say: prints a line for each validation.
+
+    Attributes:
+        best_weights: f8[n], those with the best validation.
     """
 
     def __init__(self, problem: SearchProblem, folder: Path, say: Say = print) -> None:
+        self.best_weights: np.ndarray
         self.problem = problem
         self.stages = problem.stages()
         kept = _read(folder / LAST)
@@ -58,13 +76,13 @@ class SearchLearner(Learner):
         super().__init__(folder, TrainingBudget(max(1, updates), None, kept["seconds"] if kept else 0.0), say)
         if kept:
             self._number: int = kept["stage"]
-            self.best, self.validated, self._best_weights = kept["best"], kept["validated"], kept["best_weights"]
+            self.best, self.validated, self.best_weights = kept["best"], kept["validated"], kept["best_weights"]
             self.current: StageState = self.stages[self._number].resume(kept["state"])
             if not self.over:
                 say(f"Going on from generation {self.step}.")
         else:
             first = problem.first_weights()
-            self._number, self._best_weights = 0, first
+            self._number, self.best_weights = 0, first
             self.current = self.stages[0].start(first)
             self._enter_next()
         self._log = SummaryWriter(str(folder / "tensorboard"), purge_step=self.step)
@@ -81,11 +99,6 @@ class SearchLearner(Learner):
     @property
     def _stage_over(self) -> bool:
         return self.current.done >= self.stages[self._number].updates
-
-    @property
-    def best_weights(self) -> np.ndarray:
-        """f8[n]: those with the best validation."""
-        return self._best_weights
 
     def due(self) -> bool:
         every = self.stages[self._number].validate_every or self.problem.validate_every
@@ -111,10 +124,10 @@ class SearchLearner(Learner):
 
     def save(self, found: Validation | None = None, improved: bool = False) -> None:
         if found is not None and improved:
-            self._best_weights = self.current.weights()
-            write_arrays(self.folder / BEST, weights=self._best_weights, value=found.value, generation=self.step)
+            self.best_weights = self.current.weights()
+            write_arrays(self.folder / BEST, weights=self.best_weights, value=found.value, generation=self.step)
         run = {"stage": self._number, "validated": self.validated, "seconds": self.budget.elapsed(), "best": self.best}
-        write_arrays(self.folder / LAST, **self.current.state(), **run, best_weights=self._best_weights)
+        write_arrays(self.folder / LAST, **self.current.state(), **run, best_weights=self.best_weights)
 
     def label(self) -> str:
         return f"generation {self.step:4d}, {self.budget.elapsed():5.0f} s{self.current.note}"

@@ -246,7 +246,6 @@ def test_files_that_are_no_policies_are_refused(content, tmp_path):
         ({"objective": "fairness"}, "objective must be"),
         ({"plain": True, "start": Path("best.npz")}, "plain=True, start='best.npz'; .* one or the other"),
         ({"stages": ()}, "number of stages must be .* got 0"),
-        ({"stages": (IndexStage(1, 0.0, 0.05, 2, 0.99, ()),)}, "noise must be .* got 0"),
         ({"seed": -1}, "seed must be .* got -1"),
         ({"sites": 1.5}, "sites must be .* got 1.5"),
         ({"sites": 0, "random_sites": 0}, r"sites \+ random_sites must be .* got 0"),

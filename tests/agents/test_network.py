@@ -24,10 +24,11 @@ from agents.comparisons.network import (
 )
 from agents.learned_policies import load_network_policy, network_policy
 from agents.problems.network import NetworkTraining, costs, first_weights, train
+from agents.search.stages import EvolutionSettings
 from llmsched_env.policies.network_index import learned_network
 
 SMALL = NetworkTraining(
-    generations=3, runs=1, horizon=60.0, pairs=2, validate_every=1, validation_runs=1, validation_horizon=60.0
+    EvolutionSettings(3, pairs=2), runs=1, horizon=60.0, validate_every=1, validation_runs=1, validation_horizon=60.0
 )
 SHORT = NetworkSetting(horizon=200.0)
 
@@ -85,7 +86,7 @@ def test_the_first_policy_is_that_without_a_network():
 def test_an_interrupted_training_ends_with_the_same_policy(tmp_path):
     lines = []
     weights = train(SMALL, tmp_path / "whole", lines.append)
-    assert len(lines) == SMALL.generations + 1
+    assert len(lines) == SMALL.search.generations + 1
 
     def interrupt(line):
         if line.startswith("generation    2"):
@@ -99,7 +100,7 @@ def test_an_interrupted_training_ends_with_the_same_policy(tmp_path):
     assert later[0] == "Going on from generation 1." and list(map(found, later[1:])) == list(map(found, lines[2:]))
     assert load_network_policy(tmp_path / "parts" / "best.npz") == network_policy(weights, "best")
     with np.load(tmp_path / "parts" / "last.npz") as one, np.load(tmp_path / "whole" / "last.npz") as other:
-        assert int(one["generation"]) == SMALL.generations
+        assert int(one["generation"]) == SMALL.search.generations
         assert all(np.array_equal(one[name], other[name]) for name in other if name != "seconds")
     assert list((tmp_path / "whole" / "tensorboard").iterdir())
 
@@ -157,17 +158,12 @@ def test_files_that_are_no_policies_are_refused(content, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"generations": 0},
         {"validate_every": 0},
         {"seed": -1},
         {"loads": (0.0, 1.0)},
         {"loads": (0.9, 0.8)},
         {"horizon": 0.0},
         {"validation_load": float("nan")},
-        {"noise": 0.0},
-        {"learning_rate": -0.1},
-        {"pairs": 0},
-        {"decay": 1.1},
     ],
 )
 def test_trainings_that_make_no_sense_are_refused(change):
@@ -183,7 +179,7 @@ def test_settings_that_make_no_sense_are_refused(name):
 
 @pytest.mark.slow
 def test_training_from_scratch_beats_every_class_priority(tmp_path):
-    scheduler = network_policy(train(NetworkTraining(generations=30), tmp_path, lambda line: None))
+    scheduler = network_policy(train(NetworkTraining(EvolutionSettings(30)), tmp_path, lambda line: None))
     rows = compare("learned", partial(run_scheduler, scheduler), NetworkSetting(), range(8), CLASS_PRIORITIES)
     for name in CLASS_PRIORITIES:
         saved, half_width = fewer_tasks(rows, "learned", name)

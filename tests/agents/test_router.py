@@ -11,13 +11,14 @@ from agents.comparisons.routers import BY_HAND, CLUSTERS, GROUPS, H100, L40S, Ro
 from agents.learned_policies import load_router, router_policy
 from agents.problems.router import RouterTraining, first_weights, train
 from agents.problems.router_cases import TRAINED, Cluster, cost, costs, generation_cases, validation_cases
+from agents.search.stages import EvolutionSettings
 from baselines.routers import ROUTERS, least_outstanding_tokens, round_robin
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.metrics import mean_interval
 from llmsched_env.policies.learned_router import NUM_WEIGHTS
 
 TINY = Cluster("tiny", "azure-chat", ("llama-3.1-8b_h100-80gb_tp1_aic", "llama-3.1-8b_l40s-48gb_tp1_aic"), 0.9, 30, 1)
-SMALL = RouterTraining(generations=3, pairs=2, validate_every=1, validation_rounds=1)
+SMALL = RouterTraining(EvolutionSettings(3, pairs=2), validate_every=1, validation_rounds=1)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_call_that_never_finishes_counts_to_the_end():
 def test_an_interrupted_training_ends_with_the_same_router(quick, tmp_path):
     lines = []
     weights = train(SMALL, tmp_path / "whole", lines.append)
-    assert len(lines) == SMALL.generations + 1
+    assert len(lines) == SMALL.search.generations + 1
 
     def interrupt(line):
         if line.startswith("generation    2"):
@@ -77,7 +78,7 @@ def found(line):
 
 def test_targets_can_be_trained_for(quick, tmp_path):
     lines = []
-    train(replace(SMALL, generations=1, objective="slo_attainment"), tmp_path, lines.append)
+    train(replace(SMALL, search=EvolutionSettings(1), objective="slo_attainment"), tmp_path, lines.append)
     share = float(re.search(r"cost ([\d.]+)", lines[0]).group(1))
     assert 0.0 < share < 1.0
 
@@ -96,12 +97,9 @@ def test_files_that_are_no_routers_are_refused(content, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"generations": 0},
         {"seed": -1},
         {"objective": "speed"},
         {"loads": (0.9, 0.8)},
-        {"noise": 0.0},
-        {"pairs": 0},
         {"validation_rounds": 0},
     ],
 )
@@ -163,7 +161,7 @@ def test_the_card_has_the_commands_that_made_it():
 
 @pytest.mark.slow
 def test_training_from_scratch_beats_every_registered_router_on_mixed_engines(tmp_path):
-    router = router_policy(train(RouterTraining(generations=10), tmp_path, lambda line: None))
+    router = router_policy(train(RouterTraining(EvolutionSettings(10)), tmp_path, lambda line: None))
     comparison = compare(router, 3, GROUPS["mixed"][:3])
     for name in ROUTERS:
         assert comparison.saved_by_first(name, comparison.clusters)[0] > 0.03, name
