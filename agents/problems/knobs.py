@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 import baselines
 from agents.objectives import OBJECTIVES, REWARDS
+from agents.problems.engine_training import EngineTraining
 from agents.problems.serving_numbers import serving_numbers
 from agents.problems.static_knobs import StaticBest, tune_static
 from agents.problems.workload_split import workload_split
@@ -33,7 +34,7 @@ from llmsched_env.json_files import read_object
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
-from llmsched_env.validation import check_choice, check_integer, check_number, check_range
+from llmsched_env.validation import check_choice, check_number
 
 PUBLISHED = ("fastertransformer", "vllm_prefill_first", "orca", "sarathi")
 """The baselines of arXiv 2504.07347, at their published defaults."""
@@ -46,28 +47,16 @@ BUDGET = ("steps", "minutes")
 
 
 @dataclass(frozen=True, slots=True)
-class KnobsTraining:
+class KnobsTraining(EngineTraining):
     """All that determines a training, apart from the speed of the machine where `minutes` limits it.
 
     Attributes:
-        workload: name of a preset; ignored if there is a trace.
-        trace: path of a trace, which is cut in time into 60 % training, 20 % tuning and 20 % test.
-        engine: GPU profile.
-        load: range from which the load of each training episode is drawn.
-        eval_loads: loads of tuning, validation and test.
-        objective: "mean_e2el" or "slo_attainment".
+        trace: path of a trace instead of the workload; it is cut in time into 60 % training, 20 % tuning, 20 % test.
         slo: (TTFT, TPOT) targets in s; None: those of the workload, `TRACE_SLO` for a trace without.
-        steps: environment steps to train for; None: no limit.
         minutes: wall-clock time to train for; None: no limit.
-        num_envs: environments stepped together.
         interval: s between decisions.
-        horizon: length of training episodes, and of the arrivals of tuning and test runs, s.
-        tuning_seeds: runs per load in tuning and validation.
-        test_seeds: runs per load in the final comparison.
-        validations: how often to validate during training.
-        seed: of the training.
-        ppo: hyper-parameters.
         algo: "ppo" sets every knob; "dqn" chooses among the best fixed settings of the knobs.
+        ppo: hyper-parameters.
         dqn: hyper-parameters.
         aids: what makes learning easier.
 
@@ -75,39 +64,20 @@ class KnobsTraining:
         ValueError: naming the field, its value and what is allowed.
     """
 
-    workload: str = "azure-chat"
     trace: str | None = None
-    engine: str = "llama-3.1-8b_h100-80gb_tp1_aic"
-    load: tuple[float, float] = (0.6, 1.05)
-    eval_loads: tuple[float, ...] = (0.6, 0.8, 0.95)
-    objective: str = "mean_e2el"
     slo: tuple[float, float] | None = None
-    steps: int | None = None
     minutes: float | None = 3.5
-    num_envs: int = 64
     interval: float = 0.25
-    horizon: float = 120.0
-    tuning_seeds: int = 4
-    test_seeds: int = 20
-    validations: int = 15
-    seed: int = 0
-    ppo: PPOSettings = PPOSettings()
     algo: str = "ppo"
+    ppo: PPOSettings = PPOSettings()
     dqn: DQNSettings = DQNSettings()
     aids: LearningAids = LearningAids()
 
     def __post_init__(self) -> None:
+        EngineTraining.__post_init__(self)
         check_choice("algo", self.algo, ALGORITHMS)
-        check_choice("objective", self.objective, tuple(OBJECTIVES))
-        check_range("load", self.load, above=0)
-        check_integer("number of eval_loads", len(self.eval_loads), at_least=1)
-        for load in self.eval_loads:
-            check_number("eval_loads", load, above=0)
-        for name in ("num_envs", "tuning_seeds", "test_seeds", "validations"):
-            check_integer(name, getattr(self, name), at_least=1)
         check_number("interval", self.interval, above=0, unit="s")
         check_number("horizon", self.horizon, at_least=self.interval, unit="s")
-        check_integer("seed", self.seed, at_least=0)
         self.aids.check(self.algo, self.num_envs)
         TrainingBudget(self.steps, self.minutes)
         if self.slo is not None:

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 import baselines
 from agents.objectives import OBJECTIVES, REWARDS
+from agents.problems.engine_training import EngineTraining
 from agents.run import Say, keep_config
 from agents.sb3.checkpoint import save_with
 from agents.sb3.environment import normalized
@@ -34,66 +35,42 @@ from llmsched_env.metrics import paired_interval
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.validation import check_choice, check_integer, check_number, check_range
+from llmsched_env.validation import check_integer
 from llmsched_env.workloads import Workload, preset
 
 STATE = "training.json"  # member of a checkpoint: what resuming needs beyond the model
 
 
 @dataclass(frozen=True, slots=True)
-class SelectionTraining:
+class SelectionTraining(EngineTraining):
     """All that determines a training.
 
     Attributes:
-        workload: name of a preset.
-        engine: GPU profile.
-        load: range from which the load of each training episode is drawn.
-        eval_loads: loads of validation and test.
-        objective: "mean_e2el" or "slo_attainment".
-        horizon: length of training episodes, and of the arrivals of other runs, s.
         slots: number of waiting requests to choose from.
         token_budget: tokens of a batch.
         work_conserving: whether a batch goes on as long as a request in a slot fits.
-        steps: choices to train for, over all environments.
-        num_envs: environments stepped together.
         ppo: hyper-parameters.
-        validations: how often to validate.
-        tuning_seeds: runs per load in validation.
-        test_seeds: runs per load in the comparison.
-        seed: of the training.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
     """
 
-    workload: str = "azure-chat"
-    engine: str = "llama-3.1-8b_h100-80gb_tp1_aic"
     load: tuple[float, float] = (0.7, 1.05)
     eval_loads: tuple[float, ...] = (0.8, 0.95)
-    objective: str = "mean_e2el"
     horizon: float = 60.0
+    steps: int | None = 500_000
+    num_envs: int = 32
+    validations: int = 8
     slots: int = 16
     token_budget: int = 512
     work_conserving: bool = False
-    steps: int = 500_000
-    num_envs: int = 32
     ppo: MaskablePPOSettings = MaskablePPOSettings()
-    validations: int = 8
-    tuning_seeds: int = 4
-    test_seeds: int = 20
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choice("objective", self.objective, tuple(OBJECTIVES))
-        for name in ("slots", "token_budget", "steps", "num_envs", "validations", "tuning_seeds", "test_seeds"):
+        EngineTraining.__post_init__(self)
+        for name in ("slots", "token_budget", "steps"):
             check_integer(name, getattr(self, name), at_least=1)
         check_integer("num_envs * n_steps", self.num_envs * self.ppo.n_steps, at_least=2)
-        check_integer("seed", self.seed, at_least=0)
-        check_range("load", self.load, above=0)
-        check_integer("number of eval_loads", len(self.eval_loads), at_least=1)
-        for load in self.eval_loads:
-            check_number("eval_loads", load, above=0)
-        check_number("horizon", self.horizon, above=0, unit="s")
 
     def choices(self) -> dict[str, Any]:
         """Arguments of the environment that say what is chosen from."""
