@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 import baselines
-from agents.index_settings import static_settings
-from agents.network_benchmark import network_sections, run_networks
-from agents.network_comparison import PRIORITIES, Setting
-from agents.random_sites import random_site
+from agents.comparisons.network import PRIORITIES, NetworkSetting
+from agents.comparisons.network_section import network_sections, run_networks
+from agents.problems.random_sites import random_site
+from agents.problems.static_index import static_settings
 from agents.rules import length_and_work, length_times_slack
 from baselines import routers
 from llmsched_env.evaluation.benchmark import results
@@ -101,9 +101,9 @@ def load_policy(text: str) -> Scheduler:
     if text in baselines.REGISTRY:
         return baselines.get(text)
     if Path(text).suffix == ".npz":
-        from agents import load_steered
+        from agents import load_index_policy
 
-        return load_steered(text)
+        return load_index_policy(text)
     from agents import pretrained
 
     return pretrained.load(text)
@@ -250,9 +250,10 @@ def _statics(objective: str, policy: Scheduler, count: int) -> dict[str, list[Sc
 
 
 def _networks(args: argparse.Namespace) -> None:
-    from agents import pretrained  # the policy of networks needs torch
+    from agents import pretrained
 
-    policy, setting = pretrained.load(pretrained.NETWORK), Setting(horizon=QUICK_HORIZON) if args.quick else Setting()
+    policy = pretrained.load(pretrained.NETWORK)
+    setting = NetworkSetting(horizon=QUICK_HORIZON) if args.quick else NetworkSetting()
     run_networks({"the policy": policy} | PRIORITIES, setting, args.network_runs, args.out / "networks.json")
 
 

@@ -145,10 +145,10 @@ def load_agents(paths: Sequence[str]) -> dict[str, Scheduler]:
     """Trained agents (.zip) and steered index policies (.npz), by the last folder and name of their files."""
     if not paths:
         return {}
-    from agents import load_agent, load_steered  # here, so that comparing baselines does not need torch
+    from agents import load_agent, load_index_policy  # here, so that comparing baselines does not need torch
 
     return {
-        "/".join(Path(p).with_suffix("").parts[-2:]): (load_steered if Path(p).suffix == ".npz" else load_agent)(p)
+        "/".join(Path(p).with_suffix("").parts[-2:]): (load_index_policy if Path(p).suffix == ".npz" else load_agent)(p)
         for p in paths
     }
 

@@ -13,6 +13,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agents.command_line import errors_explained
+
+if TYPE_CHECKING:
+    from agents.problems.knobs import KnobsProblem
 
 RUNS = Path("runs")
 
@@ -45,8 +51,9 @@ def parser() -> argparse.ArgumentParser:
         help="loads of tuning, validation and the final comparison (default: 0.6 0.8 0.95)",
     )  # fmt: skip
     what.add_argument(
-        "--objective", choices=("latency", "goodput"), default="latency",
-        help="mean E2E latency, or requests within their SLO (default: %(default)s)",
+        "--objective", choices=("mean_e2el", "slo_attainment", "latency", "goodput"), default="mean_e2el",
+        help="mean E2E latency, or requests within their SLO; latency and goodput are older names of the same "
+        "(default: %(default)s)",
     )  # fmt: skip
     what.add_argument(
         "--slo", type=float, nargs=2, metavar=("TTFT", "TPOT"),
@@ -55,8 +62,8 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--pretrained",
         choices=("slo", "slo_pausing", "slo_scratch", "latency", "latency_pausing", "network", "router"),
-        help="train a policy that comes with the project once more, from its seed; of the other options only --out and "
-        "--seed are heeded",
+        help="train a policy that comes with the project again, from its seed; the only other options that count are "
+        "--out and --seed",
     )  # fmt: skip
     how = p.add_argument_group("how to train")
     how.add_argument(
@@ -114,7 +121,7 @@ def latest_run() -> Path:
     Raises:
         FileNotFoundError: if there is none.
     """
-    from agents.training import resumable  # here, so that --help is quick
+    from agents.problems.knobs import resumable  # here, so that --help is quick
 
     configs = sorted(filter(resumable, RUNS.glob("*/config.json")), key=lambda path: path.stat().st_mtime)
     if not configs:
@@ -122,20 +129,21 @@ def latest_run() -> Path:
     return configs[-1].parent
 
 
-def open_training(args: argparse.Namespace) -> Training:  # noqa: F821
+def open_training(args: argparse.Namespace) -> KnobsProblem:
     """The training that the command line asks for."""
-    from agents.guidance import Guidance  # here, so that --help is quick
-    from agents.training import Training, TrainingConfig
+    from agents.objectives import objective_name  # here, so that --help is quick
+    from agents.problems.knobs import KnobsProblem, KnobsTraining
+    from agents.sb3.learning_aids import LearningAids
 
     if args.resume is not None:
-        return Training.reopen(Path(args.resume) if args.resume else latest_run(), args.steps, args.minutes)
-    config = TrainingConfig(
+        return KnobsProblem.reopen(Path(args.resume) if args.resume else latest_run(), args.steps, args.minutes)
+    config = KnobsTraining(
         workload=args.workload,
         trace=None if args.trace is None else str(Path(args.trace).resolve()),
         engine=args.engine,
         load=tuple(args.load),
         eval_loads=tuple(args.eval_loads),
-        objective=args.objective,
+        objective=objective_name(args.objective),
         slo=None if args.slo is None else tuple(args.slo),
         steps=args.steps,
         minutes=3.5 if args.steps is None and args.minutes is None else args.minutes,
@@ -143,10 +151,11 @@ def open_training(args: argparse.Namespace) -> Training:  # noqa: F821
         interval=args.interval,
         seed=args.seed,
         algo=args.algo,
-        guidance=Guidance(args.reference, args.shared_traces, args.curriculum, args.curriculum_start, args.anchor),
+        aids=LearningAids(args.reference, args.shared_traces, args.curriculum, args.curriculum_start, args.anchor),
     )
     name = args.workload if args.trace is None else Path(args.trace).stem
-    return Training.create(config, args.out or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{args.objective}")
+    folder = args.out or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-{config.objective}"
+    return KnobsProblem.create(config, folder)
 
 
 def run(args: argparse.Namespace, command: str) -> None:
@@ -165,14 +174,14 @@ def run(args: argparse.Namespace, command: str) -> None:
     print(f"TensorBoard:  tensorboard --logdir {shlex.quote(str((folder / 'tensorboard').resolve()))}")
 
 
-def report(training: Training, command: str) -> None:  # noqa: F821
+def report(training: KnobsProblem, command: str) -> None:
     """Print the comparison on test requests and write the report."""
-    from agents.verdict import verdict
+    from agents.comparisons.differences import differences_text
     from llmsched_env.evaluation import text_table, write_report
 
     print("Comparing on test requests ...")
     comparison = training.evaluate()
-    table, sentences = text_table(comparison, reference="static_best"), verdict(comparison)
+    table, sentences = text_table(comparison, reference="static_best"), differences_text(comparison)
     (training.folder / "table.txt").write_text(f"{table}\n{sentences}\n", encoding="utf-8")
     print(text_table(comparison, reference="static_best", color=True) if sys.stdout.isatty() else table)
     print(f"{sentences}\n")
@@ -181,22 +190,18 @@ def report(training: Training, command: str) -> None:  # noqa: F821
 
 
 def retrain(name: str, seed: int, folder: Path) -> None:
-    """Train a policy of `agents.pretrained` once more; goes on where it was interrupted in the same folder."""
-    # here, so that --help is quick
-    from agents import folders, index_training, network_index, router_training
+    """Train a policy of `agents.pretrained` again, from where its folder stands."""
+    from agents.problems import index_policy, network, router  # here, so that --help is quick
 
-    try:
-        if name == "network":
-            network_index.train(network_index.NetworkTraining(seed=seed), folder)
-        elif name == "router":
-            router_training.train(router_training.RouterTraining(seed=seed), folder)
-        else:
-            objective = "slo_attainment" if name.startswith("slo") else "mean_e2el"
-            plain, pausing = name == "slo_scratch", name.endswith("_pausing")
-            config = index_training.IndexTraining(objective, pausing or plain, plain=plain, seed=seed)
-            index_training.train(config, folder)
-    except KeyboardInterrupt:
-        sys.exit(folders.interrupted(folder))
+    if name == "network":
+        network.train(network.NetworkTraining(seed=seed), folder)
+    elif name == "router":
+        router.train(router.RouterTraining(seed=seed), folder)
+    else:
+        objective = "slo_attainment" if name.startswith("slo") else "mean_e2el"
+        plain, pausing = name == "slo_scratch", name.endswith("_pausing")
+        config = index_policy.IndexTraining(objective, pausing or plain, plain=plain, seed=seed)
+        index_policy.train(config, folder)
     print(f"Policy:       {(folder / 'best.npz').resolve()}  (agents/pretrained/{name}.npz is that of seed 0)")
     print(f"TensorBoard:  tensorboard --logdir {shlex.quote(str((folder / 'tensorboard').resolve()))}")
 
@@ -206,14 +211,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     p = parser()
     args = p.parse_args(arguments)
-    try:
+    of_seed = f"-seed{args.seed}" if args.seed else ""
+    folder = args.out or RUNS / f"pretrained-{args.pretrained}{of_seed}"
+    with errors_explained(p, folder):
         if args.pretrained:
-            of_seed = f"-seed{args.seed}" if args.seed else ""
-            retrain(args.pretrained, args.seed, args.out or RUNS / f"pretrained-{args.pretrained}{of_seed}")
+            retrain(args.pretrained, args.seed, folder)
         else:
             run(args, shlex.join(["python", "train.py", *arguments]))
-    except (ValueError, FileNotFoundError) as error:
-        p.error(str(error))
 
 
 if __name__ == "__main__":

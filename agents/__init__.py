@@ -1,7 +1,26 @@
 """Learning to schedule: training, and trained agents as schedulers."""
 
-from agents.checkpoint import AgentMeta, load_agent, read_meta, save_agent
-from agents.controller import PolicyController
-from agents.steered import load_steered
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["AgentMeta", "PolicyController", "load_agent", "load_steered", "read_meta", "save_agent"]
+if TYPE_CHECKING:
+    from agents.learned_policies import load_index_policy
+    from agents.sb3.checkpoint import AgentMeta, load_agent, read_meta, save_agent
+    from agents.sb3.controller import PolicyController
+
+_MODULES = {
+    "AgentMeta": "agents.sb3.checkpoint",
+    "PolicyController": "agents.sb3.controller",
+    "load_agent": "agents.sb3.checkpoint",
+    "load_index_policy": "agents.learned_policies",
+    "read_meta": "agents.sb3.checkpoint",
+    "save_agent": "agents.sb3.checkpoint",
+}
+
+__all__ = ["AgentMeta", "PolicyController", "load_agent", "load_index_policy", "read_meta", "save_agent"]
+
+
+def __getattr__(name: str) -> Any:  # imported on first use, since torch takes seconds
+    if name not in _MODULES:
+        raise AttributeError(f"module 'agents' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""Rules written by hand after what training found, to see how much of it can be said in a few sentences."""
+"""Rules written by hand from what training found, to see how much of it a few sentences can express."""
 
 from dataclasses import replace
 
@@ -25,12 +25,15 @@ length_times_slack = replace(
     name="length_times_slack",
     reference="ours: written after pretrained_slo",
 )
-"""For SLO attainment: the prompt with the least product of length and slack goes first, among the most that can be on
-time; what cannot be waits until no decode has a target to meet. There, prefill is taken to last 1.2 times as long as
-the law says. A prompt is not begun where it is expected to make another late. Prompts join a batch while it ends within
-0.9 of the time that the most urgent one in it has, and while hardly anybody who comes meanwhile is late for it. Steps
-last 0.95 of the tightest TPOT target, or 0.9 of the time until a decode falls behind its own if that is longer, and
-seven times as long as without prefill at most."""
+"""For SLO attainment.
+
+Of the largest set of prompts that can be on time, the one with the least product of length and slack goes first; for
+this set prefill is assumed to take 1.2 times as long as the batch-time law says. The others wait until no decode has a
+target to meet. A prompt is not begun if it is expected to make another late. Prompts join a batch while it ends within
+0.9 of the time that the most urgent prompt in it has left, and while few requests that arrive meanwhile are expected to
+be late for it. Steps last at most 0.95 of the tightest TPOT target, or 0.9 of the time until a decode falls behind its
+target if that is longer, and at most seven times as long as without prefill.
+"""
 
 length_and_work = replace(
     index(
@@ -48,6 +51,10 @@ length_and_work = replace(
     name="length_and_work",
     reference="ours: written after pretrained_latency",
 )
-"""For the mean latency: the prompt with the least product of length and predicted service goes first, and no target
-matters. Prefill beside decodes lasts one and a half times as long as an empty step, the less, the longer the step is
-already; further prompts join up to three times what it is without prefill. A fiftieth of the KV blocks stays free."""
+"""For the mean latency.
+
+The prompt with the least product of length to the power 0.7 and predicted service to the power 0.3 goes first; targets
+do not matter. Prefill in a step with decodes takes up to one and a half times as long as an empty step, less in steps
+that are long without it; further prompts join up to three times the step without prefill. A fiftieth of the KV blocks
+stays free.
+"""

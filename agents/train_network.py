@@ -8,11 +8,12 @@ python -m agents.train_network --evaluate agents/pretrained/network.npz --runs 4
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+from agents.command_line import errors_explained, printed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -32,39 +33,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.algo == "es" and args.out is None and args.evaluate is None:
         p.error("--algo es needs --out FOLDER")
 
-    try:
+    with errors_explained(p, args.out):
         _run(args)
-    except (ValueError, FileNotFoundError) as error:
-        p.error(str(error))
 
 
 def _run(args: argparse.Namespace) -> None:
-    from agents.network_comparison import Setting, compare, run_scheduler, table
+    from agents.comparisons.network import NetworkSetting, compare, run_scheduler, table  # so that --help is quick
     from llmsched_env.validation import check_integer
 
     check_integer("runs", args.runs, at_least=1)
-    setting = Setting(load=args.load, interval=args.interval)
+    setting = NetworkSetting(load=args.load, interval=args.interval)
     started = time.perf_counter()
     if args.evaluate is not None or args.algo == "es":
-        from agents.folders import interrupted
-        from agents.network_index import NetworkTraining, load, train
+        from agents.learned_policies import load_network_policy
 
         if args.evaluate is None:
-            try:
-                train(NetworkTraining(args.generations, args.seed), args.out, partial(print, flush=True))
-            except KeyboardInterrupt:
-                sys.exit(interrupted(args.out))
-        name, run = "learned", partial(run_scheduler, load(args.evaluate or args.out / "best.npz"))
-    else:
-        from agents.network_ppo import run_agent
-        from agents.network_ppo import train as train_ppo
+            from agents.problems import network
+            from agents.search.stages import EvolutionSettings
 
-        model = train_ppo(setting, args.steps, args.envs, args.seed)
+            network.train(network.NetworkTraining(EvolutionSettings(args.generations), args.seed), args.out, printed)
+        policy = load_network_policy(args.evaluate or args.out / "best.npz")
+        rows = compare("learned", partial(run_scheduler, policy), setting, range(args.runs))
+    else:
+        from agents.problems import network_ppo
+
+        model = network_ppo.train(setting, args.steps, args.envs, args.seed)
         if args.out is not None:
             model.save(args.out)
-        name, run = "agent", partial(run_agent, model)
+        rows = compare("agent", partial(network_ppo.run_agent, model), setting, range(args.runs))
     print(f"ready after {time.perf_counter() - started:.0f} s")
-    print(table(compare(name, run, setting, range(args.runs))))
+    print(table(rows))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ python -m agents.train_router --evaluate agents/pretrained/router.npz
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
+
+from agents.command_line import errors_explained, printed
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,27 +35,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = p.parse_args(arguments)
     if (args.out is None) == (args.evaluate is None):
         p.error("give either --out FOLDER, to train, or --evaluate NPZ, to compare")
-    try:
+    with errors_explained(p, args.out):
         _run(args)
-    except (ValueError, FileNotFoundError) as error:
-        p.error(str(error))
 
 
 def _run(args: argparse.Namespace) -> None:
-    from agents.folders import interrupted  # here, so that --help is quick
-    from agents.router_comparison import compare, tables
-    from agents.router_training import RouterTraining, load, train
+    from agents.comparisons.routers import compare, tables  # here, so that --help is quick
+    from agents.learned_policies import load_router
     from llmsched_env.evaluation.cases import TEST_SEEDS, seed_range
 
     seed_range(TEST_SEEDS, args.seeds)  # refuses a bad number before a long training
     if args.evaluate is None:
-        config = RouterTraining(args.generations, args.seed, args.objective)
-        try:
-            train(config, args.out, partial(print, flush=True))
-        except KeyboardInterrupt:
-            sys.exit(interrupted(args.out))
+        from agents.problems import router
+        from agents.search.stages import EvolutionSettings
+
+        router.train(
+            router.RouterTraining(EvolutionSettings(args.generations), args.seed, args.objective), args.out, printed
+        )
     if not args.no_comparison:
-        print(tables(compare(load(args.evaluate or args.out / "best.npz", "learned"), args.seeds, progress=True)))
+        found = load_router(args.evaluate or args.out / "best.npz", "learned")
+        print(tables(compare(found, args.seeds, progress=True)))
 
 
 if __name__ == "__main__":

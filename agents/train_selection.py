@@ -7,9 +7,10 @@ python -m agents.train_selection --out runs/selection --steps 1000000   # go on 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from agents.command_line import errors_explained, printed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -20,7 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="checkpoints and TensorBoard logs")
     p.add_argument("--workload", default="azure-chat", metavar="NAME", help="preset (default: %(default)s)")
     p.add_argument("--engine", default="llama-3.1-8b_h100-80gb_tp1_aic", metavar="PROFILE", help="GPU profile")
-    p.add_argument("--objective", choices=("latency", "goodput"), default="latency")
+    p.add_argument(
+        "--objective", choices=("mean_e2el", "slo_attainment", "latency", "goodput"), default="mean_e2el",
+        help="mean E2E latency, or requests within their SLO; latency and goodput are older names of the same",
+    )  # fmt: skip
     p.add_argument("--steps", type=int, default=500_000, help="choices, over all environments (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="of the training (default: %(default)s)")
     p.add_argument("--slots", type=int, default=16, help="requests to choose from (default: %(default)s)")
@@ -28,21 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     p.add_argument("--work-conserving", action="store_true", help="never hold back a request that fits")
     args = p.parse_args(arguments)
 
-    from agents.selection_training import SelectionTraining, evaluate, train  # here, so that --help is quick
+    from agents.objectives import objective_name  # here, so that --help is quick
+    from agents.problems import selection
+    from agents.sb3.maskable_ppo import MaskablePPOSettings
 
-    start = {"shortest_first": 0.0} if args.from_scratch else {}
-    try:
-        config = SelectionTraining(
-            workload=args.workload, engine=args.engine, objective=args.objective, steps=args.steps, seed=args.seed,
-            slots=args.slots, work_conserving=args.work_conserving, **start,
+    with errors_explained(p, args.out):
+        config = selection.SelectionTraining(
+            workload=args.workload, engine=args.engine, objective=objective_name(args.objective), steps=args.steps,
+            seed=args.seed, slots=args.slots, work_conserving=args.work_conserving,
+            ppo=MaskablePPOSettings(shortest_first=0.0) if args.from_scratch else MaskablePPOSettings(),
         )  # fmt: skip
-        train(config, args.out)
-    except ValueError as error:
-        p.error(str(error))
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted; a checkpoint is saved, and the same command goes on from it.")
+        selection.train(config, args.out, printed)
     print("Comparing on test requests ...")
-    print(evaluate(config, args.out, others=("slo_first",)))
+    print(selection.evaluate(config, args.out, others=("slo_first",)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from agents.steered import load_steered
+from agents.learned_policies import load_index_policy, load_network_policy, load_router
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
@@ -25,14 +25,10 @@ def load(name: str) -> Scheduler:
     """
     check_choice("pretrained policy", name, (*NAMES, NETWORK))
     if name == NETWORK:
-        from agents.network_index import load as load_network  # it needs torch, the others do not
-
-        return load_network(FOLDER / "network.npz")
-    return load_steered(FOLDER / f"{name}.npz", f"pretrained_{name}")
+        return load_network_policy(FOLDER / "network.npz")
+    return load_index_policy(FOLDER / f"{name}.npz", f"pretrained_{name}")
 
 
 def router() -> Router:
     """The pretrained router, for `simulate_network`."""
-    from agents.router_training import load as load_router  # it needs torch, as that of networks does
-
     return load_router(FOLDER / f"{ROUTER}.npz", "pretrained_router")

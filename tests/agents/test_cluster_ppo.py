@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from agents.budget import Budget
-from agents.network_ppo import EPISODE_NUMBERS
-from agents.ppo import PPOSettings, make_model, make_training_env
+from agents.problems.network_ppo import EPISODE_NUMBERS
+from agents.sb3.environment import make_training_env
+from agents.sb3.ppo import PPOSettings, make_model
+from agents.training_budget import TrainingBudget
 from baselines.routers import least_outstanding_tokens, random_router, round_robin
 from llmsched_env.envs.cluster import ClusterEnv
 
@@ -18,7 +19,7 @@ def trained(steps, interval=None, **kwargs):
     """A model that has learned from random weights for so many steps."""
     env = make_training_env(16, interval, SETTINGS.time_constant, "llmsched/Cluster-v0", EPISODE_NUMBERS, **kwargs)
     env.seed(0)
-    budget = Budget(steps, None)
+    budget = TrainingBudget(steps)
     model = make_model(env, interval, SETTINGS, budget, 0)
     budget.start()
     return model.learn(steps)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from agents.coordinate_search import CoordinateSearch
+from agents.learned_policies import write_arrays
+from agents.search.coordinate_search import CoordinateSearch
 
 GOAL = np.array([0.7, -0.4, 0.0, 1.5])
 
@@ -43,9 +44,10 @@ def test_it_goes_on_from_a_file(tmp_path):
     for k in range(4):
         one.sweep(bowl(0.5, k))
         two.sweep(bowl(0.5, k))
-        two.save(tmp_path / "state.npz", extra=1.5)
-        two, more = CoordinateSearch.opened(tmp_path / "state.npz")
-    assert more["extra"] == 1.5 and two.sweeps == 4
+        write_arrays(tmp_path / "state.npz", **two.state())
+        with np.load(tmp_path / "state.npz") as file:
+            two = CoordinateSearch.restored(file)
+    assert two.sweeps == 4
     np.testing.assert_array_equal(one.center, two.center)
     np.testing.assert_array_equal(one.widths, two.widths)
 

@@ -9,14 +9,14 @@ from stable_baselines3 import DQN
 
 import llmsched_env as ls
 from agents import load_agent, read_meta
-from agents.checkpoint import AgentMeta
-from agents.dqn import BudgetedDQN, DQNSettings
-from agents.folders import CONFIG
-from agents.training import Training, TrainingConfig
+from agents.problems.knobs import KnobsProblem, KnobsTraining
+from agents.run import CONFIG
+from agents.sb3.checkpoint import AgentMeta
+from agents.sb3.dqn import BudgetedDQN, DQNSettings
 from llmsched_env.envs.knobs import Knobs
 from llmsched_env.envs.observation import NUM_FEATURES
 
-TINY = TrainingConfig(
+TINY = KnobsTraining(
     algo="dqn",
     eval_loads=(0.5,),
     steps=256,
@@ -38,9 +38,9 @@ def quiet(_: str) -> None:
 def trained(tmp_path_factory):
     """A training, resumed for as many steps again."""
     folder = tmp_path_factory.mktemp("training") / "run"
-    Training.create(TINY, folder, quiet).train()
+    KnobsProblem.create(TINY, folder, quiet).train()
     before = read_meta(folder / "checkpoints/last.zip").training
-    training = Training.reopen(folder, steps=512, minutes=None, say=quiet)
+    training = KnobsProblem.reopen(folder, steps=512, minutes=None, say=quiet)
     training.train()
     return training, before
 
@@ -89,15 +89,19 @@ def test_rates_follow_the_budget(trained):
 def test_the_comparison_names_the_algorithm(trained):
     training, _ = trained
     comparison = training.evaluate()
-    assert comparison.notes["agent"].startswith("DQN for latency")
+    assert comparison.notes["agent"].startswith("DQN for mean_e2el")
 
 
-def test_a_config_from_before_there_was_a_choice_is_one_of_ppo(tmp_path):
-    training = Training.create(replace(TINY, algo="ppo"), tmp_path / "run", quiet)
-    record = json.loads((tmp_path / "run" / CONFIG).read_text())
-    del record["algo"], record["dqn"]
-    assert TrainingConfig.from_json(json.dumps(record)) == replace(TINY, algo="ppo", dqn=DQNSettings())
+def test_a_config_of_another_version_is_refused(tmp_path):
+    training = KnobsProblem.create(replace(TINY, algo="ppo"), tmp_path / "run", quiet)
     assert training.arms is None
+    path = tmp_path / "run" / CONFIG
+    record = json.loads(path.read_text())
+    for changed in ({"dqn": None}, {"speed": 1}):
+        other = {name: value for name, value in (record | changed).items() if value is not None or name != "dqn"}
+        path.write_text(json.dumps(other))
+        with pytest.raises(ValueError, match=r"config\.json must be that of a training by this version: .*(dqn|speed)"):
+            KnobsProblem.reopen(tmp_path / "run", None, None, quiet)
 
 
 def test_bad_choices_are_refused():

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from agents.evolution import EvolutionStrategy
+from agents.search.evolution import EvolutionStrategy
+from agents.search.stages import EvolutionSettings
 
 TARGET = np.linspace(-1.0, 1.0, 20)
 
@@ -46,3 +47,12 @@ def test_bad_fitness_is_refused_before_anything_moves(fitness):
     with pytest.raises(ValueError, match="fitness must be 24 finite numbers"):
         strategy.tell(fitness)
     assert strategy.generation == 0 and not strategy.center.any()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"generations": -1}, {"noise": 0.0}, {"learning_rate": -0.1}, {"pairs": 0}, {"decay": 1.1}],
+)
+def test_settings_that_make_no_sense_are_refused(change):
+    with pytest.raises(ValueError, match=f"{next(iter(change))}.* must be .* got"):
+        EvolutionSettings(**({"generations": 5} | change))

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 import llmsched_env as ls
-from agents.budget import Budget
-from agents.dqn import DQNSettings, make_dqn
-from agents.evolution import EvolutionStrategy
-from agents.ppo import PPOSettings, make_model, make_training_env
-from agents.selection_policy import NoteSeconds
-from agents.selection_training import SelectionTraining
-from agents.selection_training import make_env as make_selection_env
-from agents.selection_training import make_model as make_selection_model
+from agents.problems.selection import make_env as make_selection_env
+from agents.sb3.dqn import DQNSettings, make_dqn
+from agents.sb3.environment import make_training_env
+from agents.sb3.maskable_ppo import MaskablePPOSettings, make_maskable_ppo
+from agents.sb3.ppo import PPOSettings, make_model
+from agents.sb3.slot_policy import NoteSeconds
+from agents.search.evolution import EvolutionStrategy
+from agents.training_budget import TrainingBudget
 from llmsched_env.envs.batch_queue import BatchQueueEnv
 from llmsched_env.envs.request_selection import RequestSelectionEnv
 
@@ -95,7 +95,7 @@ def test_the_optimum_is_reached_by_some_actions_and_by_no_constant_one():
 def test_ppo_learns_it():
     settings = PPOSettings(n_steps=64, batch_size=256, learning_rate=2e-3, ent_coef=0.02, gae_lambda=0.98)
     env = make_training_env(16, None, settings.time_constant, **PROBLEM, **LEVELS, arms=ARMS)
-    model = make_model(env, None, settings, Budget(60_000, None), seed=0)
+    model = make_model(env, None, settings, TrainingBudget(60_000), seed=0)
     model.learn(60_000)
     assert learned(arms_env(), lambda obs, info: int(model.predict(obs, deterministic=True)[0])) >= ENOUGH
 
@@ -107,19 +107,18 @@ def test_dqn_learns_it():
         learning_rate=2e-3, target_update_interval=500, exploration_fraction=0.7,
     )  # fmt: skip
     env = make_training_env(8, None, settings.time_constant, **PROBLEM, **LEVELS, arms=ARMS)
-    model = make_dqn(env, 1.0, settings, Budget(40_000, None), seed=0)
+    model = make_dqn(env, 1.0, settings, TrainingBudget(40_000), seed=0)
     model.learn(40_000)
     assert learned(arms_env(), lambda obs, info: int(model.predict(obs, deterministic=True)[0])) >= ENOUGH
 
 
 @pytest.mark.slow
 def test_maskable_ppo_learns_it():
-    config = SelectionTraining(
-        n_steps=128, batch_size=512, ent_coef=0.02, learning_rate=2e-3, time_constant=inf, shortest_first=0.0,
-        num_envs=16,
-    )  # fmt: skip
+    settings = MaskablePPOSettings(
+        n_steps=128, batch_size=512, ent_coef=0.02, learning_rate=2e-3, time_constant=inf, shortest_first=0.0
+    )
     env = make_selection_env(16, **PROBLEM, **CHOICES)
-    model = make_selection_model(env, config, Budget(250_000, None), seed=0)
+    model = make_maskable_ppo(env, settings, TrainingBudget(250_000), seed=0)
     model.learn(250_000, NoteSeconds(env.unwrapped))
 
     def act(obs, info):

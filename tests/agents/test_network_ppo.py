@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from agents.network_comparison import PRIORITIES, Setting, compare, table
-from agents.network_ppo import SETTINGS, run_agent, train
+from agents.comparisons.network import PRIORITIES, NetworkSetting, compare, table
+from agents.problems.network_ppo import SETTINGS, run_agent, train
 
-SHORT = Setting(training_horizon=60.0, horizon=80.0, interval=10.0)
+SHORT = NetworkSetting(training_horizon=60.0, horizon=80.0, interval=10.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_all_run_on_the_same_tasks_and_are_in_the_table(model):
 @pytest.mark.slow
 def test_training_from_scratch_ends_with_a_bounded_backlog():
     """At load 0.9 on held-out seeds up to t = 4500: far below the unstable priority, which grows (section 5.4)."""
-    setting = Setting()
+    setting = NetworkSetting()
     model = train(setting, 24_000)
     leaving_first = {"leaving first": PRIORITIES["leaving first"]}
     rows = compare("agent", partial(run_agent, model), setting, range(3), leaving_first)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents import network_ppo
-from agents.ppo import make_training_env
-from agents.sb3_vec_env import SB3VecEnv
+from agents.problems import network_ppo
+from agents.sb3.environment import make_training_env
+from agents.sb3.vec_env import SB3VecEnv
 from llmsched_env.envs.batch_queue import BatchQueueVectorEnv
 
 

@@ -9,8 +9,8 @@ import pytest
 import baselines
 import benchmark
 from agents import pretrained
-from agents.network_benchmark import network_sections
-from agents.network_comparison import PRIORITIES
+from agents.comparisons.network import PRIORITIES
+from agents.comparisons.network_section import network_sections
 from llmsched_env.evaluation.benchmark import baseline_search, cell_runs, results
 from llmsched_env.evaluation.benchmark.azure_traces import azure_cells, azure_slices, compare_on_trace
 from llmsched_env.evaluation.benchmark.baseline_search import TuningPlan, best_static, search_baselines

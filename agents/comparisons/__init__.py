@@ -1,0 +1,1 @@
+"""Trained policies compared with all others on held-out runs."""

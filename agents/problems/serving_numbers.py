@@ -1,0 +1,90 @@
+"""Numbers of a scheduler on the validation runs, for TensorBoard."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from llmsched_env.envs.knobs import HOLD, ORDER, ORDERS, TOKEN_BUDGET, WATERMARK
+from llmsched_env.evaluation.cases import Cases
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.scheduler import Controller, Scheduler
+from llmsched_env.simulator.world import View
+
+# Under the names of `Result.summary`.
+SUMMARY_NUMBERS = (
+    "request_throughput",
+    "output_throughput",
+    "mean_ttft_ms",
+    "p99_ttft_ms",
+    "mean_tpot_ms",
+    "mean_e2el_ms",
+    "slo_attainment",
+    "request_goodput",
+    "mean_num_in_system",
+    "mean_kv_usage",
+    "preemption_rate",
+    "recomputed_tokens",
+    "prefix_hit_rate",
+)
+
+
+def run_numbers(result: Result) -> dict[str, float]:
+    """The numbers of one run: summary, time-averaged queue, composition of batches, and the reward terms.
+
+    Composition is the mean over batches: `batch_prefill_tokens`, `batch_decode_tokens` and `batch_num_seqs`. The reward
+    terms are those of the environment: minus the integral of the number in system, and the good requests.
+    """
+    summary = result.summary()
+    assert result.batches is not None
+    rows, batches = result.requests, result.batches
+    waited = np.nan_to_num(np.minimum(rows.first_scheduled, result.end), nan=result.end) - rows.arrival
+    return {name: summary[name] for name in SUMMARY_NUMBERS} | {
+        "mean_num_waiting": float(waited.sum() / result.end),
+        "batch_prefill_tokens": float(batches.prefill_tokens.mean()),
+        "batch_decode_tokens": float(batches.decode_tokens.mean()),
+        "batch_num_seqs": float(batches.num_seqs.mean()),
+        "reward_latency": -summary["mean_num_in_system"] * result.end,
+        "reward_goodput": summary["slo_attainment"] * summary["num_requests"],
+    }
+
+
+def serving_numbers(scheduler: Scheduler, cases: Cases) -> dict[str, float]:
+    """Means of `run_numbers` over all runs; for a scheduler with a controller also its mean decisions.
+
+    These are the token budget (`knob_token_budget`), the shares of decisions for each queue order
+    (`knob_order_<order>`) and for holding prefill (`knob_hold_prefill`), and the watermark (`knob_watermark`).
+    """
+    log = None
+    if scheduler.controller is not None:
+        log = _DecisionLog(scheduler.controller, scheduler.controller.interval)
+        scheduler = replace(scheduler, controller=log)
+    runs = cases.map([scheduler], run_numbers)[0]
+    numbers = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
+    return numbers if log is None else numbers | _choices(np.array(log.decisions))
+
+
+def _choices(decisions: np.ndarray) -> dict[str, float]:
+    return {
+        "knob_token_budget": float(decisions[:, TOKEN_BUDGET].mean()),
+        **{f"knob_order_{order}": float((decisions[:, ORDER] == k).mean()) for k, order in enumerate(ORDERS)},
+        "knob_hold_prefill": float(decisions[:, HOLD].mean()),
+        "knob_watermark": float(decisions[:, WATERMARK].mean()),
+    }
+
+
+@dataclass(slots=True)
+class _DecisionLog:
+    """A controller that records the decisions of another one, in one list for all its runs."""
+
+    controller: Controller
+    interval: float | None
+    decisions: list[np.ndarray] = field(default_factory=list)
+
+    def fresh(self, engine: EngineConfig) -> Controller:
+        return _DecisionLog(self.controller.fresh(engine), self.interval, self.decisions)
+
+    def decide(self, view: View) -> np.ndarray:
+        decision = self.controller.decide(view)
+        self.decisions.append(decision)
+        return decision

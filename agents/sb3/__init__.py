@@ -1,0 +1,1 @@
+"""Gradient learners of Stable-Baselines3: PPO, DQN and MaskablePPO."""

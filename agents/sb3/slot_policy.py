@@ -1,0 +1,137 @@
+"""The policy of `llmsched/RequestSelection-v0`: one network scores every slot, and discounts count simulated time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sb3_contrib.common.maskable.buffers import MaskableRolloutBuffer
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
+
+from agents.sb3.vec_env import SB3VecEnv
+from llmsched_env.envs.observation import NUM_FEATURES
+from llmsched_env.envs.selection import BATCH_FEATURES, SLOT_FEATURES
+
+_GLOBAL, _PER_SLOT = NUM_FEATURES + len(BATCH_FEATURES), len(SLOT_FEATURES)
+_PROMPT = [feature.name for feature in SLOT_FEATURES].index("prompt_left")
+
+
+class SlotScorer(nn.Module):
+    """One network computes the logit of each slot, whatever its place (RLScheduler, H. Zhang et al., SC 2020).
+
+    Args:
+        features: of an observation.
+        hidden: units of its layers.
+        shortest_first: weight of a term that prefers short prompts, in logits for each unit of the feature
+            `prompt_left`; with 0 the policy starts out indifferent.
+    """
+
+    def __init__(self, features: int, hidden: int, shortest_first: float) -> None:
+        super().__init__()
+        self.shortest_first = shortest_first
+        self.latent_dim_pi, self.latent_dim_vf = (features - _GLOBAL) // _PER_SLOT + 1, hidden
+        self.around = nn.Sequential(nn.Linear(_GLOBAL, hidden), nn.Tanh())
+        score = nn.Linear(hidden, 1)
+        self.score = nn.Sequential(nn.Linear(hidden + _PER_SLOT, hidden), nn.Tanh(), score)
+        self.done = nn.Linear(hidden, 1)
+        self.value = nn.Sequential(
+            nn.Linear(_GLOBAL + 2 * _PER_SLOT, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh()
+        )
+        for last in (score, self.done):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [batch, slots + 1] and what the value is computed from [batch, hidden]."""
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits of the slots and of "done"."""
+        slots = self._slots(features)
+        around = self.around(features[:, :_GLOBAL])
+        everywhere = around[:, None, :].expand(-1, slots.shape[1], -1)
+        scores = self.score(torch.cat([everywhere, slots], dim=2))[:, :, 0]
+        scores = scores - self.shortest_first * slots[:, :, _PROMPT]
+        done = self.done(around) - self.shortest_first
+        return torch.cat([scores, done], dim=1)
+
+    def forward_critic(self, features: torch.Tensor) -> torch.Tensor:
+        """What the value is computed from: the engine, the mean and the sum over slots."""
+        slots = self._slots(features)
+        values: torch.Tensor = self.value(
+            torch.cat([features[:, :_GLOBAL], slots.mean(dim=1), 0.25 * slots.sum(dim=1)], dim=1)
+        )
+        return values
+
+    def _slots(self, features: torch.Tensor) -> torch.Tensor:
+        return features[:, _GLOBAL:].reshape(len(features), -1, _PER_SLOT)
+
+
+class SlotPolicy(MaskableActorCriticPolicy):
+    """A `MaskableActorCriticPolicy` whose logits are those of a `SlotScorer`."""
+
+    def __init__(self, *args: Any, hidden: int = 32, shortest_first: float = 0.0, **kwargs: Any) -> None:
+        self._scorer = (hidden, shortest_first)
+        super().__init__(*args, **kwargs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        hidden, shortest_first = self._scorer
+        return super()._get_constructor_parameters() | {"hidden": hidden, "shortest_first": shortest_first}
+
+    def _build(self, lr_schedule: Callable[[float], float]) -> None:
+        scorer = SlotScorer(self.features_dim, *self._scorer)
+        self.mlp_extractor = scorer  # type: ignore[assignment]  # it has the same methods
+        self.action_net = nn.Identity()
+        self.value_net = nn.Linear(scorer.latent_dim_vf, 1)
+        self.optimizer = self.optimizer_class(self.parameters(), **({"lr": lr_schedule(1)} | self.optimizer_kwargs))
+
+
+class TimeDiscountedBuffer(MaskableRolloutBuffer):
+    """A rollout buffer whose discount is one of simulated time: a choice that takes none is not discounted.
+
+    Args:
+        args: of `MaskableRolloutBuffer`.
+        time_constant: s over which the future is discounted by 1/e.
+        kwargs: of `MaskableRolloutBuffer`.
+    """
+
+    def __init__(self, *args: Any, time_constant: float = np.inf, **kwargs: Any) -> None:
+        self.time_constant = time_constant
+        super().__init__(*args, **kwargs)
+
+    def reset(self) -> None:
+        self.seconds = np.zeros((self.buffer_size, self.n_envs), np.float32)
+        super().reset()
+
+    def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
+        """GAE with a discount for each step."""
+        next_values, goes_on = last_values.clone().cpu().numpy().flatten(), 1.0 - dones.astype(np.float32)
+        advantage = np.zeros(self.n_envs, np.float32)
+        for step in reversed(range(self.buffer_size)):
+            discount = goes_on * np.exp(-self.seconds[step] / self.time_constant)
+            error = self.rewards[step] + discount * next_values - self.values[step]
+            advantage = error + discount * self.gae_lambda * advantage
+            self.advantages[step] = advantage
+            next_values, goes_on = self.values[step], 1.0 - self.episode_starts[step]
+        self.returns = self.advantages + self.values
+
+
+class NoteSeconds(BaseCallback):
+    """Tells a `TimeDiscountedBuffer` how long each step took.
+
+    Args:
+        env: the adapter below all wrappers, whose `seconds` say so.
+    """
+
+    def __init__(self, env: VecEnv) -> None:
+        super().__init__()
+        assert isinstance(env, SB3VecEnv)
+        self._env = env
+
+    def _on_step(self) -> bool:
+        buffer = self.model.rollout_buffer  # type: ignore[attr-defined]  # of on-policy algorithms
+        buffer.seconds[buffer.pos] = self._env.seconds
+        return True

@@ -1,0 +1,188 @@
+"""Selection: the slot scorer, discounts in time, and a tiny training that is saved and resumed."""
+
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.save_util import load_from_zip_file
+
+import llmsched_env as ls
+from agents.problems.selection import SelectionTraining, evaluate, make_env, read_state, run_agent, train
+from agents.sb3.maskable_ppo import MaskablePPOSettings, make_maskable_ppo
+from agents.sb3.slot_policy import NoteSeconds, SlotScorer, TimeDiscountedBuffer
+from agents.sb3.vec_env import SB3VecEnv
+from agents.training_budget import TrainingBudget
+from llmsched_env.envs.observation import NUM_FEATURES
+from llmsched_env.envs.selection import BATCH_FEATURES, SLOT_FEATURES
+
+GLOBAL, PER_SLOT = NUM_FEATURES + len(BATCH_FEATURES), len(SLOT_FEATURES)
+STEPS = 4 * 32  # of one update
+TINY = SelectionTraining(
+    eval_loads=(0.5,), horizon=3.0, steps=2 * STEPS, num_envs=4, validations=2, tuning_seeds=1, test_seeds=2,
+    ppo=MaskablePPOSettings(n_steps=32, batch_size=64, n_epochs=2, hidden=8),
+)  # fmt: skip
+
+
+@pytest.fixture
+def small_selection(small):
+    return {name: small[name] for name in ("workload", "engine", "load")} | {"horizon": 3.0, "slots": 4}
+
+
+def test_the_logit_of_a_slot_does_not_depend_on_its_place():
+    torch.manual_seed(0)
+    scorer = SlotScorer(GLOBAL + 5 * PER_SLOT, hidden=8, shortest_first=3.0)
+    torch.nn.init.normal_(scorer.score[-1].weight)
+    features = torch.rand(2, GLOBAL + 5 * PER_SLOT)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    slots = features[:, GLOBAL:].reshape(2, 5, PER_SLOT)
+    moved = torch.cat([features[:, :GLOBAL], slots[:, order].reshape(2, -1)], dim=1)
+    logits, shuffled = scorer.forward_actor(features), scorer.forward_actor(moved)
+    torch.testing.assert_close(shuffled, torch.cat([logits[:, order], logits[:, 5:]], dim=1))
+    torch.testing.assert_close(scorer.forward_critic(moved), scorer.forward_critic(features))
+    assert logits[0, :5].std() > 0.1
+
+
+def test_the_first_policy_is_the_shortest_prompt_first(small_selection):
+    model = make_maskable_ppo(make_env(2, **small_selection), TINY.ppo, TrainingBudget(1), seed=0)
+    workload = small_selection["workload"].at_load(1.0, small_selection["engine"])
+    choices = {"slots": 512, "token_budget": 300}
+    wide = make_maskable_ppo(make_env(1, **small_selection | choices), TINY.ppo, TrainingBudget(1), seed=0)
+    rule = TINY.references()["shortest_prompt"](token_budget=300)
+    ours = run_agent(wide, workload, small_selection["engine"], 3, choices)
+    theirs = ls.simulate(rule, workload, small_selection["engine"], seed=3)
+    assert len(ours.requests) > 50
+    assert ours.requests.tobytes() == theirs.requests.tobytes()
+    assert model.action_space.n == 5
+
+
+def test_discounts_count_the_time_of_each_step():
+    rng = np.random.default_rng(0)
+    box, actions = gym.spaces.Box(0, 1, (3,)), gym.spaces.Discrete(2)
+    buffer = TimeDiscountedBuffer(6, box, actions, "cpu", gae_lambda=0.9, gamma=1.0, n_envs=2, time_constant=5.0)
+    buffer.rewards[:], buffer.values[:] = rng.normal(size=(2, 6, 2))
+    buffer.seconds[:] = rng.choice([0.0, 1.0, 7.0], size=(6, 2))
+    buffer.episode_starts[:] = 0
+    buffer.episode_starts[3, 1] = 1
+    last = rng.normal(size=2).astype(np.float32)
+    buffer.compute_returns_and_advantage(torch.tensor(last), np.array([False, True]))
+    for env in range(2):
+        ends = [step + 1 for step in range(5) if buffer.episode_starts[step + 1, env]] + ([6] if env == 1 else [])
+        values = np.append(buffer.values[:, env], last[env])
+        for step in range(6):
+            expected, weight = 0.0, 1.0
+            for k in range(step, 6):  # the sum that defines the estimate
+                discount = np.exp(-buffer.seconds[k, env] / 5.0) * (k + 1 not in ends)
+                expected += weight * (buffer.rewards[k, env] + discount * values[k + 1] - values[k])
+                weight *= 0.9 * discount
+            assert buffer.advantages[step, env] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_the_adapter_knows_how_long_steps_took_and_what_is_allowed(small_selection):
+    adapter = SB3VecEnv(gym.make_vec("llmsched/RequestSelection-v0", num_envs=3, **small_selection))
+    adapter.seed(4)
+    adapter.reset()
+    rng = np.random.default_rng(0)
+    passed, ended = np.zeros(3), 0
+    begun = adapter._times.copy()
+    for _ in range(300):
+        masks = np.stack(adapter.env_method("action_masks"))
+        np.testing.assert_array_equal(masks, adapter.env.action_masks())
+        _, rewards, dones, _ = adapter.step([int(rng.choice(np.flatnonzero(mask))) for mask in masks])
+        assert ((adapter.seconds > 0) | (rewards == 0)).all()
+        passed += adapter.seconds
+        for i in np.flatnonzero(dones):
+            ended += 1
+            assert begun[i] + passed[i] == pytest.approx(3.0)
+            passed[i], begun[i] = 0.0, adapter._times[i]
+    assert ended >= 3
+    with pytest.raises(NotImplementedError, match="'render'"):
+        adapter.env_method("render")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A training of two updates, resumed for two more."""
+    folder = tmp_path_factory.mktemp("selection") / "run"
+    said = []
+    train(TINY, folder, said.append)
+    first = read_state(folder / "checkpoints/last.zip")
+    optimizer = load_from_zip_file(folder / "checkpoints/last.zip", device="cpu")[1]["policy.optimizer"]
+    train(replace(TINY, steps=4 * STEPS), folder, said.append)
+    return folder, first, optimizer, said
+
+
+def test_resuming_goes_on_where_training_stopped(trained):
+    folder, first, before, said = trained
+    state = read_state(folder / "checkpoints/last.zip")
+    assert (first["steps"], state["steps"]) == (2 * STEPS, 4 * STEPS)
+    after = load_from_zip_file(folder / "checkpoints/last.zip", device="cpu")[1]["policy.optimizer"]
+    counts = [{float(s["step"]) for s in saved["state"].values()} for saved in (before, after)]
+    assert counts == [{8.0}, {16.0}]  # 2 updates of 2 epochs of 2 minibatches, then as many again
+    assert state["reward_statistics"]["count"] > first["reward_statistics"]["count"]
+    assert "Resuming at step 256." in said
+    assert list((folder / "tensorboard").rglob("events*"))
+
+
+def test_used_up_steps_train_no_more(trained):
+    folder, *_ = trained
+    before, said = (folder / "checkpoints/last.zip").read_bytes(), []
+    train(replace(TINY, steps=4 * STEPS), folder, said.append)
+    assert (folder / "checkpoints/last.zip").read_bytes() == before
+    assert "used up after 512 steps" in said[-1]
+
+
+def test_another_training_in_the_folder_is_refused(trained):
+    with pytest.raises(ValueError, match="another training in .*: slots must be 16 .* got 3"):
+        train(replace(TINY, slots=3), trained[0], lambda line: None)
+
+
+def test_the_comparison_is_paired(trained):
+    text = evaluate(replace(TINY, steps=4 * STEPS), trained[0], others=("orca",))
+    assert text.startswith("load 0.5: agent ")
+    assert [line.split(":")[0].strip() for line in text.splitlines()[1:]] == ["fcfs", "shortest_prompt", "orca"]
+    assert text.count("±") == 3
+
+
+def test_seconds_reach_the_buffer(small_selection):
+    env = make_env(2, **small_selection)
+    model = make_maskable_ppo(env, TINY.ppo, TrainingBudget(64), seed=1)
+    model.learn(64, NoteSeconds(env.unwrapped))
+    seconds = model.rollout_buffer.seconds
+    assert (seconds > 0).any() and (seconds == 0).any() and (seconds >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objective": "speed"}, "objective"),
+        ({"steps": 0}, "steps"),
+        ({"num_envs": 1, "ppo": MaskablePPOSettings(n_steps=1)}, r"num_envs \* n_steps must be .* got 1"),
+        ({"load": (1.0, 0.5)}, "load.* must be .* got 0.5"),
+        ({"load": 0.8}, "load must be two numbers"),
+        ({"eval_loads": ()}, "number of eval_loads must be .* got 0"),
+        ({"eval_loads": (0.8, 0.0)}, "eval_loads must be .* got 0"),
+    ],
+)
+def test_bad_configurations_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"time_constant": 0.0},
+        {"batch_size": 1},
+        {"n_epochs": 0},
+        {"hidden": 0},
+        {"learning_rate": 0.0},
+        {"gae_lambda": 1.1},
+        {"target_kl": 0.0},
+        {"shortest_first": -1.0},
+    ],
+)
+def test_bad_hyper_parameters_are_refused(change):
+    with pytest.raises(ValueError, match=f"^{next(iter(change))} must be .* got "):
+        MaskablePPOSettings(**change)
