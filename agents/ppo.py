@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from agents.budget import Budget, OverBudget
 from agents.group_baseline import GroupBaselineBuffer
 from agents.sb3_vec_env import SB3VecEnv
-from llmsched_env.envs.knobs import Knobs
+from llmsched_env.envs.batch_queue import Knobs
 from llmsched_env.validation import check_integer, check_number
 
 EPISODE_NUMBERS = (

@@ -29,7 +29,7 @@ from agents.ppo import EPISODE_NUMBERS, DecayingEntropy, restore_reward_statisti
 from agents.sb3_vec_env import SB3VecEnv
 from agents.selection_policy import NoteSeconds, SlotPolicy, TimeDiscountedBuffer
 from agents.tensorboard import open_logger
-from llmsched_env.envs.knobs import ORDERS, parametric
+from llmsched_env.envs.batch_queue import ORDERS, parametric
 from llmsched_env.envs.request_selection import RequestSelectionEnv
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.cases import Cases

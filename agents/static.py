@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from itertools import product
 
-from llmsched_env.envs.knobs import ORDERS, Knobs, parametric
+from llmsched_env.envs.batch_queue import ORDERS, Knobs, parametric
 from llmsched_env.evaluation.cases import Cases
 from llmsched_env.evaluation.objective import Objective
 from llmsched_env.simulator.scheduler import Scheduler

@@ -33,7 +33,7 @@ from agents.static import StaticBest, tune_static
 from agents.tensorboard import ReferenceLines, open_logger
 from agents.validation import validate
 from agents.workload_parts import workload_parts
-from llmsched_env.envs.knobs import Knobs
+from llmsched_env.envs.batch_queue import Knobs
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Comparison, compare, seed_range
 from llmsched_env.evaluation.cases import Cases
 from llmsched_env.json_files import read_object, write_json

@@ -1,15 +1,18 @@
-"""What an environment simulates: engine, workload and load, and the requests of each episode."""
+"""What an environment simulates: engine, workload and load, and the requests or tasks of each episode."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.slo import SLO
 from llmsched_env.theory import capacity
 from llmsched_env.validation import check_number
 from llmsched_env.workloads import RequestTable, Workload, load_trace, preset
+from llmsched_env.workloads.task_sources import TaskSource
 
 Load = float | tuple[float, float] | None
 
@@ -72,3 +75,53 @@ def _as_workload(workload: Workload | str | Path) -> Workload:
     if Path(workload).suffix or Path(workload).exists():
         return load_trace(workload)
     return preset(str(workload))
+
+
+class Draws(Protocol):
+    """Draws the tasks of an episode from the environment's generator alone."""
+
+    @property
+    def name(self) -> str:
+        """Of the workload."""
+
+    def draw(self, rng: np.random.Generator) -> tuple[TaskTable, int]:
+        """The tasks of one episode, and a seed for schedulers and routers."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEpisodes:
+    """Episodes that are samples of a source of tasks."""
+
+    source: TaskSource
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def draw(self, rng: np.random.Generator) -> tuple[TaskTable, int]:
+        seed = int(rng.integers(2**31))
+        return self.source.sample(seed), seed
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEpisodes:
+    """Episodes of single calls; each request is a task."""
+
+    episodes: Episodes
+
+    @property
+    def name(self) -> str:
+        return self.episodes.workload.name
+
+    def draw(self, rng: np.random.Generator) -> tuple[TaskTable, int]:
+        return TaskTable.from_columns(self.episodes.draw(rng)), int(rng.integers(2**31))
+
+
+def spread(episodes: Episodes, engines: tuple[EngineConfig, ...]) -> Episodes:
+    """The same episodes with `load` relative to the capacity of all `engines`, not to that of `episodes.engine`."""
+    if episodes.load is None:
+        return episodes
+    one = capacity(episodes.engine, episodes.workload)
+    whole = sum(capacity(engine, episodes.workload) for engine in engines) / one
+    low, high = episodes.load
+    return replace(episodes, load=(low * whole, high * whole))

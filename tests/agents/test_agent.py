@@ -11,9 +11,8 @@ import llmsched_env as ls
 from agents import load_agent, read_meta, save_agent
 from agents.checkpoint import AgentMeta
 from agents.controller import PolicyNetwork
-from llmsched_env.envs.batch_queue import BatchQueueEnv
-from llmsched_env.envs.knobs import Knobs
-from llmsched_env.envs.observation import NUM_FEATURES
+from llmsched_env.envs.batch_queue import BatchQueueEnv, Knobs
+from llmsched_env.envs.features import NUM_FEATURES
 
 
 @pytest.fixture

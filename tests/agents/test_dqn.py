@@ -13,8 +13,8 @@ from agents.checkpoint import AgentMeta
 from agents.dqn import BudgetedDQN, DQNSettings
 from agents.folders import CONFIG
 from agents.training import Training, TrainingConfig
-from llmsched_env.envs.knobs import Knobs
-from llmsched_env.envs.observation import NUM_FEATURES
+from llmsched_env.envs.batch_queue import Knobs
+from llmsched_env.envs.features import NUM_FEATURES
 
 TINY = TrainingConfig(
     algo="dqn",

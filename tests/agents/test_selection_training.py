@@ -13,8 +13,8 @@ from agents.budget import Budget
 from agents.sb3_vec_env import SB3VecEnv
 from agents.selection_policy import NoteSeconds, SlotScorer, TimeDiscountedBuffer
 from agents.selection_training import SelectionTraining, evaluate, make_env, make_model, read_state, run_agent, train
-from llmsched_env.envs.observation import NUM_FEATURES
-from llmsched_env.envs.selection import BATCH_FEATURES, SLOT_FEATURES
+from llmsched_env.envs.features import NUM_FEATURES
+from llmsched_env.envs.request_selection import BATCH_FEATURES, SLOT_FEATURES
 
 GLOBAL, PER_SLOT = NUM_FEATURES + len(BATCH_FEATURES), len(SLOT_FEATURES)
 STEPS = 4 * 32  # of one update

@@ -8,7 +8,7 @@ import pytest
 import llmsched_env as ls
 from agents.objective import OBJECTIVES
 from agents.static import tune_static
-from llmsched_env.envs.knobs import ORDERS, Knobs, parametric
+from llmsched_env.envs.batch_queue import ORDERS, Knobs, parametric
 from llmsched_env.evaluation.cases import Cases
 
 KNOBS = Knobs((64, 128, 256), (float("inf"),))

@@ -155,8 +155,8 @@ def test_observed_features_of_a_case_worked_by_hand():
     engine = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1))
     workload = ls.Workload.from_arrays([0.0, 0.0, 0.5], [10, 30, 7], [9, 9, 9], slo=ls.SLO(ttft=0.8, tpot=0.5))
     env = BatchQueueEnv(workload, engine, load=None, horizon=None, token_budgets=(12,), admission_limits=(3,))
-    names = [feature.name for feature in ls.envs.observation.FEATURES]
-    scales = [feature.scale for feature in ls.envs.observation.FEATURES]
+    names = [feature.name for feature in ls.envs.batch_queue.FEATURES]
+    scales = [feature.scale for feature in ls.envs.batch_queue.FEATURES]
 
     def value(obs, name):
         k = names.index(name)
