@@ -62,7 +62,7 @@ class Arms:
 
     def params(self, actions: np.ndarray) -> np.ndarray:
         """f8[..., p]: the parameters that arms (i8[...]) set."""
-        return self._params[np.asarray(actions)]
+        return self._params.take(np.asarray(actions), axis=0)
 
 
 def actions_or_arms(actions: Actions, arms: Sequence[Sequence[float]] | None) -> Actions:

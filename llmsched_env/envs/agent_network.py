@@ -264,7 +264,7 @@ class AgentNetworkEnv(NetworkEnv):
     agent gives each class a weight at each engine. Batches are filled in descending order of weight; classes of equal
     weight are served as one, first come, first served; within a class, decodes go before prefill chunks. What a class
     leaves of a batch goes to the next, so every action is work-conserving. The simulator is that of `simulate_network`,
-    and a constant action gives the very rows of `class_weights` with those parameters at each engine.
+    and a constant action gives the same rows as `class_weights` with those parameters at each engine.
 
     The default is the Rybko-Stolyar network of section 5.4 of arXiv 2504.07347: two engines, two types of tasks that
     visit them in opposite order. Each engine is loaded below 1, yet some strict priorities are unstable.

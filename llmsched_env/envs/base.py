@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import gymnasium as gym
 import numpy as np
@@ -60,7 +60,7 @@ def built_from(
         __init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[owner, *signature.parameters.values()], return_annotation=None
         )
-        return __init__
+        return cast(Callable[Concatenate[_Env, _P], None], __init__)
 
     return decorate
 
@@ -241,7 +241,7 @@ class RunnerVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         final = {name: np.zeros_like(values) for name, values in infos.items() if not name.startswith("_")}
         for name, values in final.items():
             values[done] = infos[name][done]
-        for name, values in self._runner.episode_info(done).items():
+        for name, values in self._runner.episode_info(done.tolist()).items():
             final[name] = np.zeros(self.num_envs, values.dtype)
             final[name][done] = values
         for g in done:

@@ -270,7 +270,7 @@ class BatchQueueEnv(EngineEnv):
     ## Description
     Requests arrive at an engine, wait, are prefilled in chunks and decode one token a batch. The agent sets the knobs
     of the scheduler that composes the batches: every setting is a feasible schedule. The simulator is that of
-    `simulate`, and a constant action gives the very rows that `simulate` gives for the scheduler with those parameters.
+    `simulate`, and a constant action gives the same rows as `simulate` of the scheduler with those parameters.
     The model is that of arXiv 2504.07347, with the batch times, KV cache and first-token convention of the engine.
 
     ## Action Space

@@ -153,7 +153,7 @@ class ClusterArguments:
 
     def _draws(self, engines: tuple[EngineConfig, ...]) -> Draws:
         if isinstance(self.workload, Workload | str):
-            return RequestEpisodes(spread(Episodes(self.workload, engines[0], self.load, self.horizon), engines))
+            return RequestEpisodes(spread(Episodes.of(self.workload, engines[0], self.load, self.horizon), engines))
         if self.load is not None:
             raise ValueError(f"load must be None for a source of tasks, which has its own rate, got {self.load!r}")
         return TaskEpisodes(self.workload)
@@ -176,7 +176,7 @@ class ClusterEnv(NetworkEnv):
     ## Description
     Whenever a call becomes ready (a request arrives, or the calls before it in its task have finished) the agent binds
     it to an engine, for good. The engines run asynchronously, each under the same scheduler. The simulator is that of
-    `simulate_network`: an agent that chooses what a router chooses gives the very rows that it gives with that router.
+    `simulate_network`: an agent that makes the choices of a router gives the same rows as that router.
 
     ## Action Space
     `Discrete(engines)`: the engine of the call that is ready. With `routers`, `Discrete(len(routers))`: the one that

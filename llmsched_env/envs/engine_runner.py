@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -152,7 +152,7 @@ class EpisodeRunner(Runner):
         self.tables: list[RequestTable | None] = [None] * num_envs
         self._state = _new_state(self.obs, self.terms, self.ends)
         if self.simulator.interpreted:
-            self._observe = as_python(observation.observe)
+            self._observe: Any = as_python(observation.observe)
         else:
             self._observe = function_pointer(observation.observe, OBSERVE_SIGNATURE)
         kinds, f8 = (_OBSERVE_TYPE, _STATE_TYPE, types.int64), types.float64
@@ -253,7 +253,7 @@ class EngineArguments:
         Raises:
             ValueError: naming the argument, its value and what is allowed.
         """
-        return Episodes(self.workload, self.engine, self.load, self.horizon, self.slo)
+        return Episodes.of(self.workload, self.engine, self.load, self.horizon, self.slo)
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ class EngineEnv(_OfEngines, RunnerEnv):
             )
         return simulator.result(0, table, self.episodes.workload.name)
 
-    def render(self) -> str | np.ndarray | None:  # type: ignore[override]
+    def render(self) -> str | np.ndarray | None:
         if self.render_mode is None:
             gym.logger.warn("render() needs a render_mode, chosen when the environment is made")
             return None

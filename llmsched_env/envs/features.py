@@ -74,7 +74,7 @@ class Seen(NamedTuple):
     running: Running
     rates_record: np.recarray  # RATES[1]
 
-    rates = record_property("rates")
+    rates = record_property("rates")  # type: ignore[misc]
 
 
 @compiled
@@ -82,7 +82,7 @@ def look(view, memory):
     """The `Seen` of `view`; `memory` (f8[MEMORY_SIZE], zero at the start of a run) carries the moving averages."""
     rates = memory.view(RATES)
     _update_rates(view, rates[0])
-    return Seen(_survey_waiting(view), _survey_running(view), rates)
+    return Seen(_survey_waiting(view), _survey_running(view), rates)  # type: ignore[call-arg]
 
 
 @compiled

@@ -12,7 +12,7 @@ from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVe
 from llmsched_env.envs.features import ENGINE_FEATURES, ENGINE_OBSERVATION, NUM_FEATURES
 from llmsched_env.policies.index import index
 from llmsched_env.policies.numbers import INDEX_PARAMS
-from llmsched_env.simulator.rule import Log, Param
+from llmsched_env.simulator.rule import Linear, Log, Param
 from llmsched_env.validation import check_choice, check_number
 
 
@@ -68,26 +68,32 @@ class IndexNumbers:
         return action
 
 
+def _tuned(param: Param) -> Log | Linear | tuple[float, ...]:
+    """What a tuner tries for it."""
+    assert param.tune is not None, "the numbers are those that are tuned"
+    return param.tune
+
+
 def _range(param: Param) -> tuple[float, float]:
-    tune = param.tune
+    tune = _tuned(param)
     return (min(tune), max(tune)) if isinstance(tune, tuple) else (tune.low, tune.high)
 
 
 def _value(param: Param, share: np.ndarray) -> np.ndarray:
     """The value at this share of the range."""
-    tune = param.tune
+    tune = _tuned(param)
     if isinstance(tune, tuple):
-        return np.array(tune, float)[np.rint(share * (len(tune) - 1)).astype(np.int64)]
+        return np.array(tune, float).take(np.rint(share * (len(tune) - 1)).astype(np.int64))
     if isinstance(tune, Log):
-        value = tune.low * (tune.high / tune.low) ** share
+        value: np.ndarray = tune.low * (tune.high / tune.low) ** share
     else:
         value = tune.low + (tune.high - tune.low) * share
-    return np.clip(np.rint(value) if tune.whole else value, tune.low, tune.high)
+    return np.asarray(np.clip(np.rint(value) if tune.whole else value, tune.low, tune.high))
 
 
 def _share(param: Param, value: float) -> float:
     """Where in the range a value stands."""
-    tune = param.tune
+    tune = _tuned(param)
     if isinstance(tune, tuple):
         place = int(np.argmin(np.abs(np.array(tune, float) - value)))
         return place / max(1, len(tune) - 1)
@@ -129,12 +135,12 @@ class IndexPolicyEnv(EngineEnv):
     The scheduler `llmsched_env.policies.index.index` orders the waiting requests by an index over their features and
     bounds the length of the step. The agent sets its numbers: the weights of the index, the shares of the targets that
     a step may last, the limits of the chunks and the KV memory left free. The simulator is that of `simulate`, and a
-    constant action gives the very rows of `simulate(index(**unwrapped.numbers.values(action)), ...)`.
+    constant action gives the same rows as `simulate(index(**unwrapped.numbers.values(action)), ...)`.
 
     ## Action Space
-    `Box(-1, 1, (n,), float32)`, an entry for each of `unwrapped.numbers.names` (`INDEX_PARAMS`): the range in which a
-    tuner searches that number, in its logarithm where the tuner searches so. `unwrapped.numbers.encode()` is the action
-    of the defaults, and `encode(by_length=1.5)` that of the defaults but for one.
+    `Box(-1, 1, (n,), float32)`, an entry for each of `unwrapped.numbers.names` (`INDEX_PARAMS`). -1 and 1 are the ends
+    of the range in which a tuner searches that number; the scale between them is linear or logarithmic, as the tuner's.
+    `unwrapped.numbers.encode()` is the action of the defaults, `encode(by_length=1.5)` changes one of them.
 
     ## Observation Space
     `Box(0, 1, ({num_features},), float32)`. A feature x with a scale is log(1 + x)/log(1 + scale), clipped to [0, 1].

@@ -114,7 +114,8 @@ class NetworkRunner(Runner):
         self.seeds = [0] * n
         self._progress, self._step = records(NETWORK_PROGRESS, n), records(NETWORK_STEP, n)
         if self.simulators[0].interpreted:
-            self._observe, self._note = as_python(observation.observe), as_python(note_step)
+            self._observe: Any = as_python(observation.observe)
+            self._note = as_python(note_step)
         else:
             self._observe = function_pointer(observation.observe, _OBSERVE_SIGNATURE)
             self._note = compiled_entry(note_step, _NOTE_SIGNATURE)
@@ -222,5 +223,5 @@ class NetworkEnv(RunnerEnv):
         """
         return self._runner.result()
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         return self._runner.as_text() if self.render_mode == "ansi" else None

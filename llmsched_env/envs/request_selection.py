@@ -272,7 +272,7 @@ class RequestSelectionEnv(EngineEnv):
     the agent picks one of the first `slots` waiting requests, in the order of the queue, to be prefilled next as far as
     the token budget allows, or ends the batch. No simulated time passes between the choices of a batch. A batch in
     which no request in a slot would fit runs without a choice. The simulator is that of `simulate`, and picking slot 0
-    throughout gives the very rows of `sarathi` with the same limits.
+    throughout gives the same rows as `sarathi` with the same limits.
 
     ## Action Space
     `Discrete(slots + 1)`: a slot, whose request comes next, or `slots`: run the batch as it is ("done"). A request that
@@ -337,7 +337,7 @@ class RequestSelectionEnv(EngineEnv):
 
     def action_masks(self) -> np.ndarray:
         """bool[slots + 1]: the actions that are allowed now."""
-        return self._runner.masks[0].copy()
+        return np.array(self._runner.masks[0])
 
 
 class RequestSelectionVectorEnv(EngineVectorEnv):
