@@ -248,9 +248,16 @@ class BatchQueueArguments(EngineArguments):
 
     def runner(self, knobs: Knobs, num_envs: int = 1, record: str = "off") -> EpisodeRunner:
         """What runs the episodes."""
-        actions, episodes = actions_or_arms(knobs, self.arms), self.episodes()
-        interval, reward, reference = self.decision_interval, self.reward, self.reference
-        return EpisodeRunner(episodes, actions, OBSERVATION, num_envs, interval, reward, reference, record)
+        return EpisodeRunner(
+            actions=actions_or_arms(knobs, self.arms),
+            episodes=self.episodes(),
+            observation=OBSERVATION,
+            num_envs=num_envs,
+            decision_interval=self.decision_interval,
+            reward=self.reward,
+            reference=self.reference,
+            record=record,
+        )
 
 
 @dataclass(frozen=True)

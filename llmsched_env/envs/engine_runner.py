@@ -131,6 +131,7 @@ class EpisodeRunner(Runner):
 
     def __init__(
         self,
+        *,
         episodes: Episodes,
         actions: Actions,
         observation: Observation,

@@ -216,8 +216,15 @@ class SelectionRunner(EpisodeRunner):
 
     def __init__(self, given: "RequestSelectionArguments", num_envs: int = 1, record: str = "off") -> None:
         actions = Selection(given.slots, given.token_budget, given.max_num_seqs, given.work_conserving)
-        episodes = given.episodes()
-        super().__init__(episodes, actions, actions.observation, num_envs, None, given.reward, given.reference, record)
+        super().__init__(
+            episodes=given.episodes(),
+            actions=actions,
+            observation=actions.observation,
+            num_envs=num_envs,
+            reward=given.reward,
+            reference=given.reference,
+            record=record,
+        )
         self.masks = np.zeros((num_envs, actions.slots + 1), np.bool_)
         self._selectable = slice(_FIRST_SLOT + names(SLOT_FEATURES).index("selectable"), None, _PER_SLOT)
 
