@@ -27,7 +27,7 @@ from agents.sb3.learner import BEST, CHECKPOINTS, GradientLearner, GradientProbl
 from agents.sb3.learning_aids import LearningAids
 from agents.sb3.ppo import PPOSettings, make_model, warm_start
 from agents.training_budget import TrainingBudget
-from llmsched_env.envs.knobs import Knobs
+from llmsched_env.envs.batch_queue import Knobs
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Comparison, compare, seed_range
 from llmsched_env.evaluation.cases import Cases
 from llmsched_env.files import read_object

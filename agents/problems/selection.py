@@ -27,7 +27,7 @@ from agents.sb3.learner import BEST, CHECKPOINTS, GradientLearner, GradientProbl
 from agents.sb3.maskable_ppo import BudgetedMaskablePPO, MaskablePPOSettings, make_maskable_ppo
 from agents.sb3.slot_policy import NoteSeconds
 from agents.training_budget import TrainingBudget
-from llmsched_env.envs.knobs import ORDERS, parametric
+from llmsched_env.envs.batch_queue import ORDERS, parametric
 from llmsched_env.envs.request_selection import RequestSelectionEnv
 from llmsched_env.evaluation import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.cases import Cases

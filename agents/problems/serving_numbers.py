@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from llmsched_env.envs.knobs import HOLD, ORDER, ORDERS, TOKEN_BUDGET, WATERMARK
+from llmsched_env.envs.batch_queue import ORDERS, parametric
 from llmsched_env.evaluation.cases import Cases
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.records import Result
@@ -65,11 +65,12 @@ def serving_numbers(scheduler: Scheduler, cases: Cases) -> dict[str, float]:
 
 
 def _choices(decisions: np.ndarray) -> dict[str, float]:
+    chosen = dict(zip(parametric.params, decisions.T, strict=True))
     return {
-        "knob_token_budget": float(decisions[:, TOKEN_BUDGET].mean()),
-        **{f"knob_order_{order}": float((decisions[:, ORDER] == k).mean()) for k, order in enumerate(ORDERS)},
-        "knob_hold_prefill": float(decisions[:, HOLD].mean()),
-        "knob_watermark": float(decisions[:, WATERMARK].mean()),
+        "knob_token_budget": float(chosen["token_budget"].mean()),
+        **{f"knob_order_{order}": float((chosen["order"] == k).mean()) for k, order in enumerate(ORDERS)},
+        "knob_hold_prefill": float(chosen["hold_prefill"].mean()),
+        "knob_watermark": float(chosen["watermark"].mean()),
     }
 
 

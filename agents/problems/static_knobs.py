@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from llmsched_env.envs.knobs import ORDERS, Knobs, parametric
+from llmsched_env.envs.batch_queue import ORDERS, Knobs, parametric
 from llmsched_env.evaluation.cases import Cases
 from llmsched_env.objectives import Objective
 from llmsched_env.simulator.scheduler import Scheduler

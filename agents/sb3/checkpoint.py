@@ -19,9 +19,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 import llmsched_env
 from agents.sb3.controller import PolicyController, PolicyNetwork
-from llmsched_env.envs.arms import Arms, actions_or_arms
-from llmsched_env.envs.knobs import Knobs, parametric
-from llmsched_env.envs.observation import FEATURES
+from llmsched_env.envs.actions import Arms, actions_or_arms
+from llmsched_env.envs.batch_queue import FEATURES, Knobs, parametric
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_number
 

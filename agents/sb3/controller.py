@@ -6,9 +6,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from llmsched_env.envs.arms import Arms
-from llmsched_env.envs.knobs import Knobs
-from llmsched_env.envs.observation import Observer
+from llmsched_env.envs.actions import Arms
+from llmsched_env.envs.batch_queue import OBSERVATION, Knobs
+from llmsched_env.envs.features import Observer
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.world import View
 
@@ -77,7 +77,7 @@ class PolicyNetwork:
 
 
 class PolicyController:
-    """Sets the parameters of `llmsched_env.envs.knobs.parametric` by a policy; implements `Controller`.
+    """Sets the parameters of `llmsched_env.envs.batch_queue.parametric` by a policy; implements `Controller`.
 
     Args:
         network: observation to levels.
@@ -89,7 +89,7 @@ class PolicyController:
         self.network = network
         self.knobs = knobs
         self.interval = interval
-        self._observer = Observer()
+        self._observer = Observer(OBSERVATION)
 
     def fresh(self, engine: EngineConfig) -> "PolicyController":
         return PolicyController(self.network, self.knobs, self.interval)

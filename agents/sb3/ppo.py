@@ -13,7 +13,7 @@ from agents.sb3.environment import discount
 from agents.sb3.group_baseline import GroupBaselineBuffer
 from agents.sb3.schedules import DecayingEntropy
 from agents.training_budget import TrainingBudget
-from llmsched_env.envs.knobs import Knobs
+from llmsched_env.envs.batch_queue import Knobs
 from llmsched_env.validation import check_integer, check_number
 
 

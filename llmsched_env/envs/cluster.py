@@ -2,59 +2,213 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from gymnasium.spaces import Discrete
-from gymnasium.vector.utils import batch_space
 
-from llmsched_env.envs.episodes import Episodes, Load
-from llmsched_env.envs.knobs import parametric
-from llmsched_env.envs.network_episodes import Draws, RequestEpisodes, TaskEpisodes, spread
-from llmsched_env.envs.network_observation import box, routing_features, scales
-from llmsched_env.envs.network_runner import UNROUTED, RouterRunner, RoutingRunner
-from llmsched_env.envs.runner_env import RunnerEnv, RunnerVectorEnv
+from llmsched_env.envs import network_features as nf
+from llmsched_env.envs.base import (
+    GOES_ON,
+    TERMINATED,
+    TRUNCATED,
+    RunnerVectorEnv,
+    SingleArguments,
+    VectorArguments,
+    built_from,
+    documented,
+)
+from llmsched_env.envs.batch_queue import parametric
+from llmsched_env.envs.episodes import Draws, Episodes, Load, RequestEpisodes, TaskEpisodes, spread
+from llmsched_env.envs.network_runner import UNROUTED, NetworkEnv, NetworkObservation, NetworkRunner
+from llmsched_env.envs.rewards import NETWORK_REWARDS
 from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.loop import HORIZON
 from llmsched_env.simulator.network import NetworkSimulator
-from llmsched_env.simulator.records import NetworkResult
+from llmsched_env.simulator.network_loop import ROUTE
 from llmsched_env.simulator.router import KNOWN_LENGTHS, Router, compiled_route
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import RECORD_LEVELS
-from llmsched_env.validation import check_choice, check_integer, check_number
+from llmsched_env.validation import check_choice, check_number
 from llmsched_env.workloads import Workload
 from llmsched_env.workloads.task_sources import TaskSource
 
 DEFAULT_ENGINES = ("llama-3.1-8b_h100-80gb_tp1_aic",) * 4
 
 
-class ClusterEnv(RunnerEnv):
+class RoutingRunner(NetworkRunner):
+    """The action is the engine of the call that is ready."""
+
+    def __init__(self, simulators: Sequence[NetworkSimulator], draws: Draws, horizon: float, reward: str) -> None:
+        engines = len(simulators[0].engines)
+        super().__init__(simulators, draws, _observation(engines), Discrete(engines), horizon, reward)
+
+    def _begin(self, g: int) -> None:
+        self.simulators[g].network.control.asks_outside = 1
+        self.simulators[g].advance(self.horizon)
+
+    def _act(self, g: int, action: np.ndarray) -> int:
+        simulator, engine = self.simulators[g], int(action)
+        if not 0 <= engine < len(simulator.engines):
+            raise ValueError(f"action must be an engine, 0 to {len(simulator.engines) - 1}, got {engine}")
+        if simulator.network.control.routing > 0:
+            simulator.network.control.choice = engine + 1
+        reason = simulator.advance(self.horizon)
+        if reason == ROUTE:
+            return GOES_ON
+        return TRUNCATED if reason == HORIZON else TERMINATED
+
+
+class RouterRunner(NetworkRunner):
+    """The action is one of `routers`, which binds calls up to the next tick, k * `interval`; each keeps its memory."""
+
+    def __init__(
+        self,
+        simulators: Sequence[NetworkSimulator],
+        draws: Draws,
+        horizon: float,
+        reward: str,
+        routers: Sequence[Router],
+        interval: float,
+    ) -> None:
+        engines = len(simulators[0].engines)
+        super().__init__(simulators, draws, _observation(engines), Discrete(len(routers)), horizon, reward)
+        self.interval, self.routers = interval, tuple(routers)
+        self._ticks = np.zeros(len(self.simulators), np.int64)
+        self._memories: list[list[np.ndarray]] = [[] for _ in self.simulators]
+
+    def _begin(self, g: int) -> None:
+        self._ticks[g] = 0
+        self._memories[g] = [np.zeros(len(router.memory)) for router in self.routers]
+
+    def _act(self, g: int, action: np.ndarray) -> int:
+        simulator, arm = self.simulators[g], int(action)
+        if not 0 <= arm < len(self.routers):
+            raise ValueError(f"action must be a router, 0 to {len(self.routers) - 1}, got {arm}")
+        simulator.use_router(self.routers[arm], self._memories[g][arm])
+        self._ticks[g] += 1
+        until = min(self.horizon, self._ticks[g] * self.interval)
+        simulator.advance(until)
+        if until >= self.horizon:
+            return TRUNCATED
+        return TERMINATED if self.horizon == np.inf and simulator.nothing_happens else GOES_ON
+
+
+def _observation(engines: int) -> NetworkObservation:
+    return NetworkObservation(len(nf.routing_features(engines)), nf.observe_engines)
+
+
+@dataclass(frozen=True)
+class ClusterArguments:
+    """Arguments of both classes; see `ClusterEnv`."""
+
+    workload: Workload | TaskSource | str = "azure-chat"
+    engines: Sequence[EngineConfig | str] = DEFAULT_ENGINES
+    scheduler: Scheduler | None = None
+    load: Load = 0.9
+    horizon: float | None = 60.0
+    reward: str = "calls"
+    routers: Sequence[Router] | None = None
+    decision_interval: float | None = None
+
+    def runner(self, num_envs: int = 1, record: str = "off") -> RoutingRunner | RouterRunner:
+        """What runs the episodes.
+
+        Raises:
+            ValueError: naming the argument, its value and what is allowed.
+        """
+        check_choice("record", record, tuple(RECORD_LEVELS))
+        if len(self.engines) == 0:
+            raise ValueError("engines must hold at least one, got none")
+        interval = self._interval()
+        engines = tuple(each if isinstance(each, EngineConfig) else EngineConfig.for_gpu(each) for each in self.engines)
+        scheduler = parametric if self.scheduler is None else self.scheduler
+        routers = (UNROUTED,) if self.routers is None else tuple(self.routers)
+        informed = max(routers, key=lambda router: KNOWN_LENGTHS.index(router.needs_lengths))
+        plain = any(compiled_route(router.route) is None for router in routers)
+        simulators = [
+            NetworkSimulator(engines, scheduler, informed, record, interpreted=plain) for _ in range(num_envs)
+        ]
+        until = math.inf if self.horizon is None else check_number("horizon", self.horizon, above=0, unit="s")
+        draws = self._draws(engines)
+        if interval is None:
+            return RoutingRunner(simulators, draws, until, self.reward)
+        return RouterRunner(simulators, draws, until, self.reward, routers, interval)
+
+    def _interval(self) -> float | None:
+        """Seconds between the choices of a router; None: the agent routes every call."""
+        interval = self.decision_interval
+        if self.routers is None:
+            if interval is not None:
+                raise ValueError(
+                    f"decision_interval must be None for llmsched/Cluster-v0 without routers, got {interval!r}"
+                )
+            return None
+        if len(self.routers) == 0:
+            raise ValueError("routers must hold at least one, got none")
+        if interval is None:
+            raise ValueError("decision_interval must be given with routers (s), got None")
+        check_number("decision_interval", interval, above=0, unit="s")
+        return interval
+
+    def _draws(self, engines: tuple[EngineConfig, ...]) -> Draws:
+        if isinstance(self.workload, Workload | str):
+            return RequestEpisodes(spread(Episodes.of(self.workload, engines[0], self.load, self.horizon), engines))
+        if self.load is not None:
+            raise ValueError(f"load must be None for a source of tasks, which has its own rate, got {self.load!r}")
+        return TaskEpisodes(self.workload)
+
+
+@dataclass(frozen=True)
+class _Cluster(SingleArguments, ClusterArguments):
+    pass
+
+
+@dataclass(frozen=True)
+class _ClusterVector(ClusterArguments, VectorArguments):
+    pass
+
+
+@documented(destination=nf.OF_DESTINATION, call=nf.OF_CALL, network=nf.OF_NETWORK, rewards=NETWORK_REWARDS)
+class ClusterEnv(NetworkEnv):
     """Several engines, and an agent that sends each call to one of them, or chooses who does.
 
     ## Description
     Whenever a call becomes ready (a request arrives, or the calls before it in its task have finished) the agent binds
     it to an engine, for good. The engines run asynchronously, each under the same scheduler. The simulator is that of
-    `simulate_network`: an agent that chooses what a router chooses gives the very rows that it gives with that router.
+    `simulate_network`: an agent that makes the choices of a router gives the same rows as that router.
 
     ## Action Space
     `Discrete(engines)`: the engine of the call that is ready. With `routers`, `Discrete(len(routers))`: the one that
     binds all calls up to the next tick, k * `decision_interval`; each goes on from what it remembers.
 
     ## Observation Space
-    `Box(0, 1, (8*G + 4,), float32)` for G engines, as `routing_features(G)` describes it. A feature x that is no share
-    is log(1 + x)/log(1 + scale). Nothing in it depends on output lengths that have not been generated yet.
+    `Box(0, 1, (n,), float32)` for G engines, as `routing_features(G)` lists it: features of each engine, then of the
+    call and of the network. A feature x with a scale is log(1 + x)/log(1 + scale), clipped to [0, 1]. Nothing in it
+    depends on output lengths that have not been generated yet.
 
-    | Num    | Observation                                                                  | Min | Max |
-    |--------|------------------------------------------------------------------------------|-----|-----|
-    | 8 each | of engine g: unfinished calls sent there, their prompt tokens, calls waiting | 0   | 1   |
-    |        | and running there, KV blocks in use, tokens and prefill share of its batch,  |     |     |
-    |        | tokens of this call that its prefix cache holds                              |     |     |
-    | 2      | of the call: prompt tokens, calls before it in its task                      | 0   | 1   |
-    | 2      | tasks in the system, calls at engines                                        | 0   | 1   |
+    | Num | Feature of an engine | Meaning | Scale |
+    |-----|----------------------|---------|-------|
+    {destination}
 
-    At a tick no call is to be routed, and what is of one is 0.
+    | Num | Feature of the call | Meaning | Scale |
+    |-----|---------------------|---------|-------|
+    {call}
+
+    | Num | Feature of the network | Meaning | Scale |
+    |-----|------------------------|---------|-------|
+    {network}
+
+    At a tick no call is to be routed, and the features that depend on one are 0.
 
     ## Rewards
-    `reward="calls"`: minus the integral of the number of calls at engines since the last decision, in call-seconds. By
-    Little's law the sum over an episode is minus the total time that calls spent in the system. `reward="tasks"`: the
-    same for tasks. Both are in `info`, as `reward_calls` and `reward_tasks`.
+    The argument `reward` names one; all are in `info`, as `reward_<name>`. Each is that since the last decision.
+
+    | Name | Meaning | Unit |
+    |------|---------|------|
+    {rewards}
+
+    By Little's law the sum of `calls` over an episode is minus the total time that calls spent in the system.
 
     Steps have different durations: discount by the time they took (`info["time"]`). Those between ticks have the same.
 
@@ -89,114 +243,14 @@ class ClusterEnv(RunnerEnv):
     * v0: first version.
     """
 
-    metadata = {"render_modes": ["ansi"], "render_fps": 10}
-
-    def __init__(
-        self,
-        workload: Workload | TaskSource | str = "azure-chat",
-        engines: Sequence[EngineConfig | str] = DEFAULT_ENGINES,
-        scheduler: Scheduler | None = None,
-        load: Load = 0.9,
-        horizon: float | None = 60.0,
-        reward: str = "calls",
-        record: str = "off",
-        render_mode: str | None = None,
-        routers: Sequence[Router] | None = None,
-        decision_interval: float | None = None,
-    ) -> None:
-        self.render_mode = render_mode
-        self._runner = _runner(
-            1, workload, engines, scheduler, load, horizon, reward, record, routers, decision_interval
-        )
-        self.action_space = Discrete(len(engines if routers is None else routers))
-        self.observation_space = box(routing_features(len(engines)))
-
-    def result(self) -> NetworkResult:
-        """The rows of the episode so far; needs `record`.
-
-        Raises:
-            ValueError: if the environment records nothing, or before the first reset.
-        """
-        return self._runner.result()
-
-    def render(self) -> str | None:
-        return self._runner.as_text() if self.render_mode == "ansi" else None
+    @built_from(_Cluster)
+    def __init__(self, given: _Cluster) -> None:
+        super().__init__(given.runner(record=given.record), given.render_mode)
 
 
 class ClusterVectorEnv(RunnerVectorEnv):
     """`num_envs` independent clusters; see `ClusterEnv`, and `RunnerVectorEnv` for infos and seeds."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        workload: Workload | TaskSource | str = "azure-chat",
-        engines: Sequence[EngineConfig | str] = DEFAULT_ENGINES,
-        scheduler: Scheduler | None = None,
-        load: Load = 0.9,
-        horizon: float | None = 60.0,
-        reward: str = "calls",
-        routers: Sequence[Router] | None = None,
-        decision_interval: float | None = None,
-    ) -> None:
-        self.num_envs = check_integer("num_envs", num_envs, at_least=1)
-        self._runner = _runner(
-            num_envs, workload, engines, scheduler, load, horizon, reward, "off", routers, decision_interval
-        )
-        self.single_action_space = Discrete(len(engines if routers is None else routers))
-        self.single_observation_space = box(routing_features(len(engines)))
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-
-
-def _runner(
-    num_envs: int,
-    workload: Workload | TaskSource | str,
-    engines: Sequence[EngineConfig | str],
-    scheduler: Scheduler | None,
-    load: Load,
-    horizon: float | None,
-    reward: str,
-    record: str,
-    routers: Sequence[Router] | None,
-    interval: float | None,
-) -> RoutingRunner | RouterRunner:
-    check_choice("record", record, tuple(RECORD_LEVELS))
-    if len(engines) == 0:
-        raise ValueError("engines must hold at least one, got none")
-    _check_routers(routers, interval)
-    configs = tuple(each if isinstance(each, EngineConfig) else EngineConfig.for_gpu(each) for each in engines)
-    on_each = parametric if scheduler is None else scheduler
-    arms = (UNROUTED,) if routers is None else tuple(routers)
-    informed = max(arms, key=lambda router: KNOWN_LENGTHS.index(router.needs_lengths))
-    plain = any(compiled_route(router.route) is None for router in arms)
-    simulators = [NetworkSimulator(configs, on_each, informed, record, interpreted=plain) for _ in range(num_envs)]
-    until = math.inf if horizon is None else check_number("horizon", horizon, above=0, unit="s")
-    draws = _draws(workload, configs, load, horizon)
-    scale = scales(routing_features(len(configs)))
-    if routers is None:
-        return RoutingRunner(simulators, draws, scale, until, reward)
-    return RouterRunner(simulators, draws, scale, until, reward, interval, arms)
-
-
-def _check_routers(routers: Sequence[Router] | None, interval: float | None) -> None:
-    if routers is None:
-        if interval is not None:
-            raise ValueError(
-                f"decision_interval must be None for llmsched/Cluster-v0 without routers, got {interval!r}"
-            )
-    elif len(routers) == 0:
-        raise ValueError("routers must hold at least one, got none")
-    elif interval is None:
-        raise ValueError("decision_interval must be given with routers (s), got None")
-    else:
-        check_number("decision_interval", interval, above=0, unit="s")
-
-
-def _draws(
-    workload: Workload | TaskSource | str, engines: tuple[EngineConfig, ...], load: Load, horizon: float | None
-) -> Draws:
-    if isinstance(workload, Workload | str):
-        return RequestEpisodes(spread(Episodes(workload, engines[0], load, horizon), engines))
-    if load is not None:
-        raise ValueError(f"load must be None for a source of tasks, which has its own rate, got {load!r}")
-    return TaskEpisodes(workload)
+    @built_from(_ClusterVector)
+    def __init__(self, given: _ClusterVector) -> None:
+        super().__init__(given.runner(given.num_envs))

@@ -1,19 +1,140 @@
 """`llmsched/IndexPolicy-v0`: an agent sets the numbers of the index policy of one engine, single and vectorised."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 
-from llmsched_env.envs.arms import actions_or_arms
-from llmsched_env.envs.engine_env import EngineEnv, EngineVectorEnv
-from llmsched_env.envs.episodes import Episodes, Load
-from llmsched_env.envs.index_numbers import IndexNumbers
-from llmsched_env.envs.runner import EpisodeRunner
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.slo import SLO
-from llmsched_env.validation import check_integer
-from llmsched_env.workloads import Workload
+import numpy as np
+from gymnasium.spaces import Box
+
+from llmsched_env.envs.actions import actions_or_arms
+from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from, documented
+from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, EpisodeRunner, SharedTraces
+from llmsched_env.envs.features import ENGINE_FEATURES, ENGINE_OBSERVATION, NUM_FEATURES
+from llmsched_env.policies.index import index
+from llmsched_env.policies.numbers import INDEX_PARAMS
+from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.validation import check_choice, check_number
 
 
+class IndexNumbers:
+    """Maps [-1, 1] for each number of the index policy to the range in which a tuner searches it.
+
+    Numbers with a `Log` range are mapped evenly in their logarithm, those of a tuple to the nearest place in it. The
+    other parameters of the scheduler, its limits, keep their defaults. `encode()` is the action of the defaults, and
+    gives exactly these.
+    """
+
+    scheduler = index
+
+    def __init__(self) -> None:
+        self.names = tuple(name for name, param in INDEX_PARAMS.items() if param.tune is not None)
+        self.space = Box(-1.0, 1.0, (len(self.names),), np.float32)
+        self._columns = [list(index.params).index(name) for name in self.names]
+        self._defaults = index.param_values()
+        self._start = self.encode()
+
+    def params(self, actions: np.ndarray) -> np.ndarray:
+        """f8[..., p]: the parameters of `index` that actions (f4[..., numbers], clipped to [-1, 1]) set."""
+        actions = np.clip(actions, -1.0, 1.0).astype(np.float64)
+        params = np.empty((*actions.shape[:-1], len(self._defaults)))
+        params[...] = self._defaults
+        for k, (name, column) in enumerate(zip(self.names, self._columns, strict=True)):
+            values = _value(INDEX_PARAMS[name], 0.5 * (1.0 + actions[..., k]))
+            params[..., column] = np.where(actions[..., k] == self._start[k], self._defaults[column], values)
+        return params
+
+    def values(self, action: np.ndarray) -> Mapping[str, float]:
+        """The numbers that an action sets, by name: `index(**values)` is the scheduler with them."""
+        params = self.params(np.asarray(action))
+        return {name: float(params[column]) for name, column in zip(self.names, self._columns, strict=True)}
+
+    def encode(self, **values: float) -> np.ndarray:
+        """f4[numbers]: the action that sets these numbers (up to its precision), and the others to their defaults.
+
+        A default beyond the range in which a tuner searches is the action at its end.
+
+        Raises:
+            ValueError: for an unknown name, or a value that no action sets.
+        """
+        action = np.empty(len(self.names), np.float32)
+        for name in values:
+            check_choice("number of the index policy", name, self.names)
+        for k, name in enumerate(self.names):
+            param = INDEX_PARAMS[name]
+            if name in values:
+                low, high = _range(param)
+                check_number(name, values[name], at_least=low, at_most=high, unit=param.unit)
+            action[k] = np.clip(2.0 * _share(param, values.get(name, param.default)) - 1.0, -1.0, 1.0)
+        return action
+
+
+def _tuned(param: Param) -> Log | Linear | tuple[float, ...]:
+    """What a tuner tries for it."""
+    assert param.tune is not None, "the numbers are those that are tuned"
+    return param.tune
+
+
+def _range(param: Param) -> tuple[float, float]:
+    tune = _tuned(param)
+    return (min(tune), max(tune)) if isinstance(tune, tuple) else (tune.low, tune.high)
+
+
+def _value(param: Param, share: np.ndarray) -> np.ndarray:
+    """The value at this share of the range."""
+    tune = _tuned(param)
+    if isinstance(tune, tuple):
+        return np.array(tune, float).take(np.rint(share * (len(tune) - 1)).astype(np.int64))
+    if isinstance(tune, Log):
+        value: np.ndarray = tune.low * (tune.high / tune.low) ** share
+    else:
+        value = tune.low + (tune.high - tune.low) * share
+    return np.asarray(np.clip(np.rint(value) if tune.whole else value, tune.low, tune.high))
+
+
+def _share(param: Param, value: float) -> float:
+    """Where in the range a value stands."""
+    tune = _tuned(param)
+    if isinstance(tune, tuple):
+        place = int(np.argmin(np.abs(np.array(tune, float) - value)))
+        return place / max(1, len(tune) - 1)
+    if isinstance(tune, Log):
+        return float(np.log(max(value, tune.low) / tune.low) / np.log(tune.high / tune.low))
+    return (value - tune.low) / (tune.high - tune.low)
+
+
+@dataclass(frozen=True)
+class IndexPolicyArguments(EngineArguments):
+    """Arguments of both classes; see `IndexPolicyEnv`."""
+
+    _: KW_ONLY
+    decision_interval: float | None = None
+    arms: Sequence[Sequence[float]] | None = None
+
+    def runner(self, numbers: IndexNumbers, num_envs: int = 1, record: str = "off") -> EpisodeRunner:
+        """What runs the episodes."""
+        return EpisodeRunner(
+            actions=actions_or_arms(numbers, self.arms),
+            episodes=self.episodes(),
+            observation=ENGINE_OBSERVATION,
+            num_envs=num_envs,
+            decision_interval=self.decision_interval,
+            reward=self.reward,
+            reference=self.reference,
+            record=record,
+        )
+
+
+@dataclass(frozen=True)
+class _IndexPolicy(SingleArguments, IndexPolicyArguments):
+    pass
+
+
+@dataclass(frozen=True)
+class _IndexPolicyVector(IndexPolicyArguments, SharedTraces, VectorArguments):
+    pass
+
+
+@documented(features=ENGINE_FEATURES, num_features=NUM_FEATURES)
 class IndexPolicyEnv(EngineEnv):
     """One LLM inference engine under the index policy, whose numbers the agent sets.
 
@@ -21,16 +142,23 @@ class IndexPolicyEnv(EngineEnv):
     The scheduler `llmsched_env.policies.index.index` orders the waiting requests by an index over their features and
     bounds the length of the step. The agent sets its numbers: the weights of the index, the shares of the targets that
     a step may last, the limits of the chunks and the KV memory left free. The simulator is that of `simulate`, and a
-    constant action gives the very rows of `simulate(index(**unwrapped.numbers.values(action)), ...)`.
+    constant action gives the same rows as `simulate(index(**unwrapped.numbers.values(action)), ...)`.
 
     ## Action Space
-    `Box(-1, 1, (n,), float32)`, an entry for each of `unwrapped.numbers.names` (`INDEX_PARAMS`): the range in which a
-    tuner searches that number, in its logarithm where the tuner searches so. `unwrapped.numbers.encode()` is the action
-    of the defaults, and `encode(by_length=1.5)` that of the defaults but for one.
+    `Box(-1, 1, (n,), float32)`, an entry for each of `unwrapped.numbers.names` (`INDEX_PARAMS`). -1 and 1 are the ends
+    of the range in which a tuner searches that number; the scale between them is linear or logarithmic, as the tuner's.
+    `unwrapped.numbers.encode()` is the action of the defaults, `encode(by_length=1.5)` changes one of them.
 
-    ## Observation Space, Rewards, Starting State, Episode End
-    As in `llmsched/BatchQueue-v0`; the features 25-32, its knobs in force, are 0. Predicted output lengths reach the
-    index where the workload has them.
+    ## Observation Space
+    `Box(0, 1, ({num_features},), float32)`. A feature x with a scale is log(1 + x)/log(1 + scale), clipped to [0, 1].
+    Predicted output lengths reach the index where the workload has them; they are not observed.
+
+    | Num | Feature | Meaning | Scale |
+    |-----|---------|---------|-------|
+    {features}
+
+    ## Rewards, Starting State, Episode End
+    As in `llmsched/BatchQueue-v0`.
 
     ## Arguments
     `workload`, `engine`, `load`, `horizon`, `decision_interval`, `reward`, `slo`, `record`, `render_mode`, `reference`
@@ -41,47 +169,16 @@ class IndexPolicyEnv(EngineEnv):
     * v0: first version.
     """
 
-    def __init__(
-        self,
-        workload: Workload | str = "azure-chat",
-        engine: EngineConfig | str = "llama-3.1-8b_h100-80gb_tp1_aic",
-        load: Load = 0.9,
-        horizon: float | None = 60.0,
-        decision_interval: float | None = None,
-        reward: str = "latency",
-        slo: SLO | tuple[float, float] | None = None,
-        arms: Sequence[Sequence[float]] | None = None,
-        record: str = "off",
-        render_mode: str | None = None,
-        reference: Scheduler | None = None,
-    ) -> None:
+    @built_from(_IndexPolicy)
+    def __init__(self, given: _IndexPolicy) -> None:
         self.numbers = IndexNumbers()
-        actions = actions_or_arms(self.numbers, arms)
-        episodes = Episodes(workload, engine, load, horizon, slo)
-        runner = EpisodeRunner(episodes, actions, 1, decision_interval, reward, record, reference=reference)
-        super().__init__(runner, render_mode)
+        super().__init__(given.runner(self.numbers, record=given.record), given.render_mode)
 
 
 class IndexPolicyVectorEnv(EngineVectorEnv):
     """`num_envs` independent engines stepped together; see `IndexPolicyEnv`, and `RunnerVectorEnv` for infos."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        workload: Workload | str = "azure-chat",
-        engine: EngineConfig | str = "llama-3.1-8b_h100-80gb_tp1_aic",
-        load: Load = 0.9,
-        horizon: float | None = 60.0,
-        decision_interval: float | None = None,
-        reward: str = "latency",
-        slo: SLO | tuple[float, float] | None = None,
-        arms: Sequence[Sequence[float]] | None = None,
-        reference: Scheduler | None = None,
-        shared_traces: int = 1,
-    ) -> None:
-        check_integer("num_envs", num_envs, at_least=1)
+    @built_from(_IndexPolicyVector)
+    def __init__(self, given: _IndexPolicyVector) -> None:
         self.numbers = IndexNumbers()
-        actions = actions_or_arms(self.numbers, arms)
-        episodes = Episodes(workload, engine, load, horizon, slo)
-        runner = EpisodeRunner(episodes, actions, num_envs, decision_interval, reward, "off", reference=reference)
-        super().__init__(runner, shared_traces)
+        super().__init__(given.runner(self.numbers, given.num_envs), given.shared_traces)

@@ -1,8 +1,8 @@
-"""Pictures of one engine at a moment: a line of text, or a small image drawn with NumPy."""
+"""Pictures of an engine or a network at a moment: a line of text, or a small image drawn with NumPy."""
 
 import numpy as np
 
-from llmsched_env.envs.knobs import TOKEN_BUDGET
+from llmsched_env.simulator.network import NetworkSimulator
 from llmsched_env.simulator.state import UNLIMITED
 from llmsched_env.simulator.world import View
 
@@ -24,13 +24,18 @@ def as_text(view: View) -> str:
     )
 
 
-def as_image(view: View) -> np.ndarray:
-    """u8[120, 320, 3]: bars of waiting, prefilling and decoding requests (log scale), the batch, KV use."""
+def as_image(view: View, token_budget: float) -> np.ndarray:
+    """u8[120, 320, 3]: bars of waiting, prefilling and decoding requests (log scale), the batch, KV use.
+
+    Args:
+        view: of the engine.
+        token_budget: tokens of a batch that fill its bar, at most 16384.
+    """
     image = np.tile(BACKGROUND, (HEIGHT, WIDTH, 1))
     decoding = _decoding(view)
     tokens, prefill = view.totals.latest_tokens, view.totals.latest_prefill_tokens
     share = lambda n: np.log1p(n) / np.log1p(4096)  # noqa: E731
-    limit = max(1.0, min(view.mem.params[TOKEN_BUDGET], 16384.0))
+    limit = max(1.0, min(token_budget, 16384.0))
     rows = (
         ((share(len(view.waiting)), WAITING),),
         ((share(len(view.running) - decoding), PREFILL),),
@@ -56,3 +61,12 @@ def _decoding(view: View) -> int:
 def _kv_used(view: View) -> float:
     total = view.kv.total
     return 0.0 if total >= UNLIMITED else 1.0 - view.kv.free / total
+
+
+def network_as_text(simulator: NetworkSimulator, tasks: int) -> str:
+    """Clock, tasks in the system, and the calls and the backlog (tokens) of each engine in one line."""
+    engines = "  ".join(
+        f"[{g}] waiting={engine.num_waiting} running={engine.num_running} backlog={engine.backlog}"
+        for g, engine in enumerate(simulator.world.engines)
+    )
+    return f"t={simulator.clock:9.3f} s  tasks={tasks}  {engines}"

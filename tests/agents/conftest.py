@@ -5,8 +5,7 @@ from stable_baselines3 import PPO
 import llmsched_env as ls
 from agents.sb3.checkpoint import AgentMeta
 from agents.sb3.vec_env import SB3VecEnv
-from llmsched_env.envs.batch_queue import BatchQueueVectorEnv
-from llmsched_env.envs.knobs import Knobs
+from llmsched_env.envs.batch_queue import BatchQueueVectorEnv, Knobs
 
 
 @pytest.fixture

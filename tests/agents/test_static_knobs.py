@@ -8,7 +8,7 @@ import pytest
 import llmsched_env as ls
 from agents.objectives import OBJECTIVES
 from agents.problems.static_knobs import tune_static
-from llmsched_env.envs.knobs import ORDERS, Knobs, parametric
+from llmsched_env.envs.batch_queue import ORDERS, Knobs, parametric
 from llmsched_env.evaluation.cases import Cases
 
 KNOBS = Knobs((64, 128, 256), (float("inf"),))

@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 
 import llmsched_env as ls
-from llmsched_env.envs.agent_network import AgentNetworkEnv
-from llmsched_env.envs.class_weights import class_weights
-from llmsched_env.envs.network_observation import class_features
+from llmsched_env.envs.agent_network import AgentNetworkEnv, class_weights
+from llmsched_env.envs.network_features import class_features
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.simulator import metrics
 from llmsched_env.simulator.simulate import simulate_network

@@ -4,9 +4,9 @@ import pytest
 
 import llmsched_env as ls
 from baselines.routers import join_shortest_queue, least_outstanding_tokens, round_robin
+from llmsched_env.envs.batch_queue import parametric
 from llmsched_env.envs.cluster import ClusterEnv
-from llmsched_env.envs.knobs import parametric
-from llmsched_env.envs.network_observation import OF_DESTINATION, routing_features
+from llmsched_env.envs.network_features import OF_DESTINATION, routing_features
 from llmsched_env.simulator import metrics
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.simulate import simulate_network

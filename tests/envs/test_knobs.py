@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import llmsched_env as ls
-from llmsched_env.envs.knobs import ORDERS, Knobs, parametric
+from llmsched_env.envs.batch_queue import ORDERS, Knobs, parametric
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), token_budget=100)  # 1 s a batch
 

@@ -8,9 +8,8 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.envs.batch_queue import BatchQueueEnv, BatchQueueVectorEnv
+from llmsched_env.envs.batch_queue import BatchQueueEnv, BatchQueueVectorEnv, parametric
 from llmsched_env.envs.index_policy import IndexPolicyEnv
-from llmsched_env.envs.knobs import parametric
 from llmsched_env.envs.request_selection import RequestSelectionEnv
 from llmsched_env.policies.index import index
 from llmsched_env.simulator import metrics

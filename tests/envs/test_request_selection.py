@@ -4,9 +4,14 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.envs.observation import NUM_FEATURES
-from llmsched_env.envs.request_selection import RequestSelectionEnv, RequestSelectionVectorEnv
-from llmsched_env.envs.selection import BATCH_FEATURES, SLOT_FEATURES, selected
+from llmsched_env.envs.features import NUM_FEATURES
+from llmsched_env.envs.request_selection import (
+    BATCH_FEATURES,
+    SLOT_FEATURES,
+    RequestSelectionEnv,
+    RequestSelectionVectorEnv,
+    selected,
+)
 from llmsched_env.simulator import metrics
 
 ROWS = ("requests", "batches", "batch_entries", "token_gaps")
@@ -57,7 +62,7 @@ def test_picking_the_shortest_prompt_is_shortest_prompt_first(small, play):
 
     play(env, shortest, seed=2)
     workload = ls.Workload.from_table(env._runner.tables[0], "episode")
-    rule = ls.envs.knobs.parametric(token_budget=300, order=1)
+    rule = ls.envs.batch_queue.parametric(token_budget=300, order=1)
     theirs = ls.simulate(rule, workload, small["engine"], horizon=10.0, record="entries")
     assert env.result().requests.tobytes() == theirs.requests.tobytes()
 

@@ -7,7 +7,7 @@ import pytest
 
 import llmsched_env as ls
 from baselines.routers import round_robin
-from llmsched_env.envs.knobs import parametric
+from llmsched_env.envs.batch_queue import parametric
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=0.01, a=0.02, b0=64), token_budget=1024, kv_blocks=120)
 WORKLOAD = ls.Workload.poisson(rate=12.0, prompt_tokens=90, output_tokens=25, horizon=8.0)

@@ -1,24 +1,45 @@
-"""Arms: a few settings of an environment's actions, among which an agent with discrete actions chooses."""
+"""What the actions of an agent mean: parameters of a scheduler; and arms, a fixed list of such actions."""
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Discrete, Space
 
-from llmsched_env.envs.runner import Actions
+from llmsched_env.simulator.scheduler import Scheduler
+
+
+class Actions(Protocol):
+    """What the actions of an agent mean: parameters of a scheduler.
+
+    Attributes:
+        scheduler: composes the batches.
+        space: of an action.
+    """
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Composes the batches."""
+
+    @property
+    def space(self) -> Space[Any]:
+        """Of an action."""
+
+    def params(self, actions: np.ndarray) -> np.ndarray:
+        """f8[..., p]: the parameters of the scheduler that `actions` (of any leading shape) set."""
 
 
 class Arms:
-    """A `Discrete` action that stands for one of these actions of another kind.
+    """A fixed list of actions among which an agent with a discrete action chooses, as the arms of a bandit.
 
     Attributes:
-        scheduler: what composes the batches.
+        scheduler: composes the batches.
         space: `Discrete(number of arms)`.
-        sizes: (number of arms,), as the levels of a single knob.
+        sizes: (number of arms,), as if they were the levels of a single knob.
 
     Args:
-        actions: what the arms are actions of.
-        settings: an action for each arm.
+        actions: the kind of action that an arm stands for.
+        settings: the action of each arm.
 
     Raises:
         ValueError: if there are none, or one is no action of that kind.
@@ -41,9 +62,9 @@ class Arms:
 
     def params(self, actions: np.ndarray) -> np.ndarray:
         """f8[..., p]: the parameters that arms (i8[...]) set."""
-        return self._params[np.asarray(actions)]
+        return self._params.take(np.asarray(actions), axis=0)
 
 
 def actions_or_arms(actions: Actions, arms: Sequence[Sequence[float]] | None) -> Actions:
-    """`actions` themselves, or arms of them if there are any."""
+    """`actions`, or `Arms` over them where `arms` is given."""
     return actions if arms is None else Arms(actions, arms)

@@ -1,0 +1,261 @@
+"""What every environment has: a runner of episodes, and the single and the vectorised Gymnasium interface over it."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Space
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from llmsched_env.envs.rewards import Reward
+from llmsched_env.simulator.features import Feature, markdown_table
+from llmsched_env.validation import check_choice, check_integer
+
+# How an episode stands.
+GOES_ON, TERMINATED, TRUNCATED = range(3)
+
+_P = ParamSpec("_P")
+_Env = TypeVar("_Env")
+_Arguments = TypeVar("_Arguments")
+
+
+@dataclass(frozen=True)
+class SingleArguments:
+    """Arguments that every single environment has beside its own."""
+
+    _: KW_ONLY
+    record: str = "off"
+    render_mode: str | None = None
+
+
+@dataclass(frozen=True)
+class VectorArguments:
+    """Arguments that every vector environment has beside its own."""
+
+    num_envs: int = 1
+
+    def __post_init__(self) -> None:
+        check_integer("num_envs", self.num_envs, at_least=1)
+
+
+def built_from(
+    arguments: Callable[_P, _Arguments],
+) -> Callable[[Callable[[_Env, _Arguments], None]], Callable[Concatenate[_Env, _P], None]]:
+    """Decorator of a constructor that takes one dataclass: callers give its fields, under their names, instead."""
+
+    def decorate(construct: Callable[[_Env, _Arguments], None]) -> Callable[Concatenate[_Env, _P], None]:
+        @wraps(construct)
+        def __init__(self: _Env, *args: _P.args, **kwargs: _P.kwargs) -> None:
+            construct(self, arguments(*args, **kwargs))
+
+        owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        signature = inspect.signature(arguments)
+        __init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[owner, *signature.parameters.values()], return_annotation=None
+        )
+        return cast(Callable[Concatenate[_Env, _P], None], __init__)
+
+    return decorate
+
+
+def documented(**tables: Sequence[Feature] | Sequence[Reward] | int) -> Callable[[type[_Env]], type[_Env]]:
+    """Class decorator: put tables of features and of rewards in place of `{name}` in the docstring, and numbers too."""
+
+    def decorate(cls: type[_Env]) -> type[_Env]:
+        text = cls.__doc__ or ""
+        for name, table in tables.items():
+            text = text.replace(f"{{{name}}}", str(table) if isinstance(table, int) else _indented(table))
+        cls.__doc__ = text
+        return cls
+
+    return decorate
+
+
+def _indented(table: Sequence[Any]) -> str:
+    if isinstance(table[0], Reward):
+        rows = [f"| `{reward.name}` | {reward.meaning} | {reward.unit} |" for reward in table]
+    else:
+        rows = markdown_table(table).splitlines()
+    return "\n    ".join(rows)
+
+
+class Runner(ABC):
+    """Episodes side by side, one for each environment.
+
+    Attributes:
+        action_space: of an environment.
+        obs: f4[num_envs, features], the latest observations.
+        terms: f8[num_envs, rewards], every reward of the last step.
+        ends: i8[num_envs], GOES_ON, TERMINATED or TRUNCATED.
+
+    Args:
+        num_envs: how many.
+        action_space: of an environment.
+        num_features: of an observation.
+        table: the rewards there are.
+        reward: which of them `rewards` returns.
+
+    Raises:
+        ValueError: if there is no such reward.
+    """
+
+    def __init__(
+        self, num_envs: int, action_space: Space[Any], num_features: int, table: Sequence[Reward], reward: str
+    ) -> None:
+        self.reward_names = tuple(row.name for row in table)
+        self.reward = self.reward_names.index(check_choice("reward", reward, self.reward_names))
+        self.action_space = action_space
+        self.obs = np.zeros((num_envs, num_features), np.float32)
+        self.terms = np.zeros((num_envs, len(table)))
+        self.ends = np.zeros(num_envs, np.int64)
+
+    @abstractmethod
+    def start(self, g: int, rng: np.random.Generator) -> None:
+        """Begin a new episode of environment `g`; its first observation is `obs[g]`."""
+
+    @abstractmethod
+    def step(self, actions: np.ndarray) -> None:
+        """Take one step everywhere; `actions` holds an element of the action space for each environment."""
+
+    @abstractmethod
+    def step_info(self) -> dict[str, np.ndarray]:
+        """New arrays of shape [num_envs] or [num_envs, ...]."""
+
+    @abstractmethod
+    def episode_info(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
+        """Totals and averages of the episodes of `envs`, arrays of shape [len(envs)]."""
+
+    def rewards(self) -> np.ndarray:
+        """f8[num_envs]: the reward of the last step."""
+        return self.terms[:, self.reward].copy()
+
+    def reward_info(self, terms: np.ndarray, prefix: str = "reward") -> dict[str, np.ndarray]:
+        """The columns of `terms` (f8[num_envs, rewards]) under the names of the rewards."""
+        return {f"{prefix}_{name}": terms[:, k].copy() for k, name in enumerate(self.reward_names)}
+
+
+class RunnerEnv(gym.Env[np.ndarray, Any]):
+    """A single environment over a runner of one."""
+
+    _runner: Runner
+
+    def __init__(self, runner: Runner, render_mode: str | None) -> None:
+        self._runner = runner
+        self.render_mode = render_mode
+        self.action_space = runner.action_space
+        self.observation_space = _unit_box(runner)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._runner.start(0, self.np_random)
+        self._runner.terms[:] = 0.0
+        return self._runner.obs[0].copy(), self._info()
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._runner.step(np.asarray(action, dtype=self.action_space.dtype)[None])
+        end = self._runner.ends[0]
+        info = self._info()
+        if end in (TERMINATED, TRUNCATED):
+            info.update({name: values[0].item() for name, values in self._runner.episode_info([0]).items()})
+        reward = float(self._runner.rewards()[0])
+        return self._runner.obs[0].copy(), reward, bool(end == TERMINATED), bool(end == TRUNCATED), info
+
+    def _info(self) -> dict[str, Any]:
+        step_info = self._runner.step_info()
+        return {name: v[0].item() if v.ndim == 1 else v[0].copy() for name, v in step_info.items()}
+
+
+class RunnerVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+    """A vector environment over a runner.
+
+    `infos` holds arrays of shape [num_envs] with their masks. When an episode ends, `final_obs` and `final_info` hold
+    its last observation and info, and the observation is already that of the next one (`AutoresetMode.SAME_STEP`).
+    Environment i of seed s is the single environment of seed s + i. In a group that shares its draws, each is the
+    single environment of the seed of the group's first.
+
+    Args:
+        runner: of all of them.
+        group: how many environments in a row draw the same episodes.
+
+    Raises:
+        ValueError: if `group` does not divide their number.
+    """
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+    _runner: Runner
+
+    def __init__(self, runner: Runner, group: int = 1) -> None:
+        self.num_envs = len(runner.obs)
+        self._runner = runner
+        self._group = group
+        self._rngs: Sequence[np.random.Generator] = ()
+        self.single_action_space = runner.action_space
+        self.single_observation_space = _unit_box(runner)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        if isinstance(seed, Sequence) and len(seed) != self.num_envs:
+            raise ValueError(f"seed must be an int or one for each of {self.num_envs} environments, got {len(seed)}")
+        if seed is not None or not self._rngs:
+            seeds = (
+                seed
+                if isinstance(seed, Sequence)
+                else [None if seed is None else seed + i for i in range(self.num_envs)]
+            )
+            firsts = [seeding.np_random(each)[1] for each in seeds[:: self._group]]  # the seeds, drawn where None
+            self._rngs = [seeding.np_random(firsts[i // self._group])[0] for i in range(self.num_envs)]
+        for g, rng in enumerate(self._rngs):
+            self._runner.start(g, rng)
+        self._runner.terms[:] = 0.0
+        return self._runner.obs.copy(), self._masked(self._runner.step_info())
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        self._runner.step(np.ascontiguousarray(actions, dtype=self.single_action_space.dtype))
+        ends = self._runner.ends
+        rewards, terminated, truncated = self._runner.rewards(), ends == TERMINATED, ends == TRUNCATED
+        infos = self._masked(self._runner.step_info())
+        done = np.flatnonzero(terminated | truncated)
+        if len(done) > 0:
+            self._begin_next(done, infos)
+        return self._runner.obs.copy(), rewards, terminated, truncated, infos
+
+    def _begin_next(self, done: np.ndarray, infos: dict[str, Any]) -> None:
+        """Start the next episodes of the environments `done`, and put the last of the old ones into `infos`."""
+        mask = np.zeros(self.num_envs, bool)
+        mask[done] = True
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for g in done:
+            final_obs[g] = self._runner.obs[g].copy()
+        final = {name: np.zeros_like(values) for name, values in infos.items() if not name.startswith("_")}
+        for name, values in final.items():
+            values[done] = infos[name][done]
+        for name, values in self._runner.episode_info(done.tolist()).items():
+            final[name] = np.zeros(self.num_envs, values.dtype)
+            final[name][done] = values
+        for g in done:
+            self._runner.start(g, self._rngs[g])
+        infos.update(final_obs=final_obs, _final_obs=mask, _final_info=mask.copy())
+        infos["final_info"] = {
+            k: v for name, value in final.items() for k, v in ((name, value), (f"_{name}", mask.copy()))
+        }
+
+    def _masked(self, info: dict[str, np.ndarray]) -> dict[str, Any]:
+        everywhere = np.ones(self.num_envs, bool)
+        return info | {f"_{name}": everywhere.copy() for name in info}
+
+
+def _unit_box(runner: Runner) -> Box:
+    """The space of its observations, f4[features] in [0, 1]."""
+    return Box(0.0, 1.0, (runner.obs.shape[1],), np.float32)

@@ -1,0 +1,341 @@
+"""Environments of one engine: running episodes, the compiled step, and the base of their classes."""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numba import typeof, types
+
+from llmsched_env.envs.actions import Actions
+from llmsched_env.envs.base import GOES_ON, TERMINATED, TRUNCATED, Runner, RunnerEnv, RunnerVectorEnv
+from llmsched_env.envs.episodes import Episodes, Load
+from llmsched_env.envs.features import MEMORY_SIZE, OBSERVE_SIGNATURE, Observation
+from llmsched_env.envs.reference import Reference
+from llmsched_env.envs.render import as_image, as_text
+from llmsched_env.envs.rewards import ENGINE_REWARDS, ENGINE_STEP, count_engine_step, write_engine_rewards
+from llmsched_env.simulator.compiled import compiled, function_pointer
+from llmsched_env.simulator.compiled import interpreted as as_python
+from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.simulator.fields import records
+from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED, advance, clock_to
+from llmsched_env.simulator.records import Result
+from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.simulator import Simulator
+from llmsched_env.simulator.state import RECORD_LEVELS, UNLIMITED
+from llmsched_env.simulator.world import view_of
+from llmsched_env.slo import SLO
+from llmsched_env.validation import check_choice, check_integer, check_number
+from llmsched_env.workloads import RequestTable, Workload
+
+
+class EpisodeState(NamedTuple):
+    """Episodes under way; every array has a row for each environment."""
+
+    horizons: np.ndarray  # f8[E]: s at which the episodes are truncated; inf: never
+    decisions: np.ndarray  # i8[E]: taken so far
+    before: np.recarray  # ENGINE_STEP[E]: totals at the last decision
+    step: np.recarray  # ENGINE_STEP[E]: what the last step added
+    memory: np.ndarray  # f8[E, MEMORY_SIZE] of the observations
+    obs: np.ndarray  # f4[E, features]
+    terms: np.ndarray  # f8[E, rewards]: every reward of the last step
+    ends: np.ndarray  # i8[E]: GOES_ON, TERMINATED or TRUNCATED
+
+
+def _new_state(obs: np.ndarray, terms: np.ndarray, ends: np.ndarray) -> EpisodeState:
+    n = len(obs)
+    return EpisodeState(
+        np.full(n, np.inf),
+        np.zeros(n, np.int64),
+        records(ENGINE_STEP, n),
+        records(ENGINE_STEP, n),
+        np.zeros((n, MEMORY_SIZE)),
+        obs,
+        terms,
+        ends,
+    )
+
+
+_STATE_TYPE = typeof(_new_state(np.zeros((1, 1), np.float32), np.zeros((1, 1)), np.zeros(1, np.int64)))
+_OBSERVE_TYPE = types.FunctionType(types.void(*OBSERVE_SIGNATURE))
+
+
+@compiled
+def start_episode(world, schedulers, observe, state, g, interval):
+    """Advance engine `g`, just loaded, to its first decision and observe; see `step_episodes` for the arguments."""
+    advance(world, schedulers, g, 0.0 if interval > 0.0 else state.horizons[g])
+    count_engine_step(world, g, state.before[g], state.step[g])
+    observe(view_of(world, g), state.memory[g], state.obs[g])
+
+
+@compiled
+def step_episodes(world, schedulers, observe, state, first, resume, params, interval):
+    """One step of engines first, first+1, ...; returns how many engines are done, fewer than all if records are full.
+
+    Args:
+        world: one engine for each environment.
+        schedulers: the tuple of schedulers.
+        observe: see `Observation`.
+        state: an `EpisodeState`.
+        first: the engine to start with.
+        resume: whether engine `first` has begun this step and goes on after its records have grown.
+        params: f8[E, p], the scheduler's parameters from now on.
+        interval: s between decisions; 0: whenever one is due.
+    """
+    for g in range(first, len(params)):
+        engine, horizon = world.engines[g], state.horizons[g]
+        if not resume:
+            for k in range(params.shape[1]):
+                world.params[g, k] = params[g, k]
+            engine.decided = 1
+            state.decisions[g] += 1
+        until = min(horizon, state.decisions[g] * interval) if interval > 0.0 else horizon
+        reason = advance(world, schedulers, g, until)
+        if reason == RECORD_FULL:
+            return g
+        resume = False
+        state.ends[g] = GOES_ON
+        if reason == DRAINED and horizon < np.inf:
+            clock_to(world, g, until)
+            reason = HORIZON
+        if reason == DRAINED or (reason == STALLED and until == np.inf):
+            state.ends[g] = TERMINATED
+        elif reason != BOUNDARY and reason != SELECT and engine.clock >= horizon:
+            state.ends[g] = TRUNCATED
+        count_engine_step(world, g, state.before[g], state.step[g])
+        write_engine_rewards(state.step[g], state.terms[g])
+        observe(view_of(world, g), state.memory[g], state.obs[g])
+    return len(params)
+
+
+class EpisodeRunner(Runner):
+    """`num_envs` episodes side by side, one engine each, in one simulator.
+
+    Args:
+        episodes: what to simulate.
+        actions: what an action sets.
+        observation: what an agent sees.
+        num_envs: how many engines.
+        decision_interval: s between decisions; None decides before every batch.
+        reward: name of the reward, one of `ENGINE_REWARDS`.
+        reference: a scheduler whose reward on the same requests is subtracted; None: no scheduler.
+        record: which rows to keep, see `simulate`; "off" for the vector environment.
+
+    Raises:
+        ValueError: naming the argument, its value and what is allowed.
+    """
+
+    at_boundaries = True
+    """Whether decisions are due before batches; else the scheduler asks for them."""
+
+    def __init__(
+        self,
+        *,
+        episodes: Episodes,
+        actions: Actions,
+        observation: Observation,
+        num_envs: int = 1,
+        decision_interval: float | None = None,
+        reward: str = "latency",
+        reference: Scheduler | None = None,
+        record: str = "off",
+    ) -> None:
+        if decision_interval is not None:
+            check_number("decision_interval", decision_interval, above=0, unit="s")
+        check_choice("record", record, tuple(RECORD_LEVELS))
+        super().__init__(num_envs, actions.space, len(observation.features), ENGINE_REWARDS, reward)
+        self.episodes = episodes
+        self.interval = 0.0 if decision_interval is None else float(decision_interval)
+        self.actions = actions
+        self.simulator = Simulator(episodes.engine, actions.scheduler, num_envs, record)
+        self.reference = None if reference is None else Reference(reference, episodes.engine, num_envs)
+        self.tables: list[RequestTable | None] = [None] * num_envs
+        self._state = _new_state(self.obs, self.terms, self.ends)
+        if self.simulator.interpreted:
+            self._observe: Any = as_python(observation.observe)
+        else:
+            self._observe = function_pointer(observation.observe, OBSERVE_SIGNATURE)
+        kinds, f8 = (_OBSERVE_TYPE, _STATE_TYPE, types.int64), types.float64
+        self._start = self.simulator.kernel(start_episode, *kinds, f8)
+        self._step = self.simulator.kernel(step_episodes, *kinds, types.boolean, types.float64[:, ::1], f8)
+
+    def set_episodes(self, load: Load, horizon: float | None) -> None:
+        """Give the episodes that begin from now on this load and length; see `Episodes`."""
+        self.episodes = replace(self.episodes, load=load, horizon=horizon)
+
+    def start(self, g: int, rng: np.random.Generator) -> None:
+        """Begin a new episode in engine `g`; its first observation is `obs[g]`."""
+        table = self.tables[g] = self.episodes.draw(rng)
+        state = self._state
+        state.horizons[g] = np.inf if self.episodes.horizon is None else self.episodes.horizon
+        state.decisions[g] = 0
+        state.before[g] = np.zeros((), ENGINE_STEP)
+        state.memory[g] = 0.0
+        self.simulator.load(g, table)
+        if self.reference is not None:
+            self.reference.start(g, table)
+        if self.interval == 0.0 and self.at_boundaries:
+            self.simulator.decide_every_batch(g)
+        self._start(self.simulator.world, self.simulator.schedulers, self._observe, state, g, self.interval)
+
+    def step(self, actions: np.ndarray) -> None:
+        """Take one step everywhere; results are in `obs`, `terms` and `ends`.
+
+        Args:
+            actions: of each environment, elements of the action space.
+        """
+        params = self.actions.params(actions)
+        first, resume, observe, state = 0, False, self._observe, self._state
+        while True:
+            world, schedulers = self.simulator.world, self.simulator.schedulers
+            first = self._step(world, schedulers, observe, state, first, resume, params, self.interval)
+            if first == len(actions):
+                break
+            self.simulator.grow_records()
+            resume = True
+        if self.reference is not None:
+            self.reference.follow(self.simulator.world.engines.clock.copy(), self.ends)
+
+    def rewards(self) -> np.ndarray:
+        """f8[num_envs]: the reward of the last step, less that of the reference over the same time."""
+        own = super().rewards()
+        return own if self.reference is None else own - self.reference.terms[:, self.reward]
+
+    def step_info(self) -> dict[str, np.ndarray]:
+        """Arrays of shape [num_envs]: rewards of the last step, clock (s), requests in the system, KV usage.
+
+        With a reference its rewards as well.
+        """
+        world = self.simulator.world
+        return {
+            **self.reward_info(self.terms),
+            **({} if self.reference is None else self.reward_info(self.reference.terms, "reference")),
+            "time": world.engines.clock.copy(),
+            "num_in_system": world.engines.num_in_system.copy(),
+            "kv_usage": self._kv_usage(),
+        }
+
+    def _kv_usage(self) -> np.ndarray:
+        kv = self.simulator.world.kv
+        return np.where(kv.total < UNLIMITED, 1.0 - kv.free / kv.total, 0.0)
+
+    def episode_info(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
+        """Of the episodes of `envs`: requests arrived, finished, within SLO; mean number in system; KV totals."""
+        world = self.simulator.world
+        seconds = np.maximum(world.engines.clock[envs], np.finfo(float).tiny)
+        return {
+            "episode_arrived": world.totals.arrived[envs].copy(),
+            "episode_finished": world.totals.finished[envs].copy(),
+            "episode_good": world.engines.good_requests[envs].astype(np.int64),
+            "episode_mean_in_system": world.engines.request_seconds[envs] / seconds,
+            "episode_preemptions": world.totals.preemptions[envs].copy(),
+            "episode_recomputed_tokens": world.totals.recomputed[envs].copy(),
+            "episode_prefix_hit_tokens": world.totals.prefix_hits[envs].copy(),
+        }
+
+
+@dataclass(frozen=True)
+class EngineArguments:
+    """Arguments of every environment of one engine; `BatchQueueEnv` says what they mean."""
+
+    workload: Workload | str = "azure-chat"
+    engine: EngineConfig | str = "llama-3.1-8b_h100-80gb_tp1_aic"
+    load: Load = 0.9
+    horizon: float | None = 60.0
+    _: KW_ONLY
+    reward: str = "latency"
+    slo: SLO | tuple[float, float] | None = None
+    reference: Scheduler | None = None
+
+    def episodes(self) -> Episodes:
+        """What to simulate.
+
+        Raises:
+            ValueError: naming the argument, its value and what is allowed.
+        """
+        return Episodes.of(self.workload, self.engine, self.load, self.horizon, self.slo)
+
+
+@dataclass(frozen=True)
+class SharedTraces:
+    """An argument of vector environments: how many environments in a row serve the same requests."""
+
+    _: KW_ONLY
+    shared_traces: int = 1
+
+
+class _OfEngines:
+    """What the single and the vector environment have: the episodes, and a way to change those to come."""
+
+    _runner: EpisodeRunner
+
+    @property
+    def episodes(self) -> Episodes:
+        """What the next episodes are drawn from."""
+        return self._runner.episodes
+
+    def set_episodes(self, *, load: Load, horizon: float | None) -> None:
+        """Give the episodes that begin from now on this load and length, for a curriculum.
+
+        Args:
+            load: as the argument of the environment.
+            horizon: as the argument of the environment, s.
+
+        Raises:
+            ValueError: naming the argument, its value and what is allowed.
+        """
+        self._runner.set_episodes(load, horizon)
+
+
+class EngineEnv(_OfEngines, RunnerEnv):
+    """A single environment over a runner of one engine."""
+
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}
+    _runner: EpisodeRunner
+
+    def result(self) -> Result:
+        """The rows of the episode so far; needs `record`.
+
+        Raises:
+            ValueError: if the environment records nothing, or before the first reset.
+        """
+        simulator, table = self._runner.simulator, self._runner.tables[0]
+        if simulator.record == "off" or table is None:
+            raise ValueError(
+                f"result() needs record='requests', 'batches' or 'entries' and a reset, got {simulator.record!r}"
+            )
+        return simulator.result(0, table, self.episodes.workload.name)
+
+    def render(self) -> str | np.ndarray | None:
+        if self.render_mode is None:
+            gym.logger.warn("render() needs a render_mode, chosen when the environment is made")
+            return None
+        simulator = self._runner.simulator
+        view = simulator.view(0)
+        return as_text(view) if self.render_mode == "ansi" else as_image(view, self._token_budget())
+
+    def _token_budget(self) -> float:
+        """The token budget that the scheduler sets."""
+        world = self._runner.simulator.world
+        return float(world.params[0, world.engines[0].token_budget_param])
+
+
+class EngineVectorEnv(_OfEngines, RunnerVectorEnv):
+    """A vector environment over a runner of engines.
+
+    Args:
+        runner: of all of them.
+        shared_traces: how many environments in a row serve the same requests.
+
+    Raises:
+        ValueError: if `shared_traces` does not divide their number.
+    """
+
+    _runner: EpisodeRunner
+
+    def __init__(self, runner: EpisodeRunner, shared_traces: int = 1) -> None:
+        check_integer("shared_traces", shared_traces, at_least=1)
+        if len(runner.obs) % shared_traces:
+            raise ValueError(f"shared_traces must divide num_envs={len(runner.obs)}, got {shared_traces}")
+        super().__init__(runner, shared_traces)

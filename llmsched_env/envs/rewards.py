@@ -1,0 +1,167 @@
+"""Rewards: one row each of name, meaning, unit and the function that computes it from what a step has added.
+
+Environment, reference, info and docstrings follow from these tables.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.features import writer
+from llmsched_env.simulator.fields import record_dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A reward.
+
+    Attributes:
+        name: the value of the argument `reward`; `reward_<name>` in `info`.
+        meaning: over one step.
+        unit: of its values.
+        measure: a function that numba can compile, of a record of the step: `ENGINE_STEP` or `NETWORK_STEP`.
+    """
+
+    name: str
+    meaning: str
+    unit: str
+    measure: Callable[..., float]
+
+
+ENGINE_STEP = record_dtype(  # what a step has added at one engine
+    ("seconds", "f8"),
+    ("request_seconds", "f8"),  # integral of the number of requests in the system
+    ("good_requests", "f8"),  # requests finished within their SLO
+    ("arrived", "i8"),  # requests
+    ("finished", "i8"),
+    ("generated", "i8"),  # output tokens
+    ("preemptions", "i8"),
+    ("recomputed", "i8"),  # tokens lost to preemption
+)
+ENGINE_REWARDS = (
+    Reward(
+        "latency",
+        "minus the integral of the number of requests in the system",
+        "request-seconds",
+        lambda step: -step.request_seconds,
+    ),
+    Reward(
+        "goodput",
+        "requests that finished within their TTFT and TPOT targets",
+        "requests",
+        lambda step: step.good_requests,
+    ),
+)
+write_engine_rewards = writer(ENGINE_REWARDS, ("step",))
+
+NETWORK_STEP = record_dtype(  # what a step has added in a network
+    ("task_seconds", "f8"),  # integral of the number of tasks in the system
+    ("call_seconds", "f8"),  # integral of the number of calls at engines
+)
+NETWORK_REWARDS = (
+    Reward(
+        "tasks",
+        "minus the integral of the number of tasks in the system",
+        "task-seconds",
+        lambda step: -step.task_seconds,
+    ),
+    Reward(
+        "calls",
+        "minus the integral of the number of calls at engines",
+        "call-seconds",
+        lambda step: -step.call_seconds,
+    ),
+)
+write_network_rewards = writer(NETWORK_REWARDS, ("step",))
+
+NETWORK_PROGRESS = record_dtype(  # what an episode of a network carries from one decision to the next
+    ("first_unfinished", "i8"),  # every task before it has finished
+    ("time", "f8"),  # of the last decision, s
+    ("calls_integral", "f8"),  # integral of the number of calls up to then
+    ("tasks_present", "i8"),  # tasks in the system now
+    ("task_seconds", "f8"),  # sums over all steps of the episode
+    ("call_seconds", "f8"),
+)
+
+
+@compiled
+def count_engine_step(world, g, before, step):
+    """Write what engine `g` has added since the totals in `before` to `step`, and bring `before` up to date.
+
+    Args:
+        world: of all engines.
+        g: the engine.
+        before: a record ENGINE_STEP of totals.
+        step: a record ENGINE_STEP.
+    """
+    engine, totals = world.engines[g], world.totals[g]
+    step.seconds = engine.clock - before.seconds
+    step.request_seconds = engine.request_seconds - before.request_seconds
+    step.good_requests = engine.good_requests - before.good_requests
+    step.arrived = totals.arrived - before.arrived
+    step.finished = totals.finished - before.finished
+    step.generated = totals.generated - before.generated
+    step.preemptions = totals.preemptions - before.preemptions
+    step.recomputed = totals.recomputed - before.recomputed
+    before.seconds = engine.clock
+    before.request_seconds = engine.request_seconds
+    before.good_requests = engine.good_requests
+    before.arrived = totals.arrived
+    before.finished = totals.finished
+    before.generated = totals.generated
+    before.preemptions = totals.preemptions
+    before.recomputed = totals.recomputed
+
+
+@compiled
+def count_network_step(world, network, num_tasks, progress, step):
+    """Write the integrals since the last decision to `step`, and bring `progress` up to date.
+
+    A task is in the system from its arrival to the end of its last call, also while its calls wait for a tool; for ever
+    if one of its calls was rejected or abandoned. A call is at an engine while it waits or runs there.
+
+    Args:
+        world: the engines.
+        network: their network.
+        num_tasks: of the episode.
+        progress: a record NETWORK_PROGRESS.
+        step: a record NETWORK_STEP.
+    """
+    now = network.control.clock
+    calls = _call_seconds(world, now)
+    step.task_seconds = _task_seconds(world, network, num_tasks, progress, now)
+    step.call_seconds = calls - progress.calls_integral
+    progress.calls_integral = calls
+    progress.time = now
+    progress.task_seconds += step.task_seconds
+    progress.call_seconds += step.call_seconds
+
+
+@compiled
+def _call_seconds(world, now):
+    """Integral of the number of calls at engines up to `now`; the clock of a busy engine may be behind it."""
+    total = 0.0
+    for g in range(len(world.engines)):
+        total += world.engines[g].request_seconds + world.engines[g].num_in_system * (now - world.engines[g].clock)
+    return total
+
+
+@compiled
+def _task_seconds(world, network, num_tasks, progress, now):
+    total, present, since = 0.0, 0, progress.time
+    first = progress.first_unfinished
+    while first < num_tasks and network.task_finish[first] <= since:
+        first += 1
+    progress.first_unfinished = first
+    for t in range(first, num_tasks):
+        arrival, finish = world.tasks[t].arrival, network.task_finish[t]
+        if arrival > now:
+            break
+        if np.isnan(finish):
+            present += 1
+            finish = now
+        total += max(0.0, finish - max(arrival, since))
+    progress.tasks_present = present
+    return total
