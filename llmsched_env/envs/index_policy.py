@@ -83,7 +83,7 @@ def _value(param: Param, share: np.ndarray) -> np.ndarray:
     """The value at this share of the range."""
     tune = _tuned(param)
     if isinstance(tune, tuple):
-        return np.array(tune, float).take(np.rint(share * (len(tune) - 1)).astype(np.int64))
+        return np.asarray(np.array(tune, float)[np.rint(share * (len(tune) - 1)).astype(np.int64)])
     if isinstance(tune, Log):
         value: np.ndarray = tune.low * (tune.high / tune.low) ** share
     else:
