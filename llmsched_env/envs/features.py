@@ -87,7 +87,7 @@ def look(view, memory):
     """The `Seen` of `view`; `memory` (f8[MEMORY_SIZE], zero at the start of a run) carries the moving averages."""
     rates = memory.view(RATES)
     _update_rates(view, rates[0])
-    return Seen(_survey_waiting(view), _survey_running(view), rates)  # type: ignore[call-arg]
+    return Seen(_survey_waiting(view), _survey_running(view), rates)
 
 
 @compiled

@@ -99,7 +99,7 @@ def interpreted(function: Any, _twins: dict[Any, Any] | None = None) -> Callable
     called = {n: v for n in names if isinstance(v := source.__globals__.get(n), Dispatcher)}
     cells = source.__closure__ or ()
     if source is function and not called and not any(isinstance(c.cell_contents, Dispatcher) for c in cells):
-        return function  # type: ignore[no-any-return]
+        return function
     scope = dict(source.__globals__)
     closure = tuple(types.CellType() for _ in cells) or None
     twin = types.FunctionType(source.__code__, scope, source.__name__, source.__defaults__, closure)

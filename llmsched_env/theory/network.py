@@ -13,6 +13,8 @@ from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.theory.rates import token_rate
 from llmsched_env.validation import check_integer, check_number
 
+_Member = tuple[int, int]  # a visit: number of the route, place on it
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
@@ -140,11 +142,13 @@ def _holds_back(routes: Sequence[Route], a: tuple[int, int], b: tuple[int, int])
     return feeding.engine == first.engine and first.priority < feeding.priority
 
 
-def _maximal_groups(members: list, pairs: set[tuple]) -> Iterator[tuple]:
+def _maximal_groups(members: list[_Member], pairs: set[tuple[_Member, _Member]]) -> Iterator[tuple[_Member, ...]]:
     """Maximal cliques of the graph with these edges (Bron and Kerbosch), in order of their members."""
     near = {m: {n for n in members if (m, n) in pairs or (n, m) in pairs} for m in members}
 
-    def extend(group: tuple, candidates: list, seen: set) -> Iterator[tuple]:
+    def extend(
+        group: tuple[_Member, ...], candidates: list[_Member], seen: set[_Member]
+    ) -> Iterator[tuple[_Member, ...]]:
         if not candidates and not seen:
             yield group
         for k, member in enumerate(candidates):

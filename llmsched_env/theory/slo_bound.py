@@ -142,4 +142,5 @@ def _most_by_intervals(
             if misses == 0 and held == last - i + 1 and last + 1 < n and start + total <= arrival[last + 1]:
                 break  # idle before the next arrival: a later interval is as good
         best[i] = most
-    return best[0]
+    most_of_all: int = best[0]
+    return most_of_all

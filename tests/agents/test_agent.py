@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from llmsched_env.envs.observation import NUM_FEATURES
+from llmsched_env.envs.batch_queue import NUM_FEATURES
 from stable_baselines3 import PPO
 
 import llmsched_env as ls

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from llmsched_env.envs.observation import NUM_FEATURES
+from llmsched_env.envs.batch_queue import NUM_FEATURES
 from stable_baselines3 import DQN
 
 import llmsched_env as ls

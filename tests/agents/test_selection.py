@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from llmsched_env.envs.observation import NUM_FEATURES
+from llmsched_env.envs.batch_queue import NUM_FEATURES
 from stable_baselines3.common.save_util import load_from_zip_file
 
 import llmsched_env as ls
