@@ -5,14 +5,13 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from llmsched_env.envs.batch_queue import NUM_FEATURES
 from stable_baselines3 import PPO
 
 import llmsched_env as ls
 from agents import load_agent, read_meta, save_agent
 from agents.sb3.checkpoint import AgentMeta
 from agents.sb3.controller import PolicyNetwork
-from llmsched_env.envs.batch_queue import BatchQueueEnv, Knobs
+from llmsched_env.envs.batch_queue import NUM_FEATURES, BatchQueueEnv, Knobs
 
 
 @pytest.fixture

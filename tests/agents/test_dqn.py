@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from llmsched_env.envs.batch_queue import NUM_FEATURES
 from stable_baselines3 import DQN
 
 import llmsched_env as ls
@@ -14,7 +13,7 @@ from agents.problems.knobs import KnobsProblem, KnobsTraining
 from agents.run import CONFIG
 from agents.sb3.checkpoint import AgentMeta
 from agents.sb3.dqn import BudgetedDQN, DQNSettings
-from llmsched_env.envs.batch_queue import Knobs
+from llmsched_env.envs.batch_queue import NUM_FEATURES, Knobs
 
 TINY = KnobsTraining(
     algo="dqn",

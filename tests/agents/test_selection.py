@@ -6,7 +6,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from llmsched_env.envs.batch_queue import NUM_FEATURES
 from stable_baselines3.common.save_util import load_from_zip_file
 
 import llmsched_env as ls
@@ -15,6 +14,7 @@ from agents.sb3.maskable_ppo import MaskablePPOSettings, make_maskable_ppo
 from agents.sb3.slot_policy import NoteSeconds, SlotScorer, TimeDiscountedBuffer
 from agents.sb3.vec_env import SB3VecEnv
 from agents.training_budget import TrainingBudget
+from llmsched_env.envs.batch_queue import NUM_FEATURES
 from llmsched_env.envs.request_selection import BATCH_FEATURES, SLOT_FEATURES
 
 GLOBAL, PER_SLOT = NUM_FEATURES + len(BATCH_FEATURES), len(SLOT_FEATURES)
