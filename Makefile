@@ -8,7 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test slow reproduce measured benchmark bench lint clean
+.PHONY: train test check coverage slow reproduce measured benchmark bench clean
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal $(ARGS)
@@ -31,12 +31,17 @@ benchmark: $(READY)
 bench: $(READY)
 	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done
 
-lint: $(READY)
+check: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
+
+coverage:
+	$(MAKE) test ARGS="--cov --cov-report=term $(ARGS)"
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
