@@ -156,7 +156,7 @@ def simulate_network(
 def _check_run(
     scheduler: Scheduler, workload: RequestSampler, engine: EngineConfig, horizon: float | None, record: str
 ) -> None:
-    if not isinstance(workload, RequestSampler):
+    if isinstance(workload, type) or not isinstance(workload, RequestSampler):
         raise ValueError(f"workload must be a Workload, got {workload!r}")
     if not isinstance(scheduler, Scheduler):
         raise ValueError(f"scheduler must be a Scheduler, got {scheduler!r}")
