@@ -30,6 +30,7 @@ from llmsched_env.evaluation import (
 from llmsched_env.evaluation.cell import Load
 from llmsched_env.evaluation.compare import Setting
 from llmsched_env.evaluation.tuning import SEEDS, TRIALS, Tuned
+from llmsched_env.policies import pretrained
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
@@ -60,8 +61,6 @@ def parse_schedulers(text: str) -> dict[str, Scheduler]:
 
 
 def _pretrained() -> dict[str, Scheduler]:
-    from agents import pretrained  # here, so that comparing baselines does not need torch
-
     policies = [pretrained.load(name) for name in pretrained.NAMES]
     return {policy.name: policy for policy in policies}
 

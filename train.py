@@ -181,7 +181,7 @@ def report(training: Training, command: str) -> None:  # noqa: F821
 
 
 def retrain(name: str, seed: int, folder: Path) -> None:
-    """Train a policy of `agents.pretrained` once more; goes on where it was interrupted in the same folder."""
+    """Train a pretrained policy once more; goes on where it was interrupted in the same folder."""
     # here, so that --help is quick
     from agents import folders, index_training, network_index, router_training
 
@@ -197,7 +197,7 @@ def retrain(name: str, seed: int, folder: Path) -> None:
             index_training.train(config, folder)
     except KeyboardInterrupt:
         sys.exit(folders.interrupted(folder))
-    print(f"Policy:       {(folder / 'best.npz').resolve()}  (agents/pretrained/{name}.npz is that of seed 0)")
+    print(f"Policy:       {(folder / 'best.npz').resolve()}  (the shipped {name}.npz is that of seed 0)")
     print(f"TensorBoard:  tensorboard --logdir {shlex.quote(str((folder / 'tensorboard').resolve()))}")
 
 

@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from agents.weights import write_arrays
+from llmsched_env.policies.weights import write_arrays
 from llmsched_env.validation import check_number
 
 _GROW, _SHRINK, _LARGEST_GAIN = 1.3, 0.6, 0.5  # the last: of one case, so that no case decides alone

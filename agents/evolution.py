@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from agents.weights import write_arrays
+from llmsched_env.policies.weights import write_arrays
 from llmsched_env.validation import check_integer, check_number
 
 _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.9, 0.99, 1e-8  # of Adam's moments; the second is short, as steps are few

@@ -10,7 +10,8 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.evolution import EvolutionStrategy
-from agents.weights import write_arrays
+from llmsched_env.policies.perceptron import Perceptron
+from llmsched_env.policies.weights import save_weights
 
 
 class SearchSettings(Protocol):
@@ -62,6 +63,7 @@ def check_search(config: SearchSettings) -> None:
 def search(
     config: SearchSettings,
     folder: Path,
+    network: Perceptron,
     first: np.ndarray,
     saved: Callable[[np.ndarray, int], np.ndarray],
     validate: Callable[[np.ndarray], Validation],
@@ -74,6 +76,7 @@ def search(
     Args:
         config: how long, and how widely.
         folder: gets `best.npz`, `last.npz` (to go on from) and TensorBoard's logs.
+        network: whose weights are searched.
         first: f8[n], weights to begin with.
         saved: of candidates f8[2 * pairs, n] of a generation, f8[2 * pairs]: the larger the better.
         validate: of weights f8[n], on the same cases every time.
@@ -92,7 +95,7 @@ def search(
                 say(f"generation {generation:4d}: {found.text}")
                 if found.value > best[0]:
                     best = (found.value, strategy.center.copy())
-                    write_arrays(folder / "best.npz", weights=best[1], value=best[0], generation=generation)
+                    save_weights(folder / "best.npz", network, best[1], value=best[0], generation=generation)
                 strategy.save(folder / "last.npz", best_value=best[0], best=best[1])
             if spent >= 1:
                 return best[1]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from agents.steered import keeps_four_knobs, output_layer
-from llmsched_env.policies.features import NUM_FEATURES
 from llmsched_env.policies.index import index
-from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START
-from llmsched_env.policies.numbers import BEGUN, INDEX_PARAMS, NUM_INDEX
+from llmsched_env.policies.index_params import INDEX_PARAMS
+from llmsched_env.policies.learned_index import PERCEPTRON, SCALING
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_integer
 
@@ -16,8 +15,8 @@ _WIDTH = 0.25  # of the draws, in spreads of the numbers
 
 
 def constants(weights: np.ndarray) -> np.ndarray:
-    """f8[NUM_INDEX]: what a network with these weights puts out, before scaling, where all features are 0."""
-    hidden = np.asarray(weights)[: HIDDEN * (NUM_FEATURES + 1)].reshape(HIDDEN, NUM_FEATURES + 1)
+    """f8[numbers]: what a network with these weights puts out, before scaling, where all features are 0."""
+    hidden = PERCEPTRON.hidden_layer(np.asarray(weights))
     outputs = output_layer(np.asarray(weights))
     return outputs[:, :-1] @ np.tanh(hidden[:, -1]) + outputs[:, -1]
 
@@ -29,17 +28,16 @@ def static_settings(policy: Scheduler, count: int, seed: int = 0) -> list[Schedu
     policy as it comes is all there is.
     """
     check_integer("count", count, at_least=1)
-    if policy.weights is None or len(policy.weights) != NUM_WEIGHTS:
+    if policy.weights is None or len(policy.weights) != PERCEPTRON.size:
         return [index]
     center, rng = constants(np.array(policy.weights)), np.random.default_rng(seed)
-    draws = center + _WIDTH * rng.standard_normal((max(0, count - 2), NUM_INDEX))
+    draws = center + _WIDTH * rng.standard_normal((max(0, count - 2), len(INDEX_PARAMS)))
     if keeps_four_knobs(np.array(policy.weights)):
-        draws[:, BEGUN] = center[BEGUN]  # nor may the settings let begun prompts wait
+        begun = PERCEPTRON.output_place("begun")
+        draws[:, begun] = center[begun]  # nor may the settings let begun prompts wait
     return [index, *map(_setting, [center, *draws])][:count]
 
 
 def _setting(outputs: np.ndarray) -> Scheduler:
-    numbers = START + SPREAD * outputs
-    numbers = np.where(EXPONENTIAL > 0, np.exp(numbers), numbers)
-    within = zip(INDEX_PARAMS.items(), numbers, strict=True)
+    within = zip(INDEX_PARAMS.items(), SCALING.numbers(outputs), strict=True)
     return index(**{name: float(np.clip(number, param.low, param.high)) for (name, param), number in within})

@@ -25,9 +25,8 @@ from agents.folders import interrupted, keep_config
 from agents.index_cases import FLOOR, Case, costs, generation_cases, saved, sweep_cases, validation_cases
 from agents.index_search_space import PLAIN_STAGES, STAGES, Stage, first_weights, searched
 from agents.steered import output_layer, steered
-from agents.weights import read_weights, write_arrays
-from llmsched_env.policies.learned import NUM_WEIGHTS
-from llmsched_env.policies.numbers import BEGUN, BLOCKING
+from llmsched_env.policies.learned_index import PERCEPTRON
+from llmsched_env.policies.weights import load_weights, save_weights
 from llmsched_env.validation import check_choice, check_integer, check_number, check_range
 
 REFERENCES = {"slo_attainment": "slos_serve", "mean_e2el": "slo_first"}
@@ -124,20 +123,21 @@ def train(config: IndexTraining, folder: Path, say: Callable[[str], None] = prin
                 f"saved {gains.mean():+.4f} (suite {suite:+.4f})"
             )
             if not best.exists() or gains.mean() > np.load(best)["saved"]:
-                write_arrays(best, weights=weights, saved=gains.mean())
+                save_weights(best, PERCEPTRON, weights, saved=gains.mean())
 
         weights = None if evolving is None else _evolve(evolving, folder / "last.npz", validate)
         _refine(config, weights, refined, validate)
-    return read_weights(best, NUM_WEIGHTS)
+    return load_weights(best, PERCEPTRON)
 
 
 def _first(config: IndexTraining) -> np.ndarray:
     """The weights that a training begins with."""
     first = first_weights(config.objective, config.pausing, config.plain)
     if config.start is not None:
-        fixed = output_layer(first)[[BEGUN, BLOCKING]].copy()
-        first = read_weights(config.start, NUM_WEIGHTS).copy()
-        output_layer(first)[[BEGUN, BLOCKING]] = fixed  # whether it may pause is not up to the file
+        rows = [PERCEPTRON.output_place(name) for name in ("begun", "blocking")]
+        fixed = output_layer(first)[rows].copy()
+        first = load_weights(config.start, PERCEPTRON)
+        output_layer(first)[rows] = fixed  # whether it may pause is not up to the file
     return first
 
 

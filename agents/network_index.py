@@ -9,7 +9,7 @@ generations, not the clock, ends a training, so that a seed gives the same polic
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +17,20 @@ import numpy as np
 from agents.evolution_search import Validation, check_search, search
 from agents.folders import keep_config
 from agents.network_comparison import PRIORITIES, mean_tasks
-from agents.weights import random_hidden, read_weights
+from agents.weights import random_hidden
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import map_cases
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
-from llmsched_env.policies.network_index import HIDDEN, NUM_FEATURES, NUM_WEIGHTS, learned_network
+from llmsched_env.policies import learned_network, pretrained
+from llmsched_env.policies.learned_network import PERCEPTRON
+from llmsched_env.policies.learned_network import with_weights as policy
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.validation import check_integer, check_number, check_range
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.tasks import TaskTable
 
-PRETRAINED = Path(__file__).parent / "pretrained" / "network.npz"
+PRETRAINED = pretrained.file_of(pretrained.NETWORK)
 """The policy that is shipped."""
 
 REFERENCE = PRIORITIES["entering first"]
@@ -82,14 +84,9 @@ class NetworkTraining:
         check_search(self)
 
 
-def policy(weights: np.ndarray, name: str = "learned_network") -> Scheduler:
-    """The network index policy with these weights."""
-    return replace(learned_network, name=name, weights=tuple(np.asarray(weights, float).tolist()))
-
-
 def first_weights(seed: int) -> np.ndarray:
     """Random hidden units and an output layer of zeros: at first decodes go first, then prompts in order of number."""
-    return random_hidden(seed, NUM_WEIGHTS, HIDDEN, NUM_FEATURES)
+    return random_hidden(seed, PERCEPTRON)
 
 
 def load(path: str | Path = PRETRAINED) -> Scheduler:
@@ -99,8 +96,7 @@ def load(path: str | Path = PRETRAINED) -> Scheduler:
         FileNotFoundError: if there is no such file.
         ValueError: if it holds no weights of this network.
     """
-    weights = read_weights(path, NUM_WEIGHTS, "trained network policy")
-    return policy(weights, Path(path).stem)
+    return learned_network.load(path)
 
 
 def costs(schedulers: Sequence[Scheduler], tables: Sequence[TaskTable], horizon: float) -> np.ndarray:
@@ -138,7 +134,7 @@ def train(config: NetworkTraining, folder: Path, say: Callable[[str], None] = pr
         found = costs([*map(policy, candidates), REFERENCE], _draw(config, generation), config.horizon)
         return np.log(found[-1] / found[:-1]).mean(axis=1)  # the reference leaves their order as it is
 
-    return search(config, folder, first_weights(config.seed), saved, validate, say)
+    return search(config, folder, PERCEPTRON, first_weights(config.seed), saved, validate, say)
 
 
 def _draw(config: NetworkTraining, generation: int) -> list[TaskTable]:

@@ -14,10 +14,9 @@ from agents.router_training import constant_weights, policy
 from baselines.routers import ROUTERS
 from llmsched_env.evaluation.seeds import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.metrics import mean_interval
-from llmsched_env.policies.learned_router import SPEED
 from llmsched_env.simulator.router import Router
 
-BY_HAND = policy(constant_weights({SPEED: 1.0}), "least_outstanding_seconds")
+BY_HAND = policy(constant_weights({"speed": 1.0}), "least_outstanding_seconds")
 """The rule that a person would write with the same terms: known tokens over the speed of the engine."""
 TUNED = {
     "prefix_aware": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5), "least_match": (0.1, 0.3, 0.6)},

@@ -8,7 +8,7 @@ training, so that a seed gives the same router on any machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,15 @@ import numpy as np
 from agents.evolution_search import Validation, check_search, search
 from agents.folders import keep_config
 from agents.router_cases import OBJECTIVES, costs, generation_cases, saved, validation_cases
-from agents.weights import random_hidden, read_weights
+from agents.weights import random_hidden
 from baselines.routers import least_outstanding_tokens
-from llmsched_env.policies.learned_router import HIDDEN, NUM_FEATURES, NUM_TERMS, NUM_WEIGHTS, SPREAD, learned_router
+from llmsched_env.policies import learned_router, pretrained
+from llmsched_env.policies.learned_router import PERCEPTRON, TERMS
+from llmsched_env.policies.learned_router import with_weights as policy
 from llmsched_env.simulator.router import Router
 from llmsched_env.validation import check_choice, check_integer, check_range
 
-PRETRAINED = Path(__file__).parent / "pretrained" / "router.npz"
+PRETRAINED = pretrained.file_of(pretrained.ROUTER)
 """The router that is shipped."""
 REFERENCE = least_outstanding_tokens
 """What a training begins at."""
@@ -68,22 +70,16 @@ class RouterTraining:
         check_search(self)
 
 
-def policy(weights: np.ndarray, name: str = "learned_router") -> Router:
-    """The index router with these weights."""
-    return replace(learned_router, name=name, weights=tuple(np.asarray(weights, float).tolist()))
-
-
 def first_weights(seed: int) -> np.ndarray:
     """Random hidden units and an output layer of zeros: `least_outstanding_tokens`."""
-    return random_hidden(seed, NUM_WEIGHTS, HIDDEN, NUM_FEATURES)
+    return random_hidden(seed, PERCEPTRON)
 
 
-def constant_weights(changes: Mapping[int, float]) -> np.ndarray:
-    """Those by which the terms always count as at the start, but for these changes by number of the term."""
-    weights = np.zeros(NUM_WEIGHTS)
-    output = weights[(NUM_FEATURES + 1) * HIDDEN :].reshape(NUM_TERMS, HIDDEN + 1)
-    for term, change in changes.items():
-        output[term, HIDDEN] = change / SPREAD[term]
+def constant_weights(changes: Mapping[str, float]) -> np.ndarray:
+    """Those by which the terms always count as at the start, but for these changes by name of the term."""
+    weights, spread = np.zeros(PERCEPTRON.size), {term.name: term.spread for term in TERMS}
+    for name, change in changes.items():
+        PERCEPTRON.output_layer(weights)[PERCEPTRON.output_place(name), -1] = change / spread[name]
     return weights
 
 
@@ -94,8 +90,7 @@ def load(path: str | Path = PRETRAINED, name: str | None = None) -> Router:
         FileNotFoundError: if there is no such file.
         ValueError: if it holds no weights of this network.
     """
-    weights = read_weights(path, NUM_WEIGHTS, "trained router")
-    return policy(weights, Path(path).stem if name is None else name)
+    return learned_router.load(path, name)
 
 
 def train(config: RouterTraining, folder: Path, say: Callable[[str], None] = print) -> np.ndarray:
@@ -124,4 +119,4 @@ def train(config: RouterTraining, folder: Path, say: Callable[[str], None] = pri
         every = costs([*map(policy, candidates), REFERENCE], cases, objective)
         return saved(every[:-1], every[-1], objective).mean(axis=1)
 
-    return search(config, folder, first_weights(config.seed), found, validate, say)
+    return search(config, folder, PERCEPTRON, first_weights(config.seed), found, validate, say)

@@ -2,7 +2,7 @@
 
 python -m agents.train_network                                          # PPO, less than a minute on one core
 python -m agents.train_network --algo es --out runs/network             # evolution strategies, some minutes
-python -m agents.train_network --evaluate agents/pretrained/network.npz --runs 40
+python -m agents.train_network --evaluate llmsched_env/policies/pretrained/network.npz --runs 40
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 python -m agents.train_router --out runs/router                      # the settings of the one that is shipped
 python -m agents.train_router --out runs/slo --objective slo_attainment
-python -m agents.train_router --evaluate agents/pretrained/router.npz
+python -m agents.train_router --evaluate llmsched_env/policies/pretrained/router.npz
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium.spaces import Box
 
-from llmsched_env.policies.index import INDEX_PARAMS, index
+from llmsched_env.policies.index import index
+from llmsched_env.policies.index_params import INDEX_PARAMS
 from llmsched_env.simulator.rule import Log, Param
 from llmsched_env.validation import check_choice, check_number
 

@@ -19,10 +19,10 @@ from agents.random_sites import random_site
 from agents.steered import keeps_four_knobs, load_steered, output_layer, steered
 from llmsched_env.evaluation.suite import H100, Site
 from llmsched_env.metrics import within_limits
-from llmsched_env.policies import numbers as ix
 from llmsched_env.policies.index import index
-from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START, learned_index
-from llmsched_env.policies.numbers import ALWAYS, INDEX_PARAMS
+from llmsched_env.policies.index_params import ALWAYS, INDEX_PARAMS
+from llmsched_env.policies.learned_index import PERCEPTRON, SCALING, learned_index
+from llmsched_env.policies.weights import save_weights
 
 SITE = Site("azure-chat", "strict", H100)
 
@@ -31,10 +31,10 @@ SITE = Site("azure-chat", "strict", H100)
 def small(monkeypatch):
     monkeypatch.setattr(index_cases, "TRAINING", (SITE,))
     monkeypatch.setattr(index_cases, "_VALIDATION_LOADS", (0.9,))
-    numbers = (ix.BY_LENGTH, ix.STEP_SHARE, ix.MARGIN)
+    numbers = ("by_length", "step_share", "margin")
     stages = (
         Stage(2, 0.1, 0.05, 2, 0.99, numbers),
-        Stage(2, 0.1, 0.02, 2, 1.0, numbers, (ix.JOIN, ix.EXTRA), ("queue", "prompt")),
+        Stage(2, 0.1, 0.02, 2, 1.0, numbers, ("join", "extra"), ("queue", "prompt")),
     )
     return IndexTraining(
         stages=stages, sites=1, random_sites=1, horizon=5.0, validate_every=1, average=0.5, sweeps=2, cases=1
@@ -44,8 +44,7 @@ def small(monkeypatch):
 def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy():
     workload, weights = SITE.at(0.9, 30.0), first_weights()
     output_layer(weights)[:, :-1] = 0.0
-    numbers = START + SPREAD * output_layer(weights)[:, -1]
-    constants = dict(zip(INDEX_PARAMS, np.where(EXPONENTIAL > 0, np.exp(numbers), numbers), strict=True))
+    constants = dict(zip(INDEX_PARAMS, SCALING.numbers(output_layer(weights)[:, -1]), strict=True))
     one, other = (
         ls.simulate(s, workload, SITE.engine)
         for s in (replace(steered(weights), decision_time=(0.0, 0.0)), index(token_budget=16384, **constants))
@@ -76,12 +75,15 @@ def test_without_pausing_begun_prompts_come_first_whatever_is_found(small):
     whole = replace(small, pausing=True)
     for config, at_most in ((small, 0), (whole, 1)):
         places = searched(config.stages[0], config.pausing)
-        touched = np.zeros(NUM_WEIGHTS)
+        touched = np.zeros(PERCEPTRON.size)
         touched[places] = 1.0
-        assert output_layer(touched)[ix.BEGUN].sum() == at_most
-    assert not output_layer(first_weights(pausing=True))[ix.BLOCKING].any()  # a prompt that can wait blocks none
-    begun = output_layer(first_weights())[ix.BEGUN]
-    assert START[ix.BEGUN] + SPREAD[ix.BEGUN] * begun[-1] == INDEX_PARAMS["begun"].high and not begun[:-1].any()
+        assert output_layer(touched)[PERCEPTRON.output_place("begun")].sum() == at_most
+    assert not output_layer(first_weights(pausing=True))[
+        PERCEPTRON.output_place("blocking")
+    ].any()  # a prompt that can wait blocks none
+    row = PERCEPTRON.output_place("begun")
+    begun = output_layer(first_weights())[row]
+    assert SCALING.start[row] + SCALING.spread[row] * begun[-1] == INDEX_PARAMS["begun"].high and not begun[:-1].any()
 
 
 def test_costs_are_missed_requests_or_seconds():
@@ -157,7 +159,7 @@ def test_a_training_that_is_over_is_left_as_it_is(small, tmp_path):
         ({"objective": "mean_e2el"}, "objective must be 'slo_attainment' .* got 'mean_e2el'"),
         ({"pausing": True}, "pausing must be False .* got True"),
         ({"horizon": 6.0}, r"horizon must be 5\.0 .* got 6\.0"),
-        ({"stages": (Stage(1, 0.1, 0.05, 2, 0.99, (ix.BY_LENGTH,)),)}, r"stages must be .* got"),
+        ({"stages": (Stage(1, 0.1, 0.05, 2, 0.99, ("by_length",)),)}, r"stages must be .* got"),
     ],
 )
 def test_another_training_in_the_folder_is_refused(small, tmp_path, change, message):
@@ -169,9 +171,9 @@ def test_another_training_in_the_folder_is_refused(small, tmp_path, change, mess
 
 def test_the_same_training_from_other_weights_is_refused(small, tmp_path):
     start, config = tmp_path / "start.npz", replace(small, start=tmp_path / "start.npz")
-    np.savez(start, weights=first_weights())
+    save_weights(start, PERCEPTRON, first_weights())
     folder = _interrupted_at_once(config, tmp_path / "run")
-    np.savez(start, weights=first_weights() + 0.1)
+    save_weights(start, PERCEPTRON, first_weights() + 0.1)
     with pytest.raises(ValueError, match="another training in .*: first_weights must be"):
         train(config, folder, lambda line: None)
 

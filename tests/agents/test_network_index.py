@@ -23,7 +23,7 @@ from agents.network_comparison import (
     verdict,
 )
 from agents.network_index import NetworkTraining, costs, first_weights, load, policy, train
-from llmsched_env.policies.network_index import learned_network
+from llmsched_env.policies.learned_network import learned_network
 
 SMALL = NetworkTraining(
     generations=3, runs=1, horizon=60.0, pairs=2, validate_every=1, validation_runs=1, validation_horizon=60.0

@@ -4,11 +4,11 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from agents import pretrained
 from evaluate import parse_schedulers
 from llmsched_env.evaluation.four_knobs import beyond_four_knobs
 from llmsched_env.evaluation.suite import A100, H100, Site
 from llmsched_env.metrics import within_limits
+from llmsched_env.policies import pretrained
 
 
 @pytest.mark.parametrize("name", [*pretrained.NAMES, pretrained.NETWORK])

@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents import pretrained, train_router
+from agents import train_router
 from agents.router_cases import TRAINED, Cluster, cost, costs, generation_cases, validation_cases
 from agents.router_comparison import BY_HAND, CLUSTERS, GROUPS, H100, L40S, Comparison, compare, tables
 from agents.router_training import RouterTraining, first_weights, load, policy, train
 from baselines.routers import ROUTERS, least_outstanding_tokens, round_robin
 from llmsched_env.evaluation.seeds import TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.metrics import mean_interval
-from llmsched_env.policies.learned_router import NUM_WEIGHTS
+from llmsched_env.policies import pretrained
+from llmsched_env.policies.learned_router import PERCEPTRON
 
 TINY = Cluster("tiny", "azure-chat", ("llama-3.1-8b_h100-80gb_tp1_aic", "llama-3.1-8b_l40s-48gb_tp1_aic"), 0.9, 30, 1)
 SMALL = RouterTraining(generations=3, pairs=2, validate_every=1, validation_rounds=1)
@@ -140,7 +141,7 @@ def test_every_registered_router_is_compared():
 
 def test_the_shipped_router_beats_blind_ones_and_its_start():
     router = pretrained.router()
-    assert len(router.weights) == NUM_WEIGHTS and router == load(name="pretrained_router")
+    assert len(router.weights) == PERCEPTRON.size and router == load(name="pretrained_router")
     mixed = next(cluster for cluster in CLUSTERS if set(cluster.profiles) == {TINY.profiles[0], TINY.profiles[1]})
     assert all(gpu in "".join(mixed.profiles) for gpu in (H100, L40S))
     own, blind, start = costs([router, round_robin, least_outstanding_tokens], [(mixed, TUNING_SEEDS)])[:, 0]
@@ -150,7 +151,7 @@ def test_the_shipped_router_beats_blind_ones_and_its_start():
 def test_the_card_has_the_commands_that_made_it():
     card = (pretrained.FOLDER / f"{pretrained.ROUTER}.md").read_text(encoding="utf-8")
     assert "python train.py --pretrained router" in card
-    assert "python -m agents.train_router --evaluate agents/pretrained/router.npz" in card
+    assert "python -m agents.train_router --evaluate llmsched_env/policies/pretrained/router.npz" in card
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ import pytest
 
 import baselines
 import benchmark
-from agents import pretrained
 from agents.network_benchmark import network_sections
 from agents.network_comparison import PRIORITIES
 from llmsched_env.evaluation.benchmark import cell_search, judged, kept_runs
@@ -24,6 +23,7 @@ from llmsched_env.evaluation.benchmark.run import Benchmark, read_azure, read_if
 from llmsched_env.evaluation.benchmark.sections import cluster_sections, trace_sections
 from llmsched_env.evaluation.benchmark.tables import objective_tables
 from llmsched_env.evaluation.suite import H100, HELD_OUT, Site
+from llmsched_env.policies import pretrained
 from llmsched_env.policies.index import index
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.simulate import simulate
