@@ -14,8 +14,8 @@ from llmsched_env.policies.arrivals import (
     prefill_rate,
     watch_arrivals,
 )
-from llmsched_env.policies.index_params import ALWAYS, INDEX_PARAMS, LIMITS, numbers_of
-from llmsched_env.policies.memory import engine_record, numbers_behind
+from llmsched_env.policies.index_params import ALWAYS, INDEX_PARAMS, LIMITS, NUMBERS
+from llmsched_env.policies.memory import engine_record, params_record, record_of
 from llmsched_env.policies.survey import MEMORY, longest_with_decodes, of_requests, output_left, survey
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.ordering import heap_of_prompts, pop_least
@@ -31,7 +31,7 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import WAITING
 from llmsched_env.simulator.step_time import chunk_within, step_seconds
 
-_values = numbers_behind(LIMITS, len(INDEX_PARAMS))
+_params = params_record(record_of(*LIMITS, numbers=NUMBERS))
 _recent = engine_record(RECENT)
 
 
@@ -156,7 +156,7 @@ def _index(view, own, i, numbers, recent):
 def compose(view):
     """The index policy with the numbers of its parameters."""
     decodes(view, view.running)
-    numbers, recent = numbers_of(_values(view)), _recent(view)
+    numbers, recent = _params(view).numbers, _recent(view)
     watch_arrivals(view, recent)
     state = survey(view, prefill_rate(recent), numbers.outside > 0.0, numbers)
     compose_index(view, numbers, state, recent)

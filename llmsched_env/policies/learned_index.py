@@ -9,7 +9,7 @@ from llmsched_env.policies.arrivals import RECENT, prefill_rate, watch_arrivals
 from llmsched_env.policies.index import compose_index
 from llmsched_env.policies.index_features import FEATURES, write_features
 from llmsched_env.policies.index_params import INDEX_PARAMS, LIMITS, numbers_of
-from llmsched_env.policies.memory import cells, engine_record, numbers_behind, record_of
+from llmsched_env.policies.memory import cells, engine_record, params_record, record_of
 from llmsched_env.policies.perceptron import Output, Perceptron, evaluate, rescale, scaling
 from llmsched_env.policies.survey import MEMORY, survey
 from llmsched_env.policies.weights import load_weights
@@ -65,7 +65,7 @@ _memory_record = record_of(
     numbers=len(PERCEPTRON.outputs),  # as of the batch before, until the network has been evaluated
 )
 _memory = engine_record(_memory_record)
-_weights = numbers_behind(LIMITS, PERCEPTRON.size)
+_params = params_record(record_of(*LIMITS, weights=PERCEPTRON.size))
 
 
 @compiled
@@ -79,7 +79,7 @@ def compose(view):
         # with the numbers of the batch before: without them there is no state for the network to see
         state = survey(view, prefill_rate(memory.history), True, numbers)
         write_features(view, state, memory.history, memory.inputs)
-        evaluate(_weights(view), memory.inputs, memory.hidden, memory.numbers)
+        evaluate(_params(view).weights, memory.inputs, memory.hidden, memory.numbers)
         rescale(SCALING, memory.numbers)
         compose_index(view, numbers, state, memory.history)
     return again_if_preempted(view)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llmsched_env.policies.index_params import LIMITS
-from llmsched_env.policies.memory import cells, engine_record, numbers_behind, record_of
+from llmsched_env.policies.memory import cells, engine_record, params_record, record_of
 from llmsched_env.policies.perceptron import Output, Perceptron, evaluate, rescale, scaling
 from llmsched_env.policies.weights import load_weights
 from llmsched_env.simulator.compiled import compiled
@@ -85,7 +85,7 @@ OUTPUTS = (  # decodes first, then prompts in the order of their numbers
     Output("by_age", 0.0, 0.5),  # and of seconds of waiting
 )
 SCALING = scaling(OUTPUTS)
-PERCEPTRON = Perceptron(names(FEATURES), 8, names(OUTPUTS))
+PERCEPTRON = Perceptron(names(FEATURES), 8, tuple(output.name for output in OUTPUTS))
 
 REQUEST_MEMORY = (
     "key",  # its index
@@ -98,9 +98,9 @@ _memory_record = record_of(
     inputs=len(FEATURES),
     hidden=PERCEPTRON.hidden,
 )
-_class_record = record_of(*names(OUTPUTS))
+_class_record = record_of(*PERCEPTRON.outputs)
 _memory, _of_requests = engine_record(_memory_record), request_memory(REQUEST_MEMORY)
-_weights = numbers_behind(LIMITS, PERCEPTRON.size)
+_params = params_record(record_of(*LIMITS, weights=PERCEPTRON.size))
 _write = writer(FEATURES, ("view", "k", "of"))
 
 
@@ -112,7 +112,7 @@ def compose(view):
     memory, own = _memory(view), _of_requests(view)
     for k in range(classes):
         _write(view, k, _class_statistics(view, k, classes, decoding), memory.inputs)
-        evaluate(_weights(view), memory.inputs, memory.hidden, memory.numbers[k])
+        evaluate(_params(view).weights, memory.inputs, memory.hidden, memory.numbers[k])
         rescale(SCALING, memory.numbers[k])
     for i in view.running:
         own.key[i] = _index(view, i, classes)

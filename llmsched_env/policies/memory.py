@@ -1,6 +1,5 @@
-"""What learned policies keep from batch to batch, by name: numbers, arrays, and records in a record."""
+"""What learned policies keep from batch to batch, and are set to, by name: numbers, arrays, and records in a record."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,12 +53,12 @@ def router_record(record: np.dtype) -> Any:
     return read
 
 
-def numbers_behind(params: Mapping[str, Any], count: int) -> Any:
-    """A compiled function of the view that gives the f8[count] that follow these parameters, such as weights."""
-    first = len(params)
+def params_record(record: np.dtype) -> Any:
+    """A compiled function of the view that gives a scheduler's parameters, then its weights, as this record."""
+    n = record.itemsize // _CELL
 
     @compiled(inline=True)
     def read(view: Any) -> Any:
-        return view.mem.params[first : first + count]
+        return view.mem.params[:n].view(record)[0]
 
     return read

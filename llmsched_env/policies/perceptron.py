@@ -45,7 +45,7 @@ class Scaling(NamedTuple):
 
     def numbers(self, outputs: np.ndarray) -> np.ndarray:
         """f8[..., outputs]: the numbers that these outputs set."""
-        numbers = self.start + self.spread * outputs
+        numbers: np.ndarray = self.start + self.spread * outputs
         return np.where(self.exponential > 0, np.exp(numbers), numbers)
 
 
