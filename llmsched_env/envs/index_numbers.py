@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from llmsched_env.policies.index import index
-from llmsched_env.policies.numbers import INDEX_PARAMS
+from llmsched_env.policies.index_params import INDEX_PARAMS
 from llmsched_env.simulator.rule import Log, Param
 from llmsched_env.validation import check_choice, check_number
 

@@ -40,17 +40,21 @@ def names(features: Sequence[Feature]) -> tuple[str, ...]:
 
 def writer(features: Sequence[Feature], arguments: Sequence[str]) -> Any:
     """A compiled function `write(*arguments, out)` that measures every feature into its place of `out`."""
-    scope: dict[str, Any] = {f"measure_{k}": _compiled(feature.measure) for k, feature in enumerate(features)}
+    # Only `write` is called from Python: wrapping every row for it would take most of the time to compile.
+    unwrapped = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    scope: dict[str, Any] = {
+        f"measure_{k}": _compiled(feature.measure, **unwrapped) for k, feature in enumerate(features)
+    }
     given = ", ".join(arguments)
     lines = [f"    out[{k}] = measure_{k}({given})" for k in range(len(features))]
     exec("\n".join([f"def write({given}, out):", *(lines or ["    pass"])]), scope)  # places must be constants
     return _compiled(scope["write"])
 
 
-def _compiled(function: Any) -> Any:
+def _compiled(function: Any, **options: bool) -> Any:
     if isinstance(function, Dispatcher):
         return function
-    return numba.njit(nogil=True, _nrt=False, forceinline=True, error_model="numpy")(function)
+    return numba.njit(nogil=True, _nrt=False, forceinline=True, error_model="numpy", **options)(function)
 
 
 def scales(features: Sequence[Feature]) -> np.ndarray:
