@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 import baselines
-from agents.comparisons.network import PRIORITIES, NetworkSetting
 from agents.comparisons.network_section import network_sections, run_networks
+from agents.problems.network_cases import PRIORITIES, NetworkSetting
 from agents.problems.random_sites import random_site
 from agents.problems.static_index import static_settings
 from agents.rules import length_and_work, length_times_slack
@@ -39,6 +39,7 @@ from llmsched_env.evaluation.benchmark.stages import Benchmark, read_azure, read
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.suite import H100, HELD_OUT, TRAINING, VERSION
+from llmsched_env.policies import learned_index, pretrained
 from llmsched_env.policies.index import index
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
@@ -90,7 +91,7 @@ def parse_objectives(text: str) -> list[str]:
 
 
 def load_policy(text: str) -> Scheduler:
-    """The policy of a name under agents/pretrained, a file, or a name of the registry.
+    """The pretrained policy of this name, a file, or a name of the registry.
 
     Raises:
         ValueError: for an unknown name.
@@ -101,11 +102,7 @@ def load_policy(text: str) -> Scheduler:
     if text in baselines.REGISTRY:
         return baselines.get(text)
     if Path(text).suffix == ".npz":
-        from agents import load_index_policy
-
-        return load_index_policy(text)
-    from agents import pretrained
-
+        return learned_index.load(text)
     return pretrained.load(text)
 
 
@@ -250,8 +247,6 @@ def _statics(objective: str, policy: Scheduler, count: int) -> dict[str, list[Sc
 
 
 def _networks(args: argparse.Namespace) -> None:
-    from agents import pretrained
-
     policy = pretrained.load(pretrained.NETWORK)
     setting = NetworkSetting(horizon=QUICK_HORIZON) if args.quick else NetworkSetting()
     run_networks({"the policy": policy} | PRIORITIES, setting, args.network_runs, args.out / "networks.json")

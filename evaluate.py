@@ -30,6 +30,7 @@ from llmsched_env.evaluation import (
 from llmsched_env.evaluation.cases import Load
 from llmsched_env.evaluation.compare import SchedulerByCell
 from llmsched_env.evaluation.tuning import SEEDS, TRIALS, Tuned
+from llmsched_env.policies import learned_index, pretrained
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
@@ -60,8 +61,6 @@ def parse_schedulers(text: str) -> dict[str, Scheduler]:
 
 
 def _pretrained() -> dict[str, Scheduler]:
-    from agents import pretrained  # here, so that comparing baselines does not need torch
-
     policies = [pretrained.load(name) for name in pretrained.NAMES]
     return {policy.name: policy for policy in policies}
 
@@ -145,12 +144,13 @@ def load_agents(paths: Sequence[str]) -> dict[str, Scheduler]:
     """Trained agents (.zip) and steered index policies (.npz), by the last folder and name of their files."""
     if not paths:
         return {}
-    from agents import load_agent, load_index_policy  # here, so that comparing baselines does not need torch
+    from agents import load_agent  # here, so that comparing baselines does not need torch
 
-    return {
-        "/".join(Path(p).with_suffix("").parts[-2:]): (load_index_policy if Path(p).suffix == ".npz" else load_agent)(p)
-        for p in paths
-    }
+    found = {}
+    for path in map(Path, paths):
+        load = learned_index.load if path.suffix == ".npz" else load_agent
+        found["/".join(path.with_suffix("").parts[-2:])] = load(path)
+    return found
 
 
 def default_and_tuned(

@@ -190,7 +190,7 @@ def report(training: KnobsProblem, command: str) -> None:
 
 
 def retrain(name: str, seed: int, folder: Path) -> None:
-    """Train a policy of `agents.pretrained` again, from where its folder stands."""
+    """Train a policy of `llmsched_env.policies.pretrained` again, from where its folder stands."""
     from agents.problems import index_policy, network, router  # here, so that --help is quick
 
     if name == "network":
@@ -202,7 +202,7 @@ def retrain(name: str, seed: int, folder: Path) -> None:
         plain, pausing = name == "slo_scratch", name.endswith("_pausing")
         config = index_policy.IndexTraining(objective, pausing or plain, plain=plain, seed=seed)
         index_policy.train(config, folder)
-    print(f"Policy:       {(folder / 'best.npz').resolve()}  (agents/pretrained/{name}.npz is that of seed 0)")
+    print(f"Policy:       {(folder / 'best.npz').resolve()}  (the shipped {name}.npz is that of seed 0)")
     print(f"TensorBoard:  tensorboard --logdir {shlex.quote(str((folder / 'tensorboard').resolve()))}")
 
 

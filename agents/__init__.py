@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agents.learned_policies import load_index_policy
     from agents.sb3.checkpoint import AgentMeta, load_agent, read_meta, save_agent
     from agents.sb3.controller import PolicyController
 
@@ -12,12 +11,11 @@ _MODULES = {
     "AgentMeta": "agents.sb3.checkpoint",
     "PolicyController": "agents.sb3.controller",
     "load_agent": "agents.sb3.checkpoint",
-    "load_index_policy": "agents.learned_policies",
     "read_meta": "agents.sb3.checkpoint",
     "save_agent": "agents.sb3.checkpoint",
 }
 
-__all__ = ["AgentMeta", "PolicyController", "load_agent", "load_index_policy", "read_meta", "save_agent"]
+__all__ = ["AgentMeta", "PolicyController", "load_agent", "read_meta", "save_agent"]
 
 
 def __getattr__(name: str) -> Any:  # imported on first use, since torch takes seconds

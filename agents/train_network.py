@@ -2,7 +2,7 @@
 
 python -m agents.train_network                                          # PPO, less than a minute on one core
 python -m agents.train_network --algo es --out runs/network             # evolution strategies, some minutes
-python -m agents.train_network --evaluate agents/pretrained/network.npz --runs 40
+python -m agents.train_network --evaluate llmsched_env/policies/pretrained/network.npz --runs 40
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from agents.comparisons.network import NetworkSetting, compare, run_scheduler, table  # so that --help is quick
+    from agents.problems.network_cases import NetworkSetting, compare, run_scheduler, table  # so that --help is quick
     from llmsched_env.validation import check_integer
 
     check_integer("runs", args.runs, at_least=1)
     setting = NetworkSetting(load=args.load, interval=args.interval)
     started = time.perf_counter()
     if args.evaluate is not None or args.algo == "es":
-        from agents.learned_policies import load_network_policy
+        from llmsched_env.policies import learned_network
 
         if args.evaluate is None:
             from agents.problems import network
             from agents.search.stages import EvolutionSettings
 
             network.train(network.NetworkTraining(EvolutionSettings(args.generations), args.seed), args.out, printed)
-        policy = load_network_policy(args.evaluate or args.out / "best.npz")
+        policy = learned_network.load(args.evaluate or args.out / "best.npz")
         rows = compare("learned", partial(run_scheduler, policy), setting, range(args.runs))
     else:
         from agents.problems import network_ppo

@@ -2,7 +2,7 @@
 
 python -m agents.train_router --out runs/router                      # the settings of the one that is shipped
 python -m agents.train_router --out runs/slo --objective slo_attainment
-python -m agents.train_router --evaluate agents/pretrained/router.npz
+python -m agents.train_router --evaluate llmsched_env/policies/pretrained/router.npz
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from agents.comparisons.routers import compare, tables  # here, so that --help is quick
-    from agents.learned_policies import load_router
     from llmsched_env.evaluation.cases import TEST_SEEDS, seed_range
+    from llmsched_env.policies import learned_router
 
     seed_range(TEST_SEEDS, args.seeds)  # refuses a bad number before a long training
     if args.evaluate is None:
@@ -53,7 +53,7 @@ def _run(args: argparse.Namespace) -> None:
             router.RouterTraining(EvolutionSettings(args.generations), args.seed, args.objective), args.out, printed
         )
     if not args.no_comparison:
-        found = load_router(args.evaluate or args.out / "best.npz", "learned")
+        found = learned_router.load(args.evaluate or args.out / "best.npz", "learned")
         print(tables(compare(found, args.seeds, progress=True)))
 
 

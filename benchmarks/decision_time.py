@@ -10,8 +10,7 @@ import time
 import numpy as np
 
 import llmsched_env as ls
-from agents.learned_policies import DECISION_TIME, index_policy
-from llmsched_env.policies.learned import NUM_WEIGHTS
+from llmsched_env.policies.learned_index import DECISION_TIME, PERCEPTRON, with_weights
 from llmsched_env.simulator.simulator import Simulator
 
 LOADS, HORIZON, ROUNDS = (0.5, 0.9, 1.2, 1.5, 2.0), 120.0, 3
@@ -20,7 +19,7 @@ LOADS, HORIZON, ROUNDS = (0.5, 0.9, 1.2, 1.5, 2.0), 120.0, 3
 def main() -> None:
     """Print time per batch by requests present, the fit, and what is charged."""
     engine = ls.EngineConfig.for_gpu("llama-3.1-8b_h100-80gb_tp1_aic")
-    scheduler = index_policy(np.random.default_rng(0).normal(0, 0.1, NUM_WEIGHTS))
+    scheduler = with_weights(np.random.default_rng(0).normal(0, 0.1, PERCEPTRON.size))
     present, seconds = [], []
     for load in LOADS:
         table = ls.preset("azure-chat", horizon=HORIZON).at_load(load, engine).sample(seed=0)

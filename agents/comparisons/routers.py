@@ -9,15 +9,23 @@ from itertools import product
 import numpy as np
 from tqdm import tqdm
 
-from agents.learned_policies import constant_router_weights, router_policy
 from agents.problems.router_cases import LARGE, SMALL, Cluster, costs, saved
 from baselines.routers import ROUTERS
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.intervals import mean_interval
-from llmsched_env.policies.learned_router import SPEED
+from llmsched_env.policies.learned_router import PERCEPTRON, TERMS, with_weights
 from llmsched_env.simulator.router import Router
 
-BY_HAND = router_policy(constant_router_weights({SPEED: 1.0}), "least_outstanding_seconds")
+
+def constant_weights(changes: Mapping[str, float]) -> np.ndarray:
+    """f8[size]: the terms of the router count as at the start, but for these changes by name of the term."""
+    weights, spread = np.zeros(PERCEPTRON.size), {term.name: term.spread for term in TERMS}
+    for name, change in changes.items():
+        PERCEPTRON.output_layer(weights)[PERCEPTRON.output_place(name), -1] = change / spread[name]
+    return weights
+
+
+BY_HAND = with_weights(constant_weights({"speed": 1.0}), "least_outstanding_seconds")
 """A rule written by hand with the same terms: known tokens over the speed of the engine."""
 TUNED = {
     "prefix_aware": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5), "least_match": (0.1, 0.3, 0.6)},

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 import baselines
-from agents.learned_policies import index_number, index_policy, output_layer, read_weights
 from agents.problems.index_cases import FLOOR, IndexCase, costs, generation_cases, saved, sweep_cases, validation_cases
 from agents.problems.index_start import PLAIN_STAGES, STAGES, IndexStage, first_weights, searched
 from agents.run import Say, Validation
 from agents.search.learner import SearchProblem, search
 from agents.search.stages import CoordinateStage, EvolutionStage, Stage
-from llmsched_env.policies.learned import NUM_WEIGHTS
+from llmsched_env.policies.learned_index import PERCEPTRON, with_weights
+from llmsched_env.policies.weights import load_weights
 from llmsched_env.validation import check_choice, check_integer, check_number, check_range
 
 REFERENCES = {"slo_attainment": "slos_serve", "mean_e2el": "slo_first"}
@@ -97,6 +97,8 @@ class IndexTraining:
 class IndexProblem(SearchProblem):
     """Weights of the network that sets the numbers of the index policy."""
 
+    network = PERCEPTRON
+
     def __init__(self, config: IndexTraining) -> None:
         self.config = config
         self.objective = config.objective
@@ -115,9 +117,9 @@ class IndexProblem(SearchProblem):
         first = first_weights(config.objective, config.pausing, config.plain)
         if config.start is None:
             return first
-        fixed = [index_number("begun"), index_number("blocking")]  # whether it may pause is not up to the file
-        weights = read_weights(config.start, NUM_WEIGHTS).copy()
-        output_layer(weights)[fixed] = output_layer(first)[fixed]
+        fixed = [PERCEPTRON.output_place(name) for name in ("begun", "blocking")]
+        weights = load_weights(config.start, PERCEPTRON)
+        PERCEPTRON.output_layer(weights)[fixed] = PERCEPTRON.output_layer(first)[fixed]  # pausing is not up to the file
         return weights
 
     def stages(self) -> list[Stage]:
@@ -130,7 +132,7 @@ class IndexProblem(SearchProblem):
         return [*found, CoordinateStage(config.sweeps, _WIDTH, config.seed, self.sweep_costs, places[-1])]
 
     def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Of candidates f8[k, NUM_WEIGHTS]: each case has the same weight, however much the candidates differ in it."""
+        """Of candidates f8[k, size]: each case has the same weight, however much the candidates differ in it."""
         config = self.config
         cases = generation_cases(
             config.seed, generation, config.sites, config.random_sites, config.loads, config.horizon
@@ -139,13 +141,13 @@ class IndexProblem(SearchProblem):
         return np.asarray(-((logs - logs.mean(axis=0)) / (logs.std(axis=0) + _EVEN)).mean(axis=1))
 
     def sweep_costs(self, sweep: int) -> Callable[[np.ndarray], np.ndarray]:
-        """Logarithms of the costs f8[k, cases] on the cases of a sweep, as a function of weights f8[k, NUM_WEIGHTS]."""
+        """Logarithms of the costs f8[k, cases] on the cases of a sweep, as a function of weights f8[k, size]."""
         config = self.config
         cases = sweep_cases(config.seed, sweep, config.cases, config.loads, config.horizon)
         return lambda candidates: self._log_costs(candidates, cases)
 
     def _log_costs(self, candidates: np.ndarray, cases: Sequence[IndexCase]) -> np.ndarray:
-        found = costs([index_policy(weights) for weights in candidates], cases, self.objective)
+        found = costs([with_weights(weights) for weights in candidates], cases, self.objective)
         return np.log(found + FLOOR[self.objective])
 
     @cached_property
@@ -156,7 +158,7 @@ class IndexProblem(SearchProblem):
     def validate(self, weights: np.ndarray) -> Validation:
         """On fixed tuning seeds: all training sites of the suite, and random ones that training never draws."""
         cases, on_suite, target = self._held
-        own = costs([index_policy(weights)], cases, self.objective)[0]
+        own = costs([with_weights(weights)], cases, self.objective)[0]
         gains = saved(own, target, self.objective)
         numbers = {"saved": gains.mean(), "worst_case": gains.min(), f"{self.objective}_cost": own.mean()}
         text = (
@@ -167,7 +169,7 @@ class IndexProblem(SearchProblem):
 
 
 def train(config: IndexTraining, folder: Path, say: Say = print) -> np.ndarray:
-    """Search stage by stage, from where the folder stands; returns the best weights validated, f8[NUM_WEIGHTS].
+    """Search stage by stage, from where the folder stands; returns the best weights validated, f8[size].
 
     Raises:
         ValueError: if another training is in the folder.

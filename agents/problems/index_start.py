@@ -10,16 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.learned_policies import index_number, output_layer, within_four_knobs
+from agents.problems.four_knobs import within_four_knobs
 from agents.search.stages import EvolutionSettings
-from llmsched_env.policies.feature_names import FEATURE_NAMES, feature_index
-from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START
-from llmsched_env.policies.numbers import INDEX_PARAMS
+from llmsched_env.policies.index_params import INDEX_PARAMS
+from llmsched_env.policies.learned_index import OUTPUTS, PERCEPTRON
 from llmsched_env.validation import check_choice
 
 UNITS = (
-    "kv_used", "base", "outside", "even", "growth", "decoding", "prefill_odds", "queue", "output_left", "prompt",
-    "ttft_slack", "tpot_slack", "output", "decode_rate", "seats", "crowded",
+    "kv_used", "decode_step", "outside", "even_step", "growth", "decoding", "prefill_odds", "queue", "output_left",
+    "prompt", "ttft_slack", "tpot_slack", "output", "decode_rate", "seats", "crowded",
 )  # fmt: skip
 """The hidden units: each passes on the feature of its name, except those in `_SWITCHES`."""
 _SWITCHES = {"crowded": ("prefill_odds", 3.0, -1.8)}
@@ -42,7 +41,7 @@ _FIRST_NUMBERS: dict[str, dict[str, float]] = {
         "least_chunk": 48.0, "extra": 1.0, "extra_by_load": -0.45, "join": 1.5,
     },
 }  # fmt: skip
-"""By objective, the numbers that differ from `learned.START`; for the latency no target matters.
+"""By objective, the numbers that differ from the start in `learned_index.OUTPUTS`; for the latency no target matters.
 
 Those for the SLO come from 140 generations of evolution strategies on training seeds of the training sites, of the same
 sites with memory for 30 to 90 thousand tokens, and of random sites. Of the changes of the last 70 generations six
@@ -61,22 +60,22 @@ _PLAIN_NUMBERS: dict[str, dict[str, float]] = {
 """The same for a plain rule: least slack or shortest prompt first, bounds at their natural values."""
 _FIRST_WEIGHTS: dict[str, dict[tuple[str, str], float]] = {
     "slo_attainment": {
-        ("extra", "kv_used"): -0.64, ("extra", "base"): -0.05, ("extra", "outside"): -0.09,
+        ("extra", "kv_used"): -0.64, ("extra", "decode_step"): -0.05, ("extra", "outside"): -0.09,
         ("extra", "growth"): -0.14, ("extra", "decoding"): -0.13, ("extra", "prefill_odds"): -0.11,
         ("extra", "output_left"): 0.14, ("extra", "prompt"): 0.24, ("extra", "ttft_slack"): -0.18,
         ("extra", "tpot_slack"): 0.15, ("extra", "output"): 0.06, ("extra", "seats"): 0.58,
-        ("begun", "kv_used"): 0.04, ("join", "base"): 0.22, ("join", "prefill_odds"): -0.28,
+        ("begun", "kv_used"): 0.04, ("join", "decode_step"): 0.22, ("join", "prefill_odds"): -0.28,
         ("join", "ttft_slack"): 0.1, ("by_length", "kv_used"): 0.13, ("by_length", "outside"): -0.17,
         ("by_length", "growth"): 0.24, ("by_length", "prefill_odds"): -0.1, ("by_prediction", "kv_used"): 0.13,
-        ("by_prediction", "base"): 0.22, ("margin", "kv_used"): 0.38, ("margin", "base"): 0.09,
+        ("by_prediction", "decode_step"): 0.22, ("margin", "kv_used"): 0.38, ("margin", "decode_step"): 0.09,
         ("margin", "seats"): 0.2, ("margin", "crowded"): 0.25, ("blocking", "kv_used"): -0.11,
         ("blocking", "ttft_slack"): -0.18,
     },
     "mean_e2el": {
         ("extra", "decoding"): -0.32, ("extra", "queue"): 0.3, ("extra", "output"): -0.3,
         ("extra", "output_left"): -0.11, ("extra", "prompt"): 0.11, ("by_prediction", "queue"): 0.1,
-        ("join", "prompt"): 0.53, ("join", "decoding"): -0.3, ("join", "base"): 0.22, ("by_length", "base"): 0.22,
-        ("by_length", "prompt"): -0.18, ("by_length", "decoding"): -0.07,
+        ("join", "prompt"): 0.53, ("join", "decoding"): -0.3, ("join", "decode_step"): 0.22,
+        ("by_length", "decode_step"): 0.22, ("by_length", "prompt"): -0.18, ("by_length", "decoding"): -0.07,
     },
 }  # fmt: skip
 """By objective, weights from units to numbers.
@@ -124,7 +123,7 @@ STAGES = {
             0.99,
             _FOR_SLO,
             ("extra", "by_prediction", "blocking", "join", "by_length"),
-            ("kv_used", "seats", "base", "prefill_odds", "ttft_slack", "outside", "growth"),
+            ("kv_used", "seats", "decode_step", "prefill_odds", "ttft_slack", "outside", "growth"),
         ),
     ),
     "mean_e2el": (
@@ -136,7 +135,7 @@ STAGES = {
             0.99,
             _FOR_LATENCY,
             ("extra", "join", "by_prediction", "by_length"),
-            ("prefill_odds", "queue", "decoding", "output_left", "kv_used", "output", "base", "prompt", "seats"),
+            ("prefill_odds", "queue", "decoding", "output_left", "kv_used", "output", "decode_step", "prompt", "seats"),
         ),
     ),
 }
@@ -154,35 +153,32 @@ PLAIN_STAGES = {
 
 
 def first_weights(objective: str = "slo_attainment", pausing: bool = False, plain: bool = False) -> np.ndarray:
-    """f8[NUM_WEIGHTS]: hidden units that each pass on a feature, and an output layer of mostly biases.
+    """f8[size]: hidden units that each pass on a feature, and an output layer of mostly biases.
 
     With `plain` the constants are those of a simple rule, and no output depends on any feature. Without `pausing`
     prompts that have begun go first.
     """
-    weights, features = np.zeros(NUM_WEIGHTS), len(FEATURE_NAMES)
-    for h, unit in enumerate(UNITS):
+    weights = np.zeros(PERCEPTRON.size)
+    for row, unit in zip(PERCEPTRON.hidden_layer(weights), UNITS, strict=True):
         feature, slope, bias = _SWITCHES.get(unit, (unit, 1.0, 0.0))
-        at = h * (features + 1)
-        weights[at + feature_index(feature)], weights[at + features] = slope, bias
-    outputs = output_layer(weights)
+        row[PERCEPTRON.input_place(feature)], row[-1] = slope, bias
+    outputs, place = PERCEPTRON.output_layer(weights), PERCEPTRON.output_place
     numbers = (_PLAIN_NUMBERS if plain else _FIRST_NUMBERS)[objective]
     steering: dict[tuple[str, str], float] = {} if plain else _FIRST_WEIGHTS[objective]
     for name, number in numbers.items():
-        k = index_number(name)
-        wanted = np.log(number) if EXPONENTIAL[k] else number
-        outputs[k, -1] = (wanted - START[k]) / SPREAD[k]
+        outputs[place(name), -1] = OUTPUTS[name].inverse(number)
     for (name, unit), weight in steering.items():
-        outputs[index_number(name), UNITS.index(unit)] = weight
+        outputs[place(name), UNITS.index(unit)] = weight
     if not pausing:
         return within_four_knobs(weights)
-    outputs[index_number("blocking")] = 0.0  # a prompt that can wait for others blocks none
+    outputs[place("blocking")] = 0.0  # a prompt that can wait for others blocks none
     return weights
 
 
 def searched(stage: IndexStage, pausing: bool) -> np.ndarray:
     """Places of the weights that a stage searches."""
-    places = output_layer(np.arange(NUM_WEIGHTS))
-    constants = places[[index_number(name) for name in (*stage.numbers, *(["begun"] if pausing else []))], -1]
-    dependent = [index_number(name) for name in stage.dependent]
+    places, row = PERCEPTRON.output_layer(np.arange(PERCEPTRON.size)), PERCEPTRON.output_place
+    constants = places[[row(name) for name in (*stage.numbers, *(["begun"] if pausing else []))], -1]
+    dependent = [row(name) for name in stage.dependent]
     others = places[np.ix_(dependent, [UNITS.index(unit) for unit in stage.units])].ravel()
     return np.append(constants, others).astype(int)

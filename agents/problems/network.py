@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.comparisons.network import PRIORITIES, mean_tasks
-from agents.learned_policies import network_policy, random_hidden
+from agents.problems.network_cases import PRIORITIES, mean_tasks
 from agents.run import Say, Validation
 from agents.search.learner import SearchProblem, search
+from agents.search.random_start import random_hidden
 from agents.search.stages import EvolutionSettings, EvolutionStage, Stage
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_cases
-from llmsched_env.policies.network_index import HIDDEN, NUM_FEATURES, NUM_WEIGHTS
+from llmsched_env.policies.learned_network import PERCEPTRON, with_weights
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.simulator.task_table import TaskTable
@@ -73,8 +73,8 @@ class NetworkTraining:
 
 
 def first_weights(seed: int) -> np.ndarray:
-    """f8[NUM_WEIGHTS]: random hidden units and an output layer of zeros, so decodes go first, then prompts in order."""
-    return random_hidden(seed, NUM_WEIGHTS, HIDDEN, NUM_FEATURES)
+    """f8[size]: random hidden units and an output layer of zeros, so decodes go first, then prompts in order."""
+    return random_hidden(seed, PERCEPTRON)
 
 
 def costs(schedulers: Sequence[Scheduler], tables: Sequence[TaskTable], horizon: float) -> np.ndarray:
@@ -91,6 +91,8 @@ def costs(schedulers: Sequence[Scheduler], tables: Sequence[TaskTable], horizon:
 class NetworkProblem(SearchProblem):
     """Weights of the index policy of networks."""
 
+    network = PERCEPTRON
+
     def __init__(self, config: NetworkTraining) -> None:
         self.config = config
         self.validate_every = config.validate_every
@@ -102,11 +104,11 @@ class NetworkProblem(SearchProblem):
         return [EvolutionStage(self.config.search, self.config.seed, self.fitness)]
 
     def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Of candidates f8[k, NUM_WEIGHTS]: mean logarithm of the tasks present under the reference over one's own.
+        """Of candidates f8[k, size]: mean logarithm of the tasks present under the reference over one's own.
 
         The reference does not change the order of candidates; it makes the log comparable over generations.
         """
-        schedulers = [*map(network_policy, candidates), REFERENCE]
+        schedulers = [*map(with_weights, candidates), REFERENCE]
         found = costs(schedulers, self._tasks(generation), self.config.horizon)
         return np.asarray(np.log(found[-1] / found[:-1]).mean(axis=1))
 
@@ -129,14 +131,14 @@ class NetworkProblem(SearchProblem):
 
     def validate(self, weights: np.ndarray) -> Validation:
         held, target = self._held
-        own = costs([network_policy(weights)], held, self.config.validation_horizon)[0]
+        own = costs([with_weights(weights)], held, self.config.validation_horizon)[0]
         saved = float(np.log(target / own).mean())
         numbers = {"saved": saved, "mean_tasks": own.mean(), "reference_mean_tasks": target.mean()}
         return Validation(saved, numbers, f"{own.mean():.3f} tasks present, reference {target.mean():.3f}")
 
 
 def train(config: NetworkTraining, folder: Path, say: Say = print) -> np.ndarray:
-    """Search, from where the folder stands; returns the best weights validated, f8[NUM_WEIGHTS].
+    """Search, from where the folder stands; returns the best weights validated, f8[size].
 
     Raises:
         ValueError: if another training is in the folder.

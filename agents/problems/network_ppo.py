@@ -1,6 +1,6 @@
 """PPO on `llmsched/AgentNetwork-v0`, from scratch."""
 
-from agents.comparisons.network import NetworkSetting
+from agents.problems.network_cases import NetworkSetting
 from agents.sb3.environment import make_training_env
 from agents.sb3.ppo import BudgetedPPO, PPOSettings, make_model
 from agents.training_budget import TrainingBudget

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.learned_policies import random_hidden, router_policy
 from agents.problems.router_cases import OBJECTIVES, RouterCase, costs, generation_cases, saved, validation_cases
 from agents.run import Say, Validation
 from agents.search.learner import SearchProblem, search
+from agents.search.random_start import random_hidden
 from agents.search.stages import EvolutionSettings, EvolutionStage, Stage
 from baselines.routers import least_outstanding_tokens
-from llmsched_env.policies.learned_router import HIDDEN, NUM_FEATURES, NUM_WEIGHTS
+from llmsched_env.policies.learned_router import PERCEPTRON, with_weights
 from llmsched_env.validation import check_choice, check_integer, check_range
 
 REFERENCE = least_outstanding_tokens
@@ -59,12 +59,14 @@ class RouterTraining:
 
 
 def first_weights(seed: int) -> np.ndarray:
-    """f8[NUM_WEIGHTS]: random hidden units and an output layer of zeros, which is `least_outstanding_tokens`."""
-    return random_hidden(seed, NUM_WEIGHTS, HIDDEN, NUM_FEATURES)
+    """f8[size]: random hidden units and an output layer of zeros, which is `least_outstanding_tokens`."""
+    return random_hidden(seed, PERCEPTRON)
 
 
 class RouterProblem(SearchProblem):
     """Weights of the index router."""
+
+    network = PERCEPTRON
 
     def __init__(self, config: RouterTraining) -> None:
         self.config = config
@@ -77,10 +79,10 @@ class RouterProblem(SearchProblem):
         return [EvolutionStage(self.config.search, self.config.seed, self.fitness)]
 
     def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Of candidates f8[k, NUM_WEIGHTS]: the mean logarithm of the cost of the reference over one's own."""
+        """Of candidates f8[k, size]: the mean logarithm of the cost of the reference over one's own."""
         config = self.config
         cases = generation_cases(config.seed, generation, config.loads)
-        found = costs([*map(router_policy, candidates), REFERENCE], cases, config.objective)
+        found = costs([*map(with_weights, candidates), REFERENCE], cases, config.objective)
         return np.asarray(saved(found[:-1], found[-1], config.objective).mean(axis=1))
 
     @cached_property
@@ -90,7 +92,7 @@ class RouterProblem(SearchProblem):
 
     def validate(self, weights: np.ndarray) -> Validation:
         objective, (held, target) = self.config.objective, self._held
-        own = costs([router_policy(weights)], held, objective)[0]
+        own = costs([with_weights(weights)], held, objective)[0]
         gains = saved(own, target, objective)
         numbers = {"saved": gains.mean(), "worst_case": gains.min()}
         numbers |= {objective: own.mean(), f"reference_{objective}": target.mean()}
@@ -99,7 +101,7 @@ class RouterProblem(SearchProblem):
 
 
 def train(config: RouterTraining, folder: Path, say: Say = print) -> np.ndarray:
-    """Search, from where the folder stands; returns the best weights validated, f8[NUM_WEIGHTS].
+    """Search, from where the folder stands; returns the best weights validated, f8[size].
 
     Raises:
         ValueError: if another training is in the folder.

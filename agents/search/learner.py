@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from agents.learned_policies import write_arrays
 from agents.run import Learner, Say, Validation, keep_config
 from agents.search.stages import Stage, StageState
 from agents.training_budget import TrainingBudget
+from llmsched_env.policies.perceptron import Perceptron
+from llmsched_env.policies.weights import save_weights, write_arrays
 
 BEST, LAST = "best.npz", "last.npz"
 _RUN = ("stage", "validated", "seconds", "best", "best_weights")  # in `last.npz`, with the state of the stage
@@ -23,9 +24,11 @@ class SearchProblem(ABC):
     """A kind of policy that is a vector of weights, and what makes weights good.
 
     Attributes:
+        network: to which the weights belong.
         validate_every: generations between validations.
     """
 
+    network: Perceptron
     validate_every: int
 
     @abstractmethod
@@ -56,7 +59,7 @@ def search(problem: SearchProblem, config: Mapping[str, Any], folder: Path, say:
 class SearchLearner(Learner):
     """Searches the weights of a policy; the same problem gives the same weights whether or not it was interrupted.
 
-    The folder gets `best.npz` (`weights`, `value`, `generation`), `last.npz` (to go on from) and TensorBoard's logs.
+    The folder gets `best.npz` (weights by name, `value`, `generation`), `last.npz` (to resume from) and TensorBoard logs.
 
     Args:
         problem: what is searched.
@@ -125,7 +128,8 @@ class SearchLearner(Learner):
     def save(self, found: Validation | None = None, improved: bool = False) -> None:
         if found is not None and improved:
             self.best_weights = self.current.weights()
-            write_arrays(self.folder / BEST, weights=self.best_weights, value=found.value, generation=self.step)
+            best = self.folder / BEST
+            save_weights(best, self.problem.network, self.best_weights, value=found.value, generation=self.step)
         run = {"stage": self._number, "validated": self.validated, "seconds": self.budget.elapsed(), "best": self.best}
         write_arrays(self.folder / LAST, **self.current.state(), **run, best_weights=self.best_weights)
 

@@ -11,7 +11,7 @@ from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from,
 from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, EpisodeRunner, SharedTraces
 from llmsched_env.envs.features import ENGINE_FEATURES, ENGINE_OBSERVATION, NUM_FEATURES
 from llmsched_env.policies.index import index
-from llmsched_env.policies.numbers import INDEX_PARAMS
+from llmsched_env.policies.index_params import INDEX_PARAMS
 from llmsched_env.simulator.rule import Linear, Log, Param
 from llmsched_env.validation import check_choice, check_number
 

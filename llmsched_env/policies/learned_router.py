@@ -9,73 +9,195 @@ and the call, not single engines. It never sees true lengths.
 With an output layer of zeros it is `least_outstanding_tokens`.
 """
 
+from dataclasses import dataclass, replace
 from math import log, log1p
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from llmsched_env.policies.learned import evaluate
+from llmsched_env.policies.memory import cells, record_of, router_record
+from llmsched_env.policies.perceptron import Output, Perceptron, evaluate, rescale, scaling
+from llmsched_env.policies.weights import load_weights
 from llmsched_env.simulator.batch_time import seconds_with_host
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.features import Feature, names, writer
 from llmsched_env.simulator.router import Router, cached_prefix, demanded_blocks
 
-# The terms of an engine, in seconds. The unit of work is a batch of `CHUNK` tokens on it.
-(
-    TOKENS,  # known tokens of its unfinished calls, at the mean speed of all engines
-    SPEED,  # what the same tokens take longer (or less, below 0) at its own speed
-    PROMPTS,  # their prompt tokens
-    CALLS,  # their number, a batch each
-    QUEUE,  # prompt tokens of those that do not run yet
-    OWN_PROMPT,  # what is not cached of the prompt of this call
-    DELAY,  # that, for each call that runs: how much longer these take
-    DECODE,  # the predicted tokens of this call, each as long as its decode step would be
-    CROWDED,  # that, times the share of its memory that calls hold or ask for
-    OVERFLOW,  # tokens of memory that it lacks for these and this call
-    REPEATED,  # a batch, if the call before went there too
-    NUM_TERMS,
-) = range(12)
-CHUNK = 512  # tokens
+CHUNK = 512  # tokens; the unit of work is a batch of this size on an engine
 UNKNOWN_OUTPUT = 128.0  # tokens of a call without a prediction
-START, SPREAD = np.zeros(NUM_TERMS), np.ones(NUM_TERMS)  # weight k is START + SPREAD * output k of the network
-START[TOKENS] = 1.0
-SPREAD[OWN_PROMPT], SPREAD[OVERFLOW], SPREAD[DELAY] = 2.0, 2.0, 0.2
 
-NUM_FEATURES, HIDDEN = 8, 6
-NUM_WEIGHTS = (NUM_FEATURES + 1) * HIDDEN + (HIDDEN + 1) * NUM_TERMS
 
-# Cells of memory: layers of the network, the terms of the engine that is looked at, and the last choice plus 1.
-_UNITS = NUM_FEATURES
-_FACTORS = _UNITS + HIDDEN
-_TERMS = _FACTORS + NUM_TERMS
-_LAST = _TERMS + NUM_TERMS
-_CELLS = _LAST + 1
+class FleetStatistics(NamedTuple):
+    """What one pass over the engines that call `i` may go to gives."""
+
+    calls: float  # mean unfinished calls of an engine
+    waiting: float  # mean of those that do not run yet
+    output: float  # predicted output tokens of the call
+    fullest: float  # largest share of KV blocks that calls of an engine hold or ask for
+    slowest: float  # s of a batch of `CHUNK` tokens on the slowest engine,
+    fastest: float  # on the fastest one,
+    mean_batch: float  # and the mean
+    cached: float  # most prompt tokens of the call that a prefix cache holds
+    most: float  # most known tokens of unfinished calls of an engine,
+    fewest: float  # fewest,
+    mean_tokens: float  # and the mean
+
+
+FEATURES = (
+    Feature("calls", "unfinished calls per engine", None, lambda fleet, i, of: 0.5 * log1p(of.calls) - 1.0),
+    Feature("waiting", "calls per engine that do not run yet", None, lambda fleet, i, of: 0.5 * log1p(of.waiting)),
+    Feature(
+        "prompt",
+        "prompt tokens of the call",
+        None,
+        lambda fleet, i, of: log1p(fleet.req.prompt_tokens[i] / CHUNK) - 1.0,
+    ),
+    Feature("output", "predicted output tokens of the call", None, lambda fleet, i, of: log1p(of.output / CHUNK) - 0.5),
+    Feature("fullest", "largest share of KV blocks held or asked for", None, lambda fleet, i, of: min(2.0, of.fullest)),
+    Feature("speeds", "slowest engine over the fastest", None, lambda fleet, i, of: log(of.slowest / of.fastest)),
+    Feature(
+        "cached",
+        "largest share of the prompt that a prefix cache holds",
+        None,
+        lambda fleet, i, of: of.cached / fleet.req.prompt_tokens[i],
+    ),
+    Feature(
+        "imbalance",
+        "most less fewest known tokens of an engine, over their mean",
+        None,
+        lambda fleet, i, of: (of.most - of.fewest) / (of.mean_tokens + CHUNK),
+    ),
+)
+"""Of the fleet and a call. Arguments: fleet, call, `FleetStatistics`."""
+
+
+class EngineLoad(NamedTuple):
+    """What the terms of an engine are computed from, for one call."""
+
+    batch: float  # s of a batch of `CHUNK` tokens on it,
+    mean_batch: float  # and the mean over all engines
+    step: float  # s of its next decode step with the call in it
+    calls: float  # its unfinished calls
+    prompts: float  # their prompt tokens
+    tokens: float  # their known tokens, predicted ones included
+    running: int  # calls that run there
+    demanded: float  # KV blocks that calls hold or ask for
+    total: float  # KV blocks
+    block_size: int  # tokens
+    prompt: int  # prompt tokens of the call,
+    missing: float  # those that its prefix cache does not hold,
+    output: float  # and predicted output tokens
+    repeated: bool  # whether the call before went there too
+
+
+@dataclass(frozen=True, slots=True)
+class Term(Feature):
+    """A term of an engine's cost, in seconds; its weight is `start` + `spread` * output of the network."""
+
+    start: float = 0.0
+    spread: float = 1.0
+
+
+@compiled
+def _overflow(fleet, g, i, at):
+    tokens = max(0.0, (at.demanded - at.total) * at.block_size + at.prompt + at.output)
+    return tokens / CHUNK * at.batch
+
+
+TERMS = (
+    Term(
+        "tokens",
+        "known tokens of its unfinished calls, at the mean speed of all engines",
+        None,
+        lambda fleet, g, i, at: at.tokens / CHUNK * at.mean_batch,
+        start=1.0,
+    ),
+    Term(
+        "speed",
+        "how much longer the same tokens take at its own speed; below 0 for a fast one",
+        None,
+        lambda fleet, g, i, at: at.tokens / CHUNK * (at.batch - at.mean_batch),
+    ),
+    Term("prompts", "their prompt tokens", None, lambda fleet, g, i, at: at.prompts / CHUNK * at.batch),
+    Term("calls", "their number, a batch each", None, lambda fleet, g, i, at: at.calls * at.batch),
+    Term(
+        "queue",
+        "prompt tokens of those that do not run yet",
+        None,
+        lambda fleet, g, i, at: max(0.0, at.calls - at.running) * at.prompts / max(1.0, at.calls) / CHUNK * at.batch,
+    ),
+    Term(
+        "own_prompt",
+        "prompt tokens of this call that are not cached",
+        None,
+        lambda fleet, g, i, at: at.missing / CHUNK * at.batch,
+        spread=2.0,
+    ),
+    Term(
+        "delay",
+        "the same for each call that runs: how much longer these take",
+        None,
+        lambda fleet, g, i, at: at.running * at.missing / CHUNK * at.batch,
+        spread=0.2,
+    ),
+    Term(
+        "decode", "decode steps of the predicted tokens of this call", None, lambda fleet, g, i, at: at.output * at.step
+    ),
+    Term(
+        "crowded",
+        "the same, times the share of its KV blocks that calls hold or ask for",
+        None,
+        lambda fleet, g, i, at: at.output * at.step * at.demanded / at.total,
+    ),
+    Term("overflow", "tokens of memory that it lacks for these and this call", None, _overflow, spread=2.0),
+    Term(
+        "repeated",
+        "a batch, if the call before went there too",
+        None,
+        lambda fleet, g, i, at: at.batch if at.repeated else 0.0,
+    ),
+)
+"""Of an engine, in seconds. Arguments: fleet, engine, call, `EngineLoad`."""
+
+SCALING = scaling([Output(term.name, term.start, term.spread) for term in TERMS])
+PERCEPTRON = Perceptron(names(FEATURES), 6, names(TERMS))
+
+_memory_record = record_of(
+    "last",  # the engine of the call before, plus 1
+    inputs=len(FEATURES),
+    hidden=PERCEPTRON.hidden,
+    weights=len(TERMS),
+    terms=len(TERMS),
+)
+_memory = router_record(_memory_record)
+_write_features = writer(FEATURES, ("fleet", "i", "of"))
+_write_terms = writer(TERMS, ("fleet", "g", "i", "at"))
 
 
 @compiled
 def route(fleet, i):
     """Set the weights, then take the least sum; of equals that with the fewest known tokens, then the first."""
-    cells = fleet.memory
-    factors, terms = cells[_FACTORS:_TERMS], cells[_TERMS:_LAST]
-    unit = features(fleet, i, cells[:_UNITS])
-    evaluate(fleet.params, cells[:_UNITS], cells[_UNITS:_FACTORS], factors)
-    for k in range(NUM_TERMS):
-        factors[k] = START[k] + SPREAD[k] * factors[k]
+    memory, seen = _memory(fleet), _fleet_statistics(fleet, i)
+    _write_features(fleet, i, seen, memory.inputs)
+    evaluate(fleet.params, memory.inputs, memory.hidden, memory.weights)
+    rescale(SCALING, memory.weights)
     best, least = -1, 0.0
     for g in range(len(fleet.allowed)):
         if fleet.allowed[g] == 1:
-            seconds_at(fleet, g, i, unit, terms)
+            _write_terms(fleet, g, i, _engine_load(fleet, g, i, seen.mean_batch), memory.terms)
             total = 0.0
-            for k in range(NUM_TERMS):
-                total += factors[k] * terms[k]
+            for k in range(len(memory.terms)):
+                total += memory.weights[k] * memory.terms[k]
             fewer = best >= 0 and fleet.outstanding[g].known_work < fleet.outstanding[best].known_work
             if best < 0 or total < least or (total == least and fewer):
                 best, least = g, total
-    cells[_LAST] = best + 1.0
+    memory.last = best + 1.0
     return best
 
 
 @compiled
-def features(fleet, i, x):
-    """Write f8[NUM_FEATURES] of the fleet and call `i` to `x`; returns the mean of `batch_of`, s."""
+def _fleet_statistics(fleet, i):
     engines, calls, waiting, seconds, tokens = 0, 0.0, 0.0, 0.0, 0.0
     fastest, slowest, fullest, cached, most, fewest = np.inf, 0.0, 0.0, 0.0, 0.0, np.inf
     for g in range(len(fleet.allowed)):
@@ -90,38 +212,41 @@ def features(fleet, i, x):
             fewest, most = min(fewest, known), max(most, known)
             fullest = max(fullest, demanded_blocks(fleet, g) / fleet.kv[g].total)
             cached = max(cached, float(cached_prefix(fleet, g, i)))
-    x[0] = 0.5 * log1p(calls / engines) - 1.0
-    x[1] = 0.5 * log1p(waiting / engines)
-    x[2] = log1p(fleet.req.prompt_tokens[i] / CHUNK) - 1.0
-    x[3] = log1p(_output(fleet, i) / CHUNK) - 0.5
-    x[4] = min(2.0, fullest)
-    x[5] = log(slowest / fastest)
-    x[6] = cached / fleet.req.prompt_tokens[i]
-    x[7] = (most - fewest) / (tokens / engines + CHUNK)
-    return seconds / engines
+    return FleetStatistics(
+        calls=calls / engines,
+        waiting=waiting / engines,
+        output=_output(fleet, i),
+        fullest=fullest,
+        slowest=slowest,
+        fastest=fastest,
+        mean_batch=seconds / engines,
+        cached=cached,
+        most=most,
+        fewest=fewest,
+        mean_tokens=tokens / engines,
+    )
 
 
 @compiled
-def seconds_at(fleet, g, i, unit, terms):
-    """Write f8[NUM_TERMS] of engine `g` for call `i`, s; `unit` is the mean of `batch_of` over the engines."""
-    batch, size, running = batch_of(fleet, g), fleet.kv[g].block_size, fleet.engines[g].num_running
-    sent = fleet.outstanding[g]
-    calls, prompts, known = sent.calls, sent.prompt_tokens, sent.known_work
-    demanded, total = demanded_blocks(fleet, g), float(fleet.kv[g].total)
+def _engine_load(fleet, g, i, mean_batch):
+    running, size, sent = fleet.engines[g].num_running, fleet.kv[g].block_size, fleet.outstanding[g]
     prompt, held = fleet.req.prompt_tokens[i], fleet.kv[g].total - fleet.kv[g].free
-    missing = float(prompt - cached_prefix(fleet, g, i))
-    step = seconds_with_host(fleet.law[g], running + 1.0, float(held * size + prompt), 0.0, 0.0, running + 1.0)
-    terms[TOKENS] = known / CHUNK * unit
-    terms[SPEED] = known / CHUNK * (batch - unit)
-    terms[PROMPTS] = prompts / CHUNK * batch
-    terms[CALLS] = calls * batch
-    terms[QUEUE] = max(0.0, calls - running) * prompts / max(1.0, calls) / CHUNK * batch
-    terms[OWN_PROMPT] = missing / CHUNK * batch
-    terms[DELAY] = running * missing / CHUNK * batch
-    terms[DECODE] = _output(fleet, i) * step
-    terms[CROWDED] = terms[DECODE] * demanded / total
-    terms[OVERFLOW] = max(0.0, (demanded - total) * size + prompt + _output(fleet, i)) / CHUNK * batch
-    terms[REPEATED] = batch if fleet.memory[_LAST] == g + 1.0 else 0.0
+    return EngineLoad(
+        batch=batch_of(fleet, g),
+        mean_batch=mean_batch,
+        step=seconds_with_host(fleet.law[g], running + 1.0, float(held * size + prompt), 0.0, 0.0, running + 1.0),
+        calls=sent.calls,
+        prompts=sent.prompt_tokens,
+        tokens=sent.known_work,
+        running=running,
+        demanded=demanded_blocks(fleet, g),
+        total=float(fleet.kv[g].total),
+        block_size=size,
+        prompt=prompt,
+        missing=float(prompt - cached_prefix(fleet, g, i)),
+        output=_output(fleet, i),
+        repeated=_memory(fleet).last == g + 1.0,
+    )
 
 
 @compiled(inline=True)
@@ -140,8 +265,23 @@ def _output(fleet, i):
 learned_router = Router(
     "learned_router",
     route,
-    memory=tuple(f"x{k}" for k in range(_CELLS)),
+    memory=cells(_memory_record),
     needs_lengths="predicted",
-    weights=(0.0,) * NUM_WEIGHTS,
+    weights=(0.0,) * PERCEPTRON.size,
     reference="ours: a sum of seconds, its weights set for each call by a network",
 )
+
+
+def with_weights(weights: np.ndarray, name: str = "learned_router") -> Router:
+    """The index router with these weights."""
+    return replace(learned_router, name=name, weights=tuple(np.asarray(weights, float).tolist()))
+
+
+def load(path: str | Path, name: str | None = None) -> Router:
+    """The router that a training has found; `name` is that of the file if None.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no weights of this network.
+    """
+    return with_weights(load_weights(path, PERCEPTRON, "trained router"), Path(path).stem if name is None else name)

@@ -74,16 +74,18 @@ def scaled_writer(features: Sequence[Feature], arguments: Sequence[str], rounded
 
 def _writer(rows: Sequence[Row], arguments: Sequence[str], values: Sequence[str], scope: dict[str, Any]) -> Any:
     """A compiled function that evaluates `values`, expressions of the arguments and of `measure_<k>`, into `out`."""
-    scope = scope | {f"measure_{k}": _compiled(row.measure) for k, row in enumerate(rows)}
+    # Only `write` is called from Python: wrapping every row for it would take most of the time to compile.
+    unwrapped = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    scope = scope | {f"measure_{k}": _compiled(row.measure, **unwrapped) for k, row in enumerate(rows)}
     lines = [f"    out[{k}] = {value}" for k, value in enumerate(values)] or ["    pass"]
     exec("\n".join([f"def write({', '.join(arguments)}, out):", *lines]), scope)  # numba needs places as constants
     return _compiled(scope["write"])
 
 
-def _compiled(function: Any) -> Any:
+def _compiled(function: Any, **options: bool) -> Any:
     if isinstance(function, Dispatcher):
         return function
-    return numba.njit(nogil=True, _nrt=False, forceinline=True, error_model="numpy")(function)
+    return numba.njit(nogil=True, _nrt=False, forceinline=True, error_model="numpy", **options)(function)
 
 
 def scales(features: Sequence[Feature]) -> np.ndarray:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from agents.learned_policies import write_arrays
 from agents.search.coordinate_search import CoordinateSearch
+from llmsched_env.policies.weights import write_arrays
 
 GOAL = np.array([0.7, -0.4, 0.0, 1.5])
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import agents
 import baselines
 import llmsched_env as ls
 from agents import index_training
-from agents.learned_policies import index_number, index_policy, keeps_four_knobs, load_index_policy, output_layer
 from agents.problems import index_cases
 from agents.problems import index_policy as index_problem
+from agents.problems.four_knobs import keeps_four_knobs
 from agents.problems.index_cases import costs, saved
 from agents.problems.index_policy import IndexTraining, train
 from agents.problems.index_start import IndexStage, first_weights, searched
@@ -21,12 +20,14 @@ from agents.problems.random_sites import random_site
 from agents.problems.static_index import static_settings
 from llmsched_env.evaluation.suite import H100, Site
 from llmsched_env.policies.index import index
-from llmsched_env.policies.learned import EXPONENTIAL, NUM_WEIGHTS, SPREAD, START, learned_index
-from llmsched_env.policies.numbers import ALWAYS, INDEX_PARAMS
+from llmsched_env.policies.index_params import ALWAYS, INDEX_PARAMS
+from llmsched_env.policies.learned_index import PERCEPTRON, SCALING, learned_index, load, with_weights
+from llmsched_env.policies.weights import save_weights
 from llmsched_env.simulator.metrics import within_limits
 
 SITE = Site("azure-chat", "strict", H100)
-BEGUN = index_number("begun")
+BEGUN = PERCEPTRON.output_place("begun")
+output_layer = PERCEPTRON.output_layer
 
 
 @pytest.fixture
@@ -46,11 +47,10 @@ def small(monkeypatch):
 def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy():
     workload, weights = SITE.at(0.9, 30.0), first_weights()
     output_layer(weights)[:, :-1] = 0.0
-    numbers = START + SPREAD * output_layer(weights)[:, -1]
-    constants = dict(zip(INDEX_PARAMS, np.where(EXPONENTIAL > 0, np.exp(numbers), numbers), strict=True))
+    constants = dict(zip(INDEX_PARAMS, SCALING.numbers(output_layer(weights)[:, -1]), strict=True))
     one, other = (
         ls.simulate(s, workload, SITE.engine)
-        for s in (replace(index_policy(weights), decision_time=(0.0, 0.0)), index(token_budget=16384, **constants))
+        for s in (replace(with_weights(weights), decision_time=(0.0, 0.0)), index(token_budget=16384, **constants))
     )
     assert one.requests.tobytes() == other.requests.tobytes()
 
@@ -60,7 +60,7 @@ def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy()
 def test_a_plain_start_steers_nothing_and_is_a_static_setting(objective, pausing):
     workload, weights = SITE.at(0.9, 30.0), first_weights(objective, pausing, plain=True)
     assert not output_layer(weights)[:, :-1].any() and output_layer(first_weights(objective, pausing))[:, :-1].any()
-    policy = replace(index_policy(weights), decision_time=(0.0, 0.0))
+    policy = replace(with_weights(weights), decision_time=(0.0, 0.0))
     as_it_comes, setting, other = static_settings(policy, 3)
     assert as_it_comes == index and other.values != setting.values
     one, same, another = (ls.simulate(s, workload, SITE.engine).requests.tobytes() for s in (policy, setting, other))
@@ -70,7 +70,7 @@ def test_a_plain_start_steers_nothing_and_is_a_static_setting(objective, pausing
 @pytest.mark.parametrize("pausing", [False, True])
 def test_static_settings_keep_to_the_four_knobs_where_the_policy_does(pausing):
     weights = first_weights(pausing=pausing)
-    begun = {setting.values.get("begun", ALWAYS) for setting in static_settings(index_policy(weights), 8)}
+    begun = {setting.values.get("begun", ALWAYS) for setting in static_settings(with_weights(weights), 8)}
     assert keeps_four_knobs(weights) != pausing and (begun == {ALWAYS}) != pausing
 
 
@@ -78,13 +78,15 @@ def test_without_pausing_begun_prompts_come_first_whatever_is_found(small):
     whole = replace(small, pausing=True)
     for config, at_most in ((small, 0), (whole, 1)):
         places = searched(config.stages[0], config.pausing)
-        touched = np.zeros(NUM_WEIGHTS)
+        touched = np.zeros(PERCEPTRON.size)
         touched[places] = 1.0
         assert output_layer(touched)[BEGUN].sum() == at_most
-    blocking = output_layer(first_weights(pausing=True))[index_number("blocking")]
+    blocking = output_layer(first_weights(pausing=True))[PERCEPTRON.output_place("blocking")]
     assert not blocking.any()  # a prompt that can wait blocks none
     begun = output_layer(first_weights())[BEGUN]
-    assert START[BEGUN] + SPREAD[BEGUN] * begun[-1] == INDEX_PARAMS["begun"].high and not begun[:-1].any()
+    assert (
+        SCALING.start[BEGUN] + SCALING.spread[BEGUN] * begun[-1] == INDEX_PARAMS["begun"].high and not begun[:-1].any()
+    )
 
 
 def test_costs_are_missed_requests_or_seconds():
@@ -111,8 +113,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("moment", range(1, 7))
 def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(small, whole, tmp_path, monkeypatch, moment):
     weights = train(small, whole, lambda line: None)
-    assert load_index_policy(whole / "best.npz") == index_policy(weights, "one")
-    assert agents.load_index_policy is load_index_policy
+    assert load(whole / "best.npz") == with_weights(weights, "one")
     assert list((whole / "tensorboard").iterdir())
     calls = []
 
@@ -144,7 +145,7 @@ def test_the_best_in_validation_is_what_is_kept(small, tmp_path):
     weights = train(small, tmp_path, lines.append)
     gains = [float(re.search(r"saved ([+-][\d.]+)", line)[1]) for line in lines]
     held, _ = index_cases.validation_cases()
-    reference, own = costs([baselines.get("slos_serve"), index_policy(weights)], held, "slo_attainment")
+    reference, own = costs([baselines.get("slos_serve"), with_weights(weights)], held, "slo_attainment")
     assert len(gains) > 4
     assert saved(own, reference, "slo_attainment").mean() == pytest.approx(max(gains), abs=1e-4)
 
@@ -175,9 +176,9 @@ def test_another_training_in_the_folder_is_refused(small, tmp_path, change, mess
 
 def test_the_same_training_from_other_weights_is_refused(small, tmp_path):
     start, config = tmp_path / "start.npz", replace(small, start=tmp_path / "start.npz")
-    np.savez(start, weights=first_weights())
+    save_weights(start, PERCEPTRON, first_weights())
     folder = _interrupted_at_once(config, tmp_path / "run")
-    np.savez(start, weights=first_weights() + 0.1)
+    save_weights(start, PERCEPTRON, first_weights() + 0.1)
     with pytest.raises(ValueError, match="another training in .*: first_weights must be"):
         train(config, folder, lambda line: None)
 
@@ -231,7 +232,7 @@ def test_files_that_are_no_policies_are_refused(content, tmp_path):
     elif content is not None:
         path.write_bytes(content)
     with pytest.raises((ValueError, FileNotFoundError), match="no trained policy"):
-        load_index_policy(path)
+        load(path)
 
 
 @pytest.mark.parametrize(

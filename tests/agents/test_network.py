@@ -8,8 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from agents import pretrained, train_network
-from agents.comparisons.network import (
+from agents import train_network
+from agents.problems.network import NetworkTraining, costs, first_weights, train
+from agents.problems.network_cases import (
     CLASS_PRIORITIES,
     PRIORITIES,
     NetworkSetting,
@@ -22,10 +23,9 @@ from agents.comparisons.network import (
     table,
     verdict,
 )
-from agents.learned_policies import load_network_policy, network_policy
-from agents.problems.network import NetworkTraining, costs, first_weights, train
 from agents.search.stages import EvolutionSettings
-from llmsched_env.policies.network_index import learned_network
+from llmsched_env.policies import pretrained
+from llmsched_env.policies.learned_network import learned_network, load, with_weights
 
 SMALL = NetworkTraining(
     EvolutionSettings(3, pairs=2), runs=1, horizon=60.0, validate_every=1, validation_runs=1, validation_horizon=60.0
@@ -79,7 +79,7 @@ def test_costs_are_mean_tasks_of_each_scheduler_on_each_table():
 
 
 def test_the_first_policy_is_that_without_a_network():
-    one, other = (run_scheduler(s, SHORT, 0) for s in (network_policy(first_weights(3)), learned_network))
+    one, other = (run_scheduler(s, SHORT, 0) for s in (with_weights(first_weights(3)), learned_network))
     assert one.requests.tobytes() == other.requests.tobytes()
 
 
@@ -98,7 +98,7 @@ def test_an_interrupted_training_ends_with_the_same_policy(tmp_path):
     again = train(SMALL, tmp_path / "parts", later.append)
     np.testing.assert_array_equal(again, weights)
     assert later[0] == "Going on from generation 1." and list(map(found, later[1:])) == list(map(found, lines[2:]))
-    assert load_network_policy(tmp_path / "parts" / "best.npz") == network_policy(weights, "best")
+    assert load(tmp_path / "parts" / "best.npz") == with_weights(weights, "best")
     with np.load(tmp_path / "parts" / "last.npz") as one, np.load(tmp_path / "whole" / "last.npz") as other:
         assert int(one["generation"]) == SMALL.search.generations
         assert all(np.array_equal(one[name], other[name]) for name in other if name != "seconds")
@@ -152,7 +152,7 @@ def test_files_that_are_no_policies_are_refused(content, tmp_path):
     elif content is not None:
         path.write_bytes(content)
     with pytest.raises((ValueError, FileNotFoundError), match="no trained network policy"):
-        load_network_policy(path)
+        load(path)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_settings_that_make_no_sense_are_refused(name):
 
 @pytest.mark.slow
 def test_training_from_scratch_beats_every_class_priority(tmp_path):
-    scheduler = network_policy(train(NetworkTraining(EvolutionSettings(30)), tmp_path, lambda line: None))
+    scheduler = with_weights(train(NetworkTraining(EvolutionSettings(30)), tmp_path, lambda line: None))
     rows = compare("learned", partial(run_scheduler, scheduler), NetworkSetting(), range(8), CLASS_PRIORITIES)
     for name in CLASS_PRIORITIES:
         saved, half_width = fewer_tasks(rows, "learned", name)

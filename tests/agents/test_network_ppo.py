@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.comparisons.network import PRIORITIES, NetworkSetting, compare, table
+from agents.problems.network_cases import PRIORITIES, NetworkSetting, compare, table
 from agents.problems.network_ppo import SETTINGS, run_agent, train
 
 SHORT = NetworkSetting(training_horizon=60.0, horizon=80.0, interval=10.0)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from agents.comparisons import network_section
-from agents.comparisons.network import PRIORITIES, NetworkSetting, compare, run_scheduler
 from agents.comparisons.network_section import network_sections, network_verdicts, read_networks, run_networks
+from agents.problems.network_cases import PRIORITIES, NetworkSetting, compare, run_scheduler
 
 SHORT = NetworkSetting(horizon=120.0)  # long enough for priorities to matter
 

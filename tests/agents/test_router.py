@@ -6,16 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents import pretrained, train_router
+from agents import train_router
 from agents.comparisons.routers import BY_HAND, CLUSTERS, GROUPS, H100, L40S, RouterComparison, compare, tables
-from agents.learned_policies import load_router, router_policy
 from agents.problems.router import RouterTraining, first_weights, train
 from agents.problems.router_cases import TRAINED, Cluster, cost, costs, generation_cases, validation_cases
 from agents.search.stages import EvolutionSettings
 from baselines.routers import ROUTERS, least_outstanding_tokens, round_robin
 from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.intervals import mean_interval
-from llmsched_env.policies.learned_router import NUM_WEIGHTS
+from llmsched_env.policies import pretrained
+from llmsched_env.policies.learned_router import PERCEPTRON, load, with_weights
 
 TINY = Cluster("tiny", "azure-chat", ("llama-3.1-8b_h100-80gb_tp1_aic", "llama-3.1-8b_l40s-48gb_tp1_aic"), 0.9, 30, 1)
 SMALL = RouterTraining(EvolutionSettings(3, pairs=2), validate_every=1, validation_rounds=1)
@@ -31,7 +31,7 @@ def quick(monkeypatch):
 
 def test_the_first_router_is_the_reference():
     cases = validation_cases((0.7, 1.05), 1)[:2]
-    own, reference = costs([router_policy(first_weights(3)), least_outstanding_tokens], cases)
+    own, reference = costs([with_weights(first_weights(3)), least_outstanding_tokens], cases)
     np.testing.assert_array_equal(own, reference)
 
 
@@ -65,7 +65,7 @@ def test_an_interrupted_training_ends_with_the_same_router(quick, tmp_path):
     later = []
     np.testing.assert_array_equal(train(SMALL, tmp_path / "parts", later.append), weights)
     assert later[0] == "Going on from generation 1." and list(map(found, later[1:])) == list(map(found, lines[2:]))
-    assert load_router(tmp_path / "parts" / "best.npz") == router_policy(weights, "best")
+    assert load(tmp_path / "parts" / "best.npz") == with_weights(weights, "best")
     assert list((tmp_path / "whole" / "tensorboard").iterdir())
     with pytest.raises(ValueError, match="another training in .*: seed must be 0 .* got 7"):
         train(replace(SMALL, seed=7), tmp_path / "parts")
@@ -91,7 +91,7 @@ def test_files_that_are_no_routers_are_refused(content, tmp_path):
     elif content is not None:
         path.write_bytes(content)
     with pytest.raises((ValueError, FileNotFoundError), match="no trained router"):
-        load_router(path)
+        load(path)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_what_is_saved_is_the_share_of_the_others_latency():
 
 
 def test_every_registered_router_is_compared():
-    comparison = compare(router_policy(first_weights(0)), 2, [TINY])
+    comparison = compare(with_weights(first_weights(0)), 2, [TINY])
     assert set(ROUTERS) <= set(comparison.names) and BY_HAND.name in comparison.names
     assert comparison.saved_by_first("least_outstanding_tokens", [TINY]) == (0.0, 0.0)
     assert {cluster.workload for cluster in GROUPS["new"]}.isdisjoint(TRAINED)
@@ -144,9 +144,8 @@ def test_every_registered_router_is_compared():
 
 def test_the_shipped_router_beats_blind_ones_and_its_start():
     router = pretrained.router()
-    assert len(router.weights) == NUM_WEIGHTS and router == load_router(
-        pretrained.FOLDER / "router.npz", "pretrained_router"
-    )
+    assert len(router.weights) == PERCEPTRON.size
+    assert router == load(pretrained.file_of(pretrained.ROUTER), "pretrained_router")
     mixed = next(cluster for cluster in CLUSTERS if set(cluster.profiles) == {TINY.profiles[0], TINY.profiles[1]})
     assert all(gpu in "".join(mixed.profiles) for gpu in (H100, L40S))
     own, blind, start = costs([router, round_robin, least_outstanding_tokens], [(mixed, TUNING_SEEDS)])[:, 0]
@@ -156,12 +155,12 @@ def test_the_shipped_router_beats_blind_ones_and_its_start():
 def test_the_card_has_the_commands_that_made_it():
     card = (pretrained.FOLDER / f"{pretrained.ROUTER}.md").read_text(encoding="utf-8")
     assert "python train.py --pretrained router" in card
-    assert "python -m agents.train_router --evaluate agents/pretrained/router.npz" in card
+    assert "python -m agents.train_router --evaluate llmsched_env/policies/pretrained/router.npz" in card
 
 
 @pytest.mark.slow
 def test_training_from_scratch_beats_every_registered_router_on_mixed_engines(tmp_path):
-    router = router_policy(train(RouterTraining(EvolutionSettings(10)), tmp_path, lambda line: None))
+    router = with_weights(train(RouterTraining(EvolutionSettings(10)), tmp_path, lambda line: None))
     comparison = compare(router, 3, GROUPS["mixed"][:3])
     for name in ROUTERS:
         assert comparison.saved_by_first(name, comparison.clusters)[0] > 0.03, name

@@ -6,7 +6,7 @@ import llmsched_env as ls
 from llmsched_env.envs.batch_queue import BatchQueueEnv
 from llmsched_env.envs.index_policy import IndexNumbers, IndexPolicyEnv
 from llmsched_env.policies.index import index
-from llmsched_env.policies.numbers import INDEX_PARAMS
+from llmsched_env.policies.index_params import INDEX_PARAMS
 from llmsched_env.simulator.rule import Linear, Log
 
 ROWS = ("requests", "batches", "batch_entries", "token_gaps")

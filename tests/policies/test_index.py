@@ -8,10 +8,9 @@ from hypothesis import given, settings
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.policies.features import NUM_FEATURES
 from llmsched_env.policies.index import index
-from llmsched_env.policies.learned import EXPONENTIAL, HIDDEN, NUM_WEIGHTS, SPREAD, START, learned_index
-from llmsched_env.policies.numbers import BY_LENGTH, BY_URGENCY
+from llmsched_env.policies.index_params import INDEX_PARAMS
+from llmsched_env.policies.learned_index import OUTPUTS, PERCEPTRON, SCALING, learned_index
 from tests.simulator.cases import LONG, bound, memory_cases
 from tests.simulator.test_kv_invariants import check_run
 
@@ -131,8 +130,8 @@ def test_no_prompt_overtakes_one_that_has_begun_unless_it_may():
 
 
 def test_the_network_at_rest_is_the_index_policy_at_its_start():
-    numbers = np.where(EXPONENTIAL > 0, np.exp(START), START)
-    still = index(**dict(zip(list(index.params)[1:], numbers.tolist(), strict=True)))
+    numbers = SCALING.numbers(np.zeros(len(OUTPUTS)))
+    still = index(**dict(zip(INDEX_PARAMS, numbers.tolist(), strict=True)))
     engine = ls.EngineConfig.for_gpu("llama-3.1-8b_rtx4090-24gb_tp1_lss")
     workload = ls.preset("azure-chat", horizon=60.0).at_load(1.0, engine)
     one, other = (ls.simulate(s, workload, engine, seed=1) for s in (still, learned_index))
@@ -140,10 +139,9 @@ def test_the_network_at_rest_is_the_index_policy_at_its_start():
 
 
 def test_a_bias_of_the_network_moves_its_number():
-    weights = np.zeros(NUM_WEIGHTS)
-    output = (NUM_FEATURES + 1) * HIDDEN  # where the rows of its output layer begin, each ending with a bias
-    for k, number in ((BY_LENGTH, 2.0), (BY_URGENCY, 0.0)):
-        weights[output + (HIDDEN + 1) * k + HIDDEN] = (number - START[k]) / SPREAD[k]
+    weights = np.zeros(PERCEPTRON.size)
+    for name, number in (("by_length", 2.0), ("by_urgency", 0.0)):
+        PERCEPTRON.output_layer(weights)[PERCEPTRON.output_place(name), -1] = OUTPUTS[name].inverse(number)
     moved = dataclasses.replace(learned_index, weights=tuple(weights.tolist()))
     assert order_of_prefill(learned_index, [4, 8], [9.0, 2.0]) == [1, 0]  # the second is more urgent
     assert order_of_prefill(moved, [4, 8], [9.0, 2.0]) == [0, 1]  # the first is shorter
@@ -153,7 +151,7 @@ def test_a_bias_of_the_network_moves_its_number():
 def test_compiled_and_interpreted_rows_are_the_same(scheduler):
     rng = np.random.default_rng(0)
     if scheduler.weights:
-        scheduler = dataclasses.replace(scheduler, weights=tuple(rng.normal(0, 0.3, NUM_WEIGHTS).tolist()))
+        scheduler = dataclasses.replace(scheduler, weights=tuple(rng.normal(0, 0.3, PERCEPTRON.size).tolist()))
     engine = ls.EngineConfig.for_gpu("llama-3.1-8b_rtx4090-24gb_tp1_lss")
     workload = ls.preset("sharegpt-chat", horizon=15.0).at_load(1.2, engine)
     one, other = (ls.simulate(scheduler, workload, engine, seed=0, interpreted=i) for i in (False, True))
@@ -162,14 +160,14 @@ def test_compiled_and_interpreted_rows_are_the_same(scheduler):
 
 
 def test_a_scheduler_with_weights_is_another_scheduler():
-    assert learned_index != dataclasses.replace(learned_index, weights=(1.0,) * NUM_WEIGHTS)
+    assert learned_index != dataclasses.replace(learned_index, weights=(1.0,) * PERCEPTRON.size)
     assert baselines.sarathi.numbers().tolist() == baselines.sarathi.param_values().tolist()
 
 
 def restless():
     """The learned policy with random weights, large enough to reach every corner of its numbers."""
     rng = np.random.default_rng(1)
-    return dataclasses.replace(learned_index, weights=tuple(rng.normal(0, 1, NUM_WEIGHTS).tolist()))
+    return dataclasses.replace(learned_index, weights=tuple(rng.normal(0, 1, PERCEPTRON.size).tolist()))
 
 
 @pytest.mark.parametrize("scheduler", [index(outside=5), restless()], ids=lambda s: s.name)

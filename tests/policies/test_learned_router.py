@@ -1,47 +1,27 @@
 """The index router by hand: every batch takes as long as its engine is slow."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 import baselines
 import llmsched_env as ls
 from baselines.routers import least_outstanding_tokens
-from llmsched_env.policies.learned_router import (
-    CHUNK,
-    HIDDEN,
-    NUM_FEATURES,
-    NUM_TERMS,
-    NUM_WEIGHTS,
-    OWN_PROMPT,
-    SPEED,
-    SPREAD,
-    START,
-    TOKENS,
-    learned_router,
-)
+from llmsched_env.policies.learned_router import CHUNK, PERCEPTRON, TERMS, learned_router, with_weights
 from llmsched_env.simulator.simulate import simulate_network
 from tests.network.cases import run, seeded_case, table
-
-OUTPUT = (NUM_FEATURES + 1) * HIDDEN  # where the rows of the output layer begin, each ending with a bias
-
-
-def with_weights(weights):
-    return dataclasses.replace(learned_router, weights=tuple(np.asarray(weights, float).tolist()))
 
 
 def constant(factors):
     """The router whose terms always count by these factors, the others as at the start."""
-    weights = np.zeros(NUM_WEIGHTS)
-    rows = weights[OUTPUT:].reshape(NUM_TERMS, HIDDEN + 1)
-    for term, factor in factors.items():
-        rows[term, HIDDEN] = (factor - START[term]) / SPREAD[term]
+    weights, terms = np.zeros(PERCEPTRON.size), {term.name: term for term in TERMS}
+    for name, factor in factors.items():
+        bias = (factor - terms[name].start) / terms[name].spread
+        PERCEPTRON.output_layer(weights)[PERCEPTRON.output_place(name), -1] = bias
     return with_weights(weights)
 
 
 def restless(seed):
-    return with_weights(np.random.default_rng(seed).normal(0, 1, NUM_WEIGHTS))
+    return with_weights(np.random.default_rng(seed).normal(0, 1, PERCEPTRON.size))
 
 
 def engine(seconds, **options):
@@ -68,7 +48,7 @@ def test_speed_is_in_the_batch_times():
     tasks = table([0.0, 0.0, 0.5], [10, 20, 5], [9] * 3, engine=[0, 1, -1], predicted_output=[1.0] * 3)
     engines = [engine(4.0), engine(1.0)]
     assert engines_of(learned_router, tasks, engines)[2] == 0
-    assert engines_of(constant({SPEED: 1.0}), tasks, engines)[2] == 1
+    assert engines_of(constant({"speed": 1.0}), tasks, engines)[2] == 1
 
 
 def test_calls_go_where_their_prompt_is_cached_if_it_counts():
@@ -79,7 +59,7 @@ def test_calls_go_where_their_prompt_is_cached_if_it_counts():
     )  # fmt: skip
     engines = [engine(1.0, prefix_caching=True, kv_blocks=100)] * 2
     assert engines_of(learned_router, tasks, engines)[2] == 1
-    assert engines_of(constant({TOKENS: 1.0, OWN_PROMPT: 2.0}), tasks, engines)[2] == 0  # 21 + 8 below 0 + 40
+    assert engines_of(constant({"tokens": 1.0, "own_prompt": 2.0}), tasks, engines)[2] == 0  # 21 + 8 below 0 + 40
 
 
 def test_true_lengths_are_never_seen():

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 import llmsched_env as ls
 from llmsched_env.policies.index import index
+from llmsched_env.policies.survey import of_requests
 from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.ordering import drop_late
 
 PER_TOKEN = 0.25
-drop = interpreted(drop_late)
+drop, columns = interpreted(drop_late), interpreted(of_requests)
 
 
 def most_on_time(prompts, targets):
@@ -37,10 +38,11 @@ def marks(prompts, targets):
 
     def look(view):
         if not seen:
-            view.mem.request[: len(prompts), 1] = targets
-            view.mem.request[: len(prompts), 2] = PER_TOKEN * np.array(prompts)
-            seen["outside"] = drop(view, 0.0, 1, 2, 3)
-            seen["marks"] = view.mem.request[: len(prompts), 3].copy()
+            own = columns(view)
+            own.due[: len(prompts)] = targets
+            own.size[: len(prompts)] = PER_TOKEN * np.array(prompts)
+            seen["outside"] = drop(view, 0.0, own.due, own.size, own.dropped)
+            seen["marks"] = own.dropped[: len(prompts)].copy()
         return 10.0  # beyond the horizon: nothing is ever served
 
     n = len(prompts)

@@ -47,7 +47,7 @@ def parser(policies: Mapping[str, str], traces: Path, baselines: Sequence[str]) 
         "--policies",
         default="",
         metavar="LIST",
-        help="the policies, as objective=POLICY: a name under agents/pretrained, a file .npz of a steered index "
+        help="the policies, as objective=POLICY: the name of a pretrained policy, a file .npz of a steered index "
         f"policy, or a name of the registry (default: {', '.join(f'{k}={v}' for k, v in policies.items())})",
     )
     p.add_argument(

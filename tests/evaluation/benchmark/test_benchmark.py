@@ -8,9 +8,8 @@ import pytest
 
 import baselines
 import benchmark
-from agents import pretrained
-from agents.comparisons.network import PRIORITIES
 from agents.comparisons.network_section import network_sections
+from agents.problems.network_cases import PRIORITIES
 from llmsched_env.evaluation.benchmark import baseline_search, cell_runs, results
 from llmsched_env.evaluation.benchmark.azure_traces import azure_cells, azure_slices, compare_on_trace
 from llmsched_env.evaluation.benchmark.baseline_search import TuningPlan, best_static, search_baselines
@@ -28,6 +27,7 @@ from llmsched_env.evaluation.benchmark.stages import (
 )
 from llmsched_env.evaluation.benchmark.tables import objective_tables
 from llmsched_env.evaluation.suite import H100, HELD_OUT, Site
+from llmsched_env.policies import pretrained
 from llmsched_env.policies.index import index
 from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.simulate import simulate

@@ -5,26 +5,27 @@ import dataclasses
 import pytest
 
 import llmsched_env as ls
-from llmsched_env.policies import queue_state
+from llmsched_env.policies import survey
 from llmsched_env.policies.index import index
-from llmsched_env.policies.numbers import EXTRA, NUM_INDEX
+from llmsched_env.policies.index_params import NUMBERS
 from llmsched_env.simulator.compiled import interpreted
+from llmsched_env.simulator.fields import records
 from llmsched_env.simulator.primitives import decodes
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=1.0, a=0.25, b0=256), token_budget=2560)
-survey, decode = interpreted(queue_state.survey), interpreted(decodes)
+look, decode = interpreted(survey.survey), interpreted(decodes)
 
 
 def state_beside_a_decode(extra):
     """The state when one request decodes and a prompt has come; `extra` as of the batch before."""
-    numbers, seen = [0.0] * NUM_INDEX, []
-    numbers[EXTRA] = extra
+    numbers, seen = records(NUMBERS)[0], []
+    numbers.extra = extra
     serve = interpreted(index.compose)
 
     def compose(view):
         if len(view.running) == 1 and len(view.waiting) == 1 and not seen:
             decode(view, view.running)
-            seen.append(survey(view, 0.5, False, numbers))
+            seen.append(look(view, 0.5, False, numbers))
             return 0.0
         return serve(view)
 

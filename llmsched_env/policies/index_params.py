@@ -1,39 +1,15 @@
-"""The numbers of the index policy: what they mean, their defaults, and the ranges in which they are sought."""
+"""The numbers of the index policy: what they mean, their defaults, and the ranges in which they are searched."""
 
+from llmsched_env.policies.memory import record_of
+from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.rule import Linear, Log, Param
 
-(
-    BY_LENGTH,
-    BY_SLACK,
-    BY_URGENCY,
-    BY_AGE,
-    BY_PREDICTION,
-    BY_WORK,
-    LATE,
-    OUTSIDE,
-    DECLINE,
-    BLOCKING,
-    BEGUN,
-    CAUTION,
-    MARGIN,
-    STEP_SHARE,
-    PACE_SHARE,
-    SPEND,
-    DUE_SHARE,
-    VICTIMS,
-    LEAST_CHUNK,
-    MOST_CHUNK,
-    EXTRA,
-    EXTRA_BY_LOAD,
-    JOIN,
-    MOST_ACTIVE,
-    LATE_SHARE,
-    SPARE,
-    KEEP,
-    NUM_INDEX,
-) = range(28)
+ALWAYS = 100.0  # the largest "begun": begun prompts always go first
 
-ALWAYS = 100.0  # what "begun" is at most
+LIMITS = {
+    "token_budget": Param(16384, 1, 131072, "tokens"),
+}
+"""Parameters of every scheduler with these numbers, before them."""
 
 INDEX_PARAMS = {
     "by_length": Param(1.0, -10, 10, "for each e-fold of prompt tokens left", Linear(0, 2)),
@@ -102,4 +78,12 @@ INDEX_PARAMS = {
     "spare": Param(0.3, 0, 1, "share of KV blocks that prompts without hope to be on time leave free", Linear(0, 0.8)),
     "keep": Param(0.0, 0, 1, "share of KV blocks that all prompts leave free", Linear(0, 0.3)),
 }
-"""Of the static policy; a learned one sets the same numbers before every batch."""
+"""Parameters of `index`; `learned_index` sets the same numbers before every batch."""
+
+NUMBERS = record_of(*INDEX_PARAMS)
+
+
+@compiled(inline=True)
+def numbers_of(values):
+    """The numbers of the index policy by name, a record over `values` (f8[numbers], in the order of `INDEX_PARAMS`)."""
+    return values.view(NUMBERS)[0]

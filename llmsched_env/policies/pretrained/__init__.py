@@ -1,8 +1,8 @@
-"""Trained policies that come with the project; `NAME.md` beside each says what it was trained on, and how it does."""
+"""Trained policies that come with the package. `NAME.md` says what each was trained on, and how well it does."""
 
 from pathlib import Path
 
-from agents.learned_policies import load_index_policy, load_network_policy, load_router
+from llmsched_env.policies import learned_index, learned_network, learned_router
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
@@ -14,7 +14,16 @@ for SLO attainment what training alone finds from plain constants."""
 NETWORK = "network"
 """Of networks of engines, for `simulate_network`."""
 ROUTER = "router"
-"""Of clusters; no scheduler, so it has a function of its own."""
+"""Of clusters; it is no scheduler, so `router` loads it."""
+
+
+def file_of(name: str) -> Path:
+    """The file with the weights of a policy: one of `NAMES`, `NETWORK` or `ROUTER`.
+
+    Raises:
+        ValueError: if there is no such policy; the message lists those there are.
+    """
+    return FOLDER / f"{check_choice('pretrained policy', name, (*NAMES, NETWORK, ROUTER))}.npz"
 
 
 def load(name: str) -> Scheduler:
@@ -25,10 +34,10 @@ def load(name: str) -> Scheduler:
     """
     check_choice("pretrained policy", name, (*NAMES, NETWORK))
     if name == NETWORK:
-        return load_network_policy(FOLDER / "network.npz")
-    return load_index_policy(FOLDER / f"{name}.npz", f"pretrained_{name}")
+        return learned_network.load(file_of(name))
+    return learned_index.load(file_of(name), f"pretrained_{name}")
 
 
 def router() -> Router:
     """The pretrained router, for `simulate_network`."""
-    return load_router(FOLDER / f"{ROUTER}.npz", "pretrained_router")
+    return learned_router.load(file_of(ROUTER), "pretrained_router")

@@ -1,0 +1,91 @@
+"""Files of trained weights: arrays under the names of what they belong to.
+
+A file stores the names of inputs and outputs with the matrices, so that a feature that is inserted, or moved, leaves
+trained policies as they are: what a file does not know gets weights of 0.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmsched_env.policies.perceptron import Perceptron
+from llmsched_env.validation import did_you_mean
+
+
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """Write arrays and numbers to an `.npz` file, at once or not at all."""
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **arrays)
+    partial.replace(path)
+
+
+def save_weights(path: Path, network: Perceptron, weights: np.ndarray, **more: Any) -> None:
+    """Write the weights of a network (f8[size]), by the names of its inputs and outputs, to an `.npz` file.
+
+    Args:
+        path: of the file.
+        network: whose weights they are.
+        weights: f8[size].
+        more: further numbers for the file, such as what the policy was worth in validation.
+    """
+    hidden, output = network.hidden_layer(weights), network.output_layer(weights)
+    write_arrays(
+        path,
+        inputs=np.array(network.inputs),
+        outputs=np.array(network.outputs),
+        hidden_weights=hidden[:, :-1],
+        hidden_bias=hidden[:, -1],
+        output_weights=output[:, :-1],
+        output_bias=output[:, -1],
+        **more,
+    )
+
+
+def load_weights(path: str | Path, network: Perceptron, what: str = "trained policy") -> np.ndarray:
+    """f8[size]: the weights in a file that `save_weights` wrote, in the order of the present tables.
+
+    A feature that the file does not know has weights of 0, and so has a number: it stays at its start.
+
+    Args:
+        path: of the file.
+        network: whose weights are wanted.
+        what: the file should hold, for messages.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no weights, or those of a feature or number that does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {what} at {path}")
+    try:
+        with np.load(path) as file:
+            inputs, outputs = file["inputs"].tolist(), file["outputs"].tolist()
+            hidden = np.column_stack([file["hidden_weights"], file["hidden_bias"]])
+            output = np.column_stack([file["output_weights"], file["output_bias"]])
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{path} is no {what}: {error}") from None
+    units = len(hidden)
+    if hidden.shape != (units, len(inputs) + 1) or output.shape != (len(outputs), units + 1) or units > network.hidden:
+        raise ValueError(
+            f"{path} is no {what}: weights must be of {len(inputs)} inputs, at most {network.hidden} hidden units and "
+            f"{len(outputs)} outputs, got {hidden.shape} and {output.shape}"
+        )
+    columns = _places(path, "feature", inputs, network.inputs)
+    rows = _places(path, "number", outputs, network.outputs)
+    weights = np.zeros(network.size)
+    network.hidden_layer(weights)[:units, [*columns, -1]] = hidden
+    network.output_layer(weights)[np.ix_(rows, [*range(units), -1])] = output
+    return weights
+
+
+def _places(path: Path, kind: str, names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Where each of the file's names is in the present table."""
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"{path} has weights of the {kind} {name!r}, which does not exist; {did_you_mean(name, known)}"
+            )
+    return [known.index(name) for name in names]
