@@ -134,7 +134,7 @@ def _spend_rest(view):
 
 @compiled(inline=True)
 def _room(view):
-    """Whether the batch can take a token of a further request."""
+    """Whether the batch can take a token of another request."""
     return tokens_left(view) > 0 and seats_left(view) > 0
 
 

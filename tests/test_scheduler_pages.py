@@ -32,7 +32,9 @@ ROWS = rows()
 def test_every_scheduler_has_one_row_that_says_what_it_declares(name):
     scheduler = baselines.get(name)
     assert len(ROWS.get(name, [])) == 1, [page for page, _ in ROWS.get(name, [])]
-    cells = dict(zip(HEADER, ROWS[name][0][1], strict=True))
+    page, row = ROWS[name][0]
+    assert page == f"{scheduler.compose.__module__.split('.')[1]}.md", "the page of its family"
+    cells = dict(zip(HEADER, row, strict=True))
     assert cells["rule"] and cells["when to use it"]
     assert cells["knows"] == KNOWS[scheduler.needs_lengths]
     assert cells["work-conserving"] == ("yes" if scheduler.work_conserving else "no")

@@ -31,7 +31,7 @@ params = params_of(PARAMS)
 
 @compiled
 def compose(view):
-    """First come first served while a share alpha of the memory stays free; if it overflows all the same, clear it.
+    """First come first served while a share alpha of the memory stays free; if memory overflows, clear it.
 
     Each active request is dropped with probability beta, again and again until the others fit; with beta = 1 all are.
     In the paper this may never end, and what was generated is lost. Here the oldest request always stays, so that some

@@ -3,7 +3,7 @@
 The check of MC-SF (arXiv 2502.07115) in an engine where prompts take time. Every active request is assumed to compute
 one token a batch from now on and to leave after its last one. So use only grows between two departures, and it is
 enough to look at the batches in which some request holds its last token. A prompt that this batch does not finish may
-take any number of further batches: its largest use counts all the time. Memory is counted in whole blocks, and shared
+take any number of batches more: its largest use counts all the time. Memory is counted in whole blocks, and shared
 prefixes once for each request. Where the first token comes with the prompt, one token too many is counted for each
 request.
 

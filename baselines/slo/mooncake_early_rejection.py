@@ -38,7 +38,7 @@ def compose(view):
     """
     _learn(view)
     for i in view.arrived:
-        if view.req.phase[i] == WAITING and not _holds(view, i):
+        if view.req.phase[i] == WAITING and not _meets_targets(view, i):
             reject(view, i)
     decodes(view, view.running)
     chunks(view, view.running, ALL)
@@ -58,7 +58,7 @@ def _learn(view):
 
 
 @compiled
-def _holds(view, i):
+def _meets_targets(view, i):
     """Whether request `i` is expected to meet both of its targets."""
     req, law, forecast = view.req, view.law, memory(view)
     forecast.steps = 0.0

@@ -36,7 +36,7 @@ params = params_of(PARAMS)
 
 @compiled
 def compose(view):
-    """Tokens for running requests in order of admission, whatever their phase; then, if nobody lost memory, new ones.
+    """Tokens for running requests in order of admission, whatever their phase; then new ones if none was preempted.
 
     A decode is a request with one known token left to compute. Without a cap on long prompts at most one prompt is cut,
     so decodes always find room. `max_num_seqs` counts all running requests, whether or not they have tokens in this

@@ -4,6 +4,8 @@ import pytest
 
 import baselines
 import llmsched_env as ls
+from baselines import routers
+from baselines.registry import Registry
 from llmsched_env.simulator.scheduler import compiled_compose
 
 PAPER = {  # work-conserving, mixes phases, chunks prefill: Table 1 of arXiv 2504.07347
@@ -29,6 +31,34 @@ def test_every_entry_is_complete(name):
     assert compiled_compose(scheduler.compose) is not None, "numba cannot compile it"
     for param in scheduler.params.values():
         assert param.low <= param.default <= param.high
+
+
+def test_schedulers_are_attributes_of_the_package_in_order_of_their_families():
+    assert set(baselines.REGISTRY) <= set(dir(baselines)) and set(baselines.REGISTRY) < set(baselines.__all__)
+    assert all(getattr(baselines, name) is scheduler for name, scheduler in baselines.REGISTRY.items())
+    families = [scheduler.compose.__module__.split(".")[1] for scheduler in baselines.REGISTRY.values()]
+    assert list(dict.fromkeys(families)) == list(baselines.FAMILIES)
+    assert families == sorted(families, key=baselines.FAMILIES.index)
+    assert list(baselines.REGISTRY)[:5] == [*PAPER, "fastertransformer_static"]
+    with pytest.raises(AttributeError, match="'baselines' has no attribute 'sarathy'"):
+        _ = baselines.sarathy
+
+
+def test_routers_are_attributes_of_their_package():
+    assert routers.random_router is routers.ROUTERS["random"] is routers.get("random")
+    assert all(getattr(routers, name) is router for name, router in routers.ROUTERS.items())
+    assert {"round_robin", "br_0", "distserve_pools", "random_router"} <= set(dir(routers)) & set(routers.__all__)
+    with pytest.raises(AttributeError, match=r"'baselines\.routers' has no attribute 'robin'"):
+        _ = routers.robin
+    with pytest.raises(ValueError, match="router must be one of the known names, got 'robin'"):
+        routers.get("robin")
+
+
+def test_a_name_is_registered_once():
+    registry = Registry("scheduler")
+    assert registry.register(baselines.sarathi) is baselines.sarathi is registry.get("sarathi")
+    with pytest.raises(ValueError, match="scheduler 'sarathi' is registered already"):
+        registry.register(baselines.sarathi(token_budget=128))
 
 
 @pytest.mark.parametrize("name", ["Sarathi", "sarathy", "", None, 3])
