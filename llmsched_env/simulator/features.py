@@ -40,7 +40,7 @@ def names(features: Sequence[Feature]) -> tuple[str, ...]:
 
 def writer(features: Sequence[Feature], arguments: Sequence[str]) -> Any:
     """A compiled function `write(*arguments, out)` that measures every feature into its place of `out`."""
-    # Only `write` is called from Python: wrapping every row for it, a view as argument, would take most of the compiling.
+    # Only `write` is called from Python; wrappers of rows that take a view would be most of what is compiled.
     unwrapped = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     scope: dict[str, Any] = {
         f"measure_{k}": _compiled(feature.measure, **unwrapped) for k, feature in enumerate(features)
