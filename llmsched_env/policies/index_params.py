@@ -18,40 +18,44 @@ INDEX_PARAMS = {
     "by_age": Param(0.0, -100, 100, "for each e-fold of waiting time", Linear(-1, 1)),
     "by_prediction": Param(0.0, -10, 10, "for each e-fold of predicted output", Linear(0, 2)),
     "by_work": Param(0.0, -10, 10, "for each e-fold of predicted seconds of service", Linear(0, 2)),
-    "late": Param(10.0, -100, 100, "where the target can't be met any more", Linear(0, 20)),
-    "outside": Param(0.0, -100, 100, "where others can be on time instead, see drop_late", Linear(0, 20)),
-    "decline": Param(0.0, 0, 100, "where that was so before, for good", Linear(0, 20)),
+    "late": Param(10.0, -100, 100, "added where the TTFT target cannot be met any more", Linear(0, 20)),
+    "outside": Param(0.0, -100, 100, "added outside the largest set of prompts that can be on time", Linear(0, 20)),
+    "decline": Param(0.0, 0, 100, "added once a prompt has been outside that set", Linear(0, 20)),
     "blocking": Param(
         0.0,
         0,
         100,
-        "for each request expected to be late if this prompt is begun; from 1 on it is outside",
+        "for each request expected to be late if this prompt is begun; from 1 on the prompt is outside",
         Linear(0, 2),
     ),
-    "begun": Param(ALWAYS, -100, ALWAYS, "less, for prompts that have been begun", (0, 1, ALWAYS)),
-    "caution": Param(1.2, 0, 100, "times the predicted prefill time", Log(0.3, 4, whole=False)),
+    "begun": Param(ALWAYS, -100, ALWAYS, "subtracted for begun prompts", (0, 1, ALWAYS)),
+    "caution": Param(1.2, 0, 100, "times the predicted prefill time, for slack", Log(0.3, 4, whole=False)),
     "margin": Param(
-        1.0, 0.1, 10, "times it where the most that can be on time are looked for", Log(0.5, 2, whole=False)
+        1.0,
+        0.1,
+        10,
+        "times the predicted prefill time, for the largest set of prompts that can be on time",
+        Log(0.5, 2, whole=False),
     ),
     "step_share": Param(
-        0.9, 0.01, 1e6, "longest step, as a share of that which keeps TPOT targets", Log(0.2, 4, whole=False)
+        0.9, 0.01, 1e6, "longest step, as a share of the longest that keeps TPOT targets", Log(0.2, 4, whole=False)
     ),
     "pace_share": Param(0.0, 0, 100, "or as a share of the time until a decode falls behind its target", Linear(0, 2)),
     "spend": Param(
-        0.0, 0, 1, "or as a share of the prefill that decodes can bear on top of what is to be expected", Linear(0, 1)
+        0.0, 0, 1, "or as a share of the prefill that decodes can bear beyond what is expected", Linear(0, 1)
     ),
     "due_share": Param(
         1e6,
         0,
         1e6,
-        "and no longer than this share of the time until a first token in it is due",
+        "longest step, as a share of the time until a first token in it is due",
         Log(0.5, 2, whole=False),
     ),
     "victims": Param(
         1e6,
         0,
         1e6,
-        "and so long that at most so many requests are expected to come meanwhile and to be late for it",
+        "longest step, by the requests expected to arrive during it and to be late for it",
         Log(0.01, 1, whole=False),
     ),
     "least_chunk": Param(64, 0, 131072, "prefill tokens that a step may take whatever its time", Log(1, 4096)),
@@ -60,22 +64,28 @@ INDEX_PARAMS = {
         1e6,
         0,
         1e6,
-        "longest prefill beside decodes, as a multiple of the step without it",
+        "longest prefill with decodes in the batch, as a multiple of the step without it",
         Log(0.1, 30, whole=False),
     ),
     "extra_by_load": Param(
-        1.0, -10, 10, "power of the step without it in that, the rest is the empty step", Linear(-1, 1)
+        1.0,
+        -10,
+        10,
+        "weight of that step in the multiple, on a log scale; the rest is the weight of the empty step",
+        Linear(-1, 1),
     ),
     "join": Param(
         1e6,
         0,
         1e6,
-        "prefill, as such a multiple, from which on no further prompt joins",
+        "prefill, as a multiple of the shortest step, beyond which no further prompt joins",
         Log(0.1, 30, whole=False),
     ),
     "most_active": Param(1e6, 1, 1e6, "requests admitted", Log(8, 1024)),
-    "late_share": Param(1.0, 0, 1, "longest step for prompts without hope to be on time, as a share", Linear(0, 1)),
-    "spare": Param(0.3, 0, 1, "share of KV blocks that prompts without hope to be on time leave free", Linear(0, 0.8)),
+    "late_share": Param(
+        1.0, 0, 1, "longest step for prompts that will be late, as a share of the longest", Linear(0, 1)
+    ),
+    "spare": Param(0.3, 0, 1, "share of KV blocks that prompts that will be late leave free", Linear(0, 0.8)),
     "keep": Param(0.0, 0, 1, "share of KV blocks that all prompts leave free", Linear(0, 0.3)),
 }
 """Parameters of `index`; `learned_index` sets the same numbers before every batch."""

@@ -1,5 +1,9 @@
 """The trained policies that come with the project."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import baselines
@@ -64,3 +68,10 @@ def test_those_that_pause_go_beyond():
 
 def test_their_decisions_take_time():
     assert all(min(pretrained.load(name).decision_time) > 0 for name in pretrained.NAMES)
+
+
+def test_they_load_without_torch_or_the_trainings():
+    loads = "[pretrained.load(name) for name in (*pretrained.NAMES, pretrained.NETWORK)], pretrained.router()"
+    unwanted = "{'torch', 'stable_baselines3', 'agents', 'baselines'} & set(sys.modules)"
+    code = f"import sys\nfrom llmsched_env.policies import pretrained\n{loads}\nassert not {unwanted}, {unwanted}"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(ls.__file__).parents[1], check=True)
