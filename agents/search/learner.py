@@ -59,7 +59,7 @@ def search(problem: SearchProblem, config: Mapping[str, Any], folder: Path, say:
 class SearchLearner(Learner):
     """Searches the weights of a policy; the same problem gives the same weights whether or not it was interrupted.
 
-    The folder gets `best.npz` (weights by name, `value`, `generation`), `last.npz` (to go on from) and TensorBoard's logs.
+    The folder gets `best.npz` (weights by name), `last.npz` (to go on from) and TensorBoard's logs.
 
     Args:
         problem: what is searched.
