@@ -12,6 +12,7 @@ from math import inf
 from baselines.registry import Declarations
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_missing
+from llmsched_env.simulator.memory import request_memory
 from llmsched_env.simulator.ordering import heap_of_present, pop_least
 from llmsched_env.simulator.primitives import (
     again_if_preempted,
@@ -26,7 +27,6 @@ from llmsched_env.simulator.primitives import (
     usable,
 )
 from llmsched_env.simulator.rule import Log, Param
-from llmsched_env.simulator.scheduler import request_memory
 from llmsched_env.simulator.state import PREEMPTED, RUNNING, WAITING
 
 URGENCY = ("urgency",)

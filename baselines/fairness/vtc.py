@@ -6,9 +6,10 @@ from baselines.by_urgency import LIMITS, WORK_CONSERVING
 from baselines.registry import register_scheduler
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop, push
+from llmsched_env.simulator.memory import client_memory, engine_memory, params_of, request_memory
 from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes, tokens_left
 from llmsched_env.simulator.rule import Linear, Param
-from llmsched_env.simulator.scheduler import Scheduler, client_memory, engine_memory, params_of, request_memory
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import WAITING
 
 PARAMS = {

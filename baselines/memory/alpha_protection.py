@@ -4,6 +4,7 @@ from baselines.memory.look_ahead import LIMITS
 from baselines.registry import register_scheduler
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_missing
+from llmsched_env.simulator.memory import params_of
 from llmsched_env.simulator.primitives import (
     ALL,
     again_if_preempted,
@@ -18,7 +19,7 @@ from llmsched_env.simulator.primitives import (
 )
 from llmsched_env.simulator.random import uniform
 from llmsched_env.simulator.rule import Linear, Param
-from llmsched_env.simulator.scheduler import Scheduler, params_of
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import RUNNING
 
 PARAMS = {

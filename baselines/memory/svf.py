@@ -17,8 +17,9 @@ from baselines.memory.look_ahead import (
 from baselines.registry import register_scheduler
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
+from llmsched_env.simulator.memory import request_memory
 from llmsched_env.simulator.primitives import again_if_preempted
-from llmsched_env.simulator.scheduler import Scheduler, request_memory
+from llmsched_env.simulator.scheduler import Scheduler
 
 SORTED_F_COLUMNS = (*LOOK_AHEAD_COLUMNS, "place")  # place: in the list of Sorted-F, from 1 on; 0: not listed
 look_ahead_columns, own = request_memory(LOOK_AHEAD_COLUMNS), request_memory(SORTED_F_COLUMNS)

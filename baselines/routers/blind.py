@@ -3,7 +3,8 @@
 from baselines.registry import register_router
 from baselines.routers.fleet import allowed_at, num_allowed, random_engine
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.router import Router, router_memory
+from llmsched_env.simulator.memory import router_memory
+from llmsched_env.simulator.router import Router
 
 MEMORY = ("turn",)  # calls sent so far
 memory = router_memory(MEMORY)

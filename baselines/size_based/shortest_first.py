@@ -9,10 +9,11 @@ from baselines.by_urgency import LIMITS, URGENCY, WORK_CONSERVING, serve_each_pr
 from baselines.registry import register_scheduler
 from baselines.size_based.output_length import log_normal, output_left
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.memory import params_of, request_memory
 from llmsched_env.simulator.ordering import chunks_by_key
 from llmsched_env.simulator.primitives import ALL, chunks, decodes, prefill_left, tokens_left
 from llmsched_env.simulator.rule import Param
-from llmsched_env.simulator.scheduler import Scheduler, params_of, request_memory
+from llmsched_env.simulator.scheduler import Scheduler
 
 PARAMS = {**LIMITS, "noise": Param(0.0, 0, 3, "standard deviation of the logarithm of a factor on lengths")}
 REQUEST = (*URGENCY, "factor")  # factor: noise on the output length; 0: not drawn yet

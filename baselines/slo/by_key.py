@@ -7,6 +7,7 @@ A scheduler writes a number for every pending prompt to the column `key`, smalle
 
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import heapify, pop
+from llmsched_env.simulator.memory import request_memory
 from llmsched_env.simulator.ordering import heap_of_prompts
 from llmsched_env.simulator.primitives import (
     chunk_above,
@@ -17,7 +18,6 @@ from llmsched_env.simulator.primitives import (
     take,
     tokens_left,
 )
-from llmsched_env.simulator.scheduler import request_memory
 from llmsched_env.simulator.state import WAITING
 from llmsched_env.simulator.step_time import chunk_within
 

@@ -8,9 +8,10 @@ from baselines.slo.by_key import KEY, decode_one, gather_decodes, own, prompts_b
 from baselines.slo.deadlines import next_token_due, smallest_slack
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.heap import pop
+from llmsched_env.simulator.memory import params_of
 from llmsched_env.simulator.primitives import again_if_preempted, is_decoding, is_pending, tokens_left
 from llmsched_env.simulator.rule import Log, Param
-from llmsched_env.simulator.scheduler import Scheduler, params_of
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.step_time import step_seconds_with
 
 PARAMS = {

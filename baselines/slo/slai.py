@@ -7,6 +7,7 @@ from baselines.registry import register_scheduler
 from baselines.slo.by_key import KEY, gather_decodes, own
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_missing
+from llmsched_env.simulator.memory import engine_memory, params_of
 from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
 from llmsched_env.simulator.primitives import (
     ALL,
@@ -23,7 +24,7 @@ from llmsched_env.simulator.primitives import (
     untake,
 )
 from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler, engine_memory, params_of
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import WAITING
 
 PARAMS = {

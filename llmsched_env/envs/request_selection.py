@@ -13,6 +13,7 @@ from llmsched_env.envs.features import ENGINE_FEATURES, NUM_FEATURES, Observatio
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.features import Feature, names, scaled_writer
 from llmsched_env.simulator.loop import ASK
+from llmsched_env.simulator.memory import engine_memory, params_of
 from llmsched_env.simulator.primitives import (
     ALL,
     chunk,
@@ -24,7 +25,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
 )
 from llmsched_env.simulator.rule import Param
-from llmsched_env.simulator.scheduler import Scheduler, engine_memory, params_of
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_integer
 
 PARAMS = {

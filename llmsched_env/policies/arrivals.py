@@ -2,15 +2,15 @@
 
 from math import exp, floor, inf, log, log2
 
-from llmsched_env.policies.memory import cells, record_of
 from llmsched_env.policies.survey import empty_step_seconds, of_requests
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.memory import number_names, number_record
 
 LONGEST_TTFT = 60.0  # s; TTFT targets beyond count as this
 _SECONDS, _REQUESTS = 20.0, 100.0  # time constants of the averages: of rates, and of means over requests
 _BINS, _LEAST_PATIENCE = 9, 0.05  # arrivals are counted by patience: up to 0.05 s, then in bins that double
 
-RECENT = record_of(
+RECENT = number_record(
     "clock",  # s: when it was last updated
     "weight",  # share of the averages that has been observed: 1 after a while
     "prefill_rate",  # s of prefill that arrive a second
@@ -22,7 +22,7 @@ RECENT = record_of(
     "log_tpot_slack",  # and of their TPOT target over the seconds of an empty step
     patience=_BINS,  # requests a second by how long their prefill may wait
 )
-RECENT_CELLS = cells(RECENT)
+RECENT_NAMES = number_names(RECENT)
 """As a scheduler declares it in its engine memory."""
 
 

@@ -8,16 +8,16 @@ from math import inf, log
 
 from llmsched_env.policies.arrivals import (
     RECENT,
-    RECENT_CELLS,
+    RECENT_NAMES,
     expected_late,
     longest_wait,
     prefill_rate,
     watch_arrivals,
 )
 from llmsched_env.policies.index_params import ALWAYS, INDEX_PARAMS, LIMITS, NUMBERS
-from llmsched_env.policies.memory import engine_record, params_record, record_of
 from llmsched_env.policies.survey import MEMORY, longest_with_decodes, of_requests, output_left, survey
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.memory import engine_memory, number_record, params_of
 from llmsched_env.simulator.ordering import heap_of_prompts, pop_least
 from llmsched_env.simulator.primitives import (
     again_if_preempted,
@@ -31,8 +31,8 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import WAITING
 from llmsched_env.simulator.step_time import chunk_within, step_seconds
 
-_params = params_record(record_of(*LIMITS, numbers=NUMBERS))
-_recent = engine_record(RECENT)
+_params = params_of(number_record(*LIMITS, numbers=NUMBERS))
+_recent = engine_memory(RECENT)
 
 
 @compiled
@@ -167,7 +167,7 @@ index = Scheduler(
     "index",
     compose,
     params={**LIMITS, **INDEX_PARAMS},
-    memory={**MEMORY, "engine": RECENT_CELLS},
+    memory={**MEMORY, "engine": RECENT_NAMES},
     needs_lengths="predicted",
     mixes_phases=True,
     chunks_prefill=True,

@@ -1,7 +1,7 @@
 """The numbers of the index policy: what they mean, their defaults, and the ranges in which they are searched."""
 
-from llmsched_env.policies.memory import record_of
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.memory import number_record
 from llmsched_env.simulator.rule import Linear, Log, Param
 
 ALWAYS = 100.0  # the largest "begun": begun prompts always go first
@@ -90,7 +90,7 @@ INDEX_PARAMS = {
 }
 """Parameters of `index`; `learned_index` sets the same numbers before every batch."""
 
-NUMBERS = record_of(*INDEX_PARAMS)
+NUMBERS = number_record(*INDEX_PARAMS)
 
 
 @compiled(inline=True)

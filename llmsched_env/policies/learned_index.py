@@ -9,12 +9,12 @@ from llmsched_env.policies.arrivals import RECENT, prefill_rate, watch_arrivals
 from llmsched_env.policies.index import compose_index
 from llmsched_env.policies.index_features import FEATURES, write_features
 from llmsched_env.policies.index_params import INDEX_PARAMS, LIMITS, numbers_of
-from llmsched_env.policies.memory import cells, engine_record, params_record, record_of
 from llmsched_env.policies.perceptron import Output, Perceptron, evaluate, rescale, scaling
 from llmsched_env.policies.survey import MEMORY, survey
 from llmsched_env.policies.weights import load_weights
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.features import names
+from llmsched_env.simulator.memory import engine_memory, number_names, number_record, params_of
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, tokens_left
 from llmsched_env.simulator.scheduler import Scheduler
 
@@ -58,14 +58,14 @@ SCALING = scaling(tuple(OUTPUTS.values()))
 
 PERCEPTRON = Perceptron(names(FEATURES), 16, tuple(OUTPUTS))
 
-_memory_record = record_of(
+_memory_record = number_record(
     history=RECENT,
     inputs=len(PERCEPTRON.inputs),
     hidden=PERCEPTRON.hidden,
     numbers=len(PERCEPTRON.outputs),  # as of the batch before, until the network has been evaluated
 )
-_memory = engine_record(_memory_record)
-_params = params_record(record_of(*LIMITS, weights=PERCEPTRON.size))
+_memory = engine_memory(_memory_record)
+_params = params_of(number_record(*LIMITS, weights=PERCEPTRON.size))
 
 
 @compiled
@@ -89,7 +89,7 @@ learned_index = Scheduler(
     "learned_index",
     compose,
     params=LIMITS,
-    memory={**MEMORY, "engine": cells(_memory_record)},
+    memory={**MEMORY, "engine": number_names(_memory_record)},
     needs_lengths="predicted",
     weights=(0.0,) * PERCEPTRON.size,
     mixes_phases=True,

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from llmsched_env.policies.index_params import LIMITS
-from llmsched_env.policies.memory import cells, engine_record, params_record, record_of
 from llmsched_env.policies.perceptron import Output, Perceptron, evaluate, rescale, scaling
 from llmsched_env.policies.weights import load_weights
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.features import Feature, names, writer
+from llmsched_env.simulator.memory import engine_memory, number_names, number_record, params_of, request_memory
 from llmsched_env.simulator.ordering import heap_of_present, pop_least
 from llmsched_env.simulator.primitives import (
     ALL,
@@ -30,7 +30,7 @@ from llmsched_env.simulator.primitives import (
     seats_left,
     tokens_left,
 )
-from llmsched_env.simulator.scheduler import Scheduler, request_memory
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import RUNNING, WAITING
 
 CLASSES = 8  # further ones count as the last
@@ -91,16 +91,16 @@ REQUEST_MEMORY = (
     "key",  # its index
     "queued",  # row k is for class k: its prompt tokens left at all engines, as these last told
 )
-_memory_record = record_of(
+_memory_record = number_record(
     here=CLASSES,  # prompt tokens left here by class
     told=CLASSES,  # what the other engines were told of them
     numbers=(CLASSES, len(OUTPUTS)),
     inputs=len(FEATURES),
     hidden=PERCEPTRON.hidden,
 )
-_class_record = record_of(*PERCEPTRON.outputs)
-_memory, _of_requests = engine_record(_memory_record), request_memory(REQUEST_MEMORY)
-_params = params_record(record_of(*LIMITS, weights=PERCEPTRON.size))
+_class_record = number_record(*PERCEPTRON.outputs)
+_memory, _of_requests = engine_memory(_memory_record), request_memory(REQUEST_MEMORY)
+_params = params_of(number_record(*LIMITS, weights=PERCEPTRON.size))
 _write = writer(FEATURES, ("view", "k", "of"))
 
 
@@ -200,7 +200,7 @@ learned_network = Scheduler(
     "learned_network",
     compose,
     params=LIMITS,
-    memory={"request": REQUEST_MEMORY, "engine": cells(_memory_record), "heap": ("order",)},
+    memory={"request": REQUEST_MEMORY, "engine": number_names(_memory_record), "heap": ("order",)},
     needs_lengths="distribution",
     weights=(0.0,) * PERCEPTRON.size,
     work_conserving=True,

@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmsched_env.policies.memory import cells, record_of, router_record
 from llmsched_env.policies.perceptron import Output, Perceptron, evaluate, rescale, scaling
 from llmsched_env.policies.weights import load_weights
 from llmsched_env.simulator.batch_time import seconds_with_host
 from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.features import Feature, names, writer
+from llmsched_env.simulator.memory import number_names, number_record, router_memory
 from llmsched_env.simulator.router import Router, cached_prefix, demanded_blocks
 
 CHUNK = 512  # tokens; the unit of work is a batch of this size on an engine
@@ -163,14 +163,14 @@ TERMS = (
 SCALING = scaling([Output(term.name, term.start, term.spread) for term in TERMS])
 PERCEPTRON = Perceptron(names(FEATURES), 6, names(TERMS))
 
-_memory_record = record_of(
+_memory_record = number_record(
     "last",  # the engine of the call before, plus 1
     inputs=len(FEATURES),
     hidden=PERCEPTRON.hidden,
     weights=len(TERMS),
     terms=len(TERMS),
 )
-_memory = router_record(_memory_record)
+_memory = router_memory(_memory_record)
 _write_features = writer(FEATURES, ("fleet", "i", "of"))
 _write_terms = writer(TERMS, ("fleet", "g", "i", "at"))
 
@@ -265,7 +265,7 @@ def _output(fleet, i):
 learned_router = Router(
     "learned_router",
     route,
-    memory=cells(_memory_record),
+    memory=number_names(_memory_record),
     needs_lengths="predicted",
     weights=(0.0,) * PERCEPTRON.size,
     reference="ours: a sum of seconds, its weights set for each call by a network",

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from llmsched_env.simulator.batch_time import batch_seconds
 from llmsched_env.simulator.compiled import compiled
+from llmsched_env.simulator.memory import request_memory
 from llmsched_env.simulator.ordering import drop_late
 from llmsched_env.simulator.primitives import is_decoding, is_pending, prefill_left
-from llmsched_env.simulator.scheduler import request_memory
 from llmsched_env.simulator.step_time import (
     attention_seconds,
     prompt_tokens_within,

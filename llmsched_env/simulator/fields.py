@@ -5,11 +5,9 @@ compiled code, so it holds an array of one, `kv_record`, and `record_attributes`
 `view.kv.free`, compiled and interpreted.
 """
 
-from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 from numba.core.typing.templates import AttributeTemplate
@@ -18,13 +16,13 @@ from numba.extending import infer_getattr, lower_getattr
 _SUFFIX = "_record"
 
 
-def record_dtype(*fields: tuple[str, str]) -> np.dtype:
-    """The dtype of records with these fields (name, type code), aligned as in C.
+def record_dtype(*fields: tuple[Any, ...]) -> np.dtype:
+    """The dtype of records with these fields (name, type, and shape of arrays), aligned as in C.
 
     Raises:
         ValueError: for a name such as "mean" or "size", which is an attribute of every NumPy record.
     """
-    for name, _ in fields:
+    for name, *_ in fields:
         if hasattr(np.record, name):
             raise ValueError(
                 f"{name!r} cannot name a field, since NumPy records have a method or attribute of that name"
@@ -74,11 +72,3 @@ class _RecordAttributes(AttributeTemplate):  # type: ignore[misc]
     def generic_resolve(self, owner: Any, name: str) -> Any:
         field = name + _SUFFIX
         return owner.types[owner.fields.index(field)].dtype if field in owner.fields else None
-
-
-def column_reader(array: str, names: tuple[str, ...]) -> Any:
-    """A compiled function of a view that gives the first columns of `array` (an expression) as a named tuple."""
-    columns = ", ".join(f"{array}[:, {k}]" for k in range(len(names)))
-    scope: dict[str, Any] = {"Columns": namedtuple("Columns", names)}  # noqa: PYI024
-    exec(f"def read(view):\n    return Columns({columns})", scope)  # numba needs the places as constants
-    return numba.njit(nogil=True, _nrt=False, forceinline=True, error_model="numpy")(scope["read"])

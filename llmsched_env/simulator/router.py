@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from numba import types
 
 from llmsched_env.simulator.compiled import FunctionPointer, compiled, function_pointer
-from llmsched_env.simulator.fields import record_dtype
 from llmsched_env.simulator.kv_cache import IDLE_OR_HELD, prefix_blocks
 from llmsched_env.simulator.network_state import FLEET_TYPE, Fleet
 from llmsched_env.simulator.rule import Rule
@@ -42,28 +40,6 @@ class Router(Rule):
 def compiled_route(route: Callable[[Fleet, int], int]) -> FunctionPointer | None:
     """`route` compiled for the one fleet type, or None if numba cannot compile it."""
     return function_pointer(route, (FLEET_TYPE, types.int64))
-
-
-def router_params(names: Any) -> Any:
-    """A compiled function of the fleet that gives the router's parameters: `params(fleet).quantum`."""
-    dtype, n = record_dtype(*((name, "f8") for name in names)), len(names)
-
-    @compiled(inline=True)
-    def read(fleet: Any) -> Any:
-        return fleet.params[:n].view(dtype)[0]
-
-    return read
-
-
-def router_memory(names: tuple[str, ...]) -> Any:
-    """A compiled function of the fleet that gives what the router keeps: `memory(fleet).calls += 1.0`."""
-    dtype, n = record_dtype(*((name, "f8") for name in names)), len(names)
-
-    @compiled(inline=True)
-    def read(fleet: Any) -> Any:
-        return fleet.memory[:n].view(dtype)[0]
-
-    return read
 
 
 @compiled

@@ -1,14 +1,13 @@
 """What a scheduler is: a function that composes one batch, its parameters and what is known about it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from llmsched_env.simulator.compiled import FunctionPointer, compiled, function_pointer
+from llmsched_env.simulator.compiled import FunctionPointer, function_pointer
 from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.fields import column_reader, record_dtype
 from llmsched_env.simulator.rule import Rule
 from llmsched_env.simulator.world import VIEW_TYPE, View
 from llmsched_env.validation import check_choice, check_number
@@ -97,60 +96,3 @@ class Scheduler(Rule):
 def compiled_compose(compose: Callable[[View], float]) -> FunctionPointer | None:
     """`compose` compiled for the one view type, or None if numba cannot compile it."""
     return function_pointer(compose, (VIEW_TYPE,))
-
-
-def numbered(stem: str, count: int, first: int = 0) -> tuple[str, ...]:
-    """Names that differ in a number: `numbered("limit", 3)` is `("limit_0", "limit_1", "limit_2")`."""
-    return tuple(f"{stem}_{k}" for k in range(first, first + count))
-
-
-def params_of(names: Mapping[str, Any] | tuple[str, ...], arrays: tuple[str, ...] = ()) -> Any:
-    """A compiled function of the view that gives the parameters with these names, in the order of their declaration.
-
-    `params = params_of(PARAMS)`, then `params(view).token_budget` in `compose`. Numbered names whose stem is in
-    `arrays` are read as one array: with `arrays=("limit",)` the parameters `limit_0`, `limit_1`, ... are
-    `params(view).limit[k]`.
-    """
-    dtype, n = _record_of(names, arrays), len(names)
-
-    @compiled(inline=True)
-    def read(view: Any) -> Any:
-        return view.mem.params[:n].view(dtype)[0]
-
-    return read
-
-
-def engine_memory(names: tuple[str, ...], arrays: tuple[str, ...] = ()) -> Any:
-    """A compiled function of the view that gives its engine memory: `memory(view).virtual_time += 1.0`.
-
-    `arrays` are stems of numbered names, as in `params_of`.
-    """
-    dtype, n = _record_of(names, arrays), len(names)
-
-    @compiled(inline=True)
-    def read(view: Any) -> Any:
-        return view.mem.engine[:n].view(dtype)[0]
-
-    return read
-
-
-def request_memory(names: tuple[str, ...]) -> Any:
-    """A compiled function of the view that gives columns by request: `memory(view).urgency[i] = 1.0`."""
-    return column_reader("view.mem.request", names)
-
-
-def client_memory(names: tuple[str, ...]) -> Any:
-    """A compiled function of the view that gives columns by client: `memory(view).counter[u] = 1.0`."""
-    return column_reader("view.mem.client", names)
-
-
-def _record_of(names: Iterable[str], arrays: tuple[str, ...]) -> np.dtype:
-    """The dtype of numbers with these names, where numbered ones whose stem is in `arrays` are one array."""
-    counts: dict[str, int] = {}
-    for name in names:
-        stem = name.rpartition("_")[0]
-        field = stem if stem in arrays else name
-        if field in counts and field != next(reversed(counts)):
-            raise ValueError(f"{name} must follow the other names of the array {field!r}")
-        counts[field] = counts.get(field, 0) + 1
-    return record_dtype(*((field, f"({n},)f8" if field in arrays else "f8") for field, n in counts.items()))

@@ -6,14 +6,8 @@ import pytest
 
 import llmsched_env as ls
 from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.scheduler import (
-    Scheduler,
-    client_memory,
-    engine_memory,
-    numbered,
-    params_of,
-    request_memory,
-)
+from llmsched_env.simulator.memory import client_memory, engine_memory, numbered, params_of, request_memory
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
 
 PARAMS = {"budget": ls.Param(7, 0, 9), **{name: ls.Param(k, 0, 9) for k, name in enumerate(numbered("limit", 3))}}
