@@ -51,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
         help="loads of tuning, validation and the final comparison (default: 0.6 0.8 0.95)",
     )  # fmt: skip
     what.add_argument(
-        "--objective", choices=("mean_e2el", "slo_attainment", "latency", "goodput"), default="mean_e2el",
-        help="mean E2E latency, or requests within their SLO; latency and goodput are older names of the same "
+        "--objective", default="mean_e2el", metavar="NAME",
+        help="mean_e2el or slo_attainment, or the name of the reward that leads to it: latency, goodput "
         "(default: %(default)s)",
     )  # fmt: skip
     what.add_argument(

@@ -1,12 +1,10 @@
 """What an agent is trained for, under the names that tuning and evaluation use."""
 
+from llmsched_env.envs.rewards import ENGINE_REWARDS
 from llmsched_env.objectives import OBJECTIVES as _ALL
 
-REWARDS = {"mean_e2el": "latency", "slo_attainment": "goodput"}
-"""By objective, the reward of the environments that leads to it.
-
-The goodput reward counts the requests that meet their SLO; divided by those that arrive, that is the SLO attainment.
-"""
+REWARDS = {reward.objective: reward.name for reward in ENGINE_REWARDS if reward.objective is not None}
+"""By objective, the reward of the environments that leads to it."""
 OBJECTIVES = {name: _ALL[name] for name in REWARDS}
 _OLDER_NAMES = {reward: objective for objective, reward in REWARDS.items()}
 

@@ -167,11 +167,3 @@ _TABLE = (
 
 OBJECTIVES = {objective.name: objective for objective in _TABLE}
 """All objectives by name; docs/tuning.md explains them."""
-
-OBJECTIVE_OF_REWARD = {"latency": "mean_e2el", "goodput": "slo_attainment"}
-"""The objective that a policy trained with a reward of the environments is judged by.
-
-The latency reward sums to minus the request-seconds in the system, so it is largest where the mean latency is smallest.
-The goodput reward counts the requests that meet their limits; over the requests that arrive, that is the SLO
-attainment.
-"""

@@ -336,7 +336,7 @@ class BatchQueueEnv(EngineEnv):
     |                     |                  | `None`: the workload's own rate                                   |
     | `horizon`           | `60.0`           | episode length, s; `None`: until every request has left           |
     | `decision_interval` | `None`           | s between decisions; `None`: before every batch                   |
-    | `reward`            | `"latency"`      | `"latency"` or `"goodput"`                                        |
+    | `reward`            | `"latency"`      | name of a reward of the table above                               |
     | `slo`               | `None`           | `SLO` or (ttft, tpot) in s; `None`: the workload's                |
     | `token_budgets`     | see above        | levels of the token budget                                        |
     | `admission_limits`  | see above        | levels of the admission limit                                     |

@@ -22,12 +22,15 @@ class Reward:
         meaning: over one step.
         unit: of its values.
         measure: a function that numba can compile, of a record of the step: `ENGINE_STEP` or `NETWORK_STEP`.
+        objective: name of the objective by which policies trained with it are judged; of no two rewards the same, and
+            None where `train.py` does not offer the reward.
     """
 
     name: str
     meaning: str
     unit: str
     measure: Callable[..., float]
+    objective: str | None = None
 
 
 ENGINE_STEP = record_dtype(  # what a step has added at one engine
@@ -46,12 +49,14 @@ ENGINE_REWARDS = (
         "minus the integral of the number of requests in the system",
         "request-seconds",
         lambda step: -step.request_seconds,
+        objective="mean_e2el",  # by Little's law: its sum is minus the total latency
     ),
     Reward(
         "goodput",
         "requests that finished within their TTFT and TPOT targets",
         "requests",
         lambda step: step.good_requests,
+        objective="slo_attainment",  # its sum, divided by the requests that arrive
     ),
 )
 write_engine_rewards = writer(ENGINE_REWARDS, ("step",))

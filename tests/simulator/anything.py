@@ -46,7 +46,7 @@ def random_actions(view):
             evict(view, i)
             reserve(view, i, 1)
             ls.reject(view, i)
-    if view.batch.counts[0] == 0 and len(view.waiting) + len(view.running) > 0:
+    if view.batch.counts.num_seqs == 0 and len(view.waiting) + len(view.running) > 0:
         return view.clock + 0.125 * (1 + _roll(dice) % 3)
     return inf
 
