@@ -39,9 +39,9 @@ from llmsched_env.evaluation.benchmark.stages import Benchmark, read_azure, read
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.suite import H100, HELD_OUT, TRAINING, VERSION
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.policies import learned_index, pretrained
 from llmsched_env.policies.index import index
-from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice, check_integer
 

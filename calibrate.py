@@ -20,7 +20,7 @@ from llmsched_env.calibration import (
     read_run,
 )
 from llmsched_env.calibration.fit import FORMS
-from llmsched_env.simulator.profiles import gpu_profile
+from llmsched_env.machine.profiles import gpu_profile
 
 
 def main() -> None:

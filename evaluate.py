@@ -30,8 +30,8 @@ from llmsched_env.evaluation import (
 from llmsched_env.evaluation.cases import Load
 from llmsched_env.evaluation.compare import SchedulerByCell
 from llmsched_env.evaluation.tuning import SEEDS, TRIALS, Tuned
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.policies import learned_index, pretrained
-from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
 from llmsched_env.workloads import LengthPredictor, Workload, load_trace, preset

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from baselines import routers
 from evaluate import load_agents, parse_schedulers, parse_slo, parse_workloads
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.planning import FleetPlan, Option, plan
 from llmsched_env.planning.report import text_table, write_plan
-from llmsched_env.simulator.config import EngineConfig
 
 DEFAULT_GPUS = "llama-3.1-8b_h100-80gb_tp1_aic=2.9"
 

@@ -10,7 +10,7 @@ preempt.
 from math import inf
 
 from baselines.registry import Declarations
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_missing
 from llmsched_env.simulator.memory import request_memory
 from llmsched_env.simulator.ordering import heap_of_present, pop_least
@@ -26,7 +26,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     usable,
 )
-from llmsched_env.simulator.rule import Log, Param
+from llmsched_env.simulator.scheduler import Log, Param
 from llmsched_env.simulator.state import PREEMPTED, RUNNING, WAITING
 
 URGENCY = ("urgency",)

@@ -5,8 +5,7 @@ import pkgutil
 from typing import Generic, TypedDict, TypeVar
 
 from llmsched_env.simulator.router import Router
-from llmsched_env.simulator.rule import Rule
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Rule, Scheduler
 from llmsched_env.validation import check_choice
 
 R = TypeVar("R", bound=Rule)

@@ -19,12 +19,12 @@ import numpy as np
 
 from baselines.systems.vllm_v0 import vllm_v0
 from baselines.systems.vllm_v1 import vllm_v1
-from llmsched_env.simulator.batch_time import Staircase
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.batch_time import Staircase
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.loop import BOUNDARY
-from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
+from llmsched_env.tables.request_table import RequestTable
 
 
 def scheduler_of(config: dict[str, Any]) -> Scheduler:

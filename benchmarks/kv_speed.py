@@ -13,8 +13,8 @@ import numpy as np
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.simulator.simulator import Simulator
+from llmsched_env.tables.request_table import RequestTable
 
 HORIZON, ROUNDS, BLOCKS = 2000.0, 5, 2700
 

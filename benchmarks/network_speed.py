@@ -9,8 +9,8 @@ import baselines
 import llmsched_env as ls
 from baselines.routers import prefix_aware, session_affinity
 from llmsched_env.simulator.network import NetworkSimulator
-from llmsched_env.simulator.request_table import RequestTable
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.request_table import RequestTable
+from llmsched_env.tables.task_table import TaskTable
 
 ENGINES, TASKS, CALLS = 64, 20_000, 10
 RATE = 40.0  # tasks/s

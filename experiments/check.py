@@ -11,7 +11,7 @@ import numpy as np
 
 from llmsched_env.evaluation.table import format_interval
 from llmsched_env.intervals import mean_interval
-from llmsched_env.simulator.stability import Stability
+from llmsched_env.results.stability import Stability
 
 Value = float | str | None
 Verdict = Literal["pass", "fail", "undecided", "pending"]

@@ -11,7 +11,7 @@ from experiments.experiment import Experiment, Outcome, Picture
 from experiments.paper import FOUR, PER_MS, engine, run_seeds
 from llmsched_env.evaluation.capacity_search import empirical_capacity
 from llmsched_env.evaluation.rendering import line_style, panel_grid, shared_legend, styled, svg_text
-from llmsched_env.simulator.stability import backlog_slope, stability
+from llmsched_env.results.stability import backlog_slope, stability
 
 BUDGET, PROMPT, OUTPUT = 512, 129, 112
 ENGINE = engine(BUDGET)

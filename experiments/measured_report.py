@@ -37,7 +37,7 @@ from llmsched_env.evaluation.rendering import (
     write_page,
 )
 from llmsched_env.files import write_json, write_text
-from llmsched_env.simulator.records import Result
+from llmsched_env.results.records import Result
 
 _TITLES = {"ttft": "Time to first token (s)", "tpot": "Time per output token (ms)", "e2el": "E2E latency (s)"}
 _FACTORS = {"tpot": 1e3}

@@ -14,9 +14,9 @@ from scipy.optimize import minimize_scalar
 import baselines
 from llmsched_env.calibration import MeasuredRun, engine_settings, read_run
 from llmsched_env.files import read_object
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.profiles import gpu_profile, gpu_profiles
-from llmsched_env.simulator.records import Result
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.machine.profiles import gpu_profile, gpu_profiles
+from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate
 from llmsched_env.validation import check_choice

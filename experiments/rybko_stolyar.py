@@ -11,7 +11,7 @@ from experiments.check import Check, in_range
 from experiments.experiment import Experiment, Outcome, Picture
 from llmsched_env import theory
 from llmsched_env.evaluation.rendering import line_style, panel_grid, styled, svg_text
-from llmsched_env.simulator.records import NetworkResult
+from llmsched_env.results.records import NetworkResult
 from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES
 

@@ -12,7 +12,7 @@ from experiments.paper import FOUR, PER_MS, engine, run_seeds
 from llmsched_env import theory
 from llmsched_env.evaluation.rendering import COLORS, line_style, panel_grid, styled, svg_text
 from llmsched_env.intervals import mean_interval
-from llmsched_env.simulator.stability import backlog_slope
+from llmsched_env.results.stability import backlog_slope
 
 BUDGET, PROMPT, OUTPUT = 512, 100, 100
 HORIZON, SEEDS = 600.0, 40  # s

@@ -1,8 +1,11 @@
 """Simulate, schedule and learn to schedule the batches of an LLM inference engine."""
 
 from llmsched_env import envs, theory
-from llmsched_env.simulator.batch_time import Hinge, Roofline, Staircase
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.batch_time import Hinge, Roofline, Staircase
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.machine.profiles import GPUProfile, gpu_profile, gpu_profiles
+from llmsched_env.results.records import NetworkResult, Result
+from llmsched_env.simulator.memory import uniform
 from llmsched_env.simulator.network import Pools
 from llmsched_env.simulator.primitives import (
     ALL,
@@ -25,12 +28,8 @@ from llmsched_env.simulator.primitives import (
     usable,
     whole_prompts,
 )
-from llmsched_env.simulator.profiles import GPUProfile, gpu_profile, gpu_profiles
-from llmsched_env.simulator.random import uniform
-from llmsched_env.simulator.records import NetworkResult, Result
 from llmsched_env.simulator.router import Router
-from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Controller, Scheduler
+from llmsched_env.simulator.scheduler import Controller, Linear, Log, Param, Scheduler
 from llmsched_env.simulator.simulate import simulate, simulate_many, simulate_network
 from llmsched_env.simulator.step_time import chunk_within, step_seconds, step_seconds_with
 from llmsched_env.slo import SLO

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmsched_env.simulator.metrics import summary, within_limits
-from llmsched_env.simulator.records import NetworkResult, Result
+from llmsched_env.results.metrics import summary, within_limits
+from llmsched_env.results.records import NetworkResult, Result
 from llmsched_env.slo import SLO
 
 

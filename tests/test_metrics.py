@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 import baselines
 from llmsched_env.intervals import mean_interval, paired_interval
-from llmsched_env.simulator import metrics
-from llmsched_env.simulator.batch_time import Staircase
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES, Result
+from llmsched_env.machine.batch_time import Staircase
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results import metrics
+from llmsched_env.results.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES, Result
+from llmsched_env.results.stability import backlog_slope, stability
 from llmsched_env.simulator.simulate import simulate
-from llmsched_env.simulator.stability import backlog_slope, stability
 from llmsched_env.slo import SLO
 from llmsched_env.workloads import Workload
 

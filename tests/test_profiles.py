@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from llmsched_env.simulator.profiles import gpu_profile, gpu_profiles
+from llmsched_env.machine.profiles import gpu_profile, gpu_profiles
 
 NAME = "llama-3.1-8b_h100-80gb_tp1_aic"
 

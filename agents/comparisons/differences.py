@@ -12,7 +12,7 @@ from llmsched_env.evaluation.cases import load_text
 from llmsched_env.evaluation.table import format_interval
 from llmsched_env.intervals import paired_interval
 from llmsched_env.objectives import Objective
-from llmsched_env.simulator.records import Result
+from llmsched_env.results.records import Result
 
 BLOCKS = 10
 """Spans of time that serve as replications where there is only one trace."""

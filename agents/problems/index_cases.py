@@ -15,7 +15,7 @@ from agents.problems.random_sites import RandomSite, random_site
 from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_runs
 from llmsched_env.evaluation.suite import TRAINING, Site
 from llmsched_env.objectives import OBJECTIVES
-from llmsched_env.simulator.records import Result
+from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.workloads import Workload
 

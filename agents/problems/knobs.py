@@ -31,7 +31,7 @@ from llmsched_env.envs.batch_queue import Knobs
 from llmsched_env.evaluation import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, Comparison, compare, seed_range
 from llmsched_env.evaluation.cases import Cases
 from llmsched_env.files import read_object
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_choice, check_number

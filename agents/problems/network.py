@@ -25,7 +25,7 @@ from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_case
 from llmsched_env.policies.learned_network import PERCEPTRON, with_weights
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.validation import check_integer, check_number, check_range
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
 

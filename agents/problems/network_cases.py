@@ -9,12 +9,12 @@ import baselines
 from llmsched_env.envs.network_runner import UNROUTED
 from llmsched_env.evaluation.cases import map_cases
 from llmsched_env.intervals import mean_interval, paired_interval
-from llmsched_env.simulator.network_metrics import backlog
-from llmsched_env.simulator.records import NetworkResult
+from llmsched_env.results.network_metrics import backlog
+from llmsched_env.results.records import NetworkResult
+from llmsched_env.results.stability import STABILITY_THRESHOLD
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
-from llmsched_env.simulator.stability import STABILITY_THRESHOLD
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.validation import check_number
 from llmsched_env.workloads.rybko_stolyar import BATCH_TOKENS, RYBKO_STOLYAR_ENGINES, rybko_stolyar
 
@@ -148,7 +148,7 @@ def fewer_tasks(rows: Rows, name: str, than: str) -> tuple[float, float]:
 
 
 def verdict(runs: Sequence[dict[str, float]]) -> str:
-    """Whether the backlog keeps growing, judged by the interval of its growth, as in `simulator.stability`."""
+    """Whether the backlog keeps growing, judged by the interval of its growth, as in `results.stability`."""
     growth, half_width = mean_interval([run["growth"] for run in runs])
     if growth - half_width > STABILITY_THRESHOLD:
         return "unstable"

@@ -7,8 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.profiles import gpu_profiles
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.machine.profiles import gpu_profiles
 from llmsched_env.slo import SLO
 from llmsched_env.workloads import LengthPredictor, Workload
 from llmsched_env.workloads.arrivals import Gamma

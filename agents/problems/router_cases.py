@@ -13,12 +13,12 @@ import numpy as np
 
 import baselines
 from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_cases
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.metrics import within_limits
-from llmsched_env.simulator.records import NetworkResult
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results.metrics import within_limits
+from llmsched_env.results.records import NetworkResult
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.simulate import simulate_network
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.theory import capacity
 from llmsched_env.workloads import LengthPredictor, preset
 

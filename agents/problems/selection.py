@@ -32,8 +32,8 @@ from llmsched_env.envs.request_selection import RequestSelectionEnv
 from llmsched_env.evaluation import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.cases import Cases
 from llmsched_env.intervals import paired_interval
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.records import Result
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_integer
 from llmsched_env.workloads import Workload, preset

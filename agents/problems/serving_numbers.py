@@ -6,8 +6,8 @@ import numpy as np
 
 from llmsched_env.envs.batch_queue import ORDERS, parametric
 from llmsched_env.evaluation.cases import Cases
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.records import Result
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Controller, Scheduler
 from llmsched_env.simulator.world import View
 

@@ -9,7 +9,7 @@ import numpy as np
 from llmsched_env.envs.actions import Arms
 from llmsched_env.envs.batch_queue import OBSERVATION, Knobs
 from llmsched_env.envs.features import Observer
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.world import View
 
 Layer = tuple[np.ndarray, np.ndarray]

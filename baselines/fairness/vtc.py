@@ -4,12 +4,11 @@ from math import inf
 
 from baselines.by_urgency import LIMITS, WORK_CONSERVING
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import pop, push
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import client_memory, engine_memory, params_of, request_memory
+from llmsched_env.simulator.ordering import pop, push
 from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes, tokens_left
-from llmsched_env.simulator.rule import Linear, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
 from llmsched_env.simulator.state import WAITING
 
 PARAMS = {

@@ -3,11 +3,10 @@
 from math import inf
 
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import engine_memory, numbered, params_of
 from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes
-from llmsched_env.simulator.rule import Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 CLASSES = 8
 PARAMS = {name: Param(4, 0, inf, "requests per batch", Log(1, 64)) for name in numbered("limit", CLASSES)}

@@ -3,13 +3,11 @@
 from math import inf
 
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_of
-from llmsched_env.simulator.memory import params_of
+from llmsched_env.simulator.memory import params_of, uniform
 from llmsched_env.simulator.primitives import ALL, again_if_preempted, chunk, chunks, decodes, evict, holds_seat
-from llmsched_env.simulator.random import uniform
-from llmsched_env.simulator.rule import Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 PARAMS = {"limit": Param(4, 0, inf, "requests per batch", Log(1, 64))}
 params = params_of(PARAMS)

@@ -6,11 +6,10 @@ from math import inf
 import numpy as np
 
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import engine_memory, numbered, params_of
 from llmsched_env.simulator.primitives import again_if_preempted, chunk, decodes, is_decoding
-from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import RUNNING
 from llmsched_env.theory.gate import gate_plan
 

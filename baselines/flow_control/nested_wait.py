@@ -4,7 +4,7 @@ from math import inf
 
 from baselines.flow_control.patience import idle_until
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import engine_memory, numbered, params_of
 from llmsched_env.simulator.primitives import (
     ALL,
@@ -17,8 +17,7 @@ from llmsched_env.simulator.primitives import (
     take,
     tokens_left,
 )
-from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import RUNNING
 
 SEGMENTS = 4

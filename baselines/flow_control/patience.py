@@ -1,6 +1,6 @@
 """How long a scheduler idles for a threshold to be met: until a time limit, its patience, has passed."""
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 
 
 @compiled

@@ -5,11 +5,10 @@ from math import inf
 
 from baselines.flow_control.patience import idle_until
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import engine_memory, numbered, params_of
 from llmsched_env.simulator.primitives import ALL, again_if_preempted, chunk, chunks, decodes
-from llmsched_env.simulator.rule import Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 CLASSES = 8
 PARAMS = {

@@ -2,9 +2,9 @@
 
 from baselines.memory.look_ahead import LIMITS
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_missing
-from llmsched_env.simulator.memory import params_of
+from llmsched_env.simulator.memory import params_of, uniform
 from llmsched_env.simulator.primitives import (
     ALL,
     again_if_preempted,
@@ -17,9 +17,7 @@ from llmsched_env.simulator.primitives import (
     prefill_left,
     tokens_left,
 )
-from llmsched_env.simulator.random import uniform
-from llmsched_env.simulator.rule import Linear, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
 from llmsched_env.simulator.state import RUNNING
 
 PARAMS = {

@@ -14,10 +14,10 @@ expected to end with its next token. If memory runs out, the requests admitted l
 import numpy as np
 
 from baselines.registry import Declarations
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import heapify, pop
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_of
 from llmsched_env.simulator.memory import engine_memory, numbered, params_of, request_memory
+from llmsched_env.simulator.ordering import heapify, pop
 from llmsched_env.simulator.primitives import (
     ALL,
     again_if_preempted,
@@ -30,7 +30,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     usable,
 )
-from llmsched_env.simulator.rule import Log, Param
+from llmsched_env.simulator.scheduler import Log, Param
 from llmsched_env.simulator.state import LAST_TOKEN, WAITING
 
 LIMITS = {

@@ -14,7 +14,7 @@ from baselines.memory.look_ahead import (
     own,
 )
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted
 from llmsched_env.simulator.scheduler import Scheduler
 

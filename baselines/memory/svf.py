@@ -15,9 +15,9 @@ from baselines.memory.look_ahead import (
     may_admit,
 )
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import heapify, pop
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import request_memory
+from llmsched_env.simulator.ordering import heapify, pop
 from llmsched_env.simulator.primitives import again_if_preempted
 from llmsched_env.simulator.scheduler import Scheduler
 

@@ -2,10 +2,10 @@
 
 from baselines.registry import register_router
 from baselines.routers.fleet import allowed_at, least_loaded, num_allowed, overloaded
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import router_params
 from llmsched_env.simulator.router import Router, cached_prefix
-from llmsched_env.simulator.rule import Param
+from llmsched_env.simulator.scheduler import Param
 
 OVERLOADED = {
     "more_calls": Param(64, 0, 2**40, "calls more than the least loaded engine has"),

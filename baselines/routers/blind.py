@@ -2,7 +2,7 @@
 
 from baselines.registry import register_router
 from baselines.routers.fleet import allowed_at, num_allowed, random_engine
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import router_memory
 from llmsched_env.simulator.router import Router
 

@@ -1,7 +1,7 @@
 """Choices among the engines of a fleet that routers have in common: at random, the least loaded, overloaded ones."""
 
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.random import draw
+from llmsched_env.compiled import compiled
+from llmsched_env.simulator.memory import draw
 
 
 @compiled

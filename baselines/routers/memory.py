@@ -1,7 +1,7 @@
 """Routers by the KV memory that calls take or will take."""
 
 from baselines.registry import register_router
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.router import Router, demanded_blocks
 
 

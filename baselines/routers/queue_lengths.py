@@ -2,7 +2,7 @@
 
 from baselines.registry import register_router
 from baselines.routers.fleet import least_loaded, random_engine
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.router import Router
 
 

@@ -4,11 +4,10 @@ from math import inf
 
 from baselines.by_urgency import LIMITS, URGENCY, WORK_CONSERVING, serve_members
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import params_of, request_memory
 from llmsched_env.simulator.primitives import prefill_left
-from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.step_time import chunk_seconds, step_seconds
 
 PARAMS = {

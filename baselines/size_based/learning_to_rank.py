@@ -3,10 +3,9 @@
 from baselines.by_urgency import LIMITS, URGENCY, WORK_CONSERVING, serve_members
 from baselines.registry import register_scheduler
 from baselines.size_based.output_length import UNKNOWN
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import params_of, request_memory
-from llmsched_env.simulator.rule import Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 PARAMS = {
     **LIMITS,

@@ -2,8 +2,8 @@
 
 import math
 
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.random import uniform
+from llmsched_env.compiled import compiled
+from llmsched_env.simulator.memory import uniform
 
 UNKNOWN = 1e9  # tokens, where there is no prediction: behind all others, first come first served
 

@@ -8,12 +8,11 @@ from math import inf
 from baselines.by_urgency import LIMITS, URGENCY, WORK_CONSERVING, serve_each_preemptive
 from baselines.registry import register_scheduler
 from baselines.size_based.output_length import log_normal, output_left
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import params_of, request_memory
 from llmsched_env.simulator.ordering import chunks_by_key
 from llmsched_env.simulator.primitives import ALL, chunks, decodes, prefill_left, tokens_left
-from llmsched_env.simulator.rule import Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Param, Scheduler
 
 PARAMS = {**LIMITS, "noise": Param(0.0, 0, 3, "standard deviation of the logarithm of a factor on lengths")}
 REQUEST = (*URGENCY, "factor")  # factor: noise on the output length; 0: not drawn yet

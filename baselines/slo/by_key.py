@@ -5,10 +5,9 @@ A scheduler writes a number for every pending prompt to the column `key`, smalle
 `llmsched_env.simulator.step_time`.
 """
 
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import heapify, pop
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import request_memory
-from llmsched_env.simulator.ordering import heap_of_prompts
+from llmsched_env.simulator.ordering import heap_of_prompts, heapify, pop
 from llmsched_env.simulator.primitives import (
     chunk_above,
     is_decoding,

@@ -2,7 +2,7 @@
 
 from math import inf, isnan
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import cached_tokens
 from llmsched_env.simulator.primitives import is_decoding, prefill_left
 from llmsched_env.simulator.step_time import chunk_seconds

@@ -6,7 +6,7 @@ from baselines.by_urgency import LIMITS, WORK_CONSERVING
 from baselines.registry import register_scheduler
 from baselines.slo.by_key import KEY, own, prompts_by_key
 from baselines.slo.deadlines import next_token_due, prefill_seconds
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_pending
 from llmsched_env.simulator.scheduler import Scheduler
 

@@ -6,12 +6,11 @@ from baselines.by_urgency import LIMITS
 from baselines.registry import register_scheduler
 from baselines.slo.by_key import KEY, decode_one, gather_decodes, own, prompts_by_key
 from baselines.slo.deadlines import next_token_due, smallest_slack
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import pop
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import params_of
+from llmsched_env.simulator.ordering import pop
 from llmsched_env.simulator.primitives import again_if_preempted, is_decoding, is_pending, tokens_left
-from llmsched_env.simulator.rule import Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 from llmsched_env.simulator.step_time import step_seconds_with
 
 PARAMS = {

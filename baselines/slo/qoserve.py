@@ -6,13 +6,11 @@ from baselines.by_urgency import LIMITS
 from baselines.registry import register_scheduler
 from baselines.slo.by_key import BEHIND, KEY, prompts_by_key
 from baselines.slo.deadlines import first_token_due, next_token_due, prefill_seconds, smallest_slack
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import pop
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import engine_memory, numbered, params_of, request_memory
-from llmsched_env.simulator.ordering import heap_of_prompts
+from llmsched_env.simulator.ordering import heap_of_prompts, pop
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_pending, prefill_left
-from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 
 CLASSES = 8
 PARAMS = {

@@ -5,7 +5,7 @@ from math import inf, isnan
 from baselines.by_urgency import LIMITS, WORK_CONSERVING
 from baselines.registry import register_scheduler
 from baselines.slo.by_key import KEY, gather_decodes, own
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_missing
 from llmsched_env.simulator.memory import engine_memory, params_of
 from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
@@ -23,8 +23,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     untake,
 )
-from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import WAITING
 
 PARAMS = {

@@ -6,11 +6,10 @@ from baselines.by_urgency import LIMITS
 from baselines.registry import register_scheduler
 from baselines.slo.by_key import BEHIND, KEY, own, prompts_by_key
 from baselines.slo.deadlines import first_token_due, missed_first_token, prefill_seconds, tightest_tpot
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import params_of
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_pending, prefill_left
-from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 
 PARAMS = {
     **LIMITS,

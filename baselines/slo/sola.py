@@ -6,11 +6,10 @@ from baselines.by_urgency import LIMITS
 from baselines.registry import register_scheduler
 from baselines.slo.by_key import BEHIND, KEY, own, prompts_by_key
 from baselines.slo.deadlines import missed_first_token, prefill_seconds, smallest_slack
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import params_of
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, is_decoding, is_pending
-from llmsched_env.simulator.rule import Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 PARAMS = {
     **LIMITS,

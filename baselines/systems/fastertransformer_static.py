@@ -4,11 +4,10 @@ from math import inf
 
 from baselines.registry import register_scheduler
 from baselines.systems.reserved_prompts import admit_reserved
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import params_of
 from llmsched_env.simulator.primitives import decodes
-from llmsched_env.simulator.rule import Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Log, Param, Scheduler
 
 PARAMS = {
     "max_num_seqs": Param(256, 1, inf, "requests", Log(8, 1024)),

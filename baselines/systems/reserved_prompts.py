@@ -1,6 +1,6 @@
 """Admission with memory reserved for the longest possible output, as before paged KV caches."""
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_missing, cached_tokens
 from llmsched_env.simulator.primitives import reserve, take, tokens_left, usable
 

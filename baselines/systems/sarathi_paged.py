@@ -3,11 +3,10 @@
 from math import inf
 
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import params_of
 from llmsched_env.simulator.primitives import ALL, chunk_above, chunks, decodes, reserve
-from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 
 PARAMS = {
     "token_budget": Param(512, 1, 16384, "tokens", Log(64, 8192)),

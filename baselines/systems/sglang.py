@@ -3,13 +3,12 @@
 from math import inf
 
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_missing, cached_tokens
 from llmsched_env.simulator.memory import engine_memory, params_of, request_memory
 from llmsched_env.simulator.ordering import heap_of_waiting, pop_least
 from llmsched_env.simulator.primitives import decodes, evict, is_decoding, prefill_left, take, tokens_left, usable
-from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import RUNNING
 
 PARAMS = {

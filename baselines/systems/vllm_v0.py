@@ -3,12 +3,11 @@
 from math import inf
 
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_missing, blocks_of
 from llmsched_env.simulator.memory import params_of
 from llmsched_env.simulator.primitives import again_if_preempted, preempt, reject, take, tokens_left, usable
-from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import RUNNING
 
 PARAMS = {

@@ -3,7 +3,7 @@
 from math import inf
 
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import blocks_missing
 from llmsched_env.simulator.memory import params_of
 from llmsched_env.simulator.primitives import (
@@ -17,8 +17,7 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
     usable,
 )
-from llmsched_env.simulator.rule import Linear, Log, Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler
 from llmsched_env.simulator.state import RUNNING
 
 PARAMS = {

@@ -2,10 +2,9 @@
 
 from baselines.by_urgency import LIMITS, URGENCY, WORK_CONSERVING, serve_classes
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import numbered, params_of, request_memory
-from llmsched_env.simulator.rule import Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Param, Scheduler
 
 CLASSES = 8
 RANKS = numbered("rank", CLASSES)

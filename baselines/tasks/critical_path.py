@@ -2,10 +2,9 @@
 
 from baselines.by_urgency import LIMITS, URGENCY, WORK_CONSERVING, serve_each
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import params_of, request_memory
-from llmsched_env.simulator.rule import Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Param, Scheduler
 
 PARAMS = {
     **LIMITS,

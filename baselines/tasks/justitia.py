@@ -4,7 +4,7 @@ from math import inf
 
 from baselines.by_urgency import LIMITS, URGENCY, WORK_CONSERVING, serve_each
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import engine_memory, request_memory
 from llmsched_env.simulator.scheduler import Scheduler
 

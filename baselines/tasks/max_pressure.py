@@ -2,10 +2,9 @@
 
 from baselines.by_urgency import LIMITS, URGENCY, WORK_CONSERVING, serve_classes
 from baselines.registry import register_scheduler
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import params_of, request_memory
-from llmsched_env.simulator.rule import Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Param, Scheduler
 
 PARAMS = {**LIMITS, "work_weighted": Param(0, 0, 1, "0: queues in calls, 1: in tokens", (0, 1))}
 params, own = params_of(PARAMS), request_memory(URGENCY)

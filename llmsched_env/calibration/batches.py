@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import ColumnSpec
+from llmsched_env.tables.request_table import ColumnSpec
 from llmsched_env.workloads.formats.csv_parser import NUMBER
 from llmsched_env.workloads.formats.csv_reader import LABEL, CsvCell, label, read_csv
 from llmsched_env.workloads.formats.row_log import RowLog

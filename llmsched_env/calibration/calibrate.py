@@ -11,8 +11,8 @@ import numpy as np
 
 from llmsched_env.calibration.batches import Batches, read_batches
 from llmsched_env.calibration.fit import FORMS, Fit, fit
-from llmsched_env.simulator.profile_files import law_in_ms, write_profile
-from llmsched_env.simulator.profiles import GPUProfile, gpu_profile, gpu_profiles
+from llmsched_env.machine.profile_files import law_in_ms, write_profile
+from llmsched_env.machine.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.validation import check_choice, check_integer
 
 _GOOD_ENOUGH = 0.5  # points of MAPE within which the form with fewer parameters is taken

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from llmsched_env.calibration.batches import Batches
-from llmsched_env.simulator.batch_time import BatchTime, Hinge, Roofline, Staircase
+from llmsched_env.machine.batch_time import BatchTime, Hinge, Roofline, Staircase
 from llmsched_env.validation import check_choice
 
 _KNEES = range(8, 513, 8)  # b0: GPUs turn from memory-bound to compute-bound within a few hundred tokens

@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from llmsched_env.files import read_object
-from llmsched_env.simulator.records import Result
-from llmsched_env.simulator.request_table import COLUMNS
+from llmsched_env.results.records import Result
+from llmsched_env.tables.request_table import COLUMNS
 from llmsched_env.validation import check_integer
 from llmsched_env.workloads.formats.json_reader import Row, number, read_lines, seconds, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from llmsched_env.calibration.measured_run import MeasuredRun
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.profile_files import law_in_ms, write_profile
-from llmsched_env.simulator.profiles import LAWS, GPUProfile
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.machine.profile_files import law_in_ms, write_profile
+from llmsched_env.machine.profiles import LAWS, GPUProfile
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium.spaces import MultiDiscrete
 
+from llmsched_env.compiled import compiled
 from llmsched_env.envs import network_features as nf
 from llmsched_env.envs.actions import Actions, actions_or_arms
 from llmsched_env.envs.base import (
@@ -20,8 +21,7 @@ from llmsched_env.envs.base import (
 from llmsched_env.envs.episodes import TaskEpisodes
 from llmsched_env.envs.network_runner import UNROUTED, NetworkEnv, NetworkObservation, NetworkRunner
 from llmsched_env.envs.rewards import NETWORK_REWARDS
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.kv_cache import blocks_missing
 from llmsched_env.simulator.network import NetworkSimulator
 from llmsched_env.simulator.primitives import (
@@ -36,10 +36,9 @@ from llmsched_env.simulator.primitives import (
     tokens_left,
 )
 from llmsched_env.simulator.router import Router
-from llmsched_env.simulator.rule import Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.simulator.state import RECORD_LEVELS, WAITING
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.validation import check_choice, check_integer, check_number
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.task_sources import TaskSource

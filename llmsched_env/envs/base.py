@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from llmsched_env.envs.rewards import Reward
-from llmsched_env.simulator.features import Feature, markdown_table
+from llmsched_env.features import Feature, markdown_table
 from llmsched_env.validation import check_choice, check_integer
 
 # How an episode stands.

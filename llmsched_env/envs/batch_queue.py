@@ -13,18 +13,17 @@ from math import inf
 import numpy as np
 from gymnasium.spaces import MultiDiscrete
 
+from llmsched_env.compiled import compiled
 from llmsched_env.envs.actions import actions_or_arms
 from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from, documented
 from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, EpisodeRunner, SharedTraces
 from llmsched_env.envs.features import Observation, engine_features, engine_writer, look
 from llmsched_env.envs.rewards import ENGINE_REWARDS
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.features import Feature
+from llmsched_env.features import Feature
 from llmsched_env.simulator.memory import params_of, request_memory
 from llmsched_env.simulator.ordering import chunks_by_key
 from llmsched_env.simulator.primitives import ALL, chunks, chunks_above, decodes, prefill_left, tokens_left
-from llmsched_env.simulator.rule import Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.validation import check_choice, check_number
 
 ORDERS = ("fcfs", "shortest_prompt", "deadline", "slo_aware")

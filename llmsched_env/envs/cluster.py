@@ -22,7 +22,7 @@ from llmsched_env.envs.batch_queue import parametric
 from llmsched_env.envs.episodes import Draws, Episodes, Load, RequestEpisodes, TaskEpisodes, spread
 from llmsched_env.envs.network_runner import UNROUTED, NetworkEnv, NetworkObservation, NetworkRunner
 from llmsched_env.envs.rewards import NETWORK_REWARDS
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.loop import HORIZON
 from llmsched_env.simulator.network import NetworkSimulator
 from llmsched_env.simulator.network_loop import ROUTE

@@ -8,6 +8,8 @@ import gymnasium as gym
 import numpy as np
 from numba import typeof, types
 
+from llmsched_env.compiled import compiled, function_pointer
+from llmsched_env.compiled import interpreted as as_python
 from llmsched_env.envs.actions import Actions
 from llmsched_env.envs.base import GOES_ON, TERMINATED, TRUNCATED, Runner, RunnerEnv, RunnerVectorEnv
 from llmsched_env.envs.episodes import Episodes, Load
@@ -15,12 +17,10 @@ from llmsched_env.envs.features import MEMORY_SIZE, OBSERVE_SIGNATURE, Observati
 from llmsched_env.envs.reference import Reference
 from llmsched_env.envs.render import as_image, as_text
 from llmsched_env.envs.rewards import ENGINE_REWARDS, ENGINE_STEP, count_engine_step, write_engine_rewards
-from llmsched_env.simulator.compiled import compiled, function_pointer
-from llmsched_env.simulator.compiled import interpreted as as_python
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.fields import records
+from llmsched_env.fields import records
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results.records import Result
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED, advance, clock_to
-from llmsched_env.simulator.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.simulator.state import RECORD_LEVELS, UNLIMITED

@@ -6,9 +6,9 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.slo import SLO
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.theory import capacity
 from llmsched_env.validation import check_number
 from llmsched_env.workloads import RequestTable, Workload, load_trace, preset

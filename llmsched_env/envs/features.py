@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from llmsched_env.simulator.compiled import compiled, compiled_entry
-from llmsched_env.simulator.features import Feature, scaled_writer
-from llmsched_env.simulator.fields import record_attributes, record_dtype
+from llmsched_env.compiled import compiled, compiled_entry
+from llmsched_env.features import Feature, scaled_writer
+from llmsched_env.fields import record_attributes, record_dtype
 from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.state import UNLIMITED
 from llmsched_env.simulator.world import VIEW_TYPE, View

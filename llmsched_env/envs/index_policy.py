@@ -12,7 +12,7 @@ from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVe
 from llmsched_env.envs.features import ENGINE_FEATURES, ENGINE_OBSERVATION, NUM_FEATURES
 from llmsched_env.policies.index import index
 from llmsched_env.policies.index_params import INDEX_PARAMS
-from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Linear, Log, Param
 from llmsched_env.validation import check_choice, check_number
 
 

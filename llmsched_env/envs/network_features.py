@@ -5,8 +5,8 @@ Tables of features, by what their `measure` takes; an observation is several of 
 
 from typing import Any, NamedTuple
 
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.features import Feature, scaled_writer
+from llmsched_env.compiled import compiled
+from llmsched_env.features import Feature, scaled_writer
 from llmsched_env.simulator.kv_cache import IDLE_OR_HELD, prefix_blocks
 from llmsched_env.simulator.state import BUSY_PHASE, UNLIMITED
 from llmsched_env.simulator.world import prefixes_of

@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium.spaces import Space
 from numba import typeof, types
 
+from llmsched_env.compiled import compiled, compiled_entry, function_pointer
+from llmsched_env.compiled import interpreted as as_python
 from llmsched_env.envs.base import Runner, RunnerEnv
 from llmsched_env.envs.episodes import Draws
 from llmsched_env.envs.render import network_as_text
@@ -19,15 +21,13 @@ from llmsched_env.envs.rewards import (
     count_network_step,
     write_network_rewards,
 )
-from llmsched_env.simulator.compiled import compiled, compiled_entry, function_pointer
-from llmsched_env.simulator.compiled import interpreted as as_python
-from llmsched_env.simulator.fields import records
+from llmsched_env.fields import records
+from llmsched_env.results.records import NetworkResult
 from llmsched_env.simulator.network import NetworkSimulator
 from llmsched_env.simulator.network_state import NETWORK_TYPE
-from llmsched_env.simulator.records import NetworkResult
 from llmsched_env.simulator.router import Router
-from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.simulator.world import WORLD_TYPE
+from llmsched_env.tables.task_table import TaskTable
 
 _PROGRESS_TYPE, _STEP_TYPE = typeof(records(NETWORK_PROGRESS)), typeof(records(NETWORK_STEP))
 _OBSERVE_SIGNATURE = (WORLD_TYPE, NETWORK_TYPE, _PROGRESS_TYPE, types.float32[::1])

@@ -7,11 +7,11 @@ noise of the arrivals (input-dependent baselines, H. Mao et al., ICLR 2019).
 import numpy as np
 from numba import typeof, types
 
+from llmsched_env.compiled import compiled
 from llmsched_env.envs.base import TERMINATED
 from llmsched_env.envs.rewards import ENGINE_REWARDS, ENGINE_STEP, count_engine_step, write_engine_rewards
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.fields import records
+from llmsched_env.fields import records
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.loop import BAD_WAKE, SELECT, advance
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator

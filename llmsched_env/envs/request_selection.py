@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Discrete
 
+from llmsched_env.compiled import compiled
 from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from, documented
 from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, EpisodeRunner
 from llmsched_env.envs.features import ENGINE_FEATURES, NUM_FEATURES, Observation, observe_engine
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.features import Feature, names, scaled_writer
+from llmsched_env.features import Feature, names, scaled_writer
 from llmsched_env.simulator.loop import ASK
 from llmsched_env.simulator.memory import engine_memory, params_of
 from llmsched_env.simulator.primitives import (
@@ -24,8 +24,7 @@ from llmsched_env.simulator.primitives import (
     seats_left,
     tokens_left,
 )
-from llmsched_env.simulator.rule import Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.validation import check_integer
 
 PARAMS = {

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.features import writer
-from llmsched_env.simulator.fields import record_dtype
+from llmsched_env.compiled import compiled
+from llmsched_env.features import writer
+from llmsched_env.fields import record_dtype
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from llmsched_env.intervals import mean_interval
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.records import Result
-from llmsched_env.simulator.request_table import COLUMNS, RequestTable
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results.records import Result
+from llmsched_env.results.stability import service_slope
 from llmsched_env.simulator.scheduler import LIMIT_PARAMS, Scheduler
 from llmsched_env.simulator.simulate import simulate_many
-from llmsched_env.simulator.stability import service_slope
+from llmsched_env.tables.request_table import COLUMNS, RequestTable
 from llmsched_env.theory import capacity, kv_token_steps, mean_work
 from llmsched_env.theory.work import token_seconds
 from llmsched_env.validation import check_integer, check_number

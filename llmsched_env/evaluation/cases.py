@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.records import Result
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import replay
 from llmsched_env.validation import check_integer

@@ -26,12 +26,12 @@ from llmsched_env.evaluation.run_cache import (
 )
 from llmsched_env.files import cached, replacing
 from llmsched_env.intervals import mean_interval
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results.stability import Stability, stability
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_many
-from llmsched_env.simulator.stability import Stability, stability
 from llmsched_env.slo import SLO
+from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.theory import capacity
 from llmsched_env.theory.kv import kv_token_steps
 from llmsched_env.theory.latency_bounds import mean_latency_bound

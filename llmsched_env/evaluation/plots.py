@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogFormatter
 from llmsched_env.evaluation.cases import load_text
 from llmsched_env.evaluation.compare import Comparison, ComparisonCell
 from llmsched_env.evaluation.rendering import MARKERS, line_style, panel_grid, shared_legend, styled, svg_text
-from llmsched_env.simulator.metrics import latencies, number_in_system
+from llmsched_env.results.metrics import latencies, number_in_system
 
 _POINTS = 400  # of a line: more would be invisible and only make the file larger
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")

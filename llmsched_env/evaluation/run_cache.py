@@ -18,9 +18,9 @@ import numba
 import numpy as np
 
 from llmsched_env import policies
-from llmsched_env.simulator.compiled import compiled_folders, source_digest
-from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.compiled import compiled_folders, source_digest
 from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.workloads.workload import Workload
 
 POLICIES = Path(policies.__file__).parent

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmsched_env.simulator.rule import Log, Param
+from llmsched_env.simulator.scheduler import Log, Param
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -11,8 +11,8 @@ from functools import cache
 
 import numpy as np
 
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.objectives import share_within_limits
-from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate
 from llmsched_env.workloads import LengthPredictor, Workload, preset

@@ -23,12 +23,11 @@ from llmsched_env.evaluation.run_cache import (
 )
 from llmsched_env.evaluation.search import Values, optuna, search
 from llmsched_env.files import read_object_if_exists, write_json
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.objectives import OBJECTIVES, Objective
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.metrics import summary
-from llmsched_env.simulator.records import Result
-from llmsched_env.simulator.rule import Param
-from llmsched_env.simulator.scheduler import Scheduler
+from llmsched_env.results.metrics import summary
+from llmsched_env.results.records import Result
+from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.slo import SLO
 from llmsched_env.theory import capacity
 from llmsched_env.validation import check_choice, check_integer, check_number

@@ -10,7 +10,7 @@ import numpy as np
 
 from llmsched_env.evaluation.cases import TEST_SEEDS
 from llmsched_env.intervals import mean_interval
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network

@@ -2,8 +2,8 @@
 
 from math import exp, floor, inf, log, log2
 
+from llmsched_env.compiled import compiled
 from llmsched_env.policies.survey import empty_step_seconds, of_requests
-from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import number_names, number_record
 
 LONGEST_TTFT = 60.0  # s; TTFT targets beyond count as this

@@ -6,6 +6,7 @@ waiting queue, and when requests are admitted. Running requests go first, as the
 
 from math import inf, log
 
+from llmsched_env.compiled import compiled
 from llmsched_env.policies.arrivals import (
     RECENT,
     RECENT_NAMES,
@@ -16,7 +17,6 @@ from llmsched_env.policies.arrivals import (
 )
 from llmsched_env.policies.index_params import ALWAYS, INDEX_PARAMS, LIMITS, NUMBERS
 from llmsched_env.policies.survey import MEMORY, longest_with_decodes, of_requests, output_left, survey
-from llmsched_env.simulator.compiled import compiled
 from llmsched_env.simulator.memory import engine_memory, number_record, params_of
 from llmsched_env.simulator.ordering import heap_of_prompts, pop_least
 from llmsched_env.simulator.primitives import (

@@ -3,10 +3,10 @@
 from math import exp, inf, log, log1p, sqrt
 from typing import NamedTuple
 
+from llmsched_env.compiled import compiled
+from llmsched_env.features import Feature, writer
 from llmsched_env.policies.arrivals import LONGEST_TTFT
 from llmsched_env.policies.survey import of_requests
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.features import Feature, writer
 from llmsched_env.simulator.primitives import prefill_left
 
 _LONGEST_TPOT = 1.0  # s; TPOT targets beyond count as this

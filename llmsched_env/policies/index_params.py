@@ -1,8 +1,8 @@
 """The numbers of the index policy: what they mean, their defaults, and the ranges in which they are searched."""
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import number_record
-from llmsched_env.simulator.rule import Linear, Log, Param
+from llmsched_env.simulator.scheduler import Linear, Log, Param
 
 ALWAYS = 100.0  # the largest "begun": begun prompts always go first
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from llmsched_env.compiled import compiled
+from llmsched_env.features import names
 from llmsched_env.policies.arrivals import RECENT, prefill_rate, watch_arrivals
 from llmsched_env.policies.index import compose_index
 from llmsched_env.policies.index_features import FEATURES, write_features
@@ -12,8 +14,6 @@ from llmsched_env.policies.index_params import INDEX_PARAMS, LIMITS, numbers_of
 from llmsched_env.policies.perceptron import Output, Perceptron, evaluate, rescale, scaling
 from llmsched_env.policies.survey import MEMORY, survey
 from llmsched_env.policies.weights import load_weights
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.features import names
 from llmsched_env.simulator.memory import engine_memory, number_names, number_record, params_of
 from llmsched_env.simulator.primitives import again_if_preempted, decodes, tokens_left
 from llmsched_env.simulator.scheduler import Scheduler

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from llmsched_env.compiled import compiled
+from llmsched_env.features import Feature, names, writer
 from llmsched_env.policies.index_params import LIMITS
 from llmsched_env.policies.perceptron import Output, Perceptron, evaluate, rescale, scaling
 from llmsched_env.policies.weights import load_weights
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.features import Feature, names, writer
 from llmsched_env.simulator.memory import engine_memory, number_names, number_record, params_of, request_memory
 from llmsched_env.simulator.ordering import heap_of_present, pop_least
 from llmsched_env.simulator.primitives import (

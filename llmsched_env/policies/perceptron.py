@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.validation import check_choice
 
 _LARGEST_EXPONENT = 14.0

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import free_blocks, publish
 from llmsched_env.simulator.recording import describe_decision, describe_start, record_batch, record_gap
 from llmsched_env.simulator.state import (

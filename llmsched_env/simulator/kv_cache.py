@@ -7,7 +7,7 @@ is needed; eviction is LRU, the end of a sequence before its beginning, as in vL
 it are, and the length of a cached prefix is found by bisection.
 """
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.state import WAITING
 
 

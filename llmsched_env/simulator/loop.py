@@ -6,6 +6,7 @@ timeouts, by the time at which a request is `ready` for its next event.
 
 import numpy as np
 
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.batches import (
     close_gaps_in_running,
     commit,
@@ -17,8 +18,7 @@ from llmsched_env.simulator.batches import (
     start_batch,
     work_tokens,
 )
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import pop, push
+from llmsched_env.simulator.ordering import pop, push
 from llmsched_env.simulator.recording import room_in_records
 from llmsched_env.simulator.state import ABANDONED, ABSENT, ACTIVE, BUSY_PHASE, STATUS_REJECTED, WAITING
 from llmsched_env.simulator.world import view_of

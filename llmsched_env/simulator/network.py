@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from llmsched_env.simulator.compiled import compiled_entry
-from llmsched_env.simulator.compiled import interpreted as as_python
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.compiled import compiled_entry
+from llmsched_env.compiled import interpreted as as_python
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results.records import TASK_DTYPE, NetworkResult
 from llmsched_env.simulator.kv_cache import empty_cache
 from llmsched_env.simulator.loop import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED
+from llmsched_env.simulator.memory import seeded
 from llmsched_env.simulator.network_loop import LISTS_FULL, advance_network
 from llmsched_env.simulator.network_state import NETWORK_TYPE, ROUTE_TYPE, new_network
-from llmsched_env.simulator.random import seeded
 from llmsched_env.simulator.recording import batch_rows, entry_rows, gap_rows, request_rows, with_longer_records
-from llmsched_env.simulator.records import TASK_DTYPE, NetworkResult
 from llmsched_env.simulator.router import Router, compiled_route
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose
 from llmsched_env.simulator.simulator import CACHE_TYPES, blocks_to_cache, fill_requests, known_output, reset_engine
-from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE, View, new_world, view_of
+from llmsched_env.tables.task_table import TaskTable
 
 _view_of = as_python(view_of)
 ROLES = ("both", "prefill", "decode")

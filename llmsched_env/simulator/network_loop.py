@@ -6,8 +6,7 @@ do batches start. So an arrival at the start of a batch is in it, wherever it co
 
 import numpy as np
 
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.heap import pop, push
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.loop import (
     BAD_WAKE,
     BOUNDARY,
@@ -20,6 +19,7 @@ from llmsched_env.simulator.loop import (
     next_event,
 )
 from llmsched_env.simulator.network_state import DECODE_ONLY, PREFILL_ONLY, Fleet
+from llmsched_env.simulator.ordering import pop, push
 from llmsched_env.simulator.state import ACTIVE, BUSY_PHASE, FINISHED
 
 LISTS_FULL = 6  # the lists of an engine must grow before the next call arrives

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import typeof, types
 
-from llmsched_env.simulator.fields import record_attributes, record_dtype, records
+from llmsched_env.fields import record_attributes, record_dtype, records
 from llmsched_env.simulator.state import Requests
 from llmsched_env.simulator.world import new_world
 
@@ -64,7 +64,7 @@ class Fleet(NamedTuple):
     engines: np.recarray  # ENGINE[G], see `simulator.state`
     kv: np.recarray  # KV_COUNTS[G]
     totals: np.recarray  # TOTALS[G]
-    law: np.recarray  # LAW[G]: batch times of each as profiled beforehand, see `simulator.batch_time`
+    law: np.recarray  # LAW[G]: batch times of each as profiled beforehand, see `machine.batch_time`
     cache_slots: np.ndarray
     cache_entries: np.ndarray
     outstanding: np.recarray  # OUTSTANDING[G]

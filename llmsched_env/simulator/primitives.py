@@ -7,7 +7,7 @@ limit, the admission limit and a lack of KV blocks. Whatever a scheduler does, i
 
 import numpy as np
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.kv_cache import (
     blocks_missing,
     blocks_of,

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.fields import field_names
-from llmsched_env.simulator.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES
-from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.compiled import compiled
+from llmsched_env.fields import field_names
+from llmsched_env.results.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES
 from llmsched_env.simulator.state import BUSY_PHASE, DECODE, RECORD_LEVELS
 from llmsched_env.simulator.world import World
+from llmsched_env.tables.request_table import RequestTable
 
 
 @compiled(inline=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from numba import types
 
-from llmsched_env.simulator.compiled import FunctionPointer, compiled, function_pointer
+from llmsched_env.compiled import FunctionPointer, compiled, function_pointer
 from llmsched_env.simulator.kv_cache import IDLE_OR_HELD, prefix_blocks
 from llmsched_env.simulator.network_state import FLEET_TYPE, Fleet
-from llmsched_env.simulator.rule import Rule
+from llmsched_env.simulator.scheduler import Rule
 from llmsched_env.simulator.world import Prefixes
 from llmsched_env.validation import check_choice
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results.records import NetworkResult, Result
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, STALLED
 from llmsched_env.simulator.network import NetworkSimulator, Pools
-from llmsched_env.simulator.records import NetworkResult, Result
-from llmsched_env.simulator.request_table import RequestSampler, RequestTable
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Controller, Scheduler
 from llmsched_env.simulator.simulator import Simulator
-from llmsched_env.simulator.task_table import TaskSampler, TaskTable
+from llmsched_env.tables.request_table import RequestSampler, RequestTable
+from llmsched_env.tables.task_table import TaskSampler, TaskTable
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 RECORDS = ("requests", "batches", "entries")

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 from numba import typeof, types
 
-from llmsched_env.simulator.compiled import compiled_entry
-from llmsched_env.simulator.compiled import interpreted as as_python
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.fields import records
+from llmsched_env.compiled import compiled_entry
+from llmsched_env.compiled import interpreted as as_python
+from llmsched_env.fields import records
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results.records import Result
 from llmsched_env.simulator.kv_cache import empty_cache, move_cache
 from llmsched_env.simulator.loop import BAD_WAKE, RECORD_FULL, SELECT, STALLED, advance, clock_to
-from llmsched_env.simulator.random import seeded
+from llmsched_env.simulator.memory import seeded
 from llmsched_env.simulator.recording import (
     RECORDS,
     batch_rows,
@@ -22,11 +23,10 @@ from llmsched_env.simulator.recording import (
     request_rows,
     with_longer_records,
 )
-from llmsched_env.simulator.records import Result
-from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose
 from llmsched_env.simulator.state import CACHE_ENTRY, UNLIMITED
 from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE, View, World, new_world, view_of
+from llmsched_env.tables.request_table import RequestTable
 
 _view_of = as_python(view_of)
 CACHE_TYPES = (types.int64[::1], typeof(records(CACHE_ENTRY)))

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmsched_env.simulator.fields import field_names, record_dtype
-from llmsched_env.simulator.records import BATCH_DTYPE
+from llmsched_env.fields import field_names, record_dtype
+from llmsched_env.results.records import BATCH_DTYPE
 
 UNLIMITED = 2**40  # a limit that no run can reach
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import typeof, types
 
-from llmsched_env.simulator.batch_time import LAW
-from llmsched_env.simulator.compiled import compiled, interpreted
-from llmsched_env.simulator.fields import record_attributes, records
+from llmsched_env.compiled import compiled, interpreted
+from llmsched_env.fields import record_attributes, records
+from llmsched_env.machine.batch_time import LAW
 from llmsched_env.simulator.state import (
     BATCH_COUNTS,
     BATCH_RECORD,

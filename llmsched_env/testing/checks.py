@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmsched_env.simulator.records import Result
+from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.testing.claims import claims
 from llmsched_env.testing.conservation import conservation

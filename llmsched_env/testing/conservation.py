@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from llmsched_env.simulator import metrics
-from llmsched_env.simulator.records import Result
+from llmsched_env.results import metrics
+from llmsched_env.results.records import Result
 from llmsched_env.testing.run_history import RunHistory, history_of
 from llmsched_env.testing.violation import Violation
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmsched_env.simulator.records import Result
+from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.testing.run_history import RunHistory, history_of, kv_blocks
 from llmsched_env.testing.violation import Violation

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from llmsched_env.simulator.records import Result
+from llmsched_env.results.records import Result
 
 TIME_TOLERANCE = 1e-9
 """In s; relative to the clock where that is above 1 s."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmsched_env.simulator.records import Result
+from llmsched_env.results.records import Result
 
 
 def batches_beyond_vllm(result: Result) -> int:

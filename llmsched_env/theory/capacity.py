@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.theory.kv import kv_token_steps
 from llmsched_env.theory.work import LengthMix, RequestFlow, Work, mean_work, request_seconds, token_seconds
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linprog
 
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.theory.kv import kv_token_steps
 from llmsched_env.theory.polygon import composition_seconds, extreme_batches
 from llmsched_env.theory.work import LengthMix, decode_steps, mean_work

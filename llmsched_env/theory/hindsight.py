@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import LinearConstraint, linprog, milp
 from scipy.sparse import csr_array, vstack
 
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.theory.kv import volume
 from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import decode_steps, token_seconds

@@ -7,8 +7,8 @@ from typing import Self
 
 import numpy as np
 
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.theory.rates import best_token_rate
 from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import decode_steps, token_seconds

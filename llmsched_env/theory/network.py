@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.theory.rates import token_rate
 from llmsched_env.validation import check_integer, check_number
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.theory.work import LengthMix, mean_work, request_seconds, token_seconds
 from llmsched_env.validation import check_integer
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmsched_env.simulator.compiled import compiled
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.heap import pop, push
-from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.compiled import compiled
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.simulator.ordering import pop, push
+from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.theory.latency_bounds import Demand
 from llmsched_env.validation import check_integer
 

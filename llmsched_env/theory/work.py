@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
 
 
 class LengthMix(Protocol):

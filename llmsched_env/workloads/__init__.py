@@ -1,7 +1,7 @@
 """Workloads: arrivals, lengths, tasks of agents, traces and presets."""
 
-from llmsched_env.simulator.request_table import RequestTable
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.request_table import RequestTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads import delays, dist
 from llmsched_env.workloads.agent_tasks import AgentTasks, ClosedLoop, TaskKind
 from llmsched_env.workloads.arrivals import MMPP, Diurnal, Gamma, Poisson, Ticks, Weibull, Windows

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import RequestTable, constant
-from llmsched_env.simulator.task_table import TaskTable
 from llmsched_env.slo import SLO
+from llmsched_env.tables.request_table import RequestTable, constant
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
 from llmsched_env.workloads.delays import Delay, as_delay

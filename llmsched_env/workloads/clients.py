@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.slo import SLO
+from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.arrivals import ArrivalProcess
 from llmsched_env.workloads.dist import Distribution

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from scipy.optimize import brentq
 
-from llmsched_env.simulator.request_table import RequestTable
 from llmsched_env.slo import SLO
+from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.theory.work import LengthMix
 from llmsched_env.validation import check_number
 from llmsched_env.workloads.sources import Source

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llmsched_env.simulator.batch_time import Staircase
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.batch_time import Staircase
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.validation import check_number
 from llmsched_env.workloads.agent_tasks import AgentTasks, TaskKind
 from llmsched_env.workloads.dist import Poisson

@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import RequestTable, constant
 from llmsched_env.slo import SLO
+from llmsched_env.tables.request_table import RequestTable, constant
 from llmsched_env.workloads.delays import SecondsTable
 from llmsched_env.workloads.dist import Distribution, Quantiles
 

@@ -10,9 +10,9 @@ from typing import Self
 
 import numpy as np
 
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.request_table import RequestTable
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.tables.request_table import RequestTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.theory.capacity import task_capacity
 from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.arrivals import Poisson, Renewal

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.request_table import RequestTable, constant
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.slo import SLO
+from llmsched_env.tables.request_table import RequestTable, constant
 from llmsched_env.theory.capacity import capacity
 from llmsched_env.validation import check_integer, check_number
 from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson

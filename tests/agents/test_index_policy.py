@@ -23,7 +23,7 @@ from llmsched_env.policies.index import index
 from llmsched_env.policies.index_params import ALWAYS, INDEX_PARAMS
 from llmsched_env.policies.learned_index import PERCEPTRON, SCALING, learned_index, load, with_weights
 from llmsched_env.policies.weights import save_weights
-from llmsched_env.simulator.metrics import within_limits
+from llmsched_env.results.metrics import within_limits
 
 SITE = Site("azure-chat", "strict", H100)
 BEGUN = PERCEPTRON.output_place("begun")

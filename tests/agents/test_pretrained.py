@@ -11,7 +11,7 @@ import llmsched_env as ls
 from evaluate import parse_schedulers
 from llmsched_env.evaluation.suite import A100, H100, Site
 from llmsched_env.policies import pretrained
-from llmsched_env.simulator.metrics import within_limits
+from llmsched_env.results.metrics import within_limits
 from llmsched_env.testing import batches_beyond_vllm
 
 

@@ -9,7 +9,7 @@ import pytest
 import llmsched_env as ls
 from baselines import eb, eb_plus
 from baselines.flow_control.eb import memory, slots_in_memory, theta0
-from llmsched_env.simulator.compiled import interpreted
+from llmsched_env.compiled import interpreted
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), first_token="separate")
 

@@ -11,7 +11,7 @@ import baselines
 import llmsched_env as ls
 from baselines import alpha_protection, mc_benchmark, mc_sf, sorted_f, svf
 from llmsched_env import testing
-from llmsched_env.simulator.compiled import interpreted
+from llmsched_env.compiled import interpreted
 from llmsched_env.simulator.state import WAITING
 from tests.simulator.cases import Case, run, small_cases
 

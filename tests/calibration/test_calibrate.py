@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from llmsched_env.calibration import Batches, calibrate, fit, read_batches
-from llmsched_env.simulator.batch_time import Hinge, Roofline, Staircase
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.profiles import gpu_profile, gpu_profiles
+from llmsched_env.machine.batch_time import Hinge, Roofline, Staircase
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.machine.profiles import gpu_profile, gpu_profiles
 
 ROOFLINE = Roofline(c=0.006, a_tok=1e-5, a_tok_over=2e-5, b0=256, a_kv=4e-8, a_attn=5e-10, a_ctx=3e-8)
 HEADER = "total_tokens,decode_kv_tokens,prefill_attn_pairs,prefill_context_tokens,iter_ms"

@@ -6,9 +6,9 @@ import llmsched_env as ls
 from llmsched_env.envs.agent_network import AgentNetworkEnv, class_weights
 from llmsched_env.envs.network_features import class_features
 from llmsched_env.envs.network_runner import UNROUTED
-from llmsched_env.simulator import metrics
+from llmsched_env.results import metrics
 from llmsched_env.simulator.simulate import simulate_network
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads import RequestTable
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
 from llmsched_env.workloads.task_sources import FixedTasks

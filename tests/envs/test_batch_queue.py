@@ -4,8 +4,8 @@ import pytest
 import baselines
 import llmsched_env as ls
 from llmsched_env.envs.batch_queue import FEATURES, BatchQueueEnv
-from llmsched_env.simulator import metrics
-from llmsched_env.simulator.features import names
+from llmsched_env.features import names
+from llmsched_env.results import metrics
 
 
 def workload_of(env, seed):

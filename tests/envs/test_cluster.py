@@ -7,10 +7,10 @@ from baselines.routers import join_shortest_queue, least_outstanding_tokens, rou
 from llmsched_env.envs.batch_queue import parametric
 from llmsched_env.envs.cluster import ClusterEnv
 from llmsched_env.envs.network_features import OF_DESTINATION, routing_features
-from llmsched_env.simulator import metrics
+from llmsched_env.results import metrics
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.simulate import simulate_network
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads import RequestTable
 from llmsched_env.workloads.task_sources import FixedTasks
 

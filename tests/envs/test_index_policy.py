@@ -7,7 +7,7 @@ from llmsched_env.envs.batch_queue import BatchQueueEnv
 from llmsched_env.envs.index_policy import IndexNumbers, IndexPolicyEnv
 from llmsched_env.policies.index import index
 from llmsched_env.policies.index_params import INDEX_PARAMS
-from llmsched_env.simulator.rule import Linear, Log
+from llmsched_env.simulator.scheduler import Linear, Log
 
 ROWS = ("requests", "batches", "batch_entries", "token_gaps")
 

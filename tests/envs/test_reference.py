@@ -8,12 +8,12 @@ import pytest
 
 import baselines
 import llmsched_env as ls
+from llmsched_env.compiled import interpreted
 from llmsched_env.envs.batch_queue import BatchQueueEnv, BatchQueueVectorEnv, parametric
 from llmsched_env.envs.index_policy import IndexPolicyEnv
 from llmsched_env.envs.request_selection import RequestSelectionEnv
 from llmsched_env.policies.index import index
-from llmsched_env.simulator import metrics
-from llmsched_env.simulator.compiled import interpreted
+from llmsched_env.results import metrics
 
 SARATHI = baselines.sarathi(token_budget=512)
 

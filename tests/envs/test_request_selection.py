@@ -12,7 +12,7 @@ from llmsched_env.envs.request_selection import (
     RequestSelectionVectorEnv,
     selected,
 )
-from llmsched_env.simulator import metrics
+from llmsched_env.results import metrics
 
 ROWS = ("requests", "batches", "batch_entries", "token_gaps")
 SECOND = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1))  # every batch takes 1 s

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from llmsched_env.compiled import interpreted
 from llmsched_env.envs import network_features
 from llmsched_env.envs.agent_network import AgentNetworkEnv, AgentNetworkVectorEnv
 from llmsched_env.envs.batch_queue import FEATURES, KNOB_FEATURES, OBSERVATION, BatchQueueEnv, BatchQueueVectorEnv
@@ -20,9 +21,8 @@ from llmsched_env.envs.request_selection import (
     RequestSelectionVectorEnv,
 )
 from llmsched_env.envs.rewards import ENGINE_REWARDS, ENGINE_STEP, NETWORK_REWARDS, Reward
-from llmsched_env.simulator.compiled import interpreted
-from llmsched_env.simulator.features import Feature, names, scaled_writer, writer
-from llmsched_env.simulator.fields import field_names, records
+from llmsched_env.features import Feature, names, scaled_writer, writer
+from llmsched_env.fields import field_names, records
 
 TABLES = {
     BatchQueueEnv: (FEATURES, ENGINE_REWARDS),

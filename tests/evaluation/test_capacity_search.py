@@ -7,7 +7,7 @@ import baselines
 import llmsched_env as ls
 from llmsched_env import theory
 from llmsched_env.evaluation.capacity_search import LoadedStart, empirical_capacity
-from llmsched_env.simulator.stability import service_slope, stability
+from llmsched_env.results.stability import service_slope, stability
 
 PAPER = ls.Staircase(c=0.01128, a=0.03547, b0=128)  # arXiv 2504.07347, CodeLlama-34B on one A100
 ENGINE = ls.EngineConfig(PAPER, token_budget=512, first_token="separate")

@@ -16,8 +16,8 @@ from llmsched_env.evaluation import seed_range, text_table, write_report
 from llmsched_env.evaluation.cases import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.evaluation.table import COLUMNS, comparison_tables, format_interval
 from llmsched_env.intervals import mean_interval
-from llmsched_env.simulator.batch_time import Staircase
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.batch_time import Staircase
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.simulate import simulate
 from llmsched_env.slo import SLO
 from llmsched_env.theory import mean_latency_bound

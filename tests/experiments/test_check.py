@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.check import agrees, close, exactly, in_range, interval_verdict, pending, stability_is
-from llmsched_env.simulator.stability import Stability
+from llmsched_env.results.stability import Stability
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 import llmsched_env as ls
-from llmsched_env.simulator.records import NetworkResult
-from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.results.records import NetworkResult
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.simulate import simulate_network
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.request_table import RequestTable
+from llmsched_env.tables.task_table import TaskTable
 
 
 class Case(NamedTuple):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import baselines
 from baselines.routers import ROUTERS, prefix_aware, random_router
-from llmsched_env.simulator.compiled import interpreted
+from llmsched_env.compiled import interpreted
 from tests.network.cases import Case, check_rows, run, seeded_case, small_case
 from tests.simulator.anything import ANYTHING
 

@@ -9,9 +9,9 @@ import baselines
 import llmsched_env as ls
 from baselines.routers import power_of_two, random_router
 from llmsched_env.intervals import mean_interval
-from llmsched_env.simulator import metrics
+from llmsched_env.results import metrics
 from llmsched_env.simulator.simulate import simulate_network
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from tests.network.cases import table
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import llmsched_env as ls
+from llmsched_env.compiled import interpreted
+from llmsched_env.fields import records
 from llmsched_env.policies import arrivals
 from llmsched_env.policies.arrivals import RECENT
 from llmsched_env.policies.index import index
-from llmsched_env.simulator.compiled import interpreted
-from llmsched_env.simulator.fields import records
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=0.0, a=0.25, b0=4), token_budget=64)
 expected_late, longest_wait = interpreted(arrivals.expected_late), interpreted(arrivals.longest_wait)

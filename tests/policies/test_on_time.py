@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmsched_env as ls
+from llmsched_env.compiled import interpreted
 from llmsched_env.policies.index import index
 from llmsched_env.policies.survey import of_requests
-from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.ordering import drop_late
 
 PER_TOKEN = 0.25

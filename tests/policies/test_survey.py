@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 
 import llmsched_env as ls
+from llmsched_env.compiled import interpreted
+from llmsched_env.fields import records
 from llmsched_env.policies import survey
 from llmsched_env.policies.index import index
 from llmsched_env.policies.index_params import NUMBERS
-from llmsched_env.simulator.compiled import interpreted
-from llmsched_env.simulator.fields import records
 from llmsched_env.simulator.primitives import decodes
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=1.0, a=0.25, b0=256), token_budget=2560)

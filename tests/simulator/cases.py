@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import llmsched_env as ls
-from llmsched_env.simulator.compiled import interpreted
+from llmsched_env.compiled import interpreted
 from llmsched_env.simulator.state import EVICTED, PREEMPTED, REJECTED
 
 

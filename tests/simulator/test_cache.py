@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 SCHEDULER = """
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.primitives import tokens_left
 
 
@@ -20,7 +20,7 @@ def compose(view):
 
 CALL_IT = """
 from baselines.probe import compose
-from llmsched_env.simulator.compiled import cache_folder
+from llmsched_env.compiled import cache_folder
 from llmsched_env.simulator.world import VIEW_TYPE, new_world, view_of
 
 world = new_world(1, 1)

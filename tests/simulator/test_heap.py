@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmsched_env.simulator.compiled import interpreted
-from llmsched_env.simulator.heap import heapify, pop, push
+from llmsched_env.compiled import interpreted
+from llmsched_env.simulator.ordering import heapify, pop, push
 
 KERNELS = pytest.mark.parametrize("mode", [lambda kernel: kernel, interpreted], ids=["compiled", "interpreted"])
 KEYS = st.lists(st.integers(0, 5) | st.floats(-10, 10), min_size=1, max_size=30)  # with many ties

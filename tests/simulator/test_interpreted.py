@@ -8,7 +8,7 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.simulator.compiled import interpreted
+from llmsched_env.compiled import interpreted
 from llmsched_env.simulator.primitives import whole_prompts
 from llmsched_env.simulator.simulator import Simulator
 from tests.simulator.anything import ANYTHING

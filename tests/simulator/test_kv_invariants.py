@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import baselines
 from llmsched_env import testing
+from llmsched_env.compiled import interpreted
 from llmsched_env.simulator import state as s
-from llmsched_env.simulator.compiled import interpreted
 from llmsched_env.simulator.kv_cache import cached_tokens
 from llmsched_env.simulator.simulator import Simulator
 from tests.simulator.anything import ANYTHING

@@ -5,7 +5,7 @@ from math import inf
 import pytest
 
 import llmsched_env as ls
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 from llmsched_env.simulator.memory import client_memory, engine_memory, numbered, params_of, request_memory
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator

@@ -8,7 +8,7 @@ import llmsched_env as ls
 from baselines.routers import round_robin
 from llmsched_env.simulator.loop import DRAINED
 from llmsched_env.simulator.network import NetworkSimulator
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads import RequestTable
 
 ENGINES = 2 * (ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1), token_budget=64),)

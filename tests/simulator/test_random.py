@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 import llmsched_env as ls
-from llmsched_env.simulator.compiled import interpreted
-from llmsched_env.simulator.random import seeded
+from llmsched_env.compiled import interpreted
+from llmsched_env.simulator.memory import seeded
 from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.simulator.world import new_world, view_of
 

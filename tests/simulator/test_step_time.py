@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 import baselines
-from llmsched_env.simulator.compiled import interpreted
+from llmsched_env.compiled import interpreted
 from llmsched_env.simulator.primitives import prefill_left, take, tokens_left
 from llmsched_env.simulator.step_time import chunk_within, step_seconds, step_seconds_with
 from tests.simulator.cases import memory_cases, run

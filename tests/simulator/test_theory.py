@@ -5,8 +5,8 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.simulator import metrics
-from llmsched_env.simulator.stability import backlog_slope
+from llmsched_env.results import metrics
+from llmsched_env.results.stability import backlog_slope
 
 # arXiv 2504.07347: CodeLlama-34B on one A100-80GB; 46.75 ms up to 128 tokens, 153.16 ms at 512.
 PAPER = ls.Staircase(c=0.01128, a=0.03547, b0=128)

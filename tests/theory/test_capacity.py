@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsched_env.simulator.batch_time import Hinge, Roofline, Staircase
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.profiles import gpu_profile
+from llmsched_env.machine.batch_time import Hinge, Roofline, Staircase
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.machine.profiles import gpu_profile
 from llmsched_env.theory import capacity, load
 from llmsched_env.workloads import Workload, dist, preset
 

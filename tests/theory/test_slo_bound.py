@@ -8,7 +8,7 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from llmsched_env.simulator.metrics import within_limits
+from llmsched_env.results.metrics import within_limits
 from llmsched_env.theory import least_misses, slo_attainment_bound
 from tests.simulator.cases import memory_case, run, small_case
 

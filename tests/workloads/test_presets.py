@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from llmsched_env.simulator.batch_time import Staircase
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.batch_time import Staircase
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.slo import SLO
 from llmsched_env.workloads import load_trace, preset
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from llmsched_env.simulator.request_table import COLUMNS, ColumnError, RequestTable
+from llmsched_env.tables.request_table import COLUMNS, ColumnError, RequestTable
 
 GOOD = {"arrival": [0.0, 0.0, 1.5], "prompt_tokens": [3, 4, 5], "output_tokens": [1, 2, 3]}
 

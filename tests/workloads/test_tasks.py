@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from llmsched_env.simulator.batch_time import Staircase
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.batch_time import Staircase
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.theory import capacity, task_capacity
 from llmsched_env.workloads import FixedTasks, ReplayedTasks, RequestTable, SingleCalls, TaskTable, Workload
 

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from llmsched_env.simulator.batch_time import Staircase
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.request_table import COLUMNS
+from llmsched_env.machine.batch_time import Staircase
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.slo import SLO
+from llmsched_env.tables.request_table import COLUMNS
 from llmsched_env.theory import task_capacity
 from llmsched_env.workloads import (
     AgentTasks,

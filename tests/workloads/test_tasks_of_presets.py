@@ -7,8 +7,8 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from llmsched_env.simulator.batch_time import Staircase
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.batch_time import Staircase
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.slo import SLO
 from llmsched_env.workloads import preset, task_preset
 

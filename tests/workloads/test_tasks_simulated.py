@@ -5,8 +5,8 @@ import pytest
 
 from baselines import vllm_v1
 from baselines.routers import round_robin
-from llmsched_env.simulator.batch_time import Staircase
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.batch_time import Staircase
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.workloads import AgentTasks, CallLaw, Chain, ClosedLoop, ForkJoin, SubAgents, delays, dist
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from llmsched_env.simulator.batch_time import Staircase
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.request_table import COLUMNS
+from llmsched_env.machine.batch_time import Staircase
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.slo import SLO
+from llmsched_env.tables.request_table import COLUMNS
 from llmsched_env.theory import capacity, load
 from llmsched_env.workloads import MMPP, Poisson, Workload, dist
 

@@ -15,10 +15,10 @@ from llmsched_env.evaluation.benchmark.statistics import RESAMPLES, BlockMean, b
 from llmsched_env.evaluation.cases import Load, map_runs
 from llmsched_env.evaluation.run_cache import describe
 from llmsched_env.evaluation.tuning import longest_run
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.objectives import OBJECTIVES
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.metrics import within_limits
-from llmsched_env.simulator.records import Result
+from llmsched_env.results.metrics import within_limits
+from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.workloads import Workload, load_trace, preset
 

@@ -23,9 +23,9 @@ from llmsched_env.evaluation.run_cache import (
 from llmsched_env.evaluation.suite import HELD_OUT, TRAINING, Site
 from llmsched_env.evaluation.tuning import longest_run
 from llmsched_env.files import read_object_if_exists, write_json
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.objectives import OBJECTIVES, Objective
-from llmsched_env.simulator.config import EngineConfig
-from llmsched_env.simulator.records import NetworkResult, Result
+from llmsched_env.results.records import NetworkResult, Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.theory import mean_latency_bound, slo_attainment_bound
 from llmsched_env.workloads import Workload

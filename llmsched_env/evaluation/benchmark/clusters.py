@@ -15,7 +15,7 @@ from llmsched_env.objectives import OBJECTIVES
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.validation import check_integer
 
 SITES = (

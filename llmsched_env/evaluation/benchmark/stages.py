@@ -28,8 +28,8 @@ from llmsched_env.evaluation.benchmark.statistics import RESAMPLES, PairedDiffer
 from llmsched_env.evaluation.cases import Load
 from llmsched_env.evaluation.run_cache import digest_of, scheduler_digest
 from llmsched_env.files import read_json, read_object_if_exists, write_json
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.objectives import OBJECTIVES
-from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 

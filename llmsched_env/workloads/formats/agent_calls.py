@@ -12,8 +12,8 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import ColumnSpec
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.request_table import ColumnSpec
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads.formats import csv_parser
 from llmsched_env.workloads.formats.csv_reader import LABEL, Columns, CsvCell, cell_of, label, read_csv
 from llmsched_env.workloads.formats.row_log import RowLog

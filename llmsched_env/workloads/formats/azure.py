@@ -3,7 +3,7 @@
 Arrivals are counted from the first row. Time stamps have seven decimals in 2023, and six or none and an offset in 2024.
 """
 
-from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.workloads.formats.csv_reader import TIME_STAMP, cell_of, read_csv
 from llmsched_env.workloads.formats.row_log import RowLog
 from llmsched_env.workloads.formats.trace_format import CsvHeader, Head, TraceFormat

@@ -6,7 +6,7 @@ version 3 become sessions; both are numbered in order of appearance.
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import RequestTable
+from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.workloads.formats.csv_reader import LABEL, Columns, cell_of, label, read_csv
 from llmsched_env.workloads.formats.row_log import RowLog
 from llmsched_env.workloads.formats.trace_format import CsvHeader, Head, TraceFormat

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 
 SKIP, INTEGER, NUMBER, STAMP, LABEL = range(5)
 """Kinds of cells: not read, integer, number, time stamp (nanoseconds since 1970), text (its hash)."""

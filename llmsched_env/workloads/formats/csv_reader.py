@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import COLUMNS, ColumnSpec
+from llmsched_env.tables.request_table import COLUMNS, ColumnSpec
 from llmsched_env.workloads.formats import csv_parser
 from llmsched_env.workloads.formats.row_log import RowLog
 

@@ -4,7 +4,7 @@ Requests are the events of type `request_end`, written when they end; all other 
 from the earliest one. Sub-agents have their own sessions, which name the session that waits for them.
 """
 
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads.formats.json_reader import Row, block_ids, nested, read_lines, seconds, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
 from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of

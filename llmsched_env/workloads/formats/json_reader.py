@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import COLUMNS, ColumnSpec
+from llmsched_env.tables.request_table import COLUMNS, ColumnSpec
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
 
 Row = dict[str, Any]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmsched_env.files import read_object
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads.formats.json_reader import Row, block_ids, nested, seconds, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
 from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import COLUMNS, ColumnError, RequestTable
+from llmsched_env.tables.request_table import COLUMNS, ColumnError, RequestTable
 from llmsched_env.validation import did_you_mean
 from llmsched_env.workloads.formats.csv_reader import cell_of, read_csv
 from llmsched_env.workloads.formats.json_reader import Row, number, parsed_lines

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import RequestTable
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.request_table import RequestTable
+from llmsched_env.tables.task_table import TaskTable
 
 
 class TraceCall(NamedTuple):

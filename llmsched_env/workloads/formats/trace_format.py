@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsched_env.files import read_object
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.validation import did_you_mean
 from llmsched_env.workloads.formats.row_log import RowLog
 from llmsched_env.workloads.sources import Source

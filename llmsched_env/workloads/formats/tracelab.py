@@ -5,7 +5,7 @@ its last event. The provider's cache hits (`prefix_tokens`) count as shared with
 are counted from the earliest one.
 """
 
-from llmsched_env.simulator.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads.formats.json_reader import Row, nested, read_lines, stamp, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
 from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of

@@ -5,7 +5,7 @@ Without a column `arrived_at` (s), arrivals are Poisson at one request per secon
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import RequestTable, constant
+from llmsched_env.tables.request_table import RequestTable, constant
 from llmsched_env.workloads.arrivals import Poisson
 from llmsched_env.workloads.formats.csv_reader import cell_of, read_csv
 from llmsched_env.workloads.formats.row_log import RowLog

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.simulator.request_table import COLUMNS, RequestTable
+from llmsched_env.tables.request_table import COLUMNS, RequestTable
 from llmsched_env.workloads.arrivals import Gamma
 from llmsched_env.workloads.formats.json_reader import number, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog

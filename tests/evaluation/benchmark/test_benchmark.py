@@ -27,9 +27,9 @@ from llmsched_env.evaluation.benchmark.stages import (
 )
 from llmsched_env.evaluation.benchmark.tables import objective_tables
 from llmsched_env.evaluation.suite import H100, HELD_OUT, Site
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.policies import pretrained
 from llmsched_env.policies.index import index
-from llmsched_env.simulator.config import EngineConfig
 from llmsched_env.simulator.simulate import simulate
 
 SITE = Site("azure-chat", "strict", H100)

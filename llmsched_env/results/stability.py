@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from llmsched_env.intervals import mean_interval
-from llmsched_env.simulator.metrics import RunRows, backlog, offered_work, running_total
+from llmsched_env.results.metrics import RunRows, backlog, offered_work, running_total
 
 STABILITY_THRESHOLD = 0.05
 """Backlog growth as a fraction of the offered tokens per second, below which a system is called stable."""

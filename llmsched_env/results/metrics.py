@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.slo import SLO
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from llmsched_env.simulator import metrics, network_metrics
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results import metrics, network_metrics
 from llmsched_env.slo import SLO
 
 if TYPE_CHECKING:

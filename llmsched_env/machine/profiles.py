@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from llmsched_env.simulator.batch_time import BatchTime, Hinge, Roofline, Staircase
-from llmsched_env.simulator.profile_files import read_profile
+from llmsched_env.machine.batch_time import BatchTime, Hinge, Roofline, Staircase
+from llmsched_env.machine.profile_files import read_profile
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 LAWS = {"roofline": Roofline, "staircase": Staircase, "hinge": Hinge}

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.simulator.batch_time import LAW, BatchTime
-from llmsched_env.simulator.fields import records
-from llmsched_env.simulator.profiles import gpu_profile
+from llmsched_env.fields import records
+from llmsched_env.machine.batch_time import LAW, BatchTime
+from llmsched_env.machine.profiles import gpu_profile
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 FIRST_TOKEN = ("with_prefill", "separate")

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmsched_env.simulator.request_table import ColumnError, RequestTable
+from llmsched_env.tables.request_table import ColumnError, RequestTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)

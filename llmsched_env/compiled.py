@@ -21,9 +21,8 @@ import numba
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError, NumbaExperimentalFeatureWarning
 
-_ROOT = Path(__file__).resolve().parents[2]
-_PACKAGES = ("llmsched_env", "baselines")
-_MARK = b"@compiled"
+_ROOT = Path(__file__).resolve().parents[1]
+_MARKS = (b"@compiled", b"import numba", b"from numba")
 _KEPT_CACHES = 8
 
 # Function pointers are how schedulers reach the loop without recompiling it; numba still calls them experimental.
@@ -32,14 +31,13 @@ warnings.filterwarnings("ignore", category=NumbaExperimentalFeatureWarning)
 
 @cache
 def compiled_folders() -> tuple[Path, ...]:
-    """The subpackages that hold compiled code: it stands, and takes its constants from, nowhere else."""
+    """The subpackages, and modules beside them, that hold compiled code: it takes its constants from nowhere else."""
     found = set()
-    for package in _PACKAGES:
-        for path in (_ROOT / package).rglob("*.py"):
-            if _MARK in path.read_bytes():
-                inside = path.relative_to(_ROOT / package).parts
-                found.add(_ROOT / package / inside[0] if package == "llmsched_env" else _ROOT / package)
-    return tuple(sorted(found))
+    for path in (_ROOT / "llmsched_env").rglob("*.py"):
+        inside = path.relative_to(_ROOT / "llmsched_env").parts
+        if any(mark in path.read_bytes() for mark in _MARKS):
+            found.add(_ROOT / "llmsched_env" / inside[0])
+    return (*sorted(found), _ROOT / "baselines")
 
 
 def source_digest(folders: Iterable[Path] | None = None) -> str:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from llmsched_env.simulator.compiled import compiled, interpreted
-from llmsched_env.simulator.fields import record_dtype
+from llmsched_env.compiled import compiled, interpreted
+from llmsched_env.fields import record_dtype
 from llmsched_env.validation import check_integer, check_number
 
 

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
-from llmsched_env.simulator.compiled import compiled
+from llmsched_env.compiled import compiled
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from llmsched_env.simulator import metrics
-from llmsched_env.simulator.config import EngineConfig
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.results import metrics
 from llmsched_env.slo import SLO
 
 

@@ -1,0 +1,1 @@
+"""What a run yields: rows, and the numbers computed from them."""

@@ -1,0 +1,1 @@
+"""Tables of requests and of tasks: what a simulation is given."""
