@@ -146,7 +146,7 @@ def test_the_look_ahead_agrees_with_counting_every_batch(data, size, blocks):
             active.append(plan)
             expected.append(i)
         wake = inner(view)
-        batch = view.batch.requests[: view.batch.counts[0]]
+        batch = view.batch.requests[: view.batch.counts.num_seqs]
         seen.append(([i for i in batch.tolist() if req.phase[i] == WAITING], expected))
         return wake
 

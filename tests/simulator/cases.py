@@ -132,7 +132,7 @@ def logged(scheduler: ls.Scheduler) -> tuple[ls.Scheduler, list[Call]]:
 
     def compose(view):
         wake = inner(view)
-        batch = view.batch.requests[: view.batch.counts[0]].tolist()
+        batch = view.batch.requests[: view.batch.counts.num_seqs].tolist()
         preempted = [i for i in view.running.tolist() if view.req.phase[i] in (PREEMPTED, EVICTED)]
         rejected = [i for i in view.waiting.tolist() if view.req.phase[i] == REJECTED]
         calls.append(Call(float(view.clock), batch, preempted, rejected))

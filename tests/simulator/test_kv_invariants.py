@@ -126,10 +126,10 @@ def watched_run(scheduler, case, horizon):
     simulator.load(0, table)
     reason = simulator.advance(0, horizon)
     view = simulator.view(0)
-    in_the_end = view.batch.counts.copy()
-    view.batch.counts[:] = 0
+    in_the_end = view.batch.counts_record.copy()
+    view.batch.counts_record[:] = np.zeros((), in_the_end.dtype)
     books.check_memory(view)  # whoever left has given back what it held
-    view.batch.counts[:] = in_the_end
+    view.batch.counts_record[:] = in_the_end
     return simulator.result(0, table, case.workload.name, reason=reason), books
 
 

@@ -125,8 +125,9 @@ def test_untake_undoes_take_to_the_last_count(case):
 
 
 def snapshot(view):
-    used = view.batch.counts[0]
-    return [column.copy() for column in (*view.req, view.batch.counts, view.batch.requests[:used], view.kv)]
+    used = view.batch.counts.num_seqs
+    columns = (*view.req, view.batch.counts_record, view.batch.requests[:used], view.kv_record)
+    return [column.copy() for column in columns]
 
 
 def test_preempt_and_reject_act_on_running_and_on_waiting_requests():

@@ -39,7 +39,7 @@ def ordered(key):
         ls.decodes(view, view.running)
         req, running = view.req, view.running
         for i in sorted(view.waiting, key=lambda i: (key(req, i), i)):
-            chosen = [*running, *view.batch.requests[: view.batch.counts[0]]]
+            chosen = [*running, *view.batch.requests[: view.batch.counts.num_seqs]]
             if not fits(req, {int(k) for k in chosen} | {int(i)}, int(view.kv.total)):
                 break
             ls.take(view, i, int(req.prompt_tokens[i]))
