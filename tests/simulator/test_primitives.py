@@ -126,7 +126,7 @@ def test_untake_undoes_take_to_the_last_count(case):
 
 def snapshot(view):
     used = view.batch.counts.num_seqs
-    columns = (*view.req, view.batch.counts_record, view.batch.requests[:used], view.kv_record)
+    columns = (*view.req, view.batch.counts_record.view("i8"), view.batch.requests[:used], view.kv_record.view("i8"))
     return [column.copy() for column in columns]
 
 
