@@ -37,7 +37,7 @@ def watched(scheduler, output, prompt=4, seed=0, engine=ENGINE, **params):
     def compose(view):
         running, waiting = len(view.running), len(view.waiting)
         wake = inner(view)
-        m = memory.py_func(view)
+        m = memory(view)
         seen.append((m.theta, m.slots, running, waiting))
         return wake
 
