@@ -28,7 +28,7 @@ _Arguments = TypeVar("_Arguments")
 
 @dataclass(frozen=True)
 class SingleArguments:
-    """Arguments that every single environment has beside its own."""
+    """Arguments that every single environment has in addition to its own."""
 
     _: KW_ONLY
     record: str = "off"
@@ -37,7 +37,7 @@ class SingleArguments:
 
 @dataclass(frozen=True)
 class VectorArguments:
-    """Arguments that every vector environment has beside its own."""
+    """Arguments that every vector environment has in addition to its own."""
 
     num_envs: int = 1
 

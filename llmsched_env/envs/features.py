@@ -294,7 +294,7 @@ _QUEUE = (
 _MEMORY = (
     Feature(
         "kv_reusable",
-        "share of KV blocks that nobody holds but that keep a reusable prefix",
+        "share of KV blocks that no request holds but that keep a reusable prefix",
         None,
         lambda view, seen: view.kv.cached / view.kv.total if view.kv.total < UNLIMITED else 0.0,
     ),

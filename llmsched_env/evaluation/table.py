@@ -219,7 +219,7 @@ def _rich_table(content: ComparisonTable) -> Table:
 
 
 def _stacked(first: str, second: str) -> Text:
-    """Two lines: ten values with half widths beside them would be too wide."""
+    """Two lines: ten values and their half widths on one line would be too wide."""
     return Text.assemble(first, (f"\n{second}" if second else "", "dim"))
 
 

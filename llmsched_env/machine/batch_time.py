@@ -57,7 +57,7 @@ def batch_seconds(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_con
 
 @compiled
 def seconds_with_host(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens, requests):
-    """Seconds of a batch of so many requests, those of the host included."""
+    """Seconds of a batch with `requests` requests, time of the host included."""
     seconds = batch_seconds(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens)
     return seconds + law.host_batch + law.host_request * requests
 

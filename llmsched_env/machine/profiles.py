@@ -57,7 +57,7 @@ class GPUProfile:
     kv_tokens: int | None = None
 
     def kv_blocks(self, gpu_memory_utilization: float = 0.9, block_size: int = 16) -> int | None:
-        """Return the number of KV blocks of `block_size` tokens that fit beside weights and reserve.
+        """Return the number of KV blocks of `block_size` tokens that fit next to weights and reserve.
 
         Of a profile that states its KV tokens the utilisation does not matter; None if nothing is known of its memory.
 
@@ -79,7 +79,7 @@ class GPUProfile:
         if blocks < 1:
             raise ValueError(
                 f"gpu_memory_utilization must be > {taken / self.gpu_memory_bytes:.3f} on {self.name} to leave room "
-                f"for a KV block of {block_size} tokens beside weights and reserve, got {gpu_memory_utilization:g}"
+                f"for a KV block of {block_size} tokens next to weights and reserve, got {gpu_memory_utilization:g}"
             )
         return blocks
 

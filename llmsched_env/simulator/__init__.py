@@ -1,1 +1,1 @@
-"""The simulator: state, batch-time laws, batching primitives, the advance loop and its records."""
+"""The simulator: engines and networks of engines; state, primitives, the KV cache and the loop."""

@@ -61,7 +61,7 @@ def _limit(world, g, engine_limit, place):
 def commit(world, g):
     """Carry out what the scheduler decided: admissions, preemptions and rejections change the queues.
 
-    The tokens of the batch engine as computed from here on, as they do in vLLM: whatever is decided next comes after.
+    The tokens of the batch count as computed from here on, as in vLLM: whatever is decided next comes after.
     """
     engine = world.engines[g]
     counts = world.batch_counts[g, engine.building]

@@ -2,9 +2,9 @@
 
 A full block is known by its content: the tokens from the start up to its end. Content is named by (owner, place): the
 earliest request along the `parent` links in which these tokens stand, and which block of that request they end. Blocks
-of the same content are one, held by all requests that use it. Blocks that nobody holds stay reusable until their memory
-is needed; eviction is LRU, the end of a sequence before its beginning, as in vLLM. So if a block is cached, all before
-it are, and the length of a cached prefix is found by bisection.
+of the same content are one, held by all requests that use it. Blocks that no request holds stay reusable until their
+memory is needed; eviction is LRU, the end of a sequence before its beginning, as in vLLM. So if a block is cached, all
+before it are, and the length of a cached prefix is found by bisection.
 """
 
 from llmsched_env.compiled import compiled
@@ -13,7 +13,7 @@ from llmsched_env.simulator.state import WAITING
 
 @compiled(inline=True)
 def blocks_of(view, tokens):
-    """KV blocks that so many tokens of one request take."""
+    """KV blocks that `tokens` tokens of one request take."""
     return (tokens + view.kv.block_size - 1) // view.kv.block_size
 
 
@@ -36,7 +36,7 @@ def cached_blocks(view, i):
 
 @compiled
 def _blocks_to_start(prefixes, i, known_tokens, n):
-    """Free blocks used up by `n` tokens of request `i` beyond what is cached; cached ones that nobody holds count."""
+    """Free blocks used up by `n` tokens of request `i` beyond what is cached; cached ones without a holder count."""
     size = prefixes.kv.block_size
     cached = prefix_blocks(prefixes, i, (known_tokens - 1) // size, IDLE_OR_HELD)
     return cached + (n + size - 1) // size - prefix_blocks(prefixes, i, cached, HELD)
@@ -236,7 +236,7 @@ def publish(prefixes, i, first, end):
 
 @compiled
 def allocate(prefixes, n):
-    """Take `n` free blocks; where only cached ones are left, the longest unused are forgotten."""
+    """Take `n` free blocks; where only cached ones are left, the least recently used are evicted."""
     prefixes.kv.free -= n
     if prefixes.kv.prefix_caching == 1:
         while prefixes.kv.cached > prefixes.kv.free:

@@ -130,7 +130,7 @@ def next_event(world, g):
         i = world.events[g, 0]
         if world.hidden.status[i] == ACTIVE:
             return world.hidden.ready[i]
-        pop(world.events[g], engine.num_events, world.hidden.ready)  # it has left: nobody waits for it any more
+        pop(world.events[g], engine.num_events, world.hidden.ready)  # it has left already
         engine.num_events -= 1
     return np.inf
 

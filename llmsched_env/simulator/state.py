@@ -145,7 +145,7 @@ ENGINE = record_dtype(  # `World.engines`: the counters and clocks of an engine
     ("batch_end", "f8"),
     ("ended_duration", "f8"),  # of the batch that ended last
     ("stalled_since", "f8"),  # nan while batches run
-    ("next_event", "f8"),  # when this engine does something next by itself; inf: never
+    ("next_event", "f8"),  # when its next event is due; inf: never
     ("request_seconds", "f8"),  # integral of the number in system
     ("good_requests", "f8"),  # requests finished within their SLO
 )

@@ -57,7 +57,7 @@ def chunk_seconds(view, n, before):
 
 @compiled
 def seconds_with_prompt(view, tokens):
-    """Seconds that the batch would take with so many tokens of a further prompt, its attention left out."""
+    """Seconds that the batch would take with `tokens` tokens of another prompt, its attention left out."""
     law, counts = view.law, view.batch.counts
     return seconds_with_host(law, counts.tokens + tokens, counts.decode_kv_tokens, 0, 0, counts.num_seqs + 1)
 

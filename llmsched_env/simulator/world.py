@@ -180,10 +180,10 @@ def new_world(
         engines: how many.
         capacity: most requests at one engine.
         num_params: parameters of the scheduler.
-        request_columns: memory it keeps by request,
-        client_columns: by client,
-        clients: of whom there are so many,
-        engine_columns: and by engine.
+        request_columns: columns of memory that it keeps by request.
+        client_columns: columns of memory that it keeps by client.
+        clients: number of clients.
+        engine_columns: numbers that it keeps for the engine.
         heap: whether it has a heap of requests.
         cached_blocks: most blocks that each prefix cache may hold, 0 without prefix caching.
         record: level of recording.
