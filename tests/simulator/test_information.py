@@ -122,7 +122,10 @@ def test_no_column_of_the_view_depends_on_the_true_length():
         views = []
 
         def compose(view):
-            views.append([np.copy(column) for column in view.req] + [np.copy(view.kv), np.copy(view.totals)])
+            views.append(
+                [np.copy(column) for column in view.req]
+                + [np.copy(view.kv_record.view("i8")), np.copy(view.totals_record.view("i8"))]
+            )
             for i in view.waiting:
                 ls.take(view, i, 2)
             for i in view.running:
