@@ -5,7 +5,9 @@ compiled code, so it holds an array of one, `kv_record`, and `record_attributes`
 `view.kv.free`, compiled and interpreted.
 """
 
+import zlib
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,24 @@ from numba.extending import infer_getattr, lower_getattr
 _SUFFIX = "_record"
 
 
+class Records(np.ndarray):
+    """An array of records; a field of it is the array of that field: `world.engines.clock`.
+
+    As `np.recarray`, but for the time that plain Python takes: interpreted runs read records all the time.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name in (self.dtype.names or ()):
+            return self[name].view(np.ndarray)
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}; its fields are {self.dtype.names}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in (self.dtype.names or ()):
+            self[name] = value
+        else:
+            super().__setattr__(name, value)
+
+
 def record_dtype(*fields: tuple[Any, ...]) -> np.dtype:
     """The dtype of records with these fields (name, type, and shape of arrays), aligned as in C.
 
@@ -23,16 +43,34 @@ def record_dtype(*fields: tuple[Any, ...]) -> np.dtype:
         ValueError: for a name such as "mean" or "size", which is an attribute of every NumPy record.
     """
     for name, *_ in fields:
-        if hasattr(np.record, name):
+        if hasattr(np.void, name):
             raise ValueError(
                 f"{name!r} cannot name a field, since NumPy records have a method or attribute of that name"
             )
-    return np.dtype((np.record, np.dtype(list(fields), align=True)))
+    plain = np.dtype(list(fields), align=True)
+    return np.dtype((_record_class(plain), plain))
 
 
-def records(dtype: np.dtype, shape: int | tuple[int, ...] = 1) -> np.recarray:
-    """An array of zero records; a field of it is the array of that field."""
-    return np.zeros(shape, dtype).view(np.recarray)
+def _record_class(plain: np.dtype) -> type[np.void]:
+    """A class of records whose fields are attributes, found in this module by its name when it is unpickled."""
+    name = f"Record_{zlib.crc32(repr(plain.descr).encode()):08x}"
+    if name not in globals():
+        attributes = {field: _attribute(field, k) for k, field in enumerate(field_names(plain))}
+        globals()[name] = type(name, (np.void,), {"__slots__": (), "__module__": __name__, **attributes})
+    found: type[np.void] = globals()[name]
+    return found
+
+
+def _attribute(name: str, place: int) -> property:
+    def put(record: Any, value: Any) -> None:
+        record[place] = value
+
+    return property(itemgetter(place), put, doc=name)
+
+
+def records(dtype: np.dtype, shape: int | tuple[int, ...] = 1) -> Records:
+    """An array of zero records."""
+    return np.zeros(shape, dtype).view(Records)
 
 
 def field_names(dtype: np.dtype) -> Sequence[str]:

@@ -17,7 +17,7 @@ from llmsched_env.envs.features import MEMORY_SIZE, OBSERVE_SIGNATURE, Observati
 from llmsched_env.envs.reference import Reference
 from llmsched_env.envs.render import as_image, as_text
 from llmsched_env.envs.rewards import ENGINE_REWARDS, ENGINE_STEP, count_engine_step, write_engine_rewards
-from llmsched_env.fields import records
+from llmsched_env.fields import Records, records
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import Result
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED, advance, clock_to
@@ -35,8 +35,8 @@ class EpisodeState(NamedTuple):
 
     horizons: np.ndarray  # f8[E]: s at which the episodes are truncated; inf: never
     decisions: np.ndarray  # i8[E]: taken so far
-    before: np.recarray  # ENGINE_STEP[E]: totals at the last decision
-    step: np.recarray  # ENGINE_STEP[E]: what the last step added
+    before: Records  # ENGINE_STEP[E]: totals at the last decision
+    step: Records  # ENGINE_STEP[E]: what the last step added
     memory: np.ndarray  # f8[E, MEMORY_SIZE] of the observations
     obs: np.ndarray  # f4[E, features]
     terms: np.ndarray  # f8[E, rewards]: every reward of the last step

@@ -13,7 +13,7 @@ from numba import types
 
 from llmsched_env.compiled import compiled, compiled_entry
 from llmsched_env.features import Feature, scaled_writer
-from llmsched_env.fields import record_attributes, record_dtype
+from llmsched_env.fields import Records, record_attributes, record_dtype
 from llmsched_env.simulator.primitives import prefill_left
 from llmsched_env.simulator.state import UNLIMITED
 from llmsched_env.simulator.world import VIEW_TYPE, View
@@ -75,7 +75,7 @@ class Seen(NamedTuple):
 
     waiting: Waiting
     running: Running
-    rates_record: np.recarray  # RATES[1]
+    rates_record: Records  # RATES[1]
 
     @property
     def rates(self) -> Any:

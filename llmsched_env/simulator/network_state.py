@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import typeof, types
 
-from llmsched_env.fields import record_attributes, record_dtype, records
+from llmsched_env.fields import Records, record_attributes, record_dtype, records
 from llmsched_env.simulator.state import Requests
 from llmsched_env.simulator.world import new_world
 
@@ -43,11 +43,11 @@ class Network(NamedTuple):
     done_before: np.ndarray  # f8[n]: tokens on the longest path that leads to it
     calls: np.ndarray  # i8[n]: heap of calls to come, by `hidden.ready`
     task_finish: np.ndarray  # f8[T]: s
-    outstanding: np.recarray  # OUTSTANDING[G]
+    outstanding: Records  # OUTSTANDING[G]
     role: np.ndarray  # i8[G]
     touched: np.ndarray  # i8[G]: 1: something happens there now
     allowed: np.ndarray  # i8[G]: 1: the call being routed may go there
-    control_record: np.recarray  # CONTROL[1]
+    control_record: Records  # CONTROL[1]
     params: np.ndarray  # f8[p + w] of the router: its parameters, then its weights
     memory: np.ndarray  # f8[k] of the router
     rng: np.ndarray  # u8[2] of the router
@@ -61,13 +61,13 @@ class Fleet(NamedTuple):
     """What `route(fleet, i)` sees: all engines as call `i` becomes ready; it returns the number of one."""
 
     req: Requests
-    engines: np.recarray  # ENGINE[G], see `simulator.state`
-    kv: np.recarray  # KV_COUNTS[G]
-    totals: np.recarray  # TOTALS[G]
-    law: np.recarray  # LAW[G]: batch times of each as profiled beforehand, see `machine.batch_time`
+    engines: Records  # ENGINE[G], see `simulator.state`
+    kv: Records  # KV_COUNTS[G]
+    totals: Records  # TOTALS[G]
+    law: Records  # LAW[G]: batch times of each as profiled beforehand, see `machine.batch_time`
     cache_slots: np.ndarray
     cache_entries: np.ndarray
-    outstanding: np.recarray  # OUTSTANDING[G]
+    outstanding: Records  # OUTSTANDING[G]
     allowed: np.ndarray  # i8[G]: 1: the call may go there
     clock: float  # s
     params: np.ndarray  # f8[p + w]: parameters, then weights

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmsched_env.compiled import compiled
-from llmsched_env.fields import field_names
+from llmsched_env.fields import Records, field_names
 from llmsched_env.results.records import BATCH_DTYPE, ENTRY_DTYPE, REQUEST_DTYPE, STATUSES
 from llmsched_env.simulator.state import BUSY_PHASE, DECODE, RECORD_LEVELS
 from llmsched_env.simulator.world import World
@@ -155,7 +155,7 @@ def with_longer_records(world: World) -> World:
         rows = getattr(world, name)
         if recording.level >= level and written + room > len(rows):
             more = np.zeros(max(len(rows), capacity), rows.dtype)
-            grown[name] = np.concatenate([rows, more]).view(np.recarray)
+            grown[name] = np.concatenate([rows, more]).view(Records)
     return world._replace(**grown)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numba import typeof, types
 
 from llmsched_env.compiled import compiled, interpreted
-from llmsched_env.fields import record_attributes, records
+from llmsched_env.fields import Records, record_attributes, records
 from llmsched_env.machine.batch_time import LAW
 from llmsched_env.simulator.state import (
     BATCH_COUNTS,
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
     requests: np.ndarray
     tokens: np.ndarray
-    counts_record: np.recarray  # BATCH_COUNTS[1]
+    counts_record: Records  # BATCH_COUNTS[1]
 
     @property
     def counts(self) -> Any:
@@ -54,8 +54,8 @@ class Prefixes(NamedTuple):
     """The prefix cache: a hash table of `entries`; see `simulator.kv_cache`."""
 
     slots: np.ndarray  # i8[power of 2]: entry by hash, 0: none
-    entries: np.recarray  # CACHE_ENTRY[1 + most blocks]
-    kv_record: np.recarray  # as in the view
+    entries: Records  # CACHE_ENTRY[1 + most blocks]
+    kv_record: Records  # as in the view
     parent: np.ndarray  # columns of the requests
     shared_tokens: np.ndarray
 
@@ -93,14 +93,14 @@ class View(NamedTuple):
     finished: np.ndarray  # since the last call
     last: LastBatch
     batch: Batch
-    kv_record: np.recarray  # KV_COUNTS[1]
+    kv_record: Records  # KV_COUNTS[1]
     prefixes: Prefixes
-    tasks: np.recarray  # TASK[tasks]
-    classes: np.recarray  # CALL_CLASS[classes]
+    tasks: Records  # TASK[tasks]
+    classes: Records  # CALL_CLASS[classes]
     onward: np.ndarray  # f8[classes, classes]: calls of each class that the end of one call releases, mean
     engine: int  # its number
-    law_record: np.recarray  # LAW[1]: its batch times as profiled beforehand, see `simulator.step_time`
-    totals_record: np.recarray  # TOTALS[1]
+    law_record: Records  # LAW[1]: its batch times as profiled beforehand, see `simulator.step_time`
+    totals_record: Records  # TOTALS[1]
     clock: float  # s
     mem: Memory
 
@@ -122,8 +122,8 @@ class World(NamedTuple):
 
     req: Requests
     hidden: Hidden
-    tasks: np.recarray  # TASK[tasks]
-    classes: np.recarray  # CALL_CLASS[classes]
+    tasks: Records  # TASK[tasks]
+    classes: Records  # CALL_CLASS[classes]
     onward: np.ndarray  # f8[classes, classes]
     waiting: np.ndarray  # i8[G, cap]
     running: np.ndarray
@@ -134,25 +134,25 @@ class World(NamedTuple):
     batch_tokens: np.ndarray
     batch_kinds: np.ndarray  # CHUNK, PROMPT_END or DECODE
     batch_contexts: np.ndarray  # tokens computed before, kept where entries are recorded
-    batch_counts: np.recarray  # BATCH_COUNTS[G, 3]
+    batch_counts: Records  # BATCH_COUNTS[G, 3]
     events: np.ndarray  # i8[G, cap]: heap of arrivals to come, by `hidden.ready`
-    kv: np.recarray  # KV_COUNTS[G]
+    kv: Records  # KV_COUNTS[G]
     cache_slots: np.ndarray  # i8[G, power of 2]
-    cache_entries: np.recarray  # CACHE_ENTRY[G, 1 + most blocks]
-    totals: np.recarray  # TOTALS[G]
-    engines: np.recarray  # ENGINE[G]
-    law: np.recarray  # LAW[G]
-    batch_row: np.recarray  # BATCH_RECORD[G, 3]: the rows of batches under way
+    cache_entries: Records  # CACHE_ENTRY[G, 1 + most blocks]
+    totals: Records  # TOTALS[G]
+    engines: Records  # ENGINE[G]
+    law: Records  # LAW[G]
+    batch_row: Records  # BATCH_RECORD[G, 3]: the rows of batches under way
     params: np.ndarray  # f8[G, p]
     request_memory: np.ndarray  # f8[n, k]
     client_memory: np.ndarray  # f8[G, clients, k]
     engine_memory: np.ndarray  # f8[G, k]
     heap: np.ndarray  # i8[G, h]
     rng: np.ndarray  # u8[G, 2]
-    record_batches: np.recarray  # BATCH_RECORD[rows]
-    record_entries: np.recarray  # ENTRY_RECORD[rows]
-    record_gaps: np.recarray  # GAP_RECORD[rows]
-    recording_record: np.recarray  # RECORDING[1]
+    record_batches: Records  # BATCH_RECORD[rows]
+    record_entries: Records  # ENTRY_RECORD[rows]
+    record_gaps: Records  # GAP_RECORD[rows]
+    recording_record: Records  # RECORDING[1]
 
     @property
     def recording(self) -> Any:
