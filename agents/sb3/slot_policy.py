@@ -34,13 +34,13 @@ class SlotScorer(nn.Module):
         self.shortest_first = shortest_first
         self.latent_dim_pi, self.latent_dim_vf = (features - _GLOBAL) // _PER_SLOT + 1, hidden
         self.around = nn.Sequential(nn.Linear(_GLOBAL, hidden), nn.Tanh())
-        score = nn.Linear(hidden, 1)
-        self.score = nn.Sequential(nn.Linear(hidden + _PER_SLOT, hidden), nn.Tanh(), score)
+        self.score = nn.Sequential(nn.Linear(hidden + _PER_SLOT, hidden), nn.Tanh(), nn.Linear(hidden, 1))
         self.done = nn.Linear(hidden, 1)
         self.value = nn.Sequential(
             nn.Linear(_GLOBAL + 2 * _PER_SLOT, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh()
         )
-        for last in (score, self.done):
+        for last in (self.score[-1], self.done):
+            assert isinstance(last, nn.Linear)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
