@@ -197,7 +197,7 @@ class Knobs:
         """f8[..., 5]: the parameters of `parametric` that actions (i8[..., knobs]) set."""
         action = np.asarray(action)
         params = np.zeros((*action.shape[:-1], len(PARAMS)))
-        params[..., : len(self.sizes)] = self.table[np.arange(len(self.sizes)), action]
+        params[..., : len(self.table)] = self.table[np.arange(len(self.table)), action]
         return params
 
     def encode(

@@ -20,10 +20,19 @@ from llmsched_env.envs.rewards import ENGINE_REWARDS, ENGINE_STEP, count_engine_
 from llmsched_env.fields import Records, records
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import Result
-from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED, advance, clock_to
+from llmsched_env.simulator.loop import (
+    BOUNDARY,
+    DRAINED,
+    HORIZON,
+    RECORD_FULL,
+    SELECT,
+    STALLED,
+    advance_alone,
+    clock_to,
+)
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
-from llmsched_env.simulator.state import RECORD_LEVELS, UNLIMITED
+from llmsched_env.simulator.state import RECORD_LEVELS
 from llmsched_env.simulator.world import view_of
 from llmsched_env.slo import SLO
 from llmsched_env.validation import check_choice, check_integer, check_number
@@ -62,20 +71,20 @@ _OBSERVE_TYPE = types.FunctionType(types.void(*OBSERVE_SIGNATURE))
 
 
 @compiled
-def start_episode(world, schedulers, observe, state, g, interval):
+def start_episode(world, compose, observe, state, g, interval):
     """Advance engine `g`, just loaded, to its first decision and observe; see `step_episodes` for the arguments."""
-    advance(world, schedulers, g, 0.0 if interval > 0.0 else state.horizons[g])
+    advance_alone(world, compose, g, 0.0 if interval > 0.0 else state.horizons[g])
     count_engine_step(world, g, state.before[g], state.step[g])
     observe(view_of(world, g), state.memory[g], state.obs[g])
 
 
 @compiled
-def step_episodes(world, schedulers, observe, state, first, resume, params, interval):
+def step_episodes(world, compose, observe, state, first, resume, params, interval):
     """One step of engines first, first+1, ...; returns how many engines are done, fewer than all if records are full.
 
     Args:
         world: one engine for each environment.
-        schedulers: the tuple of schedulers.
+        compose: the scheduler's.
         observe: see `Observation`.
         state: an `EpisodeState`.
         first: the engine to start with.
@@ -91,7 +100,7 @@ def step_episodes(world, schedulers, observe, state, first, resume, params, inte
             engine.decided = 1
             state.decisions[g] += 1
         until = min(horizon, state.decisions[g] * interval) if interval > 0.0 else horizon
-        reason = advance(world, schedulers, g, until)
+        reason = advance_alone(world, compose, g, until)
         if reason == RECORD_FULL:
             return g
         resume = False
@@ -177,7 +186,7 @@ class EpisodeRunner(Runner):
             self.reference.start(g, table)
         if self.interval == 0.0 and self.at_boundaries:
             self.simulator.decide_every_batch(g)
-        self._start(self.simulator.world, self.simulator.schedulers, self._observe, state, g, self.interval)
+        self._start(self.simulator.world, self.simulator.compose, self._observe, state, g, self.interval)
 
     def step(self, actions: np.ndarray) -> None:
         """Take one step everywhere; results are in `obs`, `terms` and `ends`.
@@ -188,8 +197,8 @@ class EpisodeRunner(Runner):
         params = self.actions.params(actions)
         first, resume, observe, state = 0, False, self._observe, self._state
         while True:
-            world, schedulers = self.simulator.world, self.simulator.schedulers
-            first = self._step(world, schedulers, observe, state, first, resume, params, self.interval)
+            world, compose = self.simulator.world, self.simulator.compose
+            first = self._step(world, compose, observe, state, first, resume, params, self.interval)
             if first == len(actions):
                 break
             self.simulator.grow_records()
@@ -217,8 +226,8 @@ class EpisodeRunner(Runner):
         }
 
     def _kv_usage(self) -> np.ndarray:
-        kv = self.simulator.world.kv
-        return np.where(kv.total < UNLIMITED, 1.0 - kv.free / kv.total, 0.0)
+        blocks = self.episodes.engine.kv_blocks
+        return np.zeros(len(self.ends)) if blocks is None else 1.0 - self.simulator.world.kv.free / blocks
 
     def episode_info(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
         """Of the episodes of `envs`: requests arrived, finished, within SLO; mean number in system; KV totals."""

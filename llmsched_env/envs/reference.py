@@ -12,7 +12,7 @@ from llmsched_env.envs.base import TERMINATED
 from llmsched_env.envs.rewards import ENGINE_REWARDS, ENGINE_STEP, count_engine_step, write_engine_rewards
 from llmsched_env.fields import records
 from llmsched_env.machine.config import EngineConfig
-from llmsched_env.simulator.loop import BAD_WAKE, SELECT, advance
+from llmsched_env.simulator.loop import BAD_WAKE, SELECT, advance_alone
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.workloads import RequestTable
@@ -64,18 +64,18 @@ class Reference:
         """
         simulator = self._simulator
         arrays = (clocks, ends, self._before, self._step, self.terms)
-        done = self._follow(simulator.world, simulator.schedulers, *arrays)
+        done = self._follow(simulator.world, simulator.compose, *arrays)
         if done < len(clocks):
             simulator.advance(done, np.inf)  # says what is wrong
 
 
 @compiled
-def follow_episodes(world, schedulers, clocks, ends, before, step, terms):
+def follow_episodes(world, compose, clocks, ends, before, step, terms):
     """Advance every engine to its clock; returns how many are done, fewer than all if a scheduler did what it must not.
 
     Args:
         world: one engine for each environment.
-        schedulers: the tuple of schedulers.
+        compose: the scheduler's.
         clocks: f8[E], s.
         ends: i8[E]; where it is TERMINATED the engine serves all that is left, beyond its clock.
         before: ENGINE_STEP[E], totals at the last call, updated.
@@ -83,7 +83,7 @@ def follow_episodes(world, schedulers, clocks, ends, before, step, terms):
         terms: f8[E, rewards], written: every reward since the last call.
     """
     for g in range(len(clocks)):
-        reason = advance(world, schedulers, g, np.inf if ends[g] == TERMINATED else clocks[g])
+        reason = advance_alone(world, compose, g, np.inf if ends[g] == TERMINATED else clocks[g])
         if reason in (BAD_WAKE, SELECT):
             return g
         count_engine_step(world, g, before[g], step[g])

@@ -12,7 +12,7 @@ from llmsched_env.fields import records
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import Result
 from llmsched_env.simulator.kv_cache import empty_cache, move_cache
-from llmsched_env.simulator.loop import BAD_WAKE, RECORD_FULL, SELECT, STALLED, advance, clock_to
+from llmsched_env.simulator.loop import BAD_WAKE, RECORD_FULL, SELECT, STALLED, advance_alone, clock_to
 from llmsched_env.simulator.memory import seeded
 from llmsched_env.simulator.recording import (
     RECORDS,
@@ -25,7 +25,7 @@ from llmsched_env.simulator.recording import (
 )
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose
 from llmsched_env.simulator.state import CACHE_ENTRY, UNLIMITED
-from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE, View, World, new_world, view_of
+from llmsched_env.simulator.world import COMPOSE_TYPE, WORLD_TYPE, View, World, new_world, view_of
 from llmsched_env.tables.request_table import RequestTable
 
 _view_of = as_python(view_of)
@@ -57,16 +57,16 @@ class Simulator:
         self.record = record
         pointer = None if interpreted else compiled_compose(scheduler.compose)
         self.interpreted = pointer is None
-        self.schedulers = (as_python(scheduler.compose) if pointer is None else pointer,) * NUM_SLOTS
-        self._advance = self.kernel(advance, types.int64, types.float64)
+        self.compose = as_python(scheduler.compose) if pointer is None else pointer
+        self._advance = self.kernel(advance_alone, types.int64, types.float64)
         self._cached_blocks = 0
         self.world = self._new_world(capacity=0, clients=1)
 
     def kernel(self, function: Any, *argument_types: Any) -> Callable[..., Any]:
-        """`function(world, schedulers, ...)` in the mode of this simulator."""
+        """`function(world, compose, ...)` in the mode of this simulator."""
         if self.interpreted:
             return as_python(function)
-        return compiled_entry(function, (WORLD_TYPE, SCHEDULERS_TYPE, *argument_types))
+        return compiled_entry(function, (WORLD_TYPE, COMPOSE_TYPE, *argument_types))
 
     @property
     def capacity(self) -> int:
@@ -152,7 +152,7 @@ class Simulator:
             ValueError: if the scheduler left the batch empty and asked to be woken at a time that is not ahead, or
                 asked for a choice, which only an environment can make.
         """
-        while (reason := self._advance(self.world, self.schedulers, g, until)) == RECORD_FULL:
+        while (reason := self._advance(self.world, self.compose, g, until)) == RECORD_FULL:
             self.grow_records()
         if reason == BAD_WAKE:
             raise ValueError(
