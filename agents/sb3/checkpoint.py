@@ -19,7 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 import llmsched_env
 from agents.sb3.controller import PolicyController, PolicyNetwork
-from llmsched_env.envs.actions import Arms, actions_or_arms
+from llmsched_env.envs.actions import Arms
 from llmsched_env.envs.batch_queue import FEATURES, Knobs, parametric
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_number
@@ -49,7 +49,7 @@ class AgentMeta:
     @property
     def actions(self) -> Knobs | Arms:
         """What its network chooses among."""
-        return actions_or_arms(self.knobs, self.arms)
+        return self.knobs if self.arms is None else Arms(self.knobs, self.arms)
 
     def to_json(self) -> str:
         """As text; an unlimited number of admitted requests is null."""
