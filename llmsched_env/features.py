@@ -23,7 +23,7 @@ class Feature:
     Attributes:
         name: by which weights are stored and places are looked up.
         meaning: with the unit.
-        scale: the value that `squash` maps to 1; None: `measure` gives a share in [0, 1], or scales by itself.
+        scale: the value that `scaled` maps to 1; None: `measure` gives a share in [0, 1], or scales by itself.
         measure: a function that numba can compile; its arguments are those of the table's writer but the last.
         signed: whether the value may be negative: 0 maps to 0.5, `scale` to 1 and -`scale` to 0.
     """
@@ -107,13 +107,6 @@ def scaled_signed(value, scale):
     """As `scaled` on both sides of 0, which maps to 0.5."""
     half = 0.5 * min(1.0, np.log1p(abs(value)) * scale)
     return 0.5 + half if value >= 0.0 else 0.5 - half
-
-
-@compiled
-def squash(scale, out):
-    """Map every measured value x to log(1 + x) / log(1 + scale), or x where there is no scale, clipped to [0, 1]."""
-    for k in range(len(out)):
-        out[k] = scaled(out[k], scale[k])
 
 
 def markdown_table(features: Sequence[Feature], first: int = 0) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import platform
 import zipfile
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ import llmsched_env
 from agents.sb3.controller import PolicyController, PolicyNetwork
 from llmsched_env.envs.actions import Arms
 from llmsched_env.envs.batch_queue import FEATURES, Knobs, parametric
+from llmsched_env.files import write_bytes
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_number
 
@@ -114,14 +114,11 @@ def save_agent(model: BaseAlgorithm, path: str | Path, meta: AgentMeta) -> Path:
 
 def save_with(model: BaseAlgorithm, path: Path, member: str, text: str) -> Path:
     """Write a model's file with one more member, all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = BytesIO()
     model.save(content)
     with zipfile.ZipFile(content, "a") as archive:
         archive.writestr(member, text)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content.getvalue())
-    partial.replace(path)
+    write_bytes(path, content.getvalue())
     return path
 
 

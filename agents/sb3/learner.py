@@ -17,6 +17,7 @@ from agents.sb3.environment import EPISODE_NUMBERS, restore_reward_statistics, r
 from agents.sb3.tensorboard import ReferenceLines, open_logger
 from agents.training_budget import TrainingBudget
 from llmsched_env.evaluation import TRAINING_SEEDS
+from llmsched_env.files import replacing
 from llmsched_env.objectives import Objective
 
 BEST, LAST = "best.zip", "last.zip"
@@ -181,9 +182,8 @@ class GradientLearner(Learner):
         path = self.checkpoints / f"step_{self.step}.zip"
         self.problem.save(self.model, path, state)
         for name in (BEST, LAST) if improved else (LAST,):
-            partial = self.checkpoints / f"{name}.partial"
-            shutil.copyfile(path, partial)
-            partial.replace(self.checkpoints / name)
+            with replacing(self.checkpoints / name) as partial:
+                shutil.copyfile(path, partial)
 
     def close(self) -> None:
         if self.model is not None:

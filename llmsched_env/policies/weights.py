@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from llmsched_env.files import replacing
 from llmsched_env.policies.perceptron import Perceptron
 from llmsched_env.validation import did_you_mean
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:
     """Write arrays and numbers to an `.npz` file, at once or not at all."""
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **arrays)
-    partial.replace(path)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def save_weights(path: Path, network: Perceptron, weights: np.ndarray, **more: Any) -> None:
