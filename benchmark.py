@@ -21,11 +21,6 @@ from pathlib import Path
 import numpy as np
 
 import baselines
-from agents.comparisons.network_section import network_sections, run_networks
-from agents.problems.network_cases import PRIORITIES, NetworkSetting
-from agents.problems.random_sites import random_site
-from agents.problems.static_index import static_settings
-from agents.rules import length_and_work, length_times_slack
 from baselines import routers
 from llmsched_env.evaluation.benchmark import results
 from llmsched_env.evaluation.benchmark.azure_traces import LOADS as TRACE_LOADS
@@ -33,11 +28,16 @@ from llmsched_env.evaluation.benchmark.baseline_search import TuningPlan
 from llmsched_env.evaluation.benchmark.cell_runs import BENCHMARK_OBJECTIVES, BenchmarkCell, suite_cells
 from llmsched_env.evaluation.benchmark.clusters import ClusterCell, cluster_cells
 from llmsched_env.evaluation.benchmark.command_line import QUICK, STAGES, parser
+from llmsched_env.evaluation.benchmark.hand_written_rules import length_and_work, length_times_slack
+from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES, NetworkSetting
+from llmsched_env.evaluation.benchmark.network_section import network_sections, run_networks
 from llmsched_env.evaluation.benchmark.report import write_benchmark
 from llmsched_env.evaluation.benchmark.sections import cluster_sections, random_sections, trace_sections
 from llmsched_env.evaluation.benchmark.stages import Benchmark, read_azure, read_current_results, read_results
+from llmsched_env.evaluation.benchmark.static_index import static_settings
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
+from llmsched_env.evaluation.random_sites import random_site
 from llmsched_env.evaluation.suite import H100, HELD_OUT, TRAINING, VERSION
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.policies import learned_index, pretrained

@@ -176,8 +176,8 @@ def run(args: argparse.Namespace, command: str) -> None:
 
 def report(training: KnobsProblem, command: str) -> None:
     """Print the comparison on test requests and write the report."""
-    from agents.comparisons.differences import differences_text
     from llmsched_env.evaluation import text_table, write_report
+    from llmsched_env.evaluation.differences import differences_text
 
     print("Comparing on test requests ...")
     comparison = training.evaluate()

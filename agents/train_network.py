@@ -38,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from agents.problems.network_cases import NetworkSetting, compare, run_scheduler, table  # so that --help is quick
+    from llmsched_env.evaluation.benchmark.network_cases import (  # so that --help is quick
+        NetworkSetting,
+        compare,
+        run_scheduler,
+        table,
+    )
     from llmsched_env.validation import check_integer
 
     check_integer("runs", args.runs, at_least=1)

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from agents.comparisons.routers import compare, tables  # here, so that --help is quick
+    from llmsched_env.evaluation.benchmark.routers import compare, tables  # here, so that --help is quick
     from llmsched_env.evaluation.cases import TEST_SEEDS, seed_range
     from llmsched_env.policies import learned_router
 

@@ -11,8 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from agents.problems.random_sites import RandomSite, random_site
 from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_runs
+from llmsched_env.evaluation.random_sites import RandomSite, random_site
 from llmsched_env.evaluation.suite import TRAINING, Site
 from llmsched_env.objectives import OBJECTIVES
 from llmsched_env.results.records import Result

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.problems.network_cases import PRIORITIES, mean_tasks
 from agents.run import Say, Validation
 from agents.search.learner import SearchProblem, search
 from agents.search.random_start import random_hidden
 from agents.search.stages import EvolutionSettings, EvolutionStage, Stage
 from llmsched_env.envs.network_runner import UNROUTED
+from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES, mean_tasks
 from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_cases
 from llmsched_env.policies.learned_network import PERCEPTRON, with_weights
 from llmsched_env.simulator.scheduler import Scheduler

@@ -1,10 +1,10 @@
 """PPO on `llmsched/AgentNetwork-v0`, from scratch."""
 
-from agents.problems.network_cases import NetworkSetting
 from agents.sb3.environment import make_training_env
 from agents.sb3.ppo import BudgetedPPO, PPOSettings, make_model
 from agents.training_budget import TrainingBudget
 from llmsched_env.envs.agent_network import AgentNetworkEnv
+from llmsched_env.evaluation.benchmark.network_cases import NetworkSetting
 from llmsched_env.results.records import NetworkResult
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES
 from llmsched_env.workloads.task_sources import FixedTasks

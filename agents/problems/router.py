@@ -13,12 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.problems.router_cases import OBJECTIVES, RouterCase, costs, generation_cases, saved, validation_cases
 from agents.run import Say, Validation
 from agents.search.learner import SearchProblem, search
 from agents.search.random_start import random_hidden
 from agents.search.stages import EvolutionSettings, EvolutionStage, Stage
 from baselines.routers import least_outstanding_tokens
+from llmsched_env.evaluation.benchmark.router_cases import (
+    OBJECTIVES,
+    RouterCase,
+    costs,
+    generation_cases,
+    saved,
+    validation_cases,
+)
 from llmsched_env.policies.learned_router import PERCEPTRON, with_weights
 from llmsched_env.validation import check_choice, check_integer, check_range
 

@@ -13,7 +13,7 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
-from agents.sb3.vec_env import SB3VecEnv
+from llmsched_env.sb3.vec_env import SB3VecEnv
 
 EPISODE_NUMBERS = (
     "episode_arrived",

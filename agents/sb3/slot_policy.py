@@ -11,9 +11,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from agents.sb3.vec_env import SB3VecEnv
 from llmsched_env.envs.features import NUM_FEATURES
 from llmsched_env.envs.request_selection import BATCH_FEATURES, SLOT_FEATURES
+from llmsched_env.sb3.vec_env import SB3VecEnv
 
 _GLOBAL, _PER_SLOT = NUM_FEATURES + len(BATCH_FEATURES), len(SLOT_FEATURES)
 _PROMPT = [feature.name for feature in SLOT_FEATURES].index("prompt_left")

@@ -4,8 +4,8 @@ from stable_baselines3 import PPO
 
 import llmsched_env as ls
 from agents.sb3.checkpoint import AgentMeta
-from agents.sb3.vec_env import SB3VecEnv
 from llmsched_env.envs.batch_queue import BatchQueueVectorEnv, Knobs
+from llmsched_env.sb3.vec_env import SB3VecEnv
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import llmsched_env as ls
 from agents import index_training
 from agents.problems import index_cases
 from agents.problems import index_policy as index_problem
-from agents.problems.four_knobs import keeps_four_knobs
 from agents.problems.index_cases import costs, saved
 from agents.problems.index_policy import IndexTraining, train
 from agents.problems.index_start import IndexStage, first_weights, searched
-from agents.problems.random_sites import random_site
-from agents.problems.static_index import static_settings
+from llmsched_env.evaluation.benchmark.four_knobs import keeps_four_knobs
+from llmsched_env.evaluation.benchmark.static_index import static_settings
+from llmsched_env.evaluation.random_sites import random_site
 from llmsched_env.evaluation.suite import H100, Site
 from llmsched_env.policies.index import index
 from llmsched_env.policies.index_params import ALWAYS, INDEX_PARAMS

@@ -10,7 +10,8 @@ import pytest
 
 from agents import train_network
 from agents.problems.network import NetworkTraining, costs, first_weights, train
-from agents.problems.network_cases import (
+from agents.search.stages import EvolutionSettings
+from llmsched_env.evaluation.benchmark.network_cases import (
     CLASS_PRIORITIES,
     PRIORITIES,
     NetworkSetting,
@@ -23,7 +24,6 @@ from agents.problems.network_cases import (
     table,
     verdict,
 )
-from agents.search.stages import EvolutionSettings
 from llmsched_env.policies import pretrained
 from llmsched_env.policies.learned_network import learned_network, load, with_weights
 

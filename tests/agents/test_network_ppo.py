@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.problems.network_cases import PRIORITIES, NetworkSetting, compare, table
 from agents.problems.network_ppo import SETTINGS, run_agent, train
+from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES, NetworkSetting, compare, table
 
 SHORT = NetworkSetting(training_horizon=60.0, horizon=80.0, interval=10.0)
 

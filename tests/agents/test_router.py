@@ -7,11 +7,27 @@ import numpy as np
 import pytest
 
 from agents import train_router
-from agents.comparisons.routers import BY_HAND, CLUSTERS, GROUPS, H100, L40S, RouterComparison, compare, tables
 from agents.problems.router import RouterTraining, first_weights, train
-from agents.problems.router_cases import TRAINED, Cluster, cost, costs, generation_cases, validation_cases
 from agents.search.stages import EvolutionSettings
 from baselines.routers import ROUTERS, least_outstanding_tokens, round_robin
+from llmsched_env.evaluation.benchmark.router_cases import (
+    TRAINED,
+    Cluster,
+    cost,
+    costs,
+    generation_cases,
+    validation_cases,
+)
+from llmsched_env.evaluation.benchmark.routers import (
+    BY_HAND,
+    CLUSTERS,
+    GROUPS,
+    H100,
+    L40S,
+    RouterComparison,
+    compare,
+    tables,
+)
 from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS
 from llmsched_env.intervals import mean_interval
 from llmsched_env.policies import pretrained

@@ -7,8 +7,8 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from agents.problems import network_ppo
 from agents.sb3.environment import make_training_env
-from agents.sb3.vec_env import SB3VecEnv
 from llmsched_env.envs.batch_queue import BatchQueueVectorEnv
+from llmsched_env.sb3.vec_env import SB3VecEnv
 
 
 @pytest.fixture

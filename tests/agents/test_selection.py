@@ -12,10 +12,10 @@ import llmsched_env as ls
 from agents.problems.selection import SelectionTraining, evaluate, make_env, read_state, run_agent, train
 from agents.sb3.maskable_ppo import MaskablePPOSettings, make_maskable_ppo
 from agents.sb3.slot_policy import NoteSeconds, SlotScorer, TimeDiscountedBuffer
-from agents.sb3.vec_env import SB3VecEnv
 from agents.training_budget import TrainingBudget
 from llmsched_env.envs.batch_queue import NUM_FEATURES
 from llmsched_env.envs.request_selection import BATCH_FEATURES, SLOT_FEATURES
+from llmsched_env.sb3.vec_env import SB3VecEnv
 
 GLOBAL, PER_SLOT = NUM_FEATURES + len(BATCH_FEATURES), len(SLOT_FEATURES)
 STEPS = 4 * 32  # of one update

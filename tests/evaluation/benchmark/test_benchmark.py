@@ -8,13 +8,13 @@ import pytest
 
 import baselines
 import benchmark
-from agents.comparisons.network_section import network_sections
-from agents.problems.network_cases import PRIORITIES
 from llmsched_env.evaluation.benchmark import baseline_search, cell_runs, results
 from llmsched_env.evaluation.benchmark.azure_traces import azure_cells, azure_slices, compare_on_trace
 from llmsched_env.evaluation.benchmark.baseline_search import TuningPlan, best_static, search_baselines
 from llmsched_env.evaluation.benchmark.cell_runs import MEASURES, BenchmarkCell, EngineRuns, objective_of, suite_cells
 from llmsched_env.evaluation.benchmark.clusters import SAME_ROUTER, cluster_cells
+from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES
+from llmsched_env.evaluation.benchmark.network_section import network_sections
 from llmsched_env.evaluation.benchmark.report import write_benchmark
 from llmsched_env.evaluation.benchmark.results import CellResult, claims, difference
 from llmsched_env.evaluation.benchmark.sections import cluster_sections, trace_sections

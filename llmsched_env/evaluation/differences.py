@@ -6,17 +6,17 @@ from typing import Literal
 
 import numpy as np
 
-from agents.objectives import OBJECTIVES
 from llmsched_env.evaluation import Comparison, ComparisonCell
 from llmsched_env.evaluation.cases import load_text
 from llmsched_env.evaluation.table import format_interval
 from llmsched_env.intervals import paired_interval
-from llmsched_env.objectives import Objective
+from llmsched_env.objectives import OBJECTIVES, Objective
 from llmsched_env.results.records import Result
 
 BLOCKS = 10
 """Spans of time that serve as replications where there is only one trace."""
 
+_JUDGED = ("mean_e2el", "slo_attainment")
 Outcome = Literal["better", "worse", "not significantly different"]
 
 
@@ -66,7 +66,7 @@ def differences_text(comparison: Comparison, agent: str = "agent") -> str:
         comparison: the test runs.
         agent: name of the agent in it.
     """
-    return "\n\n".join(_paragraph(comparison, agent, objective) for objective in OBJECTIVES.values())
+    return "\n\n".join(_paragraph(comparison, agent, OBJECTIVES[name]) for name in _JUDGED)
 
 
 def _paragraph(comparison: Comparison, agent: str, objective: Objective) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.problems.four_knobs import keeps_four_knobs
+from llmsched_env.evaluation.benchmark.four_knobs import keeps_four_knobs
 from llmsched_env.policies.index import index
 from llmsched_env.policies.index_params import INDEX_PARAMS
 from llmsched_env.policies.learned_index import PERCEPTRON, SCALING

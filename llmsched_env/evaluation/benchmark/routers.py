@@ -9,8 +9,8 @@ from itertools import product
 import numpy as np
 from tqdm import tqdm
 
-from agents.problems.router_cases import LARGE, SMALL, Cluster, costs, saved
 from baselines.routers import ROUTERS
+from llmsched_env.evaluation.benchmark.router_cases import LARGE, SMALL, Cluster, costs, saved
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.intervals import mean_interval
 from llmsched_env.policies.learned_router import PERCEPTRON, TERMS, with_weights

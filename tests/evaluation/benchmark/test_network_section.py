@@ -4,9 +4,14 @@ import json
 
 import pytest
 
-from agents.comparisons import network_section
-from agents.comparisons.network_section import network_sections, network_verdicts, read_networks, run_networks
-from agents.problems.network_cases import PRIORITIES, NetworkSetting, compare, run_scheduler
+from llmsched_env.evaluation.benchmark import network_section
+from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES, NetworkSetting, compare, run_scheduler
+from llmsched_env.evaluation.benchmark.network_section import (
+    network_sections,
+    network_verdicts,
+    read_networks,
+    run_networks,
+)
 
 SHORT = NetworkSetting(horizon=120.0)  # long enough for priorities to matter
 

@@ -7,10 +7,10 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from agents.comparisons.differences import BLOCKS, difference, differences_text
-from agents.objectives import OBJECTIVES
 from llmsched_env.evaluation import compare
+from llmsched_env.evaluation.differences import BLOCKS, difference, differences_text
 from llmsched_env.intervals import paired_interval
+from llmsched_env.objectives import OBJECTIVES
 
 ENGINE = ls.EngineConfig(ls.Staircase(c=0.01, a=0.02, b0=64), token_budget=512)
 SLO = ls.SLO(ttft=0.5, tpot=0.1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from agents.problems.network_cases import (
+from llmsched_env.evaluation.benchmark.network_cases import (
     CLASS_PRIORITIES,
     NetworkSetting,
     Rows,

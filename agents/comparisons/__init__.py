@@ -1,1 +1,0 @@
-"""Trained policies compared with all others on held-out runs."""
