@@ -1,6 +1,7 @@
 """Simulate, schedule and learn to schedule the batches of an LLM inference engine."""
 
 from llmsched_env import envs, theory
+from llmsched_env.envs.as_scheduler import as_scheduler
 from llmsched_env.machine.batch_time import Hinge, Roofline, Staircase
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.machine.profiles import GPUProfile, gpu_profile, gpu_profiles
@@ -93,6 +94,7 @@ __all__ = [
     "TaskKind",
     "TaskTable",
     "Workload",
+    "as_scheduler",
     "chunk",
     "chunk_within",
     "chunks",

@@ -8,8 +8,9 @@ from gymnasium.spaces import Box
 
 from llmsched_env.envs.actions import actions_or_arms
 from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from, documented
-from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, EpisodeRunner, SharedTraces
+from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, SharedTraces
 from llmsched_env.envs.features import ENGINE_FEATURES, ENGINE_OBSERVATION, NUM_FEATURES
+from llmsched_env.envs.steering import Steering
 from llmsched_env.policies.index import index
 from llmsched_env.policies.index_params import INDEX_PARAMS
 from llmsched_env.simulator.scheduler import Linear, Log, Param
@@ -32,6 +33,9 @@ class IndexNumbers:
         self._columns = [list(index.params).index(name) for name in self.names]
         self._defaults = index.param_values()
         self._start = self.encode()
+
+    def __repr__(self) -> str:
+        return f"IndexNumbers({', '.join(self.names)})"
 
     def params(self, actions: np.ndarray) -> np.ndarray:
         """f8[..., p]: the parameters of `index` that actions (f4[..., numbers], clipped to [-1, 1]) set."""
@@ -110,18 +114,9 @@ class IndexPolicyArguments(EngineArguments):
     decision_interval: float | None = None
     arms: Sequence[Sequence[float]] | None = None
 
-    def runner(self, numbers: IndexNumbers, num_envs: int = 1, record: str = "off") -> EpisodeRunner:
-        """What runs the episodes."""
-        return EpisodeRunner(
-            actions=actions_or_arms(numbers, self.arms),
-            episodes=self.episodes(),
-            observation=ENGINE_OBSERVATION,
-            num_envs=num_envs,
-            decision_interval=self.decision_interval,
-            reward=self.reward,
-            reference=self.reference,
-            record=record,
-        )
+    def steering(self) -> Steering:
+        """What an agent sees and sets."""
+        return Steering(actions_or_arms(IndexNumbers(), self.arms), ENGINE_OBSERVATION, self.decision_interval)
 
 
 @dataclass(frozen=True)
@@ -172,7 +167,7 @@ class IndexPolicyEnv(EngineEnv):
     @built_from(_IndexPolicy)
     def __init__(self, given: _IndexPolicy) -> None:
         self.numbers = IndexNumbers()
-        super().__init__(given.runner(self.numbers, record=given.record), given.render_mode)
+        super().__init__(given.runner(record=given.record), given.render_mode)
 
 
 class IndexPolicyVectorEnv(EngineVectorEnv):
@@ -181,4 +176,4 @@ class IndexPolicyVectorEnv(EngineVectorEnv):
     @built_from(_IndexPolicyVector)
     def __init__(self, given: _IndexPolicyVector) -> None:
         self.numbers = IndexNumbers()
-        super().__init__(given.runner(self.numbers, given.num_envs), given.shared_traces)
+        super().__init__(given.runner(given.num_envs), given.shared_traces)

@@ -150,7 +150,7 @@ class Simulator:
 
         Raises:
             ValueError: if the scheduler left the batch empty and asked to be woken at a time that is not ahead, or
-                asked for a choice, which only an environment can make.
+                asked for a choice and has no controller that makes it.
         """
         while (reason := self._advance(self.world, self.compose, g, until)) == RECORD_FULL:
             self.grow_records()
@@ -159,10 +159,10 @@ class Simulator:
                 f"scheduler {self.scheduler.name!r} composed an empty batch at {self.clock(g):g} s and asked to be "
                 "woken at a time that is not later; return a later time (s) or inf for the next arrival"
             )
-        if reason == SELECT:
+        if reason == SELECT and not (self.scheduler.asks and self.scheduler.controller):
             raise ValueError(
                 f"scheduler {self.scheduler.name!r} asks for a choice within a batch, which an agent makes in "
-                "llmsched/RequestSelection-v0; simulate another scheduler"
+                "llmsched/RequestSelection-v0; simulate another scheduler, or give it a policy (ls.as_scheduler)"
             )
         return int(reason)
 
