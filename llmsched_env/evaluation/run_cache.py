@@ -57,7 +57,8 @@ def describe(scheduler: Scheduler) -> str:
     controller = scheduler.controller
     if controller is None:
         return text
-    when = "before every batch" if controller.interval is None else f"every {controller.interval:g} s"
+    at_will = "whenever it asks" if scheduler.asks else "before every batch"
+    when = at_will if controller.interval is None else f"every {controller.interval:g} s"
     return f"{text}, parameters set {when} by {type(controller).__name__}"
 
 

@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import VecMonitor
 
-from agents.problems import network_ppo
-from agents.sb3.environment import make_training_env
 from llmsched_env.envs.batch_queue import BatchQueueVectorEnv
-from llmsched_env.sb3.vec_env import SB3VecEnv
+from llmsched_env.sb3 import SB3VecEnv
 
 
 @pytest.fixture
@@ -98,16 +96,3 @@ def test_attributes_are_shared(short):
 def test_another_autoreset_mode_is_refused():
     with pytest.raises(ValueError, match="SAME_STEP"):
         SB3VecEnv(gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="vector_entry_point"))
-
-
-def test_clusters_are_trained_in_as_they_ask_for_decisions_themselves():
-    env_id = "llmsched/Cluster-v0"
-    env = make_training_env(2, None, 60.0, env_id, network_ppo.EPISODE_NUMBERS, horizon=2.0)
-    env.reset()
-    ended = []
-    while not ended:
-        _, _, _, infos = env.step([0, 1])
-        ended += [info["episode"] for info in infos if "episode" in info]
-    assert ended[0]["episode_mean_calls"] > 0
-    with pytest.raises(ValueError, match="interval must be None for llmsched/Cluster-v0.* got 0.25"):
-        make_training_env(2, 0.25, 60.0, env_id)
