@@ -67,7 +67,7 @@ def train(case: Case, runs: dict[str, Any], steps: int = 64) -> Any:
     noise = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for weights in model.policy.parameters():
-            weights += 0.5 * torch.randn(weights.shape, generator=noise)
+            weights += 2.0 * torch.randn(weights.shape, generator=noise) / weights.shape[-1] ** 0.5
     return model
 
 

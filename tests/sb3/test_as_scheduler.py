@@ -130,11 +130,11 @@ def test_what_does_not_fit_is_refused(policy, arguments, message):
 def test_a_model_of_another_environment_is_refused(runs):
     model = train(CASES["PPO"], runs, steps=32)
     with pytest.raises(
-        ValueError, match=r"model PPO: env must be given.*43 features and actions of .*fit none of them"
+        ValueError, match=r"model PPO: env must be given.*37 features and actions of .*fit none of them"
     ):
         ls.as_scheduler(model)
-    with pytest.raises(ValueError, match=r"must observe the 37 features of llmsched/IndexPolicy-v0, got 43"):
-        ls.as_scheduler(model, "IndexPolicy")
+    with pytest.raises(ValueError, match=r"must observe the 152 features of llmsched/RequestSelection-v0, got 37"):
+        ls.as_scheduler(model, "RequestSelection")
     with pytest.raises(
         ValueError, match=r"MultiDiscrete\(\[12  6  4  2\]\), got MultiDiscrete\(\[3 2 4 2\]\).*admission_limits"
     ):

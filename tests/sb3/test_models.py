@@ -41,7 +41,7 @@ def test_the_network_in_a_file_decides_what_predict_decides(case, model, path):
         theirs = model.predict(observations, deterministic=True)[0]
         ours = [network(observation) for observation in observations]
     assert (np.ptp(theirs, axis=0) > 0).any()
-    np.testing.assert_allclose(np.array(ours), theirs, atol=2e-6)
+    np.testing.assert_allclose(np.array(ours), theirs, atol=1e-5)  # torch sums in another order
     assert all(network.space.contains(np.asarray(action, network.space.dtype)) for action in ours)
 
 
