@@ -49,8 +49,8 @@ def as_scheduler(
               `action_masks` as well;
             - a function: observation -> action, or (observation, mask) -> action in an environment with masks.
               Observations are f4[features], masks i1[n]. It must not keep anything from call to call, since runs share
-              it. An attribute `digest` (text that changes with anything that decides) lets comparisons store its runs;
-              see `function_digest` for what is done without.
+              it, in several threads. An attribute `digest` (text that changes with anything that decides) lets
+              comparisons store its runs; see `function_digest` for what is done without.
         env: id of the environment that the policy was trained in, such as "llmsched/IndexPolicy-v0" ("IndexPolicy" for
             short): one of a single engine. None: the one in the description that `save_policy` put into the file, or
             else the only one that has, with the `env_arguments`, as many features and the same actions as the file.
