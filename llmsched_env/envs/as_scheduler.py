@@ -169,11 +169,13 @@ def _function_policy(function: Callable[..., Any], steering: Steering) -> Policy
     except (TypeError, ValueError):  # built in: no signature to look at
         return FunctionPolicy(function, False, steering, function_digest(function))
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
+    places = [p for p in parameters if p.kind in positional]
+    required = [p for p in places if p.default is inspect.Parameter.empty]
     if len(required) > 2 or (len(required) == 2 and steering.masks is None):
         allowed = "(observation)" if steering.masks is None else "(observation) or (observation, mask)"
         raise ValueError(f"a policy must take {allowed}, got a function of {', '.join(p.name for p in required)}")
-    return FunctionPolicy(function, len(required) == 2, steering, function_digest(function))
+    optional_mask = steering.masks is not None and any(p.name in ("mask", "action_mask") for p in places[1:2])
+    return FunctionPolicy(function, len(required) == 2 or optional_mask, steering, function_digest(function))
 
 
 def _model_policy(model: Any, steering: Steering) -> Policy:

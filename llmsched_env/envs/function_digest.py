@@ -3,21 +3,26 @@
 import hashlib
 import inspect
 import secrets
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from llmsched_env.compiled import global_names
+
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_LIBRARIES = {"numpy", "llmsched_env", "baselines"} | sys.stdlib_module_names
+"""Packages whose functions and classes are told by their names: every digest of a run covers the versions of these."""
 
 
 def function_digest(function: Any) -> str:
     """Text that changes with anything that a policy's decisions depend on.
 
     - An attribute `digest` of the function or object, if it is text, is taken as it is.
-    - A plain function is digested with its source, its defaults and all that its code refers to by name: numbers, text,
-      arrays, containers of these, functions likewise, and modules by their names.
+    - A plain function is digested with its source, its defaults and all that its code refers to: numbers, text, arrays,
+      containers of these, functions likewise; what the standard library, NumPy and this project define by its name.
     - For everything else, such as an object with weights of its own, the digest is random: runs are stored under it,
       but never found again by another process or another call of `as_scheduler`.
     """
@@ -34,7 +39,7 @@ class _NoDigestError(Exception):
     """A value of which it cannot be said on what it depends."""
 
 
-def _describe(value: Any, above: tuple[Any, ...]) -> Any:
+def _describe(value: Any, above: tuple[types.FunctionType, ...]) -> Any:
     """`value` as something whose `repr` changes with it; `above` are the functions that refer to it."""
     if isinstance(value, _PLAIN):
         return value
@@ -44,28 +49,32 @@ def _describe(value: Any, above: tuple[Any, ...]) -> Any:
         return type(value).__name__, [_describe(item, above) for item in value]
     if isinstance(value, Mapping):
         return "mapping", [(_describe(k, above), _describe(v, above)) for k, v in value.items()]
-    if isinstance(value, types.ModuleType):
-        return "module", value.__name__
-    if isinstance(value, types.BuiltinFunctionType | np.ufunc) or (isinstance(value, type) and _of_library(value)):
-        return "library", getattr(value, "__module__", None), getattr(value, "__qualname__", value.__name__)
+    library = _name_in_library(value)
+    if library is not None:
+        return "library", library
     if isinstance(value, types.FunctionType):
-        if value in above:
-            return "recursion", above.index(value)
-        return _describe_function(value, (*above, value))
+        return ("recursion", above.index(value)) if value in above else _describe_function(value, (*above, value))
     raise _NoDigestError
 
 
-def _of_library(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] in ("builtins", "numpy", "math")
+def _name_in_library(value: Any) -> str | None:
+    """The name of a module, class or function of one of `_LIBRARIES`; None for anything else."""
+    if isinstance(value, types.ModuleType):
+        name = value.__name__
+    elif isinstance(value, types.MethodType) or not hasattr(value, "__qualname__"):
+        return None  # an object, or bound to one, which may hold anything
+    else:
+        name = f"{getattr(value, '__module__', None)}.{value.__qualname__}"
+    return name if name.partition(".")[0] in _LIBRARIES else None
 
 
-def _describe_function(function: types.FunctionType, above: tuple[Any, ...]) -> Any:
+def _describe_function(function: types.FunctionType, above: tuple[types.FunctionType, ...]) -> Any:
     try:
         source = inspect.getsource(function)
-        named = inspect.getclosurevars(function)
-    except (OSError, TypeError, ValueError):
+        enclosed = [cell.cell_contents for cell in function.__closure__ or ()]
+    except (OSError, TypeError, ValueError):  # no source file, or a variable that is not set yet
         raise _NoDigestError from None
-    if function.__module__.partition(".")[0] == "numpy":
-        return "library", function.__module__, function.__qualname__
-    others = [function.__defaults__, function.__kwdefaults__, dict(named.nonlocals), dict(named.globals)]
-    return source, [_describe(other, above) for other in others]
+    named = sorted(global_names(function.__code__) & function.__globals__.keys())
+    globals_ = [(name, function.__globals__[name]) for name in named]
+    parts = (function.__defaults__, function.__kwdefaults__, enclosed, globals_)
+    return source, [_describe(part, above) for part in parts]

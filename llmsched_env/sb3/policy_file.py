@@ -6,6 +6,7 @@ Reading takes weights and JSON from it. Nothing in the file is run, and neither 
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -195,7 +196,7 @@ class _Archive:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         self._zip.close()
-        if isinstance(error, ValueError | zipfile.BadZipFile | NotImplementedError | RuntimeError):
+        if isinstance(error, ValueError | zipfile.BadZipFile | zlib.error | EOFError | RuntimeError):
             raise ValueError(f"{self._path} is no trained policy: {error}") from None
 
     def get(self, name: str) -> bytes | None:

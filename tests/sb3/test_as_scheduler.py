@@ -18,6 +18,13 @@ def sarathi(observation):
     return SARATHI
 
 
+LEVELS = {"budget": 2}
+
+
+def through_a_comprehension(observation):
+    return np.array([LEVELS["budget"] if k == 0 else 0 for k in range(4)])
+
+
 def first(observation, mask):
     return int(np.argmax(mask))
 
@@ -162,7 +169,7 @@ def test_features_by_environment():
     assert len(features_of("RequestSelection", slots=3)) == len(features_of("RequestSelection", slots=2)) + 7
 
 
-def test_the_digest_changes_with_anything_that_decides():
+def test_the_digest_changes_with_anything_that_decides(monkeypatch):
     def of(budget, **arguments):
         def constant(observation):
             return budget * SARATHI
@@ -172,6 +179,14 @@ def test_the_digest_changes_with_anything_that_decides():
     digests = [of(1), of(0), of(1, decision_interval=0.2), of(1, token_budgets=(32, 64, 512)), of(np.array([1]))]
     assert len(set(map(repr, digests))) == len(digests)
     assert of(1) == of(1)
+
+    def of_global():
+        return scheduler_digest(ls.as_scheduler(through_a_comprehension, "BatchQueue", name="x"))
+
+    before = of_global()
+    assert of_global() == before
+    monkeypatch.setitem(LEVELS, "budget", 1)
+    assert of_global() != before
 
     class Weighted:
         weights = 1.0

@@ -128,6 +128,17 @@ def test_a_network_without_a_model_comes_back(tmp_path, space, squashed):
         np.testing.assert_array_equal(read(observation), given(observation))
 
 
+def test_a_network_is_given_masks_as_any_policy_is(runs):
+    features = len(features_of("RequestSelection", slots=5))
+    last = MLP([(np.zeros((6, features)), np.arange(6.0))], "tanh", Discrete(6))
+    one = ls.as_scheduler(last, "RequestSelection", slots=5, work_conserving=True)
+    other = ls.as_scheduler(
+        lambda observation, mask: np.flatnonzero(mask)[-1], "RequestSelection", slots=5, work_conserving=True
+    )
+    rows = [ls.simulate(each, runs["workload"], runs["engine"], seed=3, record="entries") for each in (one, other)]
+    assert same_rows(*rows)
+
+
 @pytest.mark.parametrize(
     ("layers", "activation", "space", "message"),
     [
