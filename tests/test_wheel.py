@@ -48,7 +48,7 @@ def test_evaluate(installed):
     table = installed.run("llmsched", "evaluate", "--scheduler", "slo_pausing,sarathi", "--load", "0.8", *ONE_RUN)
     assert "slo_pausing" in table and "sarathi" in table
     written = installed.folder / "runs/evaluation"
-    assert "<svg" in (written / "report.html").read_text() or "image/svg" in (written / "report.html").read_text()
+    assert "data:image/svg+xml" in (written / "report.html").read_text()
     assert (written / "table.txt").stat().st_size > 100
 
 
@@ -57,7 +57,7 @@ def test_tune(installed):
     search = ("--load", "0.8", "--trials", "3", "--tuning-seeds", "1")
     assert "sarathi" in installed.run("llmsched", "tune", "--scheduler", "sarathi", *search, *ONE_RUN)
     [trials] = (installed.folder / "runs/tuning").rglob("tuned/*.json")
-    assert len(json.loads(trials.read_text())["trials"]) == 4  # three settings, and the defaults
+    assert len(json.loads(trials.read_text())["trials"]) == 3
     assert list((installed.folder / "runs/tuning").rglob("report.html"))
 
 
