@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmsched_env.simulator.scheduler import Log, Param
 
@@ -82,7 +82,7 @@ def _distribution(param: Param) -> BaseDistribution:
     if isinstance(tune, tuple):
         distribution = CategoricalDistribution(tune)
     else:
-        kind = IntDistribution if tune.whole else FloatDistribution
+        kind: Any = IntDistribution if tune.whole else FloatDistribution
         distribution = kind(tune.low, tune.high, log=isinstance(tune, Log))
     return distribution
 
