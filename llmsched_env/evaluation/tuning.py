@@ -177,7 +177,7 @@ def tune(
         name = file_name(scheduler.name, offered.name, load_text(load), goal.name, digest)
         runs.open(Path(folder) / "tuned" / f"{name}.json")
     done: list[Trial] = []
-    with tqdm(total=trials, unit="trial", leave=False, disable=not progress) as bar:
+    with tqdm(total=trials, unit="trial", leave=False, disable=None if progress else True) as bar:
         for batch in search(params, runs.values, trials, goal.larger_is_better):
             done += [Trial(values, value, runs.by_setting[_key(values)]) for values, value in batch]
             runs.write(_provenance(runs, load, done))
@@ -214,7 +214,7 @@ def tune_all(
         if tunable(schedulers[name])
     ]
     found: dict[str, dict[tuple[str, Load], Tuned]] = {}
-    with tqdm(jobs, unit="search", dynamic_ncols=True, disable=not progress) as bar:
+    with tqdm(jobs, unit="search", dynamic_ncols=True, disable=None if progress else True) as bar:
         for name, workload, load in bar:
             bar.set_description(f"tuning {name} on {workload} at {load_text(load)}")
             tuned = tune(schedulers[name], workloads[workload], engine, objective, load=load, progress=progress, **more)

@@ -107,7 +107,9 @@ def simulate_many(
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
         runs = [pool.submit(simulate, scheduler, workload, engine, seed, horizon, record) for seed in seeds]
         try:
-            return [run.result() for run in tqdm(runs, desc=scheduler.name, disable=not progress, leave=False)]
+            return [
+                run.result() for run in tqdm(runs, desc=scheduler.name, disable=None if progress else True, leave=False)
+            ]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -52,7 +52,7 @@ def html(comparison, tmp_path_factory):
 @pytest.fixture
 def runs(monkeypatch):
     """Names of the schedulers that are really simulated, in order."""
-    module = sys.modules["llmsched_env.evaluation.compare"]
+    module = sys.modules["llmsched_env.evaluation.comparison"]
     real, seen = module.simulate_many, []
 
     def counted(scheduler, *args, **more):

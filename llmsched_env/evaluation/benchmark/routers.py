@@ -106,7 +106,7 @@ def compare(
     tested = seed_range(TEST_SEEDS, seeds)
     names = (router.name, *ROUTERS, *(f"{name}, tuned" for name in TUNED), BY_HAND.name)
     values = []
-    with tqdm(clusters, unit="clusters", dynamic_ncols=True, disable=not progress) as bar:
+    with tqdm(clusters, unit="clusters", dynamic_ncols=True, disable=None if progress else True) as bar:
         for cluster in bar:
             bar.set_description(cluster.name)
             tuned = [tune(name, cluster) for name in TUNED]

@@ -173,7 +173,7 @@ def compare(
     _check(schedulers, workloads, loads, seeds, notes or {})
     cells: dict[CellKey, ComparisonCell] = {}
     total = len(schedulers) * len(workloads) * len(loads)
-    with tqdm(total=total, unit="cell", dynamic_ncols=True, disable=not progress) as bar:
+    with tqdm(total=total, unit="cell", dynamic_ncols=True, disable=None if progress else True) as bar:
         for (workload_name, workload), load in product(workloads.items(), loads):
             offered = workload if load == "recorded" else workload.at_load(load, engine)
             distinct, requests_digest = distinct_seeds(offered, seeds)
