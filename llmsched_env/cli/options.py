@@ -5,7 +5,7 @@ several commands share are data classes, from which the options of these command
 (no `from __future__ import annotations` here and in the commands): cyclopts reads them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -43,7 +43,7 @@ def option(
 
 
 def _shown(value: Any) -> str | None:
-    return None if value is None or value is False else formats.text_of(value)
+    return None if value in (None, False, ()) else formats.text_of(value)
 
 
 Names = tuple[str, ...]
@@ -99,7 +99,8 @@ Scheduler = Annotated[
         SCHEDULERS,
         "LIST",
         'Names, with parameters if wanted: "sarathi(token_budget=256)"; of pretrained policies: slo_pausing; '
-        "pretrained: all of these; files of trained ones: my.zip, best.npz.",
+        "pretrained: all of these; files of trained ones: my.zip, best.npz. Of the benchmark the baselines to tune; "
+        "all: every registered one.",
         formats.names,
     ),
 ]
@@ -113,8 +114,13 @@ Objective = Annotated[
 ]
 Router = Annotated[str, option(SCHEDULERS, "NAME", "Which replica gets a request; pretrained: the trained router.")]
 Policies = Annotated[
-    dict[str, str],
-    option(SCHEDULERS, "OBJECTIVE=SCHEDULER,...", "The policies to judge, by objective.", formats.pairs),
+    Mapping[str, str] | None,
+    option(
+        SCHEDULERS,
+        "OBJECTIVE=SCHEDULER,...",
+        "The policies to judge [default: slo_attainment=slo,mean_e2el=latency,p99_ttft=slo].",
+        formats.pairs,
+    ),
 ]
 Beside = Annotated[
     Names,

@@ -1,22 +1,14 @@
-"""Compare the learned policies with the best baselines of the benchmark suite: engines, clusters, agent networks.
-
-python benchmark.py                             # everything, 77 minutes on two cores; continues if interrupted
-python benchmark.py --quick                     # a few cells, trials and seeds, in a minute
-python benchmark.py --stage report              # tables and figures from finished runs
-python benchmark.py --policies slo_attainment=runs/steered/best.npz
-"""
+"""From the options of the benchmark to its stages: what is run, and the report of it."""
 
 from __future__ import annotations
 
-import argparse
 import os
-import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,33 +19,32 @@ from llmsched_env.evaluation.benchmark.azure_traces import LOADS as TRACE_LOADS
 from llmsched_env.evaluation.benchmark.baseline_search import TuningPlan
 from llmsched_env.evaluation.benchmark.cell_runs import BENCHMARK_OBJECTIVES, BenchmarkCell, suite_cells
 from llmsched_env.evaluation.benchmark.clusters import ClusterCell, cluster_cells
-from llmsched_env.evaluation.benchmark.command_line import QUICK, STAGES, parser
 from llmsched_env.evaluation.benchmark.hand_written_rules import length_and_work, length_times_slack
 from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES, NetworkSetting
 from llmsched_env.evaluation.benchmark.network_section import network_sections, run_networks
+from llmsched_env.evaluation.benchmark.options import SCREENED, STAGES, BenchmarkOptions
 from llmsched_env.evaluation.benchmark.report import write_benchmark
+from llmsched_env.evaluation.benchmark.router_section import router_sections, run_routers
+from llmsched_env.evaluation.benchmark.routers import CLUSTERS
 from llmsched_env.evaluation.benchmark.sections import cluster_sections, random_sections, trace_sections
 from llmsched_env.evaluation.benchmark.stages import Benchmark, read_azure, read_current_results, read_results
 from llmsched_env.evaluation.benchmark.static_index import static_settings
 from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
+from llmsched_env.evaluation.naming import scheduler_by_name
 from llmsched_env.evaluation.random_sites import random_site
 from llmsched_env.evaluation.suite import H100, HELD_OUT, TRAINING, VERSION
 from llmsched_env.machine.config import EngineConfig
-from llmsched_env.policies import learned_index, pretrained
-from llmsched_env.policies.index import index
+from llmsched_env.policies import pretrained
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.validation import check_choice, check_integer
+from llmsched_env.validation import check_choice, check_integer, check_number
+
+T = TypeVar("T")
 
 POLICIES = {"slo_attainment": "slo", "mean_e2el": "latency", "p99_ttft": "slo"}
 PAUSING = {"slo_attainment": "slo_pausing", "mean_e2el": "latency_pausing"}
 ADDITIONAL = {"slo_attainment": ("slo_pausing", "slo_scratch"), "mean_e2el": ("latency_pausing",)}
 ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve")
-SCREENED = (
-    *("vllm_v1", "sarathi", "slo_first", "slos_serve", "qoserve", "slai", "edf", "least_slack", "srpt_predicted"),
-    *("trail", "ssjf", "learning_to_rank", "sola"),
-)
-"""The default baselines: two plain systems, and rules by deadline, slack, length and prediction."""
 FOUR_KNOBS = ("vllm_v1", "sarathi", "ssjf", "svf", "vtc")  # they order the waiting queue, never begun requests
 REFERENCES = (
     "vllm_v1",
@@ -77,45 +68,57 @@ CLUSTER_ROUTERS = (
     "llumnix",
     "br_0",
 )
-TRACES = Path(os.environ.get("LLMSCHED_TRACES", Path(__file__).resolve().parent / "../shared/traces")) / "azure_2023"
 QUICK_HORIZON = 450.0  # s of a run of the network
 
 
-def parse_objectives(text: str) -> list[str]:
-    """Objectives of a list of names.
+def run_benchmark(options: BenchmarkOptions, command: str = "") -> Path | None:
+    """Run the stages that the options ask for.
+
+    Args:
+        options: what is asked for.
+        command: how it was asked for, for the report.
+
+    Returns:
+        The path of the report, if it was written.
 
     Raises:
-        ValueError: for one that the benchmark does not have.
+        ValueError: naming the option, its value and what is allowed; before any work is done.
+        FileNotFoundError: for a policy whose file is not there, or a report without results.
     """
-    return [check_choice("objective", name, BENCHMARK_OBJECTIVES) for name in text.split(",")]
+    options = options.in_short() if options.quick else options
+    stages = STAGES if check_choice("--stage", options.stage, ("all", *STAGES)) == "all" else (options.stage,)
+    check_integer("--network-runs", options.network_runs, at_least=2)
+    check_integer("--router-seeds", options.router_seeds, at_least=2)
+    if {"tune", "test", "random", "azure", "cluster"} & set(stages):
+        _simulate(options, stages)
+    if "networks" in stages:
+        _networks(options)
+    if "routers" in stages:
+        clusters = CLUSTERS[:1] if options.quick else CLUSTERS
+        run_routers(pretrained.router(), options.router_seeds, options.out / "routers.json", clusters)
+    return _report(options, command) if "report" in stages else None
 
 
-def load_policy(text: str) -> Scheduler:
-    """The pretrained policy of this name, a file, or a name of the registry.
-
-    Raises:
-        ValueError: for an unknown name.
-        FileNotFoundError: for a file that is not there.
-    """
-    if text == index.name:
-        return index
-    if text in baselines.REGISTRY:
-        return baselines.get(text)
-    if Path(text).suffix == ".npz":
-        return learned_index.load(text)
-    return pretrained.load(text)
-
-
-def parse_policies(text: str, objectives: Sequence[str]) -> dict[str, Scheduler]:
-    """The policy of each objective, of a list such as `slo_attainment=slo,mean_e2el=latency`; else the default ones.
+def policies_of(options: BenchmarkOptions) -> dict[str, Scheduler]:
+    """The policy of each objective.
 
     Raises:
         ValueError: for an objective that is not run, or an unknown policy.
+        FileNotFoundError: for a file that is not there.
     """
-    given = dict(item.partition("=")[::2] for item in text.split(",") if item)
+    given = options.policies or {}
+    for name in options.objective:
+        check_choice("--objective", name, BENCHMARK_OBJECTIVES)
     for name in given:
-        check_choice("objective of --policies", name, objectives)
-    return {name: load_policy(given.get(name, POLICIES[name])) for name in objectives}
+        check_choice("objective of --policies", name, options.objective)
+    return {name: scheduler_by_name(given.get(name, POLICIES[name])) for name in options.objective}
+
+
+def traces_folder(options: BenchmarkOptions) -> Path | None:
+    """The folder with slices of the Azure trace; None if there is none."""
+    named = os.environ.get("LLMSCHED_TRACES")
+    folder = options.traces or (Path(named) / "azure_2023" if named else None)
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def single_engine_baselines(beside: Sequence[str], only: Sequence[str] = ()) -> dict[str, Scheduler]:
@@ -130,7 +133,7 @@ def single_engine_baselines(beside: Sequence[str], only: Sequence[str] = ()) -> 
         if scheduler.needs_lengths != "true" and name not in beside and not _of_networks(scheduler)
     }
     for name in only:
-        check_choice("--baselines", name, tuple(found))
+        check_choice("--scheduler", name, tuple(found))
     return {name: scheduler for name, scheduler in found.items() if not only or name in only}
 
 
@@ -139,85 +142,62 @@ def oracles() -> dict[str, Scheduler]:
     return {f"{n}, true lengths": s for n, s in baselines.REGISTRY.items() if s.needs_lengths == "true"}
 
 
-def benchmark(args: argparse.Namespace, command: str) -> Path | None:
-    """Run the stages of a command line; returns the path of the report, if it was written."""
-    if args.quick:
-        args = argparse.Namespace(**{**vars(args), **QUICK})
-    stages = STAGES if args.stage == "all" else (args.stage,)
-    check_integer("--network-runs", args.network_runs, at_least=2)
-    if {"tune", "test", "random", "azure", "cluster"} & set(stages):
-        _simulate(args, stages)
-    if "networks" in stages:
-        _networks(args)
-    if "report" not in stages:
-        return None
+def _report(options: BenchmarkOptions, command: str) -> Path:
     facts = [
         ("Suite", f"version {VERSION}: {len(TRAINING)} sites that policies train on, {len(HELD_OUT)} held out"),
-        ("Seeds", f"tuning {TUNING_SEEDS} and on, {args.tuning_seeds} of them; test {TEST_SEEDS} and on"),
+        ("Seeds", f"tuning {TUNING_SEEDS} and on, {options.tuning_seeds} of them; test {TEST_SEEDS} and on"),
         (
             "Trials",
-            f"{args.trials} settings of each tuned baseline, half of them for p99_ttft; "
-            f"{args.index_trials} of the static index policy",
+            f"{options.trials} settings of each tuned baseline, half of them for p99_ttft; "
+            f"{options.index_trials} of the static index policy",
         ),
         ("Command", command),
         ("Commit", _commit()),
         ("Date", time.strftime("%Y-%m-%d", time.gmtime())),
     ]
     more = [
-        *random_sections(read_current_results(args.out / "random.json")),
-        *trace_sections(read_azure(args.out / "azure.json")),
-        *cluster_sections(read_current_results(args.out / "cluster.json")),
-        *network_sections(args.out / "networks.json"),
+        *random_sections(read_current_results(options.out / "random.json")),
+        *trace_sections(read_azure(options.out / "azure.json")),
+        *cluster_sections(read_current_results(options.out / "cluster.json")),
+        *network_sections(options.out / "networks.json"),
+        *router_sections(options.out / "routers.json"),
     ]
-    return write_benchmark(read_results(args.out / "results.json"), more, args.out, facts)
+    return write_benchmark(read_results(options.out / "results.json"), more, options.out, facts)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    p = parser(POLICIES, TRACES, SCREENED)
-    args = p.parse_args(arguments)
-    try:
-        report = benchmark(args, shlex.join(["python", "benchmark.py", *arguments]))
-    except (ValueError, FileNotFoundError) as error:
-        p.error(str(error))
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command continues where this one stopped.")
-    if report is not None:
-        print((args.out / "verdicts.txt").read_text(encoding="utf-8"))
-        print(f"Report: {report.resolve()}")
-
-
-def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
+def _simulate(options: BenchmarkOptions, stages: Sequence[str]) -> None:
     for name in ("trials", "index_trials", "tuning_seeds"):
-        check_integer(f"--{name.replace('_', '-')}", getattr(args, name), at_least=1)
-    check_integer("--seeds", args.seeds, at_least=2)
-    beside = [name for name in args.beside.split(",") if name]
-    named = [name for name in args.baselines.split(",") if name] or [name for name in SCREENED if name not in beside]
-    chosen = single_engine_baselines(beside, [] if named == ["all"] else named)
-    objectives = parse_objectives(args.objectives)
-    policies = parse_policies(args.policies, objectives)
-    clusters = _clusters(args.clusters) if "cluster" in stages else []
-    drawn = _random_cells(args.random_sites, args.loads) if "random" in stages else []
+        check_integer(f"--{name.replace('_', '-')}", getattr(options, name), at_least=1)
+    check_integer("--seeds", options.seeds, at_least=2)
+    for load in options.load:
+        check_number("--load", load, above=0)
+    beside = options.beside
+    named = options.scheduler
+    if named == SCREENED:
+        named = tuple(name for name in named if name not in beside)
+    chosen = single_engine_baselines(beside, () if named == ("all",) else named)
+    objectives, policies = options.objective, policies_of(options)
+    clusters = _clusters(options.clusters) if "cluster" in stages else []
+    drawn = _random_cells(options.random_sites, options.load) if "random" in stages else []
     run = Benchmark(
-        cells=_cells(args.cells, args.loads) if {"tune", "test"} & set(stages) else [],
+        cells=_cells(options.cells, options.load) if {"tune", "test"} & set(stages) else [],
         policies=policies,
         additional_policies={
-            name: {other: load_policy(other) for other in ADDITIONAL.get(name, ())} for name in objectives
+            name: {other: scheduler_by_name(other) for other in ADDITIONAL.get(name, ())} for name in objectives
         },
         plan=TuningPlan(
             schedulers=chosen,
             always=[name for name in ALWAYS_TUNED if name in chosen],
-            index={name: _statics(name, policies[name], args.index_trials) for name in objectives},
-            seeds=seed_range(TUNING_SEEDS, args.tuning_seeds),
-            trials={name: max(1, args.trials // (2 if name == "p99_ttft" else 1)) for name in objectives},
+            index={name: _statics(name, policies[name], options.index_trials) for name in objectives},
+            seeds=seed_range(TUNING_SEEDS, options.tuning_seeds),
+            trials={name: max(1, options.trials // (2 if name == "p99_ttft" else 1)) for name in objectives},
             four_knobs=[name for name in FOUR_KNOBS if name in chosen],
         ),
         references={name: baselines.get(name) for name in (*REFERENCES, *beside) if name in (*chosen, *beside)}
         | {"rule made after slo": length_times_slack, "rule made after latency": length_and_work}
         | oracles(),
-        test_seeds=seed_range(TEST_SEEDS, args.seeds),
-        folder=args.out,
+        test_seeds=seed_range(TEST_SEEDS, options.seeds),
+        folder=options.out,
         resamples=RESAMPLES,
     )
     if "tune" in stages or "test" in stages:
@@ -228,11 +208,12 @@ def _simulate(args: argparse.Namespace, stages: Sequence[str]) -> None:
     if drawn and claimed:
         on_random = replace(run, cells=drawn, policies=claimed)
         on_random.test(on_random.tune(), "random.json")
-    if "azure" in stages and not args.quick:
-        if args.traces.is_dir():
-            run.azure(args.traces, EngineConfig.for_gpu(H100), TRACE_LOADS)
+    if "azure" in stages and not options.quick:
+        folder = traces_folder(options)
+        if folder is not None:
+            run.azure(folder, EngineConfig.for_gpu(H100), TRACE_LOADS)
         else:
-            print(f"There is no folder {args.traces} with slices of the Azure trace: they are left out. See --traces.")
+            print("There is no folder with slices of the Azure trace: they are left out. See --traces.")
     if clusters:
         rivals = [chosen[name] for name in CLUSTER_DEFAULTS if name in chosen]
         run.cluster(clusters, rivals, routers.get(CLUSTER_ROUTER), [*map(routers.get, CLUSTER_ROUTERS)])
@@ -242,14 +223,14 @@ def _statics(objective: str, policy: Scheduler, count: int) -> dict[str, list[Sc
     """Settings of the static index policy: around the policy, and around the one that may pause."""
     around = {results.INDEX: policy}
     if objective in PAUSING:
-        around[results.PAUSING_INDEX] = load_policy(PAUSING[objective])
+        around[results.PAUSING_INDEX] = scheduler_by_name(PAUSING[objective])
     return {name: static_settings(center, count) for name, center in around.items()}
 
 
-def _networks(args: argparse.Namespace) -> None:
+def _networks(options: BenchmarkOptions) -> None:
     policy = pretrained.load(pretrained.NETWORK)
-    setting = NetworkSetting(horizon=QUICK_HORIZON) if args.quick else NetworkSetting()
-    run_networks({"the policy": policy} | PRIORITIES, setting, args.network_runs, args.out / "networks.json")
+    setting = NetworkSetting(horizon=QUICK_HORIZON) if options.quick else NetworkSetting()
+    run_networks({"the policy": policy} | PRIORITIES, setting, options.network_runs, options.out / "networks.json")
 
 
 def _cells(count: int | None, loads: Sequence[float]) -> list[BenchmarkCell]:
@@ -273,7 +254,7 @@ def _clusters(count: int | None) -> list[ClusterCell]:
     return _spread("--clusters", count, cluster_cells())
 
 
-def _spread(name: str, count: int | None, cells: list) -> list:
+def _spread(name: str, count: int | None, cells: list[T]) -> list[T]:
     if count is None:
         return cells
     check_integer(name, count, at_least=1, at_most=len(cells))
@@ -286,9 +267,8 @@ def _of_networks(scheduler: Scheduler) -> bool:
 
 def _commit() -> str:
     git = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty"]
-    found = subprocess.run(git, capture_output=True, text=True, check=False)
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, check=False)
+    except OSError:  # no git
+        return "unknown"
     return found.stdout.strip() or "unknown"
-
-
-if __name__ == "__main__":
-    main()
