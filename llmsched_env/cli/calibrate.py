@@ -60,7 +60,7 @@ def calibrate(measurements: Measurements, *, options: CalibrateOptions = _DEFAUL
             ]
         else:
             found = speed = _on_run(measurements, options.base, options)
-            rows = [{"latency": name, "error_pct": error} for name, error in speed.errors_pct().items()]
+            rows = [{"latency": name, "error_pct": error} for name, error in speed.errors_pct.items()]
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     lines, facts = [found.report()], {}

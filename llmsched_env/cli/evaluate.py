@@ -82,7 +82,7 @@ def report(
 
     texts, rows, paths = [], [], []
     for name, comparison in comparisons.items():
-        folder = options.out if len(comparisons) == 1 else options.out / Path(name).stem
+        folder = options.out if len(comparisons) == 1 else options.out / comparison.engine.name
         write_text(folder / "table.txt", text_table(comparison, reference))
         path = write_report(
             comparison, folder / "report.html", reference=reference, command=command_line(command, options)

@@ -29,7 +29,7 @@ def write_run_file(command: str, options: Any, folder: Path, **arguments: object
 
     lines = [f"# llmsched {command} --config {shlex.quote(str(folder / RUN_FILE))}"]
     for name, value in {**arguments, **_values(options)}.items():
-        if value is not None:
+        if value not in (None, ()):
             lines.append(f"{name.replace('_', '-')} = {_toml(value)}")
     write_text(folder / RUN_FILE, "\n".join(lines) + "\n")
     return folder / RUN_FILE

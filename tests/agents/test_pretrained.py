@@ -8,7 +8,7 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from evaluate import parse_schedulers
+from llmsched_env.evaluation.naming import schedulers_by_name
 from llmsched_env.evaluation.suite import A100, H100, Site
 from llmsched_env.policies import pretrained
 from llmsched_env.results.metrics import within_limits
@@ -31,8 +31,8 @@ def test_unknown_ones_are_refused_by_name():
 
 
 def test_the_command_line_knows_them():
-    found = parse_schedulers("sarathi,pretrained")
-    assert list(found) == ["sarathi", *(f"pretrained_{name}" for name in pretrained.NAMES)]
+    found = schedulers_by_name(["sarathi", "pretrained"])
+    assert list(found) == ["sarathi", *pretrained.NAMES]
 
 
 @pytest.mark.parametrize(

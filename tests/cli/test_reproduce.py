@@ -5,10 +5,12 @@ import sys
 
 import pytest
 
-import reproduce
+from experiments import registry
 from experiments.check import exactly, pending
 from experiments.experiment import Experiment, Outcome, Picture
 from experiments.registry import EXPERIMENTS
+from llmsched_env.cli.app import main
+from llmsched_env.cli.reproduce import ReproduceOptions, experiments_of
 
 QUICK = ("fig8", "batch_times", "theorem10")
 
@@ -19,10 +21,8 @@ def command(monkeypatch, capsys):
 
     def run(*arguments, experiments=None):
         if experiments is not None:
-            monkeypatch.setattr(reproduce, "EXPERIMENTS", {e.name: e for e in experiments})
-        with pytest.raises(SystemExit) as stopped:
-            reproduce.main([str(a) for a in arguments])
-        return stopped.value.code, capsys.readouterr()
+            monkeypatch.setattr(registry, "EXPERIMENTS", {e.name: e for e in experiments})
+        return main(["reproduce", *map(str, arguments)]), capsys.readouterr()
 
     return run
 
@@ -57,7 +57,7 @@ def test_report_table_and_status_of_the_quick_experiments(command, tmp_path):
             assert check.verdict == "pass"
             assert name in table
     assert "ABC | ABCD* | BCDE* | BE" in html and "ABC | ABCD* | BCDE*" in table
-    assert "python reproduce.py --only" in html
+    assert "llmsched reproduce --only" in html
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_goes_on_where_it_stopped(command, tmp_path):
         raise KeyboardInterrupt
 
     first, last = experiment("first", GOOD, log=log), experiment("last", GOOD, log=log)
-    status, _ = command(
+    status, printed = command(
         "--out", tmp_path, experiments=[first, Experiment("last", "Last: it", "About last.", interrupted)]
     )
-    assert "continues where this one stopped" in status
+    assert status == 130 and printed.err.count("\n") == 2 and "goes on where this one stopped" in printed.err
     assert command("--out", tmp_path, experiments=[first, last])[0] == 0
     assert log == ["first", "last"]
     kept = (tmp_path / "report.html").read_text("utf-8")
@@ -121,5 +121,5 @@ def test_unknown_experiments_are_refused_with_what_exists(command, tmp_path):
 
 
 def test_only_keeps_the_order_of_the_report():
-    assert list(reproduce.parse_only("theorem10, fig8")) == ["fig8", "theorem10"]
-    assert reproduce.parse_only(None) == EXPERIMENTS
+    assert list(experiments_of(ReproduceOptions(only=("theorem10", "fig8")))) == ["fig8", "theorem10"]
+    assert experiments_of(ReproduceOptions()) == EXPERIMENTS
