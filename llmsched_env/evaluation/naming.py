@@ -26,7 +26,7 @@ def schedulers_by_name(items: Iterable[str]) -> dict[str, Scheduler]:
         ValueError: for an unknown name or parameter (the message proposes the closest), or a malformed item.
         FileNotFoundError: for a file that is not there.
     """
-    found = {}
+    found: dict[str, Scheduler] = {}
     for item in items:
         if item == ALL_PRETRAINED:
             found |= {name: pretrained.load(name) for name in pretrained.NAMES}

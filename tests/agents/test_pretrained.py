@@ -21,7 +21,7 @@ def test_each_has_weights_and_a_card_that_says_how_it_was_trained(name):
     assert any(scheduler.weights)
     assert (pretrained.FOLDER / f"{name}.npz").stat().st_size < 1e6
     card = (pretrained.FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    assert f"train.py --pretrained {name}" in card
+    assert f"llmsched train --pretrained {name}" in card
 
 
 def test_unknown_ones_are_refused_by_name():

@@ -170,8 +170,8 @@ def test_the_shipped_router_beats_blind_ones_and_its_start():
 
 def test_the_card_has_the_commands_that_made_it():
     card = (pretrained.FOLDER / f"{pretrained.ROUTER}.md").read_text(encoding="utf-8")
-    assert "python train.py --pretrained router" in card
-    assert "python -m agents.train_router --evaluate llmsched_env/policies/pretrained/router.npz" in card
+    assert "llmsched train --pretrained router" in card
+    assert "llmsched benchmark --stage routers" in card
 
 
 @pytest.mark.slow
