@@ -356,7 +356,7 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Report:" in printed and max(map(len, printed.splitlines()[:-1])) <= 100
     facts = (tmp_path / "benchmark.md").read_text(encoding="utf-8")
-    assert "- Command: llmsched benchmark --quick" in facts and "- Commit: " in facts
+    assert "- Command: llmsched benchmark --policies" in facts and "--quick" in facts and "- Commit: " in facts
     assert json.loads((tmp_path / "results.json").read_text())[0]["settings"][results.POLICY].startswith("slo_first(")
     assert "### SLO met: clusters" in facts and "### Random sites, SLO met: headroom" in facts
     assert "### Agent network: tasks present" in facts
