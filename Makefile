@@ -1,7 +1,7 @@
 # `make train` and `make test` set up .venv by themselves. Options:
 #   PYTHON=python3.12        interpreter (3.11 or newer) for .venv
 #   TORCH_INDEX=URL          additional package index for torch, such as PyTorch's own with its small CPU builds
-#   ARGS="..."               further arguments of train.py, reproduce.py, benchmark.py and pytest
+#   ARGS="..."               further arguments of llmsched train, reproduce, measured, benchmark, and of pytest
 #   RUN=NAME.requests.jsonl  the measured run that `make measured` simulates
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -20,13 +20,13 @@ slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow -n auto --dist worksteal $(ARGS)
 
 reproduce: $(READY)
-	$(VENV)/bin/python reproduce.py $(ARGS)
+	$(VENV)/bin/llmsched reproduce $(ARGS)
 
 measured: $(READY)
-	$(VENV)/bin/python -m experiments.measured_report $(RUN) $(ARGS)
+	$(VENV)/bin/llmsched measured $(RUN) $(ARGS)
 
 benchmark: $(READY)
-	$(VENV)/bin/python benchmark.py $(ARGS)
+	$(VENV)/bin/llmsched benchmark $(ARGS)
 
 bench: $(READY)
 	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done
@@ -48,5 +48,5 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, see PYTHON in the Makefile")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[train,tune,report,pandas,dev]'
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --editable '.[train,pandas,dev]'
 	touch $@

@@ -3,11 +3,8 @@
 A recording is a pair of files. NAME.input.json holds `config` (vLLM's settings under their own names), `batch_time`
 (c_us + a_us * ceil(tokens / b0) microseconds) and `requests`. NAME.trace.jsonl or NAME.trace.jsonl.gz holds a line for
 each step. Times are whole microseconds and are simulated as such, so that floats are exact.
-
-    python -m baselines.vllm_replay NAME.input.json NAME.trace.jsonl
 """
 
-import argparse
 import gzip
 import json
 import math
@@ -154,18 +151,3 @@ def first_difference(input_path: Path, trace_path: Path, interpreted: bool = Fal
             if a[key] != b[key] or (key == "sched" and list(a[key]) != list(b[key])):
                 return f"step {k}, {key}: ours {a[key]}, recorded {b[key]}; the recorded step: {b}"
     return None
-
-
-def main() -> None:
-    """Compare a recording with our run of its input; exits with 1 if a step differs."""
-    parser = argparse.ArgumentParser(description="Compare a recording of vLLM's scheduler with ours, step by step.")
-    parser.add_argument("input", type=Path, help="NAME.input.json")
-    parser.add_argument("trace", type=Path, help="NAME.trace.jsonl or NAME.trace.jsonl.gz")
-    arguments = parser.parse_args()
-    difference = first_difference(arguments.input, arguments.trace)
-    print("every step is the same" if difference is None else difference)
-    raise SystemExit(difference is not None)
-
-
-if __name__ == "__main__":
-    main()

@@ -45,7 +45,7 @@ class Experiment:
     """A part of a paper that can be reproduced.
 
     Attributes:
-        name: of its file, and of `reproduce.py --only`.
+        name: of its file, and of `llmsched reproduce --only`.
         title: heading in the report.
         about: what is run and what is claimed, in a few sentences.
         run: runs it.

@@ -1,6 +1,4 @@
-"""Measured against simulated: a table, distributions, and the engine over time.
-
-    python -m experiments.measured_report RUN.requests.jsonl
+"""Measured against simulated: a table, distributions, and the engine over time: `llmsched measured`.
 
 The simulation is run twice: with the batch times of the GPU profile as shipped, and with all of them multiplied by one
 factor, which is fitted on the first third of the requests.
@@ -8,27 +6,20 @@ factor, which is fitted on the first third of the requests.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from experiments.measured_run import (
     ServingRun,
-    engine_of,
-    fitted_factor,
     latencies,
     scheduler_of,
-    simulated,
     summary,
 )
 from llmsched_env.calibration import MeasuredRun
 from llmsched_env.evaluation.rendering import (
     line_style,
     panel_grid,
-    plain_table,
     rich_text,
     shared_legend,
     styled,
@@ -36,6 +27,7 @@ from llmsched_env.evaluation.rendering import (
     svg_text,
     write_page,
 )
+from llmsched_env.evaluation.text_tables import TextColumn, fitting_tables
 from llmsched_env.files import write_json, write_text
 from llmsched_env.results.records import Result
 
@@ -127,30 +119,8 @@ def table_rows(numbers: dict[str, dict[str, float]]) -> list[list[str]]:
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description="Compare a measured run of vLLM with its simulation.")
-    parser.add_argument("requests", type=Path, help="NAME.requests.jsonl; NAME.meta.json must be in the same folder")
-    parser.add_argument("--profile", help="GPU profile (default: the one of the run's model and hardware)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/measured"), metavar="FOLDER", help="(default: %(default)s)"
-    )
-    args = parser.parse_args(arguments)
-    try:
-        run = ServingRun.load(args.requests)
-        profile = run.profile if args.profile is None else args.profile
-        engine_of(run, profile)
-    except (OSError, ValueError, KeyError) as error:
-        parser.error(str(error))
-    shipped = simulated(run, profile)
-    factor = fitted_factor(run, profile)
-    results = {"as shipped": shipped, "one factor fitted": simulated(run, profile, factor)}
-    page = report(run, profile, factor, results, args.out / run.name)
-    header = ("metric", "measured", *results)
-    table = plain_table(f"{profile}, fitted factor {factor:.3f}", header, table_rows(compare(run, results)))
-    print(rich_text(table, width=110, color=sys.stdout.isatty()), end="")
-    print(f"Report: {page.resolve()}")
-
-
-if __name__ == "__main__":
-    main()
+def text_table(numbers: dict[str, dict[str, float]], title: str, color: bool = False) -> str:
+    """The numbers of `compare` as a text table."""
+    header, rows = ("metric", *next(iter(numbers.values()))), table_rows(numbers)
+    names, *columns = (TextColumn(name, [row[k] for row in rows]) for k, name in enumerate(header))
+    return rich_text(*fitting_tables(title, names, columns), color=color)

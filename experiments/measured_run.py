@@ -19,7 +19,6 @@ from llmsched_env.machine.profiles import gpu_profile, gpu_profiles
 from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate
-from llmsched_env.validation import check_choice
 
 _FACTORS = (0.3, 3.0)  # where the time factor is searched
 
@@ -83,8 +82,7 @@ def engine_of(run: ServingRun, profile: str | None = None, factor: float = 1.0) 
     Raises:
         ValueError: for an unknown profile.
     """
-    name = run.profile if profile is None else check_choice("profile", profile, tuple(gpu_profiles()))
-    engine = EngineConfig.for_gpu(name, **run.engine)
+    engine = EngineConfig.for_gpu(run.profile if profile is None else profile, **run.engine)
     return replace(engine, batch_time=engine.batch_time.scaled(factor))
 
 

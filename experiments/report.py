@@ -17,7 +17,6 @@ from llmsched_env.evaluation.table import format_interval
 
 _MARKS = {"pass": "✓", "fail": "✗", "undecided": "?", "pending": "…"}
 _COLORS = {"pass": "green", "fail": "bold red", "undecided": "bold red", "pending": "yellow"}
-_WIDTH = 150
 _TERMS = (
     ("Published", "the value in the paper; if that is one run of one seed, it is shown but not compared with"),
     ("Theory", "the value of a formula"),
@@ -71,7 +70,7 @@ def write_report(
 
 
 def text_table(outcomes: Mapping[str, Outcome], color: bool = False) -> str:
-    """All checks as a table for a terminal of 150 columns."""
+    """All checks as a table for a terminal of 100 columns."""
     table = Table(title="Published | theory | ours | verdict", title_justify="left", title_style="bold")
     table.add_column("Check")
     for title in ("Published", "Theory", "Ours"):
@@ -85,7 +84,7 @@ def text_table(outcomes: Mapping[str, Outcome], color: bool = False) -> str:
             ours = row["ours"] + (f" ± {row['half_width']}" if row["half_width"] else "")
             verdict = Text(f"{row['mark']} {check.verdict}", _COLORS[check.verdict])
             table.add_row(f"  {check.name}", row["published"], row["theory"], ours, verdict)
-    return rich_text(table, tally(all_checks(outcomes)), width=_WIDTH, color=color)
+    return rich_text(table, tally(all_checks(outcomes)), color=color)
 
 
 def all_checks(outcomes: Mapping[str, Outcome]) -> list[Check]:

@@ -27,7 +27,7 @@ def run_all(experiments: Iterable[Experiment], folder: Path, progress: bool = Tr
     """
     experiments = list(experiments)
     outcomes = {}
-    with tqdm(experiments, unit="experiment", dynamic_ncols=True, disable=not progress) as bar:
+    with tqdm(experiments, unit="experiment", dynamic_ncols=True, disable=None if progress else True) as bar:
         for experiment in bar:
             bar.set_description(experiment.name)
             path = folder / "outcomes" / f"{experiment.name}_{_digest()}.json"

@@ -1,133 +1,52 @@
-"""Simulate, schedule and learn to schedule the batches of an LLM inference engine."""
+"""Simulate, schedule and learn to schedule the batches of an LLM inference engine.
 
-from llmsched_env import envs, theory
-from llmsched_env.machine.batch_time import Hinge, Roofline, Staircase
-from llmsched_env.machine.config import EngineConfig
-from llmsched_env.machine.profiles import GPUProfile, gpu_profile, gpu_profiles
-from llmsched_env.results.records import NetworkResult, Result
-from llmsched_env.simulator.memory import uniform
-from llmsched_env.simulator.network import Pools
-from llmsched_env.simulator.primitives import (
-    ALL,
-    chunk,
-    chunks,
-    decodes,
-    evict,
-    is_decoding,
-    lower_token_limit,
-    memory_for_prompt,
-    preempt,
-    prefill_left,
-    prompt_pending,
-    reject,
-    reserve,
-    seats_left,
-    take,
-    tokens_left,
-    untake,
-    usable,
-    whole_prompts,
-)
-from llmsched_env.simulator.router import Router
-from llmsched_env.simulator.scheduler import Controller, Linear, Log, Param, Scheduler
-from llmsched_env.simulator.simulate import simulate, simulate_many, simulate_network
-from llmsched_env.simulator.step_time import chunk_within, step_seconds, step_seconds_with
-from llmsched_env.slo import SLO
-from llmsched_env.workloads import (
-    MMPP,
-    AgentTasks,
-    CallLaw,
-    Chain,
-    ClosedLoop,
-    FixedTasks,
-    ForkJoin,
-    Graph,
-    LengthPredictor,
-    Poisson,
-    RequestTable,
-    SubAgents,
-    TaskKind,
-    TaskTable,
-    Workload,
-    delays,
-    dist,
-    load_tasks,
-    load_trace,
-    preset,
-    route,
-    rybko_stolyar,
-    task_preset,
-)
+A public name is imported from its module when it is first used, so `import llmsched_env` takes a few milliseconds and
+needs no other package. `__init__.pyi` lists the names.
+"""
+
+import os
+from importlib import import_module
+
+from llmsched_env import gymnasium_hook
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ALL",
-    "MMPP",
-    "SLO",
-    "AgentTasks",
-    "CallLaw",
-    "Chain",
-    "ClosedLoop",
-    "Controller",
-    "EngineConfig",
-    "FixedTasks",
-    "ForkJoin",
-    "GPUProfile",
-    "Graph",
-    "Hinge",
-    "LengthPredictor",
-    "Linear",
-    "Log",
-    "NetworkResult",
-    "Param",
-    "Poisson",
-    "Pools",
-    "RequestTable",
-    "Router",
-    "Result",
-    "Roofline",
-    "Scheduler",
-    "Staircase",
-    "SubAgents",
-    "TaskKind",
-    "TaskTable",
-    "Workload",
-    "chunk",
-    "chunk_within",
-    "chunks",
-    "decodes",
-    "delays",
-    "dist",
-    "envs",
-    "evict",
-    "gpu_profile",
-    "gpu_profiles",
-    "is_decoding",
-    "load_tasks",
-    "load_trace",
-    "lower_token_limit",
-    "memory_for_prompt",
-    "preempt",
-    "prefill_left",
-    "preset",
-    "prompt_pending",
-    "reject",
-    "reserve",
-    "route",
-    "rybko_stolyar",
-    "seats_left",
-    "simulate",
-    "simulate_many",
-    "simulate_network",
-    "step_seconds",
-    "step_seconds_with",
-    "take",
-    "task_preset",
-    "theory",
-    "tokens_left",
-    "uniform",
-    "untake",
-    "usable",
-    "whole_prompts",
-]
+
+def _listed() -> dict[str, str]:
+    """The module of each name in `__init__.pyi`, whose lines read `from MODULE import NAME as NAME`."""
+    with open(os.path.join(os.path.dirname(__file__), "__init__.pyi"), encoding="utf-8") as stub:
+        lines = [line.split() for line in stub]
+    return {line[3]: line[1] for line in lines if line[:1] == ["from"]}
+
+
+_MODULES = _listed()
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> object:
+    module = _MODULES.get(name, __name__)
+    if module != __name__:
+        value = getattr(import_module(module), name)
+    elif name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    else:
+        value = _submodule(name)
+    globals()[name] = value
+    return value
+
+
+def _submodule(name: str) -> object:
+    path = f"{__name__}.{name}"
+    try:
+        return import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:
+            raise  # the module is there; one that it needs is not
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+gymnasium_hook.install()

@@ -93,7 +93,7 @@ def interpreted(function: Any, _twins: dict[Any, Any] | None = None) -> Callable
     if source in twins:
         known: types.FunctionType = twins[source]
         return known
-    names = _global_names(source.__code__)
+    names = global_names(source.__code__)
     called = {n: v for n in names if isinstance(v := source.__globals__.get(n), Dispatcher)}
     cells = source.__closure__ or ()
     if source is function and not called and not any(isinstance(c.cell_contents, Dispatcher) for c in cells):
@@ -110,9 +110,10 @@ def interpreted(function: Any, _twins: dict[Any, Any] | None = None) -> Callable
     return twin
 
 
-def _global_names(code: types.CodeType) -> set[str]:
+def global_names(code: types.CodeType) -> set[str]:
+    """Names that code refers to, that of the functions within it included; those of attributes are among them."""
     nested = (c for c in code.co_consts if isinstance(c, types.CodeType))
-    return set(code.co_names).union(*(_global_names(c) for c in nested))
+    return set(code.co_names).union(*(global_names(c) for c in nested))
 
 
 @cache

@@ -7,13 +7,11 @@ compiled code, so it holds an array of one, `kv_record`, and `record_attributes`
 
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.core.typing.templates import AttributeTemplate
-from numba.extending import infer_getattr, lower_getattr
 
 _SUFFIX = "_record"
 
@@ -85,11 +83,32 @@ def record_attributes(*names: str) -> None:
 
     For plain Python the class has a property of that name.
     """
+    _tell_types()
     for name in names:
         _lower(name)
 
 
+# numba is imported where it is needed, so that configurations and rows of results load without it.
+@cache
+def _tell_types() -> None:
+    """Tell numba, once, the type of the attributes that `record_attributes` makes."""
+    from numba import types
+    from numba.core.typing.templates import AttributeTemplate
+    from numba.extending import infer_getattr
+
+    @infer_getattr
+    class RecordAttributes(AttributeTemplate):  # type: ignore[misc]
+        key = types.NamedTuple
+
+        def generic_resolve(self, owner: Any, name: str) -> Any:
+            field = name + _SUFFIX
+            return owner.types[owner.fields.index(field)].dtype if field in owner.fields else None
+
+
 def _lower(name: str) -> None:
+    from numba import types
+    from numba.extending import lower_getattr
+
     field = name + _SUFFIX
 
     @lower_getattr(types.NamedTuple, name)
@@ -99,14 +118,3 @@ def _lower(name: str) -> None:
         place = owner.fields.index(field)
         array = context.make_array(owner.types[place])(context, builder, builder.extract_value(value, place))
         return array.data
-
-
-@infer_getattr
-class _RecordAttributes(AttributeTemplate):  # type: ignore[misc]
-    """Tells numba the type of the attributes that `record_attributes` makes."""
-
-    key = types.NamedTuple
-
-    def generic_resolve(self, owner: Any, name: str) -> Any:
-        field = name + _SUFFIX
-        return owner.types[owner.fields.index(field)].dtype if field in owner.fields else None

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtrit
 
 _CONFIDENCE = 0.95
 
@@ -16,6 +15,8 @@ def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return (float(values[0]) if len(values) else math.nan), math.nan
+    from scipy.special import stdtrit
+
     quantile = stdtrit(len(values) - 1, (1 + _CONFIDENCE) / 2)
     return float(values.mean()), float(quantile * values.std(ddof=1) / math.sqrt(len(values)))
 

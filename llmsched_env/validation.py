@@ -9,9 +9,10 @@ from numbers import Integral, Real
 
 
 def did_you_mean(value: str, choices: Iterable[str]) -> str:
-    """Return the choices closest to `value` as a sentence, or all of them when none is close."""
+    """Return the choices that contain `value` or are closest to it as a sentence, or all of them when none is."""
     known = list(choices)
-    close = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
+    close = [choice for choice in known if len(value) > 1 and value.lower() in choice.lower()]
+    close = close or difflib.get_close_matches(value, known, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(choice) for choice in close) + "?"
     return "known: " + (", ".join(repr(choice) for choice in known) or "none")

@@ -61,6 +61,7 @@ def test_the_recipes_work(run_blocks):
         "ARCHITECTURE.md",
         "docs/bounds.md",
         "docs/learning.md",
+        "docs/own_policies.md",
         pytest.param("docs/tuning.md", marks=pytest.mark.slow),  # a search
     ],
 )
@@ -70,7 +71,7 @@ def test_the_python_blocks_of_other_pages_run(run_blocks, name):
 
 def test_every_page_with_python_blocks_is_run():
     run = {"README.md", "docs/adding_a_scheduler.md", "CONTRIBUTING.md"}
-    run |= {"ARCHITECTURE.md", "docs/bounds.md", "docs/learning.md", "docs/tuning.md"}
+    run |= {"ARCHITECTURE.md", "docs/bounds.md", "docs/learning.md", "docs/own_policies.md", "docs/tuning.md"}
     assert {name_of(page) for page in PAGES if BLOCK.search(page.read_text())} == run
 
 

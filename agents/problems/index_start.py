@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.search.stages import EvolutionSettings
+from agents.settings import EvolutionSettings
 from llmsched_env.evaluation.benchmark.four_knobs import within_four_knobs
 from llmsched_env.policies.index_params import INDEX_PARAMS
 from llmsched_env.policies.learned_index import OUTPUTS, PERCEPTRON

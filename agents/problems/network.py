@@ -1,146 +1,228 @@
-"""The index policy of the Rybko-Stolyar network, by evolution strategies.
-
-The measure is the logarithm of the mean number of tasks present. All candidates of a generation serve the same tasks,
-since the noise of arrivals is larger than their differences. Validation, always on the same tasks, compares with
-"entering first", the best of the class priorities. The number of generations ends a training, not the clock, so that a
-seed gives the same policy on any machine.
-"""
+"""A policy for a network of engines, run in its environment: routing of Cluster, class weights of AgentNetwork."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv
 
-from agents.run import Say, Validation
-from agents.search.learner import SearchProblem, search
-from agents.search.random_start import random_hidden
-from agents.search.stages import EvolutionSettings, EvolutionStage, Stage
-from llmsched_env.envs.network_runner import UNROUTED
-from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES, mean_tasks
-from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_cases
-from llmsched_env.policies.learned_network import PERCEPTRON, with_weights
+import baselines
+from agents.config import Training
+from agents.problem import EnvironmentProblem, Numbers, Policy
+from agents.report import AGENT, paired_report
+from baselines import routers
+from llmsched_env.envs.agent_network import AgentNetworkEnv
+from llmsched_env.envs.batch_queue import parametric
+from llmsched_env.envs.cluster import ClusterEnv
+from llmsched_env.envs.network_runner import UNROUTED, NetworkEnv
+from llmsched_env.envs.rewards import NETWORK_REWARDS
+from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES, NetworkSetting, mean_tasks
+from llmsched_env.evaluation.benchmark.router_cases import cost
+from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, map_cases, seed_range
+from llmsched_env.machine.config import EngineConfig
+from llmsched_env.objectives import Objective
+from llmsched_env.results.records import NetworkResult
+from llmsched_env.sb3.policy_file import read_network
+from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.tables.task_table import TaskTable
-from llmsched_env.validation import check_integer, check_number, check_range
+from llmsched_env.theory import capacity
+from llmsched_env.validation import check_choice, check_number
+from llmsched_env.workloads import preset
 from llmsched_env.workloads.rybko_stolyar import RYBKO_STOLYAR_ENGINES, rybko_stolyar
+from llmsched_env.workloads.task_sources import FixedTasks
 
-REFERENCE = PRIORITIES["entering first"]
-_SEED_BLOCK = 9_000  # training seeds are drawn from the first of this number
+MEAN_TASKS = Objective(
+    name="mean_tasks", metric="mean_tasks", meaning="tasks in the system, averaged over time",
+    title="Mean tasks present", scale=1.0, unit="tasks", larger_is_better=False,
+)  # fmt: skip
+MEAN_CALL = Objective(
+    name="mean_call_latency", metric="mean_call_latency", meaning="mean time of a call at its engine",
+    title="Mean latency of calls", scale=1.0, unit="s", larger_is_better=False,
+)  # fmt: skip
+RUN_SECONDS = NetworkSetting().horizon
+"""Length of the runs of the Rybko-Stolyar network, which may be unstable, in validation and test."""
+R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkTraining:
-    """How a network policy is trained.
+class NetworkProblem(EnvironmentProblem):
+    """A policy for a network of engines.
 
-    Attributes:
-        search: how long and how widely evolution strategies search.
-        seed: of everything random.
-        loads: range of the loads of a generation's runs.
-        runs: of each candidate in a generation.
-        horizon: s of each.
-        validate_every: generations.
-        validation_runs: on tuning seeds.
-        validation_load: of these runs.
-        validation_horizon: s of each.
-
-    Raises:
-        ValueError: naming the field, its value and what is allowed.
+    Args:
+        config: what to train.
     """
 
-    search: EvolutionSettings = EvolutionSettings(120)
-    seed: int = 0
-    loads: tuple[float, float] = (0.85, 0.95)
-    runs: int = 4
-    horizon: float = 1500.0
-    validate_every: int = 10
-    validation_runs: int = 8
-    validation_load: float = 0.9
-    validation_horizon: float = 4500.0
+    def __init__(self, config: Training) -> None:
+        self.config = config
+        check_choice("reward", config.reward, tuple(reward.name for reward in NETWORK_REWARDS))
+        self.loads = [check_number("load", load, above=0) for load in config.load]  # type: ignore[arg-type]
+        self.arguments = {"decision_interval": config.decision_interval} | dict(config.env_arguments)
 
-    def __post_init__(self) -> None:
-        for name in ("runs", "validate_every", "validation_runs"):
-            check_integer(name, getattr(self, name), at_least=1)
-        check_integer("seed", self.seed, at_least=0)
-        check_range("loads", self.loads, above=0)
-        for name in ("horizon", "validation_load", "validation_horizon"):
-            check_number(name, getattr(self, name), above=0)
-        check_integer("generations", self.search.generations, at_least=1)
+    @abstractmethod
+    def tasks(self, seeds: Sequence[int]) -> list[TaskTable]:
+        """The tasks of each load and seed."""
+
+    @abstractmethod
+    def single_env(self, tasks: TaskTable) -> NetworkEnv:
+        """An environment whose episode serves these tasks."""
+
+    @abstractmethod
+    def value(self, result: NetworkResult) -> float:
+        """The metric of the objective."""
+
+    @abstractmethod
+    def rules(self, tasks: Sequence[TaskTable]) -> dict[str, np.ndarray]:
+        """By name of a rule to compare with, f8[tasks] of the metric."""
+
+    def values(self, policy: Policy, tasks: Sequence[TaskTable]) -> np.ndarray:
+        """f8[tasks]: the metric under a policy."""
+        return np.array([self.value(play(self.single_env(table), policy)) for table in tasks])
+
+    @cached_property
+    def _tuning(self) -> list[TaskTable]:
+        return self.tasks(seed_range(TUNING_SEEDS, self.config.tuning_seeds))
+
+    def references(self) -> dict[str, Numbers]:
+        return {name: {self.objective.metric: float(row.mean())} for name, row in self.rules(self._tuning).items()}
+
+    def numbers(self, policy: Policy) -> Numbers:
+        return {self.objective.metric: float(self.values(policy, self._tuning).mean())}
+
+    def report(self, best: Path, folder: Path, command: str) -> str:
+        tasks = self.tasks(seed_range(TEST_SEEDS, self.config.seeds))
+        rows = {AGENT: self.values(read_network(best), tasks)} | self.rules(tasks)
+        return paired_report(rows, self.objective, folder, facts(self.config, command, len(tasks)))
 
 
-def first_weights(seed: int) -> np.ndarray:
-    """f8[size]: random hidden units and an output layer of zeros, so decodes go first, then prompts in order."""
-    return random_hidden(seed, PERCEPTRON)
+class ClusterProblem(NetworkProblem):
+    """Routing of calls to engines, or among routers."""
+
+    objective = MEAN_CALL
+
+    def __init__(self, config: Training) -> None:
+        super().__init__(config)
+        self.engines = tuple(EngineConfig.for_gpu(name) for name in config.engine)
+        self.workload = preset(config.workload, horizon=config.horizon)
+        self.vector_env(1).close()  # refuses arguments that the environment doesn't have
+
+    def vector_env(self, num_envs: int, spent: float = 1.0) -> VectorEnv[Any, Any, Any]:
+        config = self.config
+        return gym.make_vec(
+            config.env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", workload=self.workload,
+            engines=self.engines, load=config.episode_load, horizon=config.episode_horizon, reward=config.reward,
+            **self._resolved,
+        )  # fmt: skip
+
+    @property
+    def _resolved(self) -> dict[str, Any]:
+        """The arguments, with routers and the scheduler in place of their names."""
+        found = dict(self.arguments)
+        if "routers" in found:
+            found["routers"] = tuple(map(routers.get, found["routers"]))
+        if "scheduler" in found:
+            found["scheduler"] = baselines.get(found["scheduler"])
+        return found
+
+    @cached_property
+    def _capacity(self) -> float:
+        return sum(capacity(engine, self.workload) for engine in self.engines)
+
+    def tasks(self, seeds: Sequence[int]) -> list[TaskTable]:
+        drawn = [self.workload.scaled(rate=load * self._capacity) for load in self.loads]
+        return [TaskTable.from_columns(workload.sample(seed)) for workload in drawn for seed in seeds]
+
+    def single_env(self, tasks: TaskTable) -> NetworkEnv:
+        return ClusterEnv(FixedTasks(tasks), self.engines, load=None, horizon=None, record="requests", **self._resolved)
+
+    def value(self, result: NetworkResult) -> float:
+        return cost(result, "mean_e2el")
+
+    def rules(self, tasks: Sequence[TaskTable]) -> dict[str, np.ndarray]:
+        scheduler = self._resolved.get("scheduler", parametric)
+
+        def run(router: Router, table: TaskTable) -> float:
+            return self.value(simulate_network(scheduler, table, self.engines, router, record="requests"))
+
+        return _rows(run, routers.ROUTERS, tasks)
 
 
-def costs(schedulers: Sequence[Scheduler], tables: Sequence[TaskTable], horizon: float) -> np.ndarray:
-    """f8[schedulers, tables]: mean tasks present in [0, horizon] s."""
+class AgentNetworkProblem(NetworkProblem):
+    """Weights of the classes of calls in the Rybko-Stolyar network."""
+
+    objective = MEAN_TASKS
+
+    def __init__(self, config: Training) -> None:
+        super().__init__(config)
+        check_choice("workload of AgentNetwork", config.workload, ("rybko-stolyar",))
+        if config.episode_load is None or len(set(config.episode_load)) > 1:
+            raise ValueError(f"train_load must be one load, given twice, for AgentNetwork, got {config.train_load}")
+        self.vector_env(1).close()  # refuses arguments that the environment doesn't have
+
+    def vector_env(self, num_envs: int, spent: float = 1.0) -> VectorEnv[Any, Any, Any]:
+        config = self.config
+        return gym.make_vec(
+            config.env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", load=config.train_load[0],
+            horizon=config.horizon, reward=config.reward, **self.arguments,
+        )  # fmt: skip
+
+    def tasks(self, seeds: Sequence[int]) -> list[TaskTable]:
+        return rybko_stolyar_tasks(self.loads, seeds)
+
+    def single_env(self, tasks: TaskTable) -> NetworkEnv:
+        return AgentNetworkEnv(
+            FixedTasks(tasks), RYBKO_STOLYAR_ENGINES, horizon=RUN_SECONDS, record="requests", **self.arguments
+        )
+
+    def value(self, result: NetworkResult) -> float:
+        return mean_tasks(result)
+
+    def rules(self, tasks: Sequence[TaskTable]) -> dict[str, np.ndarray]:
+        return tasks_present(PRIORITIES, tasks)
+
+
+def play(env: NetworkEnv, policy: Policy) -> NetworkResult:
+    """One episode under a policy; the environment must record."""
+    obs, _ = env.reset(seed=0)
+    over = False
+    while not over:
+        obs, _, terminated, truncated, _ = env.step(policy(obs))
+        over = terminated or truncated
+    return env.result()
+
+
+def rybko_stolyar_tasks(loads: Sequence[float], seeds: Sequence[int]) -> list[TaskTable]:
+    """Tasks of runs of `RUN_SECONDS`, at each load with each seed."""
+    return [rybko_stolyar(load, RUN_SECONDS).sample(seed) for load in loads for seed in seeds]
+
+
+def tasks_present(
+    schedulers: dict[str, Scheduler], tables: Sequence[TaskTable], horizon: float = RUN_SECONDS
+) -> dict[str, np.ndarray]:
+    """By name f8[tables]: mean tasks present in the Rybko-Stolyar network up to a horizon, s."""
 
     def run(scheduler: Scheduler, table: TaskTable) -> float:
         return mean_tasks(
             simulate_network(scheduler, table, RYBKO_STOLYAR_ENGINES, UNROUTED, horizon=horizon, record="requests")
         )
 
-    return np.array(map_cases(run, schedulers, [(table,) for table in tables]))
+    return _rows(run, schedulers, tables)
 
 
-class NetworkProblem(SearchProblem):
-    """Weights of the index policy of networks."""
-
-    network = PERCEPTRON
-
-    def __init__(self, config: NetworkTraining) -> None:
-        self.config = config
-        self.validate_every = config.validate_every
-
-    def first_weights(self) -> np.ndarray:
-        return first_weights(self.config.seed)
-
-    def stages(self) -> list[Stage]:
-        return [EvolutionStage(self.config.search, self.config.seed, self.fitness)]
-
-    def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Of candidates f8[k, size]: mean logarithm of the tasks present under the reference over one's own.
-
-        The reference does not change the order of candidates; it makes the log comparable over generations.
-        """
-        schedulers = [*map(with_weights, candidates), REFERENCE]
-        found = costs(schedulers, self._tasks(generation), self.config.horizon)
-        return np.asarray(np.log(found[-1] / found[:-1]).mean(axis=1))
-
-    def _tasks(self, generation: int) -> list[TaskTable]:
-        config = self.config
-        rng = np.random.default_rng([config.seed, 2, generation])
-        return [
-            rybko_stolyar(rng.uniform(*config.loads), config.horizon).sample(
-                TRAINING_SEEDS + int(rng.integers(_SEED_BLOCK))
-            )
-            for _ in range(config.runs)
-        ]
-
-    @cached_property
-    def _held(self) -> tuple[list[TaskTable], np.ndarray]:
-        config = self.config
-        tasks = rybko_stolyar(config.validation_load, config.validation_horizon)
-        held = [tasks.sample(TUNING_SEEDS + k) for k in range(config.validation_runs)]
-        return held, costs([REFERENCE], held, config.validation_horizon)[0]
-
-    def validate(self, weights: np.ndarray) -> Validation:
-        held, target = self._held
-        own = costs([with_weights(weights)], held, self.config.validation_horizon)[0]
-        saved = float(np.log(target / own).mean())
-        numbers = {"saved": saved, "mean_tasks": own.mean(), "reference_mean_tasks": target.mean()}
-        return Validation(saved, numbers, f"{own.mean():.3f} tasks present, reference {target.mean():.3f}")
+def _rows(
+    run: Callable[[R, TaskTable], float], rules: dict[str, R], tables: Sequence[TaskTable]
+) -> dict[str, np.ndarray]:
+    rows = map_cases(run, list(rules.values()), [(table,) for table in tables])
+    return dict(zip(rules, map(np.array, rows), strict=True))
 
 
-def train(config: NetworkTraining, folder: Path, say: Say = print) -> np.ndarray:
-    """Search, from where the folder stands; returns the best weights validated, f8[size].
-
-    Raises:
-        ValueError: if another training is in the folder.
-    """
-    return search(NetworkProblem(config), asdict(config), folder, say)
+def facts(config: Training, command: str, runs: int) -> list[tuple[str, str]]:
+    """What was run, for a report."""
+    loads = ", ".join(map(str, config.load))
+    return [("Command", command), ("Workload", f"{config.workload}, load {loads}"), ("Runs", f"{runs} on test seeds")]

@@ -50,13 +50,13 @@ def run_numbers(result: Result) -> dict[str, float]:
 
 
 def serving_numbers(scheduler: Scheduler, cases: Cases) -> dict[str, float]:
-    """Means of `run_numbers` over all runs; for a scheduler with a controller also its mean decisions.
+    """Means of `run_numbers` over all runs; for a policy over knobs also its mean decisions.
 
     These are the token budget (`knob_token_budget`), the shares of decisions for each queue order
     (`knob_order_<order>`) and for holding prefill (`knob_hold_prefill`), and the watermark (`knob_watermark`).
     """
     log = None
-    if scheduler.controller is not None:
+    if scheduler.controller is not None and scheduler.compose is parametric.compose:
         log = _DecisionLog(scheduler.controller, scheduler.controller.interval)
         scheduler = replace(scheduler, controller=log)
     runs = cases.map([scheduler], run_numbers)[0]

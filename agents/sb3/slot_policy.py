@@ -7,13 +7,10 @@ import numpy as np
 import torch
 from sb3_contrib.common.maskable.buffers import MaskableRolloutBuffer
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from llmsched_env.envs.features import NUM_FEATURES
 from llmsched_env.envs.request_selection import BATCH_FEATURES, SLOT_FEATURES
-from llmsched_env.sb3.vec_env import SB3VecEnv
 
 _GLOBAL, _PER_SLOT = NUM_FEATURES + len(BATCH_FEATURES), len(SLOT_FEATURES)
 _PROMPT = [feature.name for feature in SLOT_FEATURES].index("prompt_left")
@@ -31,7 +28,6 @@ class SlotScorer(nn.Module):
 
     def __init__(self, features: int, hidden: int, shortest_first: float) -> None:
         super().__init__()
-        self.shortest_first = shortest_first
         self.latent_dim_pi, self.latent_dim_vf = (features - _GLOBAL) // _PER_SLOT + 1, hidden
         self.around = nn.Sequential(nn.Linear(_GLOBAL, hidden), nn.Tanh())
         self.score = nn.Sequential(nn.Linear(hidden + _PER_SLOT, hidden), nn.Tanh(), nn.Linear(hidden, 1))
@@ -39,6 +35,9 @@ class SlotScorer(nn.Module):
         self.value = nn.Sequential(
             nn.Linear(_GLOBAL + 2 * _PER_SLOT, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh()
         )
+        self.preference: torch.Tensor  # of a slot by its features, and of "done"
+        self.register_buffer("preference", torch.zeros(_PER_SLOT + 1))
+        self.preference[[_PROMPT, -1]] = -shortest_first
         for last in (self.score[-1], self.done):
             assert isinstance(last, nn.Linear)
             nn.init.zeros_(last.weight)
@@ -54,8 +53,8 @@ class SlotScorer(nn.Module):
         around = self.around(features[:, :_GLOBAL])
         everywhere = around[:, None, :].expand(-1, slots.shape[1], -1)
         scores = self.score(torch.cat([everywhere, slots], dim=2))[:, :, 0]
-        scores = scores - self.shortest_first * slots[:, :, _PROMPT]
-        done = self.done(around) - self.shortest_first
+        scores = scores + slots @ self.preference[:-1]
+        done = self.done(around) + self.preference[-1]
         return torch.cat([scores, done], dim=1)
 
     def forward_critic(self, features: torch.Tensor) -> torch.Tensor:
@@ -117,21 +116,3 @@ class TimeDiscountedBuffer(MaskableRolloutBuffer):
             self.advantages[step] = advantage
             next_values, goes_on = self.values[step], 1.0 - self.episode_starts[step]
         self.returns = self.advantages + self.values
-
-
-class NoteSeconds(BaseCallback):
-    """Tells a `TimeDiscountedBuffer` how long each step took.
-
-    Args:
-        env: the adapter below all wrappers, whose `seconds` say so.
-    """
-
-    def __init__(self, env: VecEnv) -> None:
-        super().__init__()
-        assert isinstance(env, SB3VecEnv)
-        self._env = env
-
-    def _on_step(self) -> bool:
-        buffer = self.model.rollout_buffer  # type: ignore[attr-defined]  # of on-policy algorithms
-        buffer.seconds[buffer.pos] = self._env.seconds
-        return True

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from llmsched_env.validation import check_integer, check_number
+from agents.settings import EvolutionSettings
 
 _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.9, 0.99, 1e-8  # of Adam's moments; the second is short, as steps are few
 _SETTINGS = ("center", "noise", "learning_rate", "pairs", "decay", "seed", "generation")
@@ -44,10 +44,7 @@ class EvolutionStrategy:
     _second: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        check_number("noise", self.noise, above=0)
-        check_number("learning_rate", self.learning_rate, above=0)
-        check_integer("pairs", self.pairs, at_least=1)
-        check_number("decay", self.decay, above=0, at_most=1)
+        EvolutionSettings(0, self.noise, self.learning_rate, self.pairs, self.decay)  # refuses what is not allowed
         self.center = np.array(self.center, dtype=np.float64)
         self._first, self._second = np.zeros_like(self.center), np.zeros_like(self.center)
 

@@ -4,59 +4,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from agents.search.coordinate_search import CoordinateSearch
+from agents.search.coordinate_search import CoordinateSearch, Costs
 from agents.search.evolution import EvolutionStrategy
-from llmsched_env.validation import check_integer
-
-
-@dataclass(frozen=True, slots=True)
-class EvolutionSettings:
-    """How long and how widely evolution strategies search.
-
-    Attributes:
-        generations: after which they end.
-        noise: standard deviation of the candidates at the start.
-        learning_rate: at the start; decays linearly to a tenth.
-        pairs: mirrored pairs of candidates a generation.
-        decay: by which what was found shrinks each generation, so that weights without effect do not wander off.
-
-    Raises:
-        ValueError: naming the field, its value and what is allowed.
-    """
-
-    generations: int
-    noise: float = 0.1
-    learning_rate: float = 0.05
-    pairs: int = 12
-    decay: float = 0.9995
-
-    def __post_init__(self) -> None:
-        check_integer("generations", self.generations, at_least=0)
-        EvolutionStrategy(np.zeros(1), self.noise, self.learning_rate, self.pairs, self.decay)  # checks the others
+from agents.settings import EvolutionSettings
 
 
 class StageState(ABC):
-    """A stage under way.
-
-    Attributes:
-        note: result of the last update, for a line of progress.
-    """
-
-    note = ""
+    """A stage under way."""
 
     @property
     @abstractmethod
     def done(self) -> int:
         """Updates so far."""
 
+    @property
+    @abstractmethod
+    def due(self) -> bool:
+        """Whether to validate now."""
+
     @abstractmethod
     def update(self, generation: int) -> dict[str, float]:
-        """Move on by a generation or a sweep; returns numbers for the log. `generation` counts over all stages."""
+        """Move on by a generation or a parameter; returns numbers for the log. `generation` counts over all stages."""
 
     @abstractmethod
     def weights(self) -> np.ndarray:
@@ -68,18 +41,12 @@ class StageState(ABC):
 
 
 class Stage(ABC):
-    """A stage of a search.
-
-    Attributes:
-        validate_every: updates, over all stages, between validations; None for that of the search.
-    """
-
-    validate_every: int | None = None
+    """A stage of a search."""
 
     @property
     @abstractmethod
     def updates(self) -> int:
-        """Generations or sweeps, after which it ends."""
+        """After which it ends."""
 
     @abstractmethod
     def start(self, weights: np.ndarray) -> StageState:
@@ -102,12 +69,14 @@ class EvolutionStage(Stage):
         seed: of the candidates.
         fitness: of weights f8[2 * pairs, n] and the generation, f8[2 * pairs]: the larger the better.
         places: of the weights that are searched; None for all.
+        validate_every: generations between validations.
         average: share of the last generations over whose centers the result is averaged.
     """
 
     settings: EvolutionSettings
     seed: int
     fitness: Callable[[np.ndarray, int], np.ndarray]
+    validate_every: int
     places: np.ndarray | None = None
     average: float = 0.0
 
@@ -151,6 +120,10 @@ class _Evolution(StageState):
         return self.strategy.generation
 
     @property
+    def due(self) -> bool:
+        return self.done % self.stage.validate_every == 0
+
+    @property
     def _averages_from(self) -> int:
         return round((1 - self.stage.average) * self.stage.updates)
 
@@ -173,7 +146,7 @@ class _Evolution(StageState):
 
 @dataclass(frozen=True)
 class CoordinateStage(Stage):
-    """Coordinate search on some of the weights, validated after each sweep.
+    """Coordinate search on some of the weights, validated after each sweep. An update tries one weight.
 
     Attributes:
         sweeps: after which it ends.
@@ -186,13 +159,12 @@ class CoordinateStage(Stage):
     sweeps: int
     width: float
     seed: int
-    costs: Callable[[int], Callable[[np.ndarray], np.ndarray]]
+    costs: Callable[[int], Costs]
     places: np.ndarray
-    validate_every: int | None = field(default=1, init=False)
 
     @property
     def updates(self) -> int:
-        return self.sweeps
+        return self.sweeps * len(self.places)
 
     def start(self, weights: np.ndarray) -> StageState:
         count = len(self.places)
@@ -208,17 +180,23 @@ class _Coordinates(StageState):
     stage: CoordinateStage
     base: np.ndarray
     search: CoordinateSearch
+    _costs: tuple[int, Costs] | None = None  # of the present sweep
 
     @property
     def done(self) -> int:
-        return self.search.sweeps
+        return self.search.tried
+
+    @property
+    def due(self) -> bool:
+        return self.search.at_start
 
     def update(self, generation: int) -> dict[str, float]:
-        places, sweep = self.stage.places, self.search.sweeps
-        costs = self.stage.costs(sweep)
-        kept, gain = self.search.sweep(lambda centers: costs(_moved(self.base, places, centers)))
-        self.note = f", sweep {sweep + 1} kept {kept} of {len(places)} changes, {gain:+.4f} on its cases"
-        return {"changes_kept": float(kept), "gain": gain}
+        sweep = self.search.sweep
+        if self._costs is None or self._costs[0] != sweep:
+            self._costs = sweep, self.stage.costs(sweep)
+        costs = self._costs[1]
+        gain = self.search.step(lambda centers: costs(_moved(self.base, self.stage.places, centers)))
+        return {"changes_kept": float(self.search.kept), "gain": gain}
 
     def weights(self) -> np.ndarray:
         return _moved(self.base, self.stage.places, self.search.center[None]).ravel()

@@ -5,7 +5,7 @@ from math import inf
 from baselines.by_urgency import LIMITS, URGENCY, WORK_CONSERVING, serve_members
 from baselines.registry import register_scheduler
 from llmsched_env.compiled import compiled
-from llmsched_env.machine.batch_time import seconds_with_host
+from llmsched_env.machine.compiled_law import seconds_with_host
 from llmsched_env.simulator.memory import engine_memory, params_of, request_memory
 from llmsched_env.simulator.ordering import heap_of_present, pop_least
 from llmsched_env.simulator.primitives import prefill_left

@@ -4,7 +4,7 @@ import numpy as np
 
 from baselines.registry import register_scheduler
 from llmsched_env.compiled import compiled
-from llmsched_env.machine.batch_time import batch_seconds, seconds_with_host
+from llmsched_env.machine.compiled_law import batch_seconds, seconds_with_host
 from llmsched_env.simulator.memory import engine_memory, params_of
 from llmsched_env.simulator.primitives import ALL, again_if_preempted, chunk, chunks, decodes
 from llmsched_env.simulator.scheduler import Linear, Log, Param, Scheduler

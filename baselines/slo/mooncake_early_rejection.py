@@ -5,7 +5,7 @@ from math import ceil, inf
 from baselines.by_urgency import LIMITS
 from baselines.registry import register_scheduler
 from llmsched_env.compiled import compiled
-from llmsched_env.machine.batch_time import seconds_with_host
+from llmsched_env.machine.compiled_law import seconds_with_host
 from llmsched_env.simulator.kv_cache import cached_tokens
 from llmsched_env.simulator.memory import engine_memory, params_of
 from llmsched_env.simulator.primitives import ALL, chunk, chunks, decodes, is_decoding, prefill_left, reject

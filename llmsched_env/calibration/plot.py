@@ -22,15 +22,10 @@ def plot_residuals(fit: Fit, path: str | Path, title: str = "") -> Path:
         fit: the fit.
         path: file to write; its suffix chooses the kind, such as .png or .svg.
         title: heading.
-
-    Raises:
-        ImportError: matplotlib is not installed (extra `report`).
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
-    except ImportError as error:
-        raise ImportError("plot_residuals needs matplotlib: pip install 'llmsched_env[report]'") from error
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
     figure = Figure(figsize=(10, 7.5), layout="constrained")
     axes = figure.subplots(2, 2).ravel()
     measured = 1e3 * fit.batches.seconds

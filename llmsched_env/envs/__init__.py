@@ -1,6 +1,6 @@
-"""Gymnasium environments; importing this module registers them."""
+"""Gymnasium environments; importing this package registers them, and imports nothing but Gymnasium's registry."""
 
-import gymnasium as gym
+from gymnasium.envs.registration import register, registry
 
 _ENTRY_POINTS = {
     "llmsched/BatchQueue-v0": "llmsched_env.envs.batch_queue:BatchQueue",
@@ -15,8 +15,8 @@ ENV_IDS = tuple(_ENTRY_POINTS)
 def register_envs() -> None:
     """Register every environment; calling it again changes nothing."""
     for env_id, name in _ENTRY_POINTS.items():
-        if env_id not in gym.registry:
-            gym.register(id=env_id, entry_point=f"{name}Env", vector_entry_point=f"{name}VectorEnv")
+        if env_id not in registry:
+            register(id=env_id, entry_point=f"{name}Env", vector_entry_point=f"{name}VectorEnv")
 
 
 register_envs()

@@ -16,9 +16,10 @@ from gymnasium.spaces import MultiDiscrete
 from llmsched_env.compiled import compiled
 from llmsched_env.envs.actions import actions_or_arms
 from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from, documented
-from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, EpisodeRunner, SharedTraces
+from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, SharedTraces
 from llmsched_env.envs.features import Observation, engine_features, engine_writer, look
 from llmsched_env.envs.rewards import ENGINE_REWARDS
+from llmsched_env.envs.steering import Steering
 from llmsched_env.features import Feature
 from llmsched_env.simulator.memory import params_of, request_memory
 from llmsched_env.simulator.ordering import chunks_by_key
@@ -246,18 +247,9 @@ class BatchQueueArguments(EngineArguments):
         watermarks = None if self.watermarks is None else tuple(self.watermarks)
         return Knobs(tuple(self.token_budgets), tuple(self.admission_limits), watermarks)
 
-    def runner(self, knobs: Knobs, num_envs: int = 1, record: str = "off") -> EpisodeRunner:
-        """What runs the episodes."""
-        return EpisodeRunner(
-            actions=actions_or_arms(knobs, self.arms),
-            episodes=self.episodes(),
-            observation=OBSERVATION,
-            num_envs=num_envs,
-            decision_interval=self.decision_interval,
-            reward=self.reward,
-            reference=self.reference,
-            record=record,
-        )
+    def steering(self) -> Steering:
+        """What an agent sees and sets."""
+        return Steering(actions_or_arms(self.knobs(), self.arms), OBSERVATION, self.decision_interval)
 
 
 @dataclass(frozen=True)
@@ -362,7 +354,7 @@ class BatchQueueEnv(EngineEnv):
     @built_from(_BatchQueue)
     def __init__(self, given: _BatchQueue) -> None:
         self.knobs = given.knobs()
-        super().__init__(given.runner(self.knobs, record=given.record), given.render_mode)
+        super().__init__(given.runner(record=given.record), given.render_mode)
 
 
 class BatchQueueVectorEnv(EngineVectorEnv):
@@ -374,4 +366,4 @@ class BatchQueueVectorEnv(EngineVectorEnv):
     @built_from(_BatchQueueVector)
     def __init__(self, given: _BatchQueueVector) -> None:
         self.knobs = given.knobs()
-        super().__init__(given.runner(self.knobs, given.num_envs), given.shared_traces)
+        super().__init__(given.runner(given.num_envs), given.shared_traces)

@@ -123,6 +123,8 @@ class ClusterArguments:
         interval = self._interval()
         engines = tuple(each if isinstance(each, EngineConfig) else EngineConfig.for_gpu(each) for each in self.engines)
         scheduler = parametric if self.scheduler is None else self.scheduler
+        if scheduler.controller is not None or scheduler.asks:
+            raise ValueError(f"scheduler must be one without a controller, got {scheduler.name!r} with one")
         routers = (UNROUTED,) if self.routers is None else tuple(self.routers)
         informed = max(routers, key=lambda router: KNOWN_LENGTHS.index(router.needs_lengths))
         plain = any(compiled_route(router.route) is None for router in routers)

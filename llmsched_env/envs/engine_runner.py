@@ -1,8 +1,9 @@
 """Environments of one engine: running episodes, the compiled step, and the base of their classes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -10,13 +11,13 @@ from numba import typeof, types
 
 from llmsched_env.compiled import compiled, function_pointer
 from llmsched_env.compiled import interpreted as as_python
-from llmsched_env.envs.actions import Actions
 from llmsched_env.envs.base import GOES_ON, TERMINATED, TRUNCATED, Runner, RunnerEnv, RunnerVectorEnv
 from llmsched_env.envs.episodes import Episodes, Load
-from llmsched_env.envs.features import MEMORY_SIZE, OBSERVE_SIGNATURE, Observation
+from llmsched_env.envs.features import MEMORY_SIZE, OBSERVE_SIGNATURE
 from llmsched_env.envs.reference import Reference
 from llmsched_env.envs.render import as_image, as_text
 from llmsched_env.envs.rewards import ENGINE_REWARDS, ENGINE_STEP, count_engine_step, write_engine_rewards
+from llmsched_env.envs.steering import Steering
 from llmsched_env.fields import Records, records
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import Result
@@ -35,7 +36,7 @@ from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.simulator.state import RECORD_LEVELS
 from llmsched_env.simulator.world import view_of
 from llmsched_env.slo import SLO
-from llmsched_env.validation import check_choice, check_integer, check_number
+from llmsched_env.validation import check_choice, check_integer
 from llmsched_env.workloads import RequestTable, Workload
 
 
@@ -123,10 +124,8 @@ class EpisodeRunner(Runner):
 
     Args:
         episodes: what to simulate.
-        actions: what an action sets.
-        observation: what an agent sees.
+        steering: what an agent sees and sets.
         num_envs: how many engines.
-        decision_interval: s between decisions; None decides before every batch.
         reward: name of the reward, one of `ENGINE_REWARDS`.
         reference: a scheduler whose reward on the same requests is subtracted; None: no scheduler.
         record: which rows to keep, see `simulate`; "off" for the vector environment.
@@ -135,36 +134,30 @@ class EpisodeRunner(Runner):
         ValueError: naming the argument, its value and what is allowed.
     """
 
-    at_boundaries = True
-    """Whether decisions are due before batches; else the scheduler asks for them."""
-
     def __init__(
         self,
         *,
         episodes: Episodes,
-        actions: Actions,
-        observation: Observation,
+        steering: Steering,
         num_envs: int = 1,
-        decision_interval: float | None = None,
         reward: str = "latency",
         reference: Scheduler | None = None,
         record: str = "off",
     ) -> None:
-        if decision_interval is not None:
-            check_number("decision_interval", decision_interval, above=0, unit="s")
         check_choice("record", record, tuple(RECORD_LEVELS))
-        super().__init__(num_envs, actions.space, len(observation.features), ENGINE_REWARDS, reward)
+        actions, observe = steering.actions, steering.observation.observe
+        super().__init__(num_envs, actions.space, len(steering.features), ENGINE_REWARDS, reward)
         self.episodes = episodes
-        self.interval = 0.0 if decision_interval is None else float(decision_interval)
+        self.interval = 0.0 if steering.interval is None else float(steering.interval)
         self.actions = actions
         self.simulator = Simulator(episodes.engine, actions.scheduler, num_envs, record)
         self.reference = None if reference is None else Reference(reference, episodes.engine, num_envs)
         self.tables: list[RequestTable | None] = [None] * num_envs
         self._state = _new_state(self.obs, self.terms, self.ends)
         if self.simulator.interpreted:
-            self._observe: Any = as_python(observation.observe)
+            self._observe: Any = as_python(observe)
         else:
-            self._observe = function_pointer(observation.observe, OBSERVE_SIGNATURE)
+            self._observe = function_pointer(observe, OBSERVE_SIGNATURE)
         kinds, f8 = (_OBSERVE_TYPE, _STATE_TYPE, types.int64), types.float64
         self._start = self.simulator.kernel(start_episode, *kinds, f8)
         self._step = self.simulator.kernel(step_episodes, *kinds, types.boolean, types.float64[:, ::1], f8)
@@ -184,7 +177,7 @@ class EpisodeRunner(Runner):
         self.simulator.load(g, table)
         if self.reference is not None:
             self.reference.start(g, table)
-        if self.interval == 0.0 and self.at_boundaries:
+        if self.interval == 0.0 and not self.actions.scheduler.asks:
             self.simulator.decide_every_batch(g)
         self._start(self.simulator.world, self.simulator.compose, self._observe, state, g, self.interval)
 
@@ -245,9 +238,10 @@ class EpisodeRunner(Runner):
 
 
 @dataclass(frozen=True)
-class EngineArguments:
+class EngineArguments(ABC):
     """Arguments of every environment of one engine; `BatchQueueEnv` says what they mean."""
 
+    runner_type: ClassVar[type[EpisodeRunner]] = EpisodeRunner
     workload: Workload | str = "azure-chat"
     engine: EngineConfig | str = "llama-3.1-8b_h100-80gb_tp1_aic"
     load: Load = 0.9
@@ -264,6 +258,25 @@ class EngineArguments:
             ValueError: naming the argument, its value and what is allowed.
         """
         return Episodes.of(self.workload, self.engine, self.load, self.horizon, self.slo)
+
+    @abstractmethod
+    def steering(self) -> Steering:
+        """What an agent sees and sets.
+
+        Raises:
+            ValueError: naming the argument, its value and what is allowed.
+        """
+
+    def runner(self, num_envs: int = 1, record: str = "off") -> EpisodeRunner:
+        """What runs the episodes; see `EpisodeRunner`."""
+        return self.runner_type(
+            episodes=self.episodes(),
+            steering=self.steering(),
+            num_envs=num_envs,
+            reward=self.reward,
+            reference=self.reference,
+            record=record,
+        )
 
 
 @dataclass(frozen=True)

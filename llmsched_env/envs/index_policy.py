@@ -8,8 +8,9 @@ from gymnasium.spaces import Box
 
 from llmsched_env.envs.actions import actions_or_arms
 from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from, documented
-from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, EpisodeRunner, SharedTraces
+from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, SharedTraces
 from llmsched_env.envs.features import ENGINE_FEATURES, ENGINE_OBSERVATION, NUM_FEATURES
+from llmsched_env.envs.steering import Steering
 from llmsched_env.policies.index import index
 from llmsched_env.policies.index_params import INDEX_PARAMS
 from llmsched_env.simulator.scheduler import Linear, Log, Param
@@ -27,20 +28,34 @@ class IndexNumbers:
     scheduler = index
 
     def __init__(self) -> None:
-        self.names = tuple(name for name, param in INDEX_PARAMS.items() if param.tune is not None)
+        params = {name: param for name, param in INDEX_PARAMS.items() if param.tune is not None}
+        self.names = tuple(params)
         self.space = Box(-1.0, 1.0, (len(self.names),), np.float32)
         self._columns = [list(index.params).index(name) for name in self.names]
         self._defaults = index.param_values()
         self._start = self.encode()
+        tunes = [_tuned(param) for param in params.values()]
+        self._low, self._high = np.array([_range(param) for param in params.values()], float).T
+        self._is_log = np.array([isinstance(tune, Log) for tune in tunes])
+        self._is_whole = np.array([not isinstance(tune, tuple) and tune.whole for tune in tunes])
+        self._ratio = np.ones(len(tunes))
+        self._ratio[self._is_log] = self._high[self._is_log] / self._low[self._is_log]
+        self._choices = [(k, np.array(tune, float)) for k, tune in enumerate(tunes) if isinstance(tune, tuple)]
+
+    def __repr__(self) -> str:
+        return f"IndexNumbers({', '.join(self.names)})"
 
     def params(self, actions: np.ndarray) -> np.ndarray:
         """f8[..., p]: the parameters of `index` that actions (f4[..., numbers], clipped to [-1, 1]) set."""
         actions = np.clip(actions, -1.0, 1.0).astype(np.float64)
+        share, low, high = 0.5 * (1.0 + actions), self._low, self._high
+        values = np.where(self._is_log, low * self._ratio**share, low + (high - low) * share)
+        values = np.clip(np.where(self._is_whole, np.rint(values), values), low, high)
+        for k, choices in self._choices:
+            values[..., k] = choices[np.rint(share[..., k] * (len(choices) - 1)).astype(np.int64)]
         params = np.empty((*actions.shape[:-1], len(self._defaults)))
         params[...] = self._defaults
-        for k, (name, column) in enumerate(zip(self.names, self._columns, strict=True)):
-            values = _value(INDEX_PARAMS[name], 0.5 * (1.0 + actions[..., k]))
-            params[..., column] = np.where(actions[..., k] == self._start[k], self._defaults[column], values)
+        params[..., self._columns] = np.where(actions == self._start, self._defaults[self._columns], values)
         return params
 
     def values(self, action: np.ndarray) -> Mapping[str, float]:
@@ -79,18 +94,6 @@ def _range(param: Param) -> tuple[float, float]:
     return (min(tune), max(tune)) if isinstance(tune, tuple) else (tune.low, tune.high)
 
 
-def _value(param: Param, share: np.ndarray) -> np.ndarray:
-    """The value at this share of the range."""
-    tune = _tuned(param)
-    if isinstance(tune, tuple):
-        return np.asarray(np.array(tune, float)[np.rint(share * (len(tune) - 1)).astype(np.int64)])
-    if isinstance(tune, Log):
-        value: np.ndarray = tune.low * (tune.high / tune.low) ** share
-    else:
-        value = tune.low + (tune.high - tune.low) * share
-    return np.asarray(np.clip(np.rint(value) if tune.whole else value, tune.low, tune.high))
-
-
 def _share(param: Param, value: float) -> float:
     """Where in the range a value stands."""
     tune = _tuned(param)
@@ -110,18 +113,9 @@ class IndexPolicyArguments(EngineArguments):
     decision_interval: float | None = None
     arms: Sequence[Sequence[float]] | None = None
 
-    def runner(self, numbers: IndexNumbers, num_envs: int = 1, record: str = "off") -> EpisodeRunner:
-        """What runs the episodes."""
-        return EpisodeRunner(
-            actions=actions_or_arms(numbers, self.arms),
-            episodes=self.episodes(),
-            observation=ENGINE_OBSERVATION,
-            num_envs=num_envs,
-            decision_interval=self.decision_interval,
-            reward=self.reward,
-            reference=self.reference,
-            record=record,
-        )
+    def steering(self) -> Steering:
+        """What an agent sees and sets."""
+        return Steering(actions_or_arms(IndexNumbers(), self.arms), ENGINE_OBSERVATION, self.decision_interval)
 
 
 @dataclass(frozen=True)
@@ -172,7 +166,7 @@ class IndexPolicyEnv(EngineEnv):
     @built_from(_IndexPolicy)
     def __init__(self, given: _IndexPolicy) -> None:
         self.numbers = IndexNumbers()
-        super().__init__(given.runner(self.numbers, record=given.record), given.render_mode)
+        super().__init__(given.runner(record=given.record), given.render_mode)
 
 
 class IndexPolicyVectorEnv(EngineVectorEnv):
@@ -181,4 +175,4 @@ class IndexPolicyVectorEnv(EngineVectorEnv):
     @built_from(_IndexPolicyVector)
     def __init__(self, given: _IndexPolicyVector) -> None:
         self.numbers = IndexNumbers()
-        super().__init__(given.runner(self.numbers, given.num_envs), given.shared_traces)
+        super().__init__(given.runner(given.num_envs), given.shared_traces)

@@ -11,6 +11,7 @@ from llmsched_env.compiled import compiled
 from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from, documented
 from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, EpisodeRunner
 from llmsched_env.envs.features import ENGINE_FEATURES, NUM_FEATURES, Observation, observe_engine
+from llmsched_env.envs.steering import Steering
 from llmsched_env.features import Feature, names, scaled_writer
 from llmsched_env.simulator.loop import ASK
 from llmsched_env.simulator.memory import engine_memory, params_of
@@ -105,6 +106,7 @@ selected = Scheduler(
     needs_lengths="predicted",
     mixes_phases=True,
     chunks_prefill=True,
+    asks=True,
     reference="DeepRM's action (H. Mao et al., HotNets 2016) in Sarathi-Serve's batch",
 )
 
@@ -151,6 +153,7 @@ SLOT_FEATURES = (
 _write_batch = scaled_writer(BATCH_FEATURES, ("view",))
 _write_slot = scaled_writer(SLOT_FEATURES, ("view", "i"))
 _FIRST_SLOT, _PER_SLOT = NUM_FEATURES + len(BATCH_FEATURES), len(SLOT_FEATURES)
+_SELECTABLE = slice(_FIRST_SLOT + names(SLOT_FEATURES).index("selectable"), None, _PER_SLOT)
 
 
 @compiled
@@ -194,6 +197,9 @@ class Selection:
         self.space = Discrete(slots + 1)
         self._params, self._choice = self.scheduler.param_values(), list(PARAMS).index("choice")
 
+    def __repr__(self) -> str:
+        return f"Selection({self.scheduler!r})"
+
     @property
     def observation(self) -> Observation:
         """What an agent sees: the engine, the batch and each slot."""
@@ -207,57 +213,51 @@ class Selection:
         params[..., self._choice] = actions
         return params
 
+    def masks(self, obs: np.ndarray, num_seqs: np.ndarray) -> np.ndarray:
+        """i1[..., slots + 1]: 1 for slots whose request fits, and for "done" unless one fits and the batch must go on.
+
+        Args:
+            obs: f4[..., features].
+            num_seqs: i8[...], requests in the batch under construction.
+        """
+        masks = np.empty((*obs.shape[:-1], self.slots + 1), np.int8)
+        masks[..., :-1] = obs[..., _SELECTABLE] > 0.0
+        must_serve = (np.asarray(num_seqs) == 0) | self.work_conserving
+        masks[..., -1] = ~(must_serve & masks[..., :-1].any(axis=-1))
+        return masks
+
 
 class SelectionRunner(EpisodeRunner):
-    """Episodes in which the scheduler asks for choices; `masks` (bool[num_envs, slots + 1]) are the allowed ones."""
+    """Episodes in which the scheduler asks for choices."""
 
-    at_boundaries = False
     actions: Selection
 
-    def __init__(self, given: "RequestSelectionArguments", num_envs: int = 1, record: str = "off") -> None:
-        actions = Selection(given.slots, given.token_budget, given.max_num_seqs, given.work_conserving)
-        super().__init__(
-            episodes=given.episodes(),
-            actions=actions,
-            observation=actions.observation,
-            num_envs=num_envs,
-            reward=given.reward,
-            reference=given.reference,
-            record=record,
-        )
-        self.masks = np.zeros((num_envs, actions.slots + 1), np.bool_)
-        self._selectable = slice(_FIRST_SLOT + names(SLOT_FEATURES).index("selectable"), None, _PER_SLOT)
-
-    def start(self, g: int, rng: np.random.Generator) -> None:
-        super().start(g, rng)
-        self._write_masks()
-
-    def step(self, actions: np.ndarray) -> None:
-        super().step(actions)
-        self._write_masks()
-
-    def _write_masks(self) -> None:
-        """Slots whose request fits are allowed; "done" is not, where one fits and the batch must go on."""
+    def masks(self) -> np.ndarray:
+        """i1[num_envs, slots + 1]: 1 for each action that is allowed now."""
         world = self.simulator.world
-        self.masks[:, :-1] = self.obs[:, self._selectable] > 0.0
-        batches = world.batch_counts[np.arange(len(self.masks)), world.engines.building]
-        must_serve = (batches.num_seqs == 0) | self.actions.work_conserving
-        self.masks[:, -1] = ~(must_serve & self.masks[:, :-1].any(axis=1))
+        batches = world.batch_counts[np.arange(len(self.obs)), world.engines.building]
+        return self.actions.masks(self.obs, batches.num_seqs)
 
     def step_info(self) -> dict[str, np.ndarray]:
-        """As in other environments, and `action_mask`: bool[num_envs, slots + 1]."""
-        return super().step_info() | {"action_mask": self.masks.copy()}
+        """As in other environments, and `action_mask`: i1[num_envs, slots + 1]."""
+        return super().step_info() | {"action_mask": self.masks()}
 
 
 @dataclass(frozen=True)
 class RequestSelectionArguments(EngineArguments):
     """Arguments of both classes; see `RequestSelectionEnv`."""
 
+    runner_type = SelectionRunner
     _: KW_ONLY
     slots: int = 16
     token_budget: float = 512
     max_num_seqs: float = inf
     work_conserving: bool = False
+
+    def steering(self) -> Steering:
+        """What an agent sees and sets."""
+        actions = Selection(self.slots, self.token_budget, self.max_num_seqs, self.work_conserving)
+        return Steering(actions, actions.observation, masks=actions.masks)
 
 
 @dataclass(frozen=True)
@@ -330,7 +330,7 @@ class RequestSelectionEnv(EngineEnv):
 
     ## Vectorized environment
     `gym.make_vec("llmsched/RequestSelection-v0", num_envs=64)` as in `llmsched/BatchQueue-v0`; `action_masks()` is
-    bool[num_envs, slots + 1], and `infos["action_mask"]` and `infos["time"]` are those of the observations returned.
+    i1[num_envs, slots + 1], and `infos["action_mask"]` and `infos["time"]` are those of the observations returned.
 
     ## Version History
     * v0: first version.
@@ -340,11 +340,12 @@ class RequestSelectionEnv(EngineEnv):
 
     @built_from(_RequestSelection)
     def __init__(self, given: _RequestSelection) -> None:
-        super().__init__(SelectionRunner(given, record=given.record), given.render_mode)
+        super().__init__(given.runner(record=given.record), given.render_mode)
 
     def action_masks(self) -> np.ndarray:
-        """bool[slots + 1]: the actions that are allowed now."""
-        return np.array(self._runner.masks[0])
+        """i1[slots + 1]: 1 for each action that is allowed now, as `action_space.sample(mask=...)` wants it."""
+        mask: np.ndarray = self._runner.masks()[0]
+        return mask
 
 
 class RequestSelectionVectorEnv(EngineVectorEnv):
@@ -354,7 +355,7 @@ class RequestSelectionVectorEnv(EngineVectorEnv):
 
     @built_from(_RequestSelectionVector)
     def __init__(self, given: _RequestSelectionVector) -> None:
-        super().__init__(SelectionRunner(given, given.num_envs))
+        super().__init__(given.runner(given.num_envs))
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         obs, rewards, terminated, truncated, infos = super().step(actions)
@@ -363,5 +364,5 @@ class RequestSelectionVectorEnv(EngineVectorEnv):
         return obs, rewards, terminated, truncated, infos
 
     def action_masks(self) -> np.ndarray:
-        """bool[num_envs, slots + 1]: the actions that are allowed now."""
-        return self._runner.masks.copy()
+        """i1[num_envs, slots + 1]: 1 for each action that is allowed now."""
+        return self._runner.masks()

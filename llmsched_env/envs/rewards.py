@@ -23,7 +23,7 @@ class Reward:
         unit: of its values.
         measure: a function that numba can compile, of a record of the step: `ENGINE_STEP` or `NETWORK_STEP`.
         objective: name of the objective by which policies trained with it are judged; of no two rewards the same, and
-            None where `train.py` does not offer the reward.
+            None where `llmsched train` does not offer the reward.
     """
 
     name: str

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogFormatter
 
 from llmsched_env.evaluation.cases import load_text
-from llmsched_env.evaluation.compare import Comparison, ComparisonCell
+from llmsched_env.evaluation.comparison import Comparison, ComparisonCell
 from llmsched_env.evaluation.rendering import MARKERS, line_style, panel_grid, shared_legend, styled, svg_text
 from llmsched_env.results.metrics import latencies, number_in_system
 

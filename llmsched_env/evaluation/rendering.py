@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from rich.console import Console, RenderableType
-from rich.table import Table
 
+from llmsched_env.evaluation.text_tables import WIDTH
 from llmsched_env.files import write_text
 
 # Okabe and Ito's palette, distinct for all common kinds of colour vision, darkened where it was faint on white.
@@ -80,7 +80,7 @@ def svg_source(svg: str) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
-def rich_text(*renderables: RenderableType, width: int, color: bool = False) -> str:
+def rich_text(*renderables: RenderableType, width: int = WIDTH, color: bool = False) -> str:
     """What rich prints on a terminal of `width` columns, as text; in colour with ANSI codes."""
     output = io.StringIO()
     console = Console(
@@ -93,20 +93,7 @@ def rich_text(*renderables: RenderableType, width: int, color: bool = False) -> 
     )
     for renderable in renderables:
         console.print(renderable)
-    return output.getvalue()
-
-
-def plain_table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: Collection[int] = (0,)
-) -> Table:
-    """A table for `rich_text`: columns of text to the left, the others to the right."""
-    table = Table(title=title, title_justify="left")
-    for k, name in enumerate(header):
-        is_text = k in text_columns
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=is_text)
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return "".join(f"{line.rstrip()}\n" for line in output.getvalue().splitlines())
 
 
 def markdown_table(

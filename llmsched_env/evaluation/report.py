@@ -12,7 +12,7 @@ import numpy as np
 
 from llmsched_env.evaluation import plots, table
 from llmsched_env.evaluation.cases import load_text
-from llmsched_env.evaluation.compare import Comparison
+from llmsched_env.evaluation.comparison import Comparison
 from llmsched_env.evaluation.rendering import svg_source, write_page
 from llmsched_env.results.stability import STABILITY_THRESHOLD
 from llmsched_env.slo import SLO

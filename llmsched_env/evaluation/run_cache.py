@@ -17,13 +17,13 @@ from typing import Any
 import numba
 import numpy as np
 
-from llmsched_env import policies
+from llmsched_env import policies, sb3
 from llmsched_env.compiled import compiled_folders, source_digest
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.workloads.workload import Workload
 
-POLICIES = Path(policies.__file__).parent
+POLICIES, SB3 = Path(policies.__file__).parent, Path(sb3.__file__).parent
 
 
 def versions() -> dict[str, str]:
@@ -57,7 +57,8 @@ def describe(scheduler: Scheduler) -> str:
     controller = scheduler.controller
     if controller is None:
         return text
-    when = "before every batch" if controller.interval is None else f"every {controller.interval:g} s"
+    at_will = "whenever it asks" if scheduler.asks else "before every batch"
+    when = at_will if controller.interval is None else f"every {controller.interval:g} s"
     return f"{text}, parameters set {when} by {type(controller).__name__}"
 
 
@@ -95,6 +96,8 @@ def scheduler_digest(scheduler: Scheduler) -> tuple[Any, ...]:
                 "with its weights; add one, or compare with folder=None"
             )
     code = [source_of(compose), *([] if scheduler.controller is None else [source_of(type(scheduler.controller))])]
+    if scheduler.controller is not None:
+        code.append(source_digest([SB3]))
     if scheduler.controller is not None or POLICIES in Path(inspect.getfile(compose)).resolve().parents:
         code.append(source_digest([POLICIES]))
     return describe(scheduler), scheduler.weights, scheduler.decision_time, compose.__qualname__, code, weights

@@ -30,19 +30,6 @@ _BATCH = 4  # settings evaluated at once: fixed, so the search is the same on an
 _DIGITS = 4  # significant digits of values that are not whole
 
 
-def optuna() -> Any:
-    """The Optuna library, imported only if tuning is asked for.
-
-    Raises:
-        ImportError: if it is not installed; the message says how to install it.
-    """
-    try:
-        import optuna
-    except ImportError:
-        raise ImportError('tuning needs Optuna: pip install "llmsched_env[tune]"') from None
-    return optuna
-
-
 def search(
     params: Mapping[str, Param],
     evaluate: Callable[[Sequence[Values]], Sequence[float]],
@@ -62,18 +49,19 @@ def search(
     Yields:
         Settings with their values, in batches. The first is the empty setting: default parameters.
     """
-    library = optuna()
+    import optuna  # takes long to import
+
     quiet = logging.getLogger("optuna").level  # it would announce every study
-    library.logging.set_verbosity(library.logging.WARNING)
-    study = library.create_study(
-        direction="maximize" if larger_is_better else "minimize", sampler=library.samplers.TPESampler(seed=0)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        direction="maximize" if larger_is_better else "minimize", sampler=optuna.samplers.TPESampler(seed=0)
     )
-    library.logging.set_verbosity(quiet)
+    optuna.logging.set_verbosity(quiet)
     space = {name: _distribution(param) for name, param in params.items()}
     [default] = evaluate([{}])
     yield [({}, default)]
     nearest = {name: _nearest(param) for name, param in params.items()}
-    study.add_trial(library.trial.create_trial(params=nearest, distributions=space, value=default))
+    study.add_trial(optuna.trial.create_trial(params=nearest, distributions=space, value=default))
     done = 1
     while done < trials:
         asked = [study.ask(space) for _ in range(min(_BATCH, trials - done))]
@@ -86,13 +74,15 @@ def search(
 
 
 def _distribution(param: Param) -> BaseDistribution:
-    kinds, tune = optuna().distributions, param.tune
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    tune = param.tune
     assert tune is not None  # only such parameters are searched
     distribution: BaseDistribution
     if isinstance(tune, tuple):
-        distribution = kinds.CategoricalDistribution(tune)
+        distribution = CategoricalDistribution(tune)
     else:
-        kind = kinds.IntDistribution if tune.whole else kinds.FloatDistribution
+        kind: Any = IntDistribution if tune.whole else FloatDistribution
         distribution = kind(tune.low, tune.high, log=isinstance(tune, Log))
     return distribution
 

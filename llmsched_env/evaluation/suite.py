@@ -18,7 +18,6 @@ from llmsched_env.simulator.simulate import simulate
 from llmsched_env.workloads import LengthPredictor, Workload, preset
 
 VERSION = 1
-LOADS = (0.5, 0.8, 0.95, 1.1)
 HORIZON = 120.0  # s of arrivals
 KENDALL = 0.56
 """Rank correlation of predicted and true output lengths, that of the learning-to-rank scheduler (arXiv 2408.15792);

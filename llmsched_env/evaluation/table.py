@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from llmsched_env.evaluation.cases import load_text
-from llmsched_env.evaluation.compare import Comparison, ComparisonCell
+from llmsched_env.evaluation.comparison import Comparison, ComparisonCell
 from llmsched_env.evaluation.rendering import rich_text
+from llmsched_env.evaluation.text_tables import TextColumn, fitting_tables
 from llmsched_env.intervals import paired_interval
 from llmsched_env.validation import check_choice
 
@@ -19,7 +20,6 @@ _MEMORY_CAPTION = (
     "means over seeds; tokens found in the prefix cache count as hits at every admission of their request, also after "
     "a preemption"
 )
-_WIDTH = 160  # terminal columns for numbers and verdict, without the names
 
 
 class MetricColumn(NamedTuple):
@@ -143,10 +143,9 @@ def comparison_tables(comparison: Comparison, reference: str | None = None) -> l
 
 
 def text_table(comparison: Comparison, reference: str | None = None, color: bool = False) -> str:
-    """All tables of a comparison as text, about 160 columns wide; see `comparison_tables`."""
-    width = _WIDTH + max(map(len, comparison.schedulers), default=0)
-    tables = (_rich_table(table) for table in comparison_tables(comparison, reference))
-    return rich_text(*(part for table in tables for part in (table, "")), width=width, color=color)
+    """All tables of a comparison as text, at most 100 columns wide; see `comparison_tables`."""
+    parts = [(*_renderables(table), "") for table in comparison_tables(comparison, reference)]
+    return rich_text(*(part for table in parts for part in table), color=color)
 
 
 def format_interval(value: float, half_width: float) -> tuple[str, str]:
@@ -203,23 +202,21 @@ def _difference_caption(cell: ComparisonCell) -> str:
     )
 
 
-def _rich_table(content: ComparisonTable) -> Table:
-    table = Table(title=content.title, caption=content.caption, title_style="bold")
-    table.title_justify = table.caption_justify = "left"
-    table.add_column("Scheduler", no_wrap=True)
-    for column in content.columns:
-        table.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
+def _renderables(content: ComparisonTable) -> list[RenderableType]:
+    names = TextColumn("Scheduler", [row.scheduler for row in content.rows], "left")
+    columns = []
+    for k, column in enumerate(content.columns):
+        numbers = [row.numbers[k] for row in content.rows]
+        cells = [_stacked(f"{n.value}{n.mark}", n.half_width and f"±{n.half_width}") for n in numbers]
+        columns.append(TextColumn("\n".join([*column.title.rsplit(" ", 1), column.unit]), cells))
     if content.has_stability:
-        table.add_column("Stable\nbacklog growth", no_wrap=True)
-    for row in content.rows:
-        numbers = [_stacked(f"{n.value}{n.mark}", n.half_width and f"±{n.half_width}") for n in row.numbers]
-        stability = [_stacked(row.stability, row.growth)] if content.has_stability else []
-        table.add_row(row.scheduler, *numbers, *stability)
-    return table
+        verdicts = [_stacked(row.stability, row.growth) for row in content.rows]
+        columns.append(TextColumn("Stable\nbacklog growth", verdicts, "left"))
+    return fitting_tables(content.title, names, columns, content.caption)
 
 
 def _stacked(first: str, second: str) -> Text:
-    """Two lines: ten values and their half widths on one line would be too wide."""
+    """Two lines: values and their half widths on one line would be too wide."""
     return Text.assemble(first, (f"\n{second}" if second else "", "dim"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from llmsched_env.evaluation.run_cache import (
     source_of,
     versions,
 )
-from llmsched_env.evaluation.search import Values, optuna, search
+from llmsched_env.evaluation.search import Values, search
 from llmsched_env.files import read_object_if_exists, write_json
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.objectives import OBJECTIVES, Objective
@@ -155,7 +156,6 @@ def tune(
     Raises:
         ValueError: if the scheduler has no parameter to tune, the objective is unknown or needs limits that the
             requests do not have, or a number is out of its range.
-        ImportError: if Optuna is not installed (`pip install "llmsched_env[tune]"`).
     """
     goal = OBJECTIVES[check_choice("objective", objective, OBJECTIVES)]
     params = tunable(scheduler)
@@ -171,13 +171,13 @@ def tune(
     cases = Cases((offered,), distinct, engine, longest, record="requests")
     runs = _TrialRuns(scheduler, cases, goal, slo, longest)
     if folder is not None:
-        code = [optuna().__version__, *(source_of(part) for part in (tune, search, Objective, summary, capacity))]
+        code = [version("optuna"), *(source_of(part) for part in (tune, search, Objective, summary, capacity))]
         space = [(name, param.tune) for name, param in params.items()]
         digest = digest_of(code, requests, scheduler_digest(scheduler), space, engine, distinct, slo, goal)
         name = file_name(scheduler.name, offered.name, load_text(load), goal.name, digest)
         runs.open(Path(folder) / "tuned" / f"{name}.json")
     done: list[Trial] = []
-    with tqdm(total=trials, unit="trial", leave=False, disable=not progress) as bar:
+    with tqdm(total=trials, unit="trial", leave=False, disable=None if progress else True) as bar:
         for batch in search(params, runs.values, trials, goal.larger_is_better):
             done += [Trial(values, value, runs.by_setting[_key(values)]) for values, value in batch]
             runs.write(_provenance(runs, load, done))
@@ -214,7 +214,7 @@ def tune_all(
         if tunable(schedulers[name])
     ]
     found: dict[str, dict[tuple[str, Load], Tuned]] = {}
-    with tqdm(jobs, unit="search", dynamic_ncols=True, disable=not progress) as bar:
+    with tqdm(jobs, unit="search", dynamic_ncols=True, disable=None if progress else True) as bar:
         for name, workload, load in bar:
             bar.set_description(f"tuning {name} on {workload} at {load_text(load)}")
             tuned = tune(schedulers[name], workloads[workload], engine, objective, load=load, progress=progress, **more)
@@ -283,7 +283,7 @@ def _provenance(runs: _TrialRuns, load: Load, trials: Sequence[Trial]) -> dict[s
         "seeds": list(runs.cases.seeds),
         "longest_run_s": runs.cases.horizon,
         "simulations": len({_key(trial.values) for trial in trials}) * len(runs.cases.seeds),
-        "versions": versions() | {"optuna": optuna().__version__},
+        "versions": versions() | {"optuna": version("optuna")},
         "date": runs.date,
         "trials": [asdict(trial) for trial in trials],
     }

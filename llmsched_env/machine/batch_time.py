@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from llmsched_env.compiled import compiled, interpreted
 from llmsched_env.fields import record_dtype
 from llmsched_env.validation import check_integer, check_number
 
@@ -41,9 +40,10 @@ LAW = record_dtype(
 """What the time of a batch follows from: the coefficients, and what host, swapping and decisions add."""
 
 
-@compiled
-def batch_seconds(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens):
-    """The law above; `law` is a record of `LAW`, or `Coefficients`."""
+def law_seconds(
+    law: Any, tokens: Any, decode_kv_tokens: Any, prefill_attn_pairs: Any, prefill_context_tokens: Any
+) -> Any:
+    """The law above, for scalars or arrays; `law` is a record of `LAW`, or `Coefficients`."""
     return (
         law.c
         + law.a_step * np.ceil(tokens / law.b0)
@@ -53,16 +53,6 @@ def batch_seconds(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_con
         + law.a_attn * prefill_attn_pairs
         + law.a_ctx * prefill_context_tokens
     )
-
-
-@compiled
-def seconds_with_host(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens, requests):
-    """Seconds of a batch with `requests` requests, time of the host included."""
-    seconds = batch_seconds(law, tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens)
-    return seconds + law.host_batch + law.host_request * requests
-
-
-_vectorised_law = interpreted(batch_seconds)
 
 
 class BatchTime:
@@ -77,9 +67,7 @@ class BatchTime:
     ) -> Any:
         """Seconds of a batch of this composition; scalars or arrays. An empty batch takes no time."""
         tokens = np.asarray(tokens, dtype=np.float64)
-        time = _vectorised_law(
-            self.coefficients(), tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens
-        )
+        time = law_seconds(self.coefficients(), tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens)
         time = np.where(tokens > 0, time, 0.0)
         return float(time) if time.ndim == 0 else time
 

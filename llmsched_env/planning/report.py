@@ -11,7 +11,6 @@ from llmsched_env.evaluation.rendering import (
     MARKERS,
     line_style,
     panel_grid,
-    plain_table,
     rich_text,
     shared_legend,
     styled,
@@ -20,6 +19,7 @@ from llmsched_env.evaluation.rendering import (
     write_page,
 )
 from llmsched_env.evaluation.table import format_interval
+from llmsched_env.evaluation.text_tables import TextColumn, fitting_tables
 from llmsched_env.planning.plan import FleetPlan
 from llmsched_env.planning.sizing import Sizing
 
@@ -35,6 +35,8 @@ COLUMNS = (
     "Utilisation (%)",
     "One more adds (1/s)",
 )
+
+_HEADERS = {name: "\n".join(name.rsplit(" ", 1)) for name in COLUMNS}  # on two lines in a terminal
 
 
 def table_rows(plan: FleetPlan) -> list[list[str]]:
@@ -68,8 +70,10 @@ def _interval(interval: tuple[float, float], scale: float) -> str:
 
 def text_table(plan: FleetPlan) -> str:
     """The plan as a text table."""
-    names = max(len(machine) + len(scheduler) for machine, scheduler in plan.sizings)
-    return rich_text(plain_table(_lead(plan), COLUMNS, table_rows(plan), (0, 1)), width=120 + names)
+    rows = table_rows(plan)
+    names = TextColumn("\n".join(COLUMNS[:2]), ["\n".join(row[:2]) for row in rows], "left")
+    columns = [TextColumn(_HEADERS[name], [row[k] for row in rows]) for k, name in enumerate(COLUMNS)]
+    return rich_text(*fitting_tables(_lead(plan), names, columns[2:]))
 
 
 def curves(plan: FleetPlan) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from llmsched_env.compiled import compiled
 from llmsched_env.features import Feature, names, writer
-from llmsched_env.machine.batch_time import seconds_with_host
+from llmsched_env.machine.compiled_law import seconds_with_host
 from llmsched_env.policies.perceptron import Output, Perceptron, evaluate, rescale, scaling
 from llmsched_env.policies.weights import load_weights
 from llmsched_env.simulator.memory import number_names, number_record, router_memory

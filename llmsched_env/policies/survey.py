@@ -4,7 +4,7 @@ from math import exp, inf, isnan, log
 from typing import NamedTuple
 
 from llmsched_env.compiled import compiled
-from llmsched_env.machine.batch_time import batch_seconds
+from llmsched_env.machine.compiled_law import batch_seconds
 from llmsched_env.simulator.memory import request_memory
 from llmsched_env.simulator.ordering import drop_late
 from llmsched_env.simulator.primitives import is_decoding, is_pending, prefill_left

@@ -15,14 +15,21 @@ from llmsched_env.compiled import interpreted as as_python
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import TASK_DTYPE, NetworkResult
 from llmsched_env.simulator.kv_cache import empty_cache
-from llmsched_env.simulator.loop import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, STALLED
+from llmsched_env.simulator.loop import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED
 from llmsched_env.simulator.memory import seeded
 from llmsched_env.simulator.network_loop import LISTS_FULL, advance_network
 from llmsched_env.simulator.network_state import NETWORK_TYPE, ROUTE_TYPE, new_network
 from llmsched_env.simulator.recording import batch_rows, entry_rows, gap_rows, request_rows, with_longer_records
 from llmsched_env.simulator.router import Router, compiled_route
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose
-from llmsched_env.simulator.simulator import CACHE_TYPES, blocks_to_cache, fill_requests, known_output, reset_engine
+from llmsched_env.simulator.simulator import (
+    CACHE_TYPES,
+    blocks_to_cache,
+    check_can_choose,
+    fill_requests,
+    known_output,
+    reset_engine,
+)
 from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE, View, new_world, view_of
 from llmsched_env.tables.task_table import TaskTable
 
@@ -209,7 +216,8 @@ class NetworkSimulator:
         """Run all engines; see `network_loop.advance_network`. Grows lists and records as needed.
 
         Raises:
-            ValueError: if a scheduler left a batch empty and asked to be woken at a time that is not ahead.
+            ValueError: if a scheduler left a batch empty and asked to be woken at a time that is not ahead, or asked
+                for a choice and has no controller that makes it.
         """
         while True:
             reason = self._advance(self.world, self.network, self.composes, self.route, until)
@@ -223,11 +231,14 @@ class NetworkSimulator:
                     f"scheduler {name!r} composed an empty batch at {self.clock:g} s and asked to be woken at a time "
                     "that is not later; return a later time (s) or inf for the next arrival"
                 )
+            elif reason == SELECT:
+                check_can_choose(self.scheduler_of[int(self.network.control.at_engine)])
+                return SELECT
             else:
                 return int(reason)
 
     def run(self, until: float) -> int:
-        """`advance` with the controllers of schedulers that have one: before every batch or at ticks of each engine.
+        """`advance` with the controllers of schedulers that have one: before batches, when asked, or at ticks.
 
         A learned scheduler decides for every engine by what it sees there.
         """
@@ -238,7 +249,7 @@ class NetworkSimulator:
         }
         intervals = {g: each.interval for g, each in controllers.items() if each.interval is not None}
         for g in controllers.keys() - intervals.keys():
-            self.world.engines[g].stops_to_decide = 1
+            self.world.engines[g].stops_to_decide = int(not self.scheduler_of[g].asks)
         due = dict.fromkeys(intervals, 0)
         while True:
             for g, interval in intervals.items():
@@ -247,7 +258,7 @@ class NetworkSimulator:
                     due[g] += 1
             tick = min((due[g] * interval for g, interval in intervals.items()), default=math.inf)
             reason = self.advance(min(until, tick))
-            if reason == BOUNDARY:
+            if reason in (BOUNDARY, SELECT):
                 g = int(self.network.control.at_engine)
                 self.set_params(g, controllers[g].decide(self.view(g)))
             elif reason != HORIZON or self.clock >= until:

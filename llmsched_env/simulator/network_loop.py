@@ -13,6 +13,7 @@ from llmsched_env.simulator.loop import (
     DRAINED,
     HORIZON,
     RECORD_FULL,
+    SELECT,
     STALLED,
     advance,
     clock_to,
@@ -22,8 +23,8 @@ from llmsched_env.simulator.network_state import DECODE_ONLY, PREFILL_ONLY, Flee
 from llmsched_env.simulator.ordering import pop, push
 from llmsched_env.simulator.state import ACTIVE, BUSY_PHASE, FINISHED
 
-LISTS_FULL = 6  # the lists of an engine must grow before the next call arrives
-ROUTE = 7  # a routing decision is due
+LISTS_FULL = 7  # the lists of an engine must grow before the next call arrives
+ROUTE = 8  # a routing decision is due
 _GO_ON = -1
 
 
@@ -110,7 +111,7 @@ def _start_batches(world, network, schedulers, now):
         if network.touched[g] == 1:
             world.engines[g].inclusive = 1
             reason = advance(world, schedulers, g, now)
-            if reason in (BOUNDARY, RECORD_FULL, BAD_WAKE):
+            if reason in (BOUNDARY, SELECT, RECORD_FULL, BAD_WAKE):
                 network.control.at_engine = g
                 return reason
             _see_off(world, network, g)

@@ -122,7 +122,7 @@ class Controller(Protocol):
     """Sets a scheduler's parameters while it runs, from what the scheduler may see: a learned policy, for one.
 
     `interval` is the time between decisions in seconds, at ticks k*interval and acting on batches that start at or
-    after the tick; None decides before every batch.
+    after the tick; None decides before every batch, or whenever a scheduler that `asks` does.
     """
 
     interval: float | None
@@ -154,10 +154,13 @@ class Scheduler(Rule):
         reserves_kv: whether requests keep KV blocks beyond their tokens (`reserve`).
         decision_time: s that a decision takes (per batch, per request present), added to every batch as the host's are.
             The engine's own host time is measured with a scheduler as simple as vLLM's; it is for what goes beyond.
+        asks: whether `compose` asks for choices within a batch (it returns `loop.ASK`). The controller is then asked
+            for parameters at each of them, and not before batches.
         controller: sets the parameters while the scheduler runs, if there is one.
 
     Raises:
-        ValueError: for an unknown parameter or memory kind, or a value outside its range.
+        ValueError: for an unknown parameter or memory kind, a value outside its range, or a scheduler that `asks` a
+            controller that decides at ticks.
     """
 
     compose: Callable[[View], float]
@@ -168,6 +171,7 @@ class Scheduler(Rule):
     chunks_prefill: bool = field(default=False, kw_only=True)
     reserves_kv: bool = field(default=False, kw_only=True)
     decision_time: tuple[float, float] = field(default=(0.0, 0.0), kw_only=True)
+    asks: bool = field(default=False, kw_only=True)
     controller: Controller | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -176,6 +180,11 @@ class Scheduler(Rule):
             check_choice("memory", kind, MEMORY_KINDS)
         for part, seconds in zip(("batch", "request"), self.decision_time, strict=True):
             check_number(f"decision_time per {part}", seconds, at_least=0, unit="s")
+        if self.asks and self.controller is not None and self.controller.interval is not None:
+            raise ValueError(
+                f"interval must be None for a controller of {self.name!r}, which asks for choices within a batch, got "
+                f"{self.controller.interval!r}"
+            )
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v:g}' for k, v in self.values.items())})"

@@ -14,7 +14,7 @@ import numpy as np
 
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import NetworkResult, Result
-from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, STALLED
+from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, SELECT, STALLED
 from llmsched_env.simulator.network import NetworkSimulator, Pools
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Controller, Scheduler
@@ -107,7 +107,9 @@ def simulate_many(
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
         runs = [pool.submit(simulate, scheduler, workload, engine, seed, horizon, record) for seed in seeds]
         try:
-            return [run.result() for run in tqdm(runs, desc=scheduler.name, disable=not progress, leave=False)]
+            return [
+                run.result() for run in tqdm(runs, desc=scheduler.name, disable=None if progress else True, leave=False)
+            ]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -168,13 +170,14 @@ def _check_run(
 
 
 def _run_controlled(simulator: Simulator, controller: Controller, until: float) -> int:
-    """Advance to `until` with parameters set by `controller` before every batch or at its ticks.
+    """Advance to `until` with parameters set by `controller` before every batch, whenever asked, or at its ticks.
 
     A stalled engine may go on after a later tick; without a horizon to wait for, the run ends there.
     """
     if controller.interval is None:
-        simulator.decide_every_batch(0)
-        while (reason := simulator.advance(0, until)) == BOUNDARY:
+        if not simulator.scheduler.asks:
+            simulator.decide_every_batch(0)
+        while (reason := simulator.advance(0, until)) in (BOUNDARY, SELECT):
             simulator.set_params(0, controller.decide(simulator.view(0)))
         return reason
     tick = 0

@@ -150,7 +150,7 @@ class Simulator:
 
         Raises:
             ValueError: if the scheduler left the batch empty and asked to be woken at a time that is not ahead, or
-                asked for a choice, which only an environment can make.
+                asked for a choice and has no controller that makes it.
         """
         while (reason := self._advance(self.world, self.compose, g, until)) == RECORD_FULL:
             self.grow_records()
@@ -160,10 +160,7 @@ class Simulator:
                 "woken at a time that is not later; return a later time (s) or inf for the next arrival"
             )
         if reason == SELECT:
-            raise ValueError(
-                f"scheduler {self.scheduler.name!r} asks for a choice within a batch, which an agent makes in "
-                "llmsched/RequestSelection-v0; simulate another scheduler"
-            )
+            check_can_choose(self.scheduler)
         return int(reason)
 
     def clock(self, g: int) -> float:
@@ -219,6 +216,19 @@ class Simulator:
             entry_contexts=entry_contexts(self.world),
             decision_time=self.scheduler.decision_time,
             **about,
+        )
+
+
+def check_can_choose(scheduler: Scheduler) -> None:
+    """Whether a scheduler that has asked for a choice within a batch has a controller that makes it.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    if scheduler.controller is None or not scheduler.asks:
+        raise ValueError(
+            f"scheduler {scheduler.name!r} asks for a choice within a batch, which an agent makes in "
+            "llmsched/RequestSelection-v0; simulate another scheduler, or a policy for it (as_scheduler)"
         )
 
 

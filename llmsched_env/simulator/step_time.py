@@ -5,7 +5,7 @@ so a scheduler that doubts its profile has to leave a margin of its own.
 """
 
 from llmsched_env.compiled import compiled
-from llmsched_env.machine.batch_time import seconds_with_host
+from llmsched_env.machine.compiled_law import seconds_with_host
 from llmsched_env.simulator.kv_cache import cached_tokens
 from llmsched_env.simulator.primitives import prefill_left, tokens_left
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linprog
 
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.theory.kv import kv_token_steps
@@ -62,6 +61,8 @@ def fluid_capacity(
         prefill_chunk: tokens of a prefill chunk; None: each prompt is one chunk.
         newest: count the token that a batch is generating as held.
     """
+    from scipy.optimize import linprog
+
     batches, prompts = _batches(engine, with_mixtures=engine.kv_blocks is not None and _time_varies(engine))
     seconds = composition_seconds(engine, workload, batches, prompts)
     supply = np.column_stack([batches, prompts]) / seconds[:, None]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linprog
 
 from llmsched_env.validation import check_integer, check_number
 
@@ -61,6 +60,8 @@ def gate_plan(
     Raises:
         ValueError: naming the argument, its value and what is allowed.
     """
+    from scipy.optimize import linprog
+
     arrivals, prompt, output = (np.asarray(x, np.float64) for x in (rates, prompt_tokens, output_tokens))
     worth = prompt + output if values is None else np.asarray(values, np.float64)
     if not (len(arrivals) == len(prompt) == len(output) == len(worth) > 0):

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import LinearConstraint, linprog, milp
-from scipy.sparse import csr_array, vstack
 
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.tables.request_table import RequestTable
@@ -21,6 +19,9 @@ from llmsched_env.theory.kv import volume
 from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import decode_steps, token_seconds
 from llmsched_env.validation import check_integer, check_number
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _SOLVED, _OUT_OF_TIME, _INFEASIBLE = 0, 1, 2  # status codes of scipy's solvers
 _ROUNDING = 1e-6  # tolerance of the solver for integers
@@ -239,6 +240,8 @@ class _Program:
 
     def once(self) -> csr_array:
         """One row per request: it starts once."""
+        from scipy.sparse import csr_array
+
         n = len(self.start)
         return csr_array((np.ones(n), (self.request, np.arange(n))), shape=(len(self.requests), n))
 
@@ -247,6 +250,8 @@ class _Program:
 
         The cut counts 1 for a request that holds more than half of the memory and 1/2 for one that holds exactly half.
         """
+        from scipy.sparse import csr_array, vstack
+
         lasts = self.requests.output[self.request]
         column = np.repeat(np.arange(len(self.start)), lasts)
         age = np.arange(len(column)) - np.repeat(np.cumsum(lasts) - lasts, lasts)  # rounds since the start
@@ -258,6 +263,8 @@ class _Program:
 
     def relaxed(self) -> tuple[float, np.ndarray]:
         """The optimum of the relaxation, inf if infeasible, and the reduced costs f8[columns]."""
+        from scipy.optimize import linprog
+
         rounds, once = self.rounds(), self.once()
         ones = np.ones(rounds.shape[0]), np.ones(once.shape[0])
         solution = linprog(self.costs(), A_ub=rounds, b_ub=ones[0], A_eq=once, b_eq=ones[1], method="highs")
@@ -273,6 +280,9 @@ class _Program:
         Returns:
             starts i8[n], None if none was found; and a lower bound on the cost of such schedules, inf if infeasible.
         """
+        from scipy.optimize import LinearConstraint, milp
+        from scipy.sparse import csr_array
+
         if len(np.unique(self.request)) < len(self.requests):
             return None, np.inf
         costs = self.costs()

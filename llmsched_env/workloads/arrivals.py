@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Protocol, Self
 
 import numpy as np
-from scipy.optimize import brentq
 
 from llmsched_env.validation import check_number
 
@@ -95,6 +94,8 @@ class Weibull(Renewal):
     @classmethod
     def of_cv(cls, cv: float) -> Self:
         """The process whose gaps have the coefficient of variation `cv`, from 0.02 to 100."""
+        from scipy.optimize import brentq
+
         check_number("Weibull cv", cv, at_least=0.02, at_most=100)
         return cls(brentq(lambda shape: cls(shape).cv - cv, 0.1, 100.0))
 

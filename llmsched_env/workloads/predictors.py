@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from scipy.optimize import brentq
 
 from llmsched_env.slo import SLO
 from llmsched_env.tables.request_table import RequestTable
@@ -89,7 +88,8 @@ class LengthPredictor:
         Raises:
             ValueError: not exactly one of the two is given, it is out of range, or all lengths are equal.
         """
-        from scipy.stats import kendalltau, spearmanr  # here, because importing it takes long
+        from scipy.optimize import brentq
+        from scipy.stats import kendalltau, spearmanr
 
         if spearman is not None and kendall is None:
             name, target, measure = "spearman", spearman, spearmanr

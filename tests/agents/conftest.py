@@ -1,11 +1,7 @@
 import pytest
-import torch
-from stable_baselines3 import PPO
 
 import llmsched_env as ls
-from agents.sb3.checkpoint import AgentMeta
-from llmsched_env.envs.batch_queue import BatchQueueVectorEnv, Knobs
-from llmsched_env.sb3.vec_env import SB3VecEnv
+from llmsched_env.envs.batch_queue import Knobs
 
 
 @pytest.fixture
@@ -25,17 +21,6 @@ def small(knobs):
 
 
 @pytest.fixture
-def model(small):
-    """An untrained PPO model whose decisions vary with the observation."""
-    env = SB3VecEnv(BatchQueueVectorEnv(2, **small, decision_interval=0.1))
-    model = PPO("MlpPolicy", env, n_steps=8, batch_size=16, seed=1, device="cpu")
-    with torch.no_grad():
-        model.policy.action_net.weight.normal_(0.0, 3.0)
-        model.policy.action_net.bias.normal_(0.0, 0.3)
-    return model
-
-
-@pytest.fixture(params=[0.1, None], ids=["ticks", "batches"])
-def meta(knobs, request):
-    """The description of that model, deciding at ticks or before every batch."""
-    return AgentMeta("toy", knobs, request.param, {"steps": 16})
+def quiet():
+    """Says nothing."""
+    return lambda line: None

@@ -9,29 +9,26 @@ mean of random actions (0) and that optimum (1).
 """
 
 from functools import cache
-from math import exp, inf, log
+from math import inf
 
 import numpy as np
 import pytest
 
 import llmsched_env as ls
-from agents.problems.selection import make_env as make_selection_env
-from agents.sb3.dqn import DQNSettings, make_dqn
-from agents.sb3.environment import make_training_env
-from agents.sb3.maskable_ppo import MaskablePPOSettings, make_maskable_ppo
-from agents.sb3.ppo import PPOSettings, make_model
-from agents.sb3.slot_policy import NoteSeconds
-from agents.search.evolution import EvolutionStrategy
-from agents.training_budget import TrainingBudget
+from agents.config import Training
+from agents.problems.engine import EngineProblem
+from agents.problems.workload_split import Split
+from agents.search.network_policy import NetworkSearch
+from agents.training import best_checkpoint, learner_of
 from llmsched_env.envs.batch_queue import BatchQueueEnv
 from llmsched_env.envs.request_selection import RequestSelectionEnv
+from llmsched_env.sb3.policy_file import read_network
 
 UNIT, START, EACH = 64, 0.1, 0.02
 PROMPTS = [8, 1, 6, 2, 4, 1, 3, 1]
 ENGINE = ls.EngineConfig(ls.Staircase(c=START, a=EACH, b0=UNIT))
 WORKLOAD = ls.Workload.from_arrays([0.0] * 8, [UNIT * n for n in PROMPTS], [1] * 8)
 PROBLEM = {"workload": WORKLOAD, "engine": ENGINE, "load": None, "horizon": None}
-KNOBS = BatchQueueEnv(**PROBLEM).knobs
 BUDGETS = (128, 256, 512, 640, 1024)
 LEVELS = {"token_budgets": BUDGETS}
 ARMS = [[budget, 5, order, 0] for budget in range(len(BUDGETS)) for order in (0, 1)]
@@ -91,70 +88,51 @@ def test_the_optimum_is_reached_by_some_actions_and_by_no_constant_one():
     assert learned(selection, lambda obs, info: int(np.argmax(info["action_mask"]))) < 0.3  # all in one batch
 
 
-@pytest.mark.slow
-def test_ppo_learns_it():
-    settings = PPOSettings(n_steps=64, batch_size=256, learning_rate=2e-3, ent_coef=0.02, gae_lambda=0.98)
-    env = make_training_env(16, None, settings.time_constant, **PROBLEM, **LEVELS, arms=ARMS)
-    model = make_model(env, None, settings, TrainingBudget(60_000), seed=0)
-    model.learn(60_000)
-    assert learned(arms_env(), lambda obs, info: int(model.predict(obs, deterministic=True)[0])) >= ENOUGH
-
-
-@pytest.mark.slow
-def test_dqn_learns_it():
-    settings = DQNSettings(
-        buffer_size=20_000, learning_starts=1000, batch_size=128, train_freq=2, gradient_steps=4,
-        learning_rate=2e-3, target_update_interval=500, exploration_fraction=0.7,
+def trained(folder, **config):
+    """How well the best policy of a training of this problem does, by the training that everything is trained by."""
+    about = Training(
+        load=("recorded",), train_load=(), horizon=inf, interval=0.0, start="scratch", tuning_seeds=1, validations=10,
+        **config,
     )  # fmt: skip
-    env = make_training_env(8, None, settings.time_constant, **PROBLEM, **LEVELS, arms=ARMS)
-    model = make_dqn(env, 1.0, settings, TrainingBudget(40_000), seed=0)
-    model.learn(40_000)
-    assert learned(arms_env(), lambda obs, info: int(model.predict(obs, deterministic=True)[0])) >= ENOUGH
+    problem = EngineProblem(about, lambda line: None, Split(WORKLOAD, WORKLOAD, WORKLOAD, recorded=True), ENGINE)
+    learns = NetworkSearch(problem) if about.searches else problem
+    learner_of(learns, folder, lambda line: None).train()
+    policy = read_network(best_checkpoint(learns, folder))
+    if about.env == "BatchQueue":
+        return learned(arms_env(), lambda obs, info: int(policy(obs)))
+    return learned(RequestSelectionEnv(**PROBLEM, **CHOICES), lambda obs, info: int(policy(obs, info["action_mask"])))
+
+
+ARMS_OF_KNOBS = {"arms": ARMS, **LEVELS, "admission_limits": arms_env().knobs.admission_limits}
 
 
 @pytest.mark.slow
-def test_maskable_ppo_learns_it():
-    settings = MaskablePPOSettings(
-        n_steps=128, batch_size=512, ent_coef=0.02, learning_rate=2e-3, time_constant=inf, shortest_first=0.0
+def test_ppo_learns_it(tmp_path):
+    settings = {"n_steps": 64, "batch_size": 256, "learning_rate": 2e-3, "ent_coef": 0.02}
+    found = trained(tmp_path, steps=60_000, num_envs=16, learner=settings, env_arguments=ARMS_OF_KNOBS)
+    assert found >= ENOUGH
+
+
+@pytest.mark.slow
+def test_dqn_learns_it(tmp_path):
+    settings = {
+        "buffer_size": 20_000, "learning_starts": 1000, "batch_size": 128, "train_freq": 2, "gradient_steps": 4,
+        "learning_rate": 2e-3, "target_update_interval": 500, "exploration_fraction": 0.7,
+    }  # fmt: skip
+    found = trained(tmp_path, algo="dqn", steps=40_000, num_envs=8, learner=settings, env_arguments=ARMS_OF_KNOBS)
+    assert found >= ENOUGH
+
+
+@pytest.mark.slow
+def test_maskable_ppo_learns_it(tmp_path):
+    settings = {"n_steps": 128, "batch_size": 512, "ent_coef": 0.02, "learning_rate": 2e-3, "time_constant": inf}
+    found = trained(
+        tmp_path, env="RequestSelection", steps=250_000, num_envs=16, learner=settings, env_arguments=CHOICES
     )
-    env = make_selection_env(16, **PROBLEM, **CHOICES)
-    model = make_maskable_ppo(env, settings, TrainingBudget(250_000), seed=0)
-    model.learn(250_000, NoteSeconds(env.unwrapped))
-
-    def act(obs, info):
-        return int(model.predict(obs, deterministic=True, action_masks=info["action_mask"])[0])
-
-    assert learned(RequestSelectionEnv(**PROBLEM, **CHOICES), act) >= ENOUGH
-
-
-def linear(view):
-    """Whole prompts by a weight of their length and of their place, until the batch is as long as they call for."""
-    weights, n = view.mem.params, len(view.waiting)
-    if n == 0:
-        return inf
-    work = 0.0
-    for i in view.waiting:
-        work += view.req.prompt_tokens[i]
-    enough = exp(5.0 + 5.0 * weights[0] + weights[1] * log(n) + weights[2] * log(work / 64))
-    keys = weights[3] * np.log(view.req.prompt_tokens[view.waiting] / 64) + weights[4] * np.arange(n) / n
-    tokens = 0.0
-    for i in view.waiting[np.argsort(keys, kind="mergesort")]:
-        if tokens < enough:
-            ls.take(view, i, ls.ALL)
-            tokens += view.req.prompt_tokens[i]
-    return inf
+    assert found >= ENOUGH
 
 
 @pytest.mark.slow
-def test_evolution_strategies_learn_it():
-    def cost(weights):
-        scheduler = ls.Scheduler("linear", linear, weights=tuple(weights.tolist()))
-        rows = ls.simulate(scheduler, WORKLOAD, ENGINE, record="requests").requests
-        return float((rows.finish - rows.arrival).sum())
-
-    strategy = EvolutionStrategy(np.zeros(5), noise=0.2, learning_rate=0.05, pairs=12, seed=0)
-    chance = np.mean([cost(weights) for weights in np.random.default_rng(0).normal(0, 1, (400, 5))])
-    for _ in range(120):
-        strategy.learning_rate *= 0.985
-        strategy.tell(-np.array([cost(weights) for weights in strategy.ask()]))
-    assert (chance - cost(strategy.center)) / (chance - least_total_latency()) >= ENOUGH
+def test_evolution_strategies_learn_it(tmp_path):
+    settings = {"generations": 300, "runs": 1, "noise": 0.5, "learning_rate": 0.15, "decay": 1.0}
+    assert trained(tmp_path, algo="es", learner=settings, env_arguments=ARMS_OF_KNOBS) >= ENOUGH

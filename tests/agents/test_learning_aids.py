@@ -8,38 +8,34 @@ import torch
 from gymnasium.spaces import Box
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.save_util import load_from_zip_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import train
-from agents import load_agent, read_meta
-from agents.problems.knobs import KnobsProblem, KnobsTraining
-from agents.sb3.checkpoint import read_weights
-from agents.sb3.curriculum import Curriculum
-from agents.sb3.environment import make_training_env
+from agents.config import Training
+from agents.curriculum import Curriculum
+from agents.problems.engine import EngineProblem
+from agents.sb3.algorithms import BudgetedPPO, make_model
+from agents.sb3.environment import normalized
 from agents.sb3.group_baseline import GroupBaselineBuffer
-from agents.sb3.learning_aids import LearningAids
-from agents.sb3.ppo import BudgetedPPO, PPOSettings, make_model
 from agents.sb3.pull_to_start import PullToStart, actor_weights
+from agents.training import train
 from agents.training_budget import TrainingBudget
+from llmsched_env.envs.batch_queue import BatchQueueVectorEnv
 from llmsched_env.envs.episodes import Episodes
 
 STEPS = 4 * 16  # of one update, which is one full episode of each environment
-TINY = KnobsTraining(
-    eval_loads=(0.5,), load=(0.4, 1.2), steps=2 * STEPS, minutes=None, num_envs=4, horizon=4.0, tuning_seeds=1,
-    test_seeds=3, validations=1,
-    ppo=PPOSettings(n_steps=16, batch_size=32, n_epochs=2, net_arch=(8, 8), target_kl=100.0),
+LEARNER = {"n_steps": 16, "batch_size": 32, "n_epochs": 2, "net_arch": (8, 8), "target_kl": 100.0}
+TINY = Training(
+    load=(0.5,), train_load=(0.4, 1.2), steps=2 * STEPS, num_envs=4, horizon=4.0, tuning_seeds=1, seeds=3,
+    validations=1, learner=LEARNER,
 )  # fmt: skip
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 class Stop(Exception):
     """Ends a training before its first step."""
 
 
-def about_to_learn(training, monkeypatch):
+def about_to_learn(config, folder, monkeypatch):
     """The model and the callbacks of a training that is about to begin or go on."""
     seen = {}
 
@@ -50,18 +46,26 @@ def about_to_learn(training, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(BudgetedPPO, "learn", learn)
         with pytest.raises(Stop):
-            training.train()
+            train(config, folder, lambda line: None)
     return seen["model"], seen["callbacks"]
 
 
+def small_model(small, settings=LEARNER):
+    """An untrained model of two small environments."""
+    config = Training(interval=0.1, learner=settings)
+    env = normalized(BatchQueueVectorEnv(2, **small, decision_interval=0.1), config)
+    env.seed(0)
+    return make_model(config, env, TrainingBudget(10**9), seed=0)
+
+
 @pytest.mark.parametrize("reference", [True, False])
-def test_the_static_baseline_is_the_reference(tmp_path, monkeypatch, reference):
-    config = replace(TINY, aids=LearningAids(reference=reference))
-    training = KnobsProblem.create(config, tmp_path / "run", quiet)
-    model, _ = about_to_learn(training, monkeypatch)
-    best = training.static_best
+def test_the_static_baseline_is_the_reference(tmp_path, monkeypatch, quiet, reference):
+    config = replace(TINY, aids={"reference": reference})
+    model, _ = about_to_learn(config, tmp_path, monkeypatch)
+    problem = EngineProblem(config, quiet)
+    best = problem.static_best
     model.env.reset()
-    action = training.knobs.encode(best.token_budget, training.knobs.admission_limits[-1], best.order)
+    action = problem.knobs.encode(best.token_budget, problem.knobs.admission_limits[-1], best.order)
     totals = np.zeros(4)
     for _ in range(15):
         model.env.step(np.tile(action, (4, 1)))
@@ -79,7 +83,7 @@ def test_episodes_grow_to_their_full_size():
     assert replace(curriculum, interval=50.0).at(0.0)[1] == 50.0
 
 
-def test_training_begins_with_small_episodes_and_a_resumed_one_goes_on_there(tmp_path, monkeypatch):
+def test_training_begins_with_small_episodes_and_a_resumed_one_goes_on_there(tmp_path, monkeypatch, quiet):
     drawn, draw = [], Episodes.draw
 
     def noted(self, rng):
@@ -87,8 +91,7 @@ def test_training_begins_with_small_episodes_and_a_resumed_one_goes_on_there(tmp
         return draw(self, rng)
 
     monkeypatch.setattr(Episodes, "draw", noted)
-    config = replace(TINY, steps=4 * STEPS, aids=LearningAids(curriculum=0.75, curriculum_start=0.25))
-    training = KnobsProblem.create(config, tmp_path / "run", quiet)
+    config = replace(TINY, steps=4 * STEPS, aids={"curriculum": 0.75, "curriculum_start": 0.25})
     real, calls = BudgetedPPO.train, []
 
     def interrupted(self):
@@ -99,31 +102,26 @@ def test_training_begins_with_small_episodes_and_a_resumed_one_goes_on_there(tmp
 
     monkeypatch.setattr(BudgetedPPO, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        training.train()
-    at = config.aids.episodes(config.load, config.horizon, config.interval).at
-    sizes = [(load[1], horizon) for load, horizon in (at(k / 4) for k in range(4))]
+        train(config, tmp_path, quiet)
+    sizes = [(load[1], horizon) for load, horizon in (Curriculum.of(config).at(k / 4) for k in range(4))]
     assert sizes[0] == pytest.approx((0.6, 1.0)) and sizes[3] == (1.2, 4.0)
     assert drawn[:4] == sizes[:1] * 4
     assert set(drawn) == set(sizes[:2])  # as it was interrupted half of the budget was spent, and the third to come
     drawn.clear()
-    KnobsProblem.reopen(tmp_path / "run", None, None, quiet).train()
+    train(config, tmp_path, quiet)
     assert drawn[:4] == sizes[2:3] * 4 and set(drawn) == set(sizes[2:])
-    events = EventAccumulator(str(tmp_path / "run/tensorboard/agent"), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(tmp_path / "tensorboard/agent"), size_guidance={"scalars": 0})
     events.Reload()
     logged = {e.step: e.value for e in events.Scalars("curriculum/highest_load")}
     assert logged[4 * STEPS] == pytest.approx(1.2) and logged[STEPS] == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize("pull", [0.0, 0.5, 1.0])
-def test_the_pull_holds_the_policy(small, monkeypatch, pull):
-    env = make_training_env(2, 0.1, 60.0, **small)
-    env.seed(0)
-    settings = PPOSettings(n_steps=16, batch_size=32, n_epochs=2, net_arch=(8, 8), target_kl=100.0)
-    budget = TrainingBudget(10**9)  # hardly any of it will be spent
-    model = make_model(env, 0.1, settings, budget, seed=0)
+def test_the_pull_holds_the_policy(small, pull):
+    model = small_model(small)  # hardly any of its budget will be spent
     start, value = actor_weights(model.policy.state_dict()), model.policy.value_net.weight.clone()
     before = {name: weights.clone() for name, weights in start.items()}
-    model.learn(3 * 32, [PullToStart(pull, start, budget)])
+    model.learn(3 * 32, [PullToStart(pull, start, model.budget)])
     assert model._n_updates == 6 and not torch.equal(model.policy.value_net.weight, value)
     after = actor_weights(model.policy.state_dict())
     assert len(after) == 6
@@ -132,13 +130,10 @@ def test_the_pull_holds_the_policy(small, monkeypatch, pull):
 
 
 def test_the_pull_decays_and_follows_each_update_once(small):
-    env = make_training_env(2, 0.1, 60.0, **small)
-    settings = PPOSettings(n_steps=16, batch_size=32, net_arch=(8, 8))
-    budget = TrainingBudget(100)
-    model = make_model(env, 0.1, settings, budget, seed=0)
+    model = small_model(small)
     start = {name: torch.zeros_like(w) for name, w in actor_weights(model.policy.state_dict()).items()}
     model.set_logger(Logger(None, []))
-    anchor = PullToStart(0.8, start, budget)
+    anchor = PullToStart(0.8, start, TrainingBudget(100))
     model._n_updates = 7
     anchor.init_callback(model)
     biases = model.policy.action_net.bias
@@ -152,18 +147,15 @@ def test_the_pull_decays_and_follows_each_update_once(small):
         assert biases.detach().numpy() == pytest.approx(expected)
 
 
-def test_a_resumed_anchor_is_tied_to_the_first_policy(tmp_path, monkeypatch):
-    config = replace(TINY, aids=LearningAids(anchor=0.3, shared_traces=2))
-    training = KnobsProblem.create(config, tmp_path / "run", quiet)
-    training.train()
-    _, callbacks = about_to_learn(KnobsProblem.reopen(tmp_path / "run", 4 * STEPS, None, quiet), monkeypatch)
+def test_a_resumed_anchor_is_tied_to_the_first_policy(tmp_path, monkeypatch, quiet):
+    config = replace(TINY, aids={"anchor": 0.3, "shared_traces": 2})
+    train(config, tmp_path, quiet)
+    _, callbacks = about_to_learn(replace(config, steps=4 * STEPS), tmp_path, monkeypatch)
     anchor = next(callback for callback in callbacks if isinstance(callback, PullToStart))
-    first, last = (read_weights(training.checkpoints / name) for name in ("step_0.zip", "last.zip"))
+    first, last = (load_from_zip_file(tmp_path / name)[1]["policy"] for name in ("first.zip", "last.zip"))
     for name, weights in anchor._start.items():
         assert torch.equal(weights, first[name])
     assert not torch.equal(last["action_net.bias"], first["action_net.bias"])
-    load_agent(training.checkpoints / "last.zip")
-    assert read_meta(training.checkpoints / "last.zip").training["config"]["aids"]["anchor"] == 0.3
 
 
 def test_advantages_are_relative_to_the_group():
@@ -187,50 +179,8 @@ def test_advantages_are_relative_to_the_group():
 
 
 def test_ppo_compares_environments_that_share_their_requests(tmp_path, monkeypatch):
-    config = replace(TINY, aids=LearningAids(shared_traces=2))
-    training = KnobsProblem.create(config, tmp_path / "run", quiet)
-    model, _ = about_to_learn(training, monkeypatch)
+    model, _ = about_to_learn(replace(TINY, aids={"shared_traces": 2}), tmp_path, monkeypatch)
     assert isinstance(model.rollout_buffer, GroupBaselineBuffer) and model.rollout_buffer.group == 2
     model.env.reset()
     tables = [table.arrival.tobytes() for table in model.env.unwrapped.env._runner.tables]
     assert tables[0] == tables[1] != tables[2] == tables[3]
-
-
-def test_the_command_line_sets_it(tmp_path):
-    options = [
-        "--no-reference",
-        "--shared-traces",
-        "4",
-        "--curriculum",
-        "0.5",
-        "--curriculum-start",
-        "0.1",
-        "--anchor",
-        "0.2",
-    ]
-    training = train.open_training(train.parser().parse_args([*options, "--out", str(tmp_path / "run")]))
-    assert training.config.aids == LearningAids(False, 4, 0.5, 0.1, 0.2)
-    training = train.open_training(train.parser().parse_args(["--out", str(tmp_path / "default")]))
-    assert training.config.aids == LearningAids()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"reference": 1}, "reference must be True or False, got 1"),
-        ({"shared_traces": 0}, "shared_traces must be .* >= 1"),
-        ({"shared_traces": 3}, "shared_traces must divide num_envs=4, got 3"),
-        ({"curriculum": 1.5}, "curriculum must be .* <= 1"),
-        ({"curriculum_start": 0.0}, "curriculum_start must be .* > 0"),
-        ({"anchor": -0.1}, "anchor must be .* >= 0"),
-    ],
-)
-def test_bad_learning_aids_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        replace(TINY, aids=LearningAids(**change))
-
-
-@pytest.mark.parametrize(("change", "message"), [({"anchor": 0.1}, "anchor must be 0"), ({"shared_traces": 2}, "be 1")])
-def test_what_dqn_has_no_use_for_is_refused(change, message):
-    with pytest.raises(ValueError, match=f"{message} unless algo is 'ppo'"):
-        replace(TINY, algo="dqn", aids=LearningAids(**change))

@@ -1,5 +1,6 @@
 """The trained policies that come with the project."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,20 +9,25 @@ import pytest
 
 import baselines
 import llmsched_env as ls
-from evaluate import parse_schedulers
+from llmsched_env.evaluation.naming import schedulers_by_name
 from llmsched_env.evaluation.suite import A100, H100, Site
 from llmsched_env.policies import pretrained
 from llmsched_env.results.metrics import within_limits
 from llmsched_env.testing import batches_beyond_vllm
 
 
-@pytest.mark.parametrize("name", [*pretrained.NAMES, pretrained.NETWORK])
+@pytest.mark.parametrize("name", [*pretrained.NAMES, pretrained.NETWORK, pretrained.ROUTER])
 def test_each_has_weights_and_a_card_that_says_how_it_was_trained(name):
-    scheduler = pretrained.load(name)
-    assert any(scheduler.weights)
+    rule = pretrained.router() if name == pretrained.ROUTER else pretrained.load(name)
+    assert any(rule.weights)
     assert (pretrained.FOLDER / f"{name}.npz").stat().st_size < 1e6
     card = (pretrained.FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    assert f"train.py --pretrained {name}" in card
+    [command] = re.findall(r"llmsched train (.*(?:\\\n.*)?)", card)
+    reward = "latency" if name.startswith("latency") else "goodput"
+    trained = {"network": "--env AgentNetwork --algo es", "router": "--env Cluster --algo es"}
+    assert trained.get(name, f"--env IndexPolicy --algo es --reward {reward}") in command
+    assert ("pausing=true" in command) == (name.endswith("_pausing") or name == "slo_scratch")
+    assert ("--start scratch" in command) == (name == "slo_scratch")
 
 
 def test_unknown_ones_are_refused_by_name():
@@ -31,8 +37,8 @@ def test_unknown_ones_are_refused_by_name():
 
 
 def test_the_command_line_knows_them():
-    found = parse_schedulers("sarathi,pretrained")
-    assert list(found) == ["sarathi", *(f"pretrained_{name}" for name in pretrained.NAMES)]
+    found = schedulers_by_name(["sarathi", "pretrained"])
+    assert list(found) == ["sarathi", *pretrained.NAMES]
 
 
 @pytest.mark.parametrize(

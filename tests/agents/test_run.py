@@ -3,18 +3,35 @@
 import pytest
 
 from agents import run
-from agents.run import Learner, Validation
+from agents.problem import Problem, Validation
+from agents.run import Learner
 from agents.training_budget import TrainingBudget
 
 
+class Values(Problem):
+    """Its value is what a list says of each step."""
+
+    def __init__(self, values, larger_is_better):
+        self.values, self.larger_is_better = values, larger_is_better
+
+    def references(self):
+        return {"constant": {"value": 1.0}}
+
+    def validate(self, policy):
+        value = self.values[policy]
+        return Validation(value, {"value": value}, f"value {value}", self.larger_is_better)
+
+    def report(self, best, folder, command):
+        raise AssertionError("training reports nothing by itself")
+
+
 class Climber(Learner):
-    """Its value is what a list says of each step; it validates every second step."""
+    """It validates every second step."""
 
     def __init__(self, folder, values, steps=4, larger_is_better=True):
         self.lines = []
-        super().__init__(folder, TrainingBudget(steps), self.lines.append)
-        self.values, self.larger_is_better = values, larger_is_better
-        self.now, self.saved, self.closed = 0, [], False
+        super().__init__(Values(values, larger_is_better), folder, TrainingBudget(steps), self.lines.append)
+        self.now, self.saved, self.logged, self.closed = 0, [], [], False
 
     @property
     def step(self):
@@ -24,13 +41,15 @@ class Climber(Learner):
         return self.now % 2 == 0
 
     def update(self):
-        if self.values[self.now] is None:
+        if self.problem.values[self.now] is None:
             raise KeyboardInterrupt
         self.now += 1
 
-    def validate(self):
-        value = self.values[self.now]
-        return Validation(value, {"value": value}, f"value {value}", self.larger_is_better)
+    def policy(self):
+        return self.now
+
+    def log(self, numbers):
+        self.logged.append(numbers)
 
     def save(self, found=None, improved=False):
         self.saved.append((self.now, found is not None, improved))
@@ -45,7 +64,9 @@ def test_the_best_and_the_last_are_kept(tmp_path, larger_is_better, best, improv
     learner.train()
     assert (learner.best, learner.validated, learner.closed) == (best, 4, True)
     assert learner.saved == [(step, True, step in improved) for step in (0, 2, 4)]
-    assert [line.split(": ")[1] for line in learner.lines] == ["value 2.0", "value 1.0", "value 3.0"]
+    assert [line.split(": ")[1] for line in learner.lines[1:]] == ["value 2.0", "value 1.0", "value 3.0"]
+    assert learner.logged[-1] == {"serve/value": 3.0, "serve/best": best}
+    assert (tmp_path / "tensorboard/baseline_constant").is_dir()
 
 
 def test_the_end_is_validated_once_and_what_is_over_is_left_alone(tmp_path):
@@ -53,7 +74,7 @@ def test_the_end_is_validated_once_and_what_is_over_is_left_alone(tmp_path):
     learner.train()
     assert [step for step, *_ in learner.saved] == [0, 2, 3]
     learner.train()
-    assert len(learner.saved) == 3
+    assert len(learner.saved) == 3 and "over after 3 steps" in learner.lines[-1]
 
 
 def test_it_is_saved_between_validations(tmp_path, monkeypatch):

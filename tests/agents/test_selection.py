@@ -1,4 +1,4 @@
-"""Selection: the slot scorer, discounts in time, and a tiny training that is saved and resumed."""
+"""Selection: the slot scorer with and without torch, discounts in time, and a tiny training that is resumed."""
 
 from dataclasses import replace
 
@@ -9,25 +9,38 @@ import torch
 from stable_baselines3.common.save_util import load_from_zip_file
 
 import llmsched_env as ls
-from agents.problems.selection import SelectionTraining, evaluate, make_env, read_state, run_agent, train
-from agents.sb3.maskable_ppo import MaskablePPOSettings, make_maskable_ppo
-from agents.sb3.slot_policy import NoteSeconds, SlotScorer, TimeDiscountedBuffer
+from agents.config import Training
+from agents.sb3.algorithms import make_model
+from agents.sb3.callbacks import NoteSeconds
+from agents.sb3.environment import normalized
+from agents.sb3.slot_policy import SlotScorer, TimeDiscountedBuffer
+from agents.training import best_checkpoint, train
 from agents.training_budget import TrainingBudget
-from llmsched_env.envs.batch_queue import NUM_FEATURES
+from llmsched_env.envs.as_scheduler import as_scheduler
+from llmsched_env.envs.batch_queue import NUM_FEATURES, ORDERS, parametric
 from llmsched_env.envs.request_selection import BATCH_FEATURES, SLOT_FEATURES
+from llmsched_env.sb3.mlp_policies import network_of_model
+from llmsched_env.sb3.policy_file import read_description
 from llmsched_env.sb3.vec_env import SB3VecEnv
 
 GLOBAL, PER_SLOT = NUM_FEATURES + len(BATCH_FEATURES), len(SLOT_FEATURES)
 STEPS = 4 * 32  # of one update
-TINY = SelectionTraining(
-    eval_loads=(0.5,), horizon=3.0, steps=2 * STEPS, num_envs=4, validations=2, tuning_seeds=1, test_seeds=2,
-    ppo=MaskablePPOSettings(n_steps=32, batch_size=64, n_epochs=2, hidden=8),
+TINY = Training(
+    env="RequestSelection", load=(0.5,), horizon=3.0, steps=2 * STEPS, num_envs=4, validations=2, tuning_seeds=1,
+    seeds=2, learner={"n_steps": 32, "batch_size": 64, "n_epochs": 2, "net_arch": 8},
 )  # fmt: skip
 
 
 @pytest.fixture
 def small_selection(small):
     return {name: small[name] for name in ("workload", "engine", "load")} | {"horizon": 3.0, "slots": 4}
+
+
+def model_of(config, num_envs, arguments):
+    """An untrained model and its environment."""
+    env = gym.make_vec(config.env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
+    env = normalized(env, config)
+    return make_model(config, env, TrainingBudget(10**6), seed=0), env
 
 
 def test_the_logit_of_a_slot_does_not_depend_on_its_place():
@@ -44,17 +57,32 @@ def test_the_logit_of_a_slot_does_not_depend_on_its_place():
     assert logits[0, :5].std() > 0.1
 
 
+@pytest.mark.parametrize("start", ["tuned", "scratch"])
+def test_numpy_decides_as_torch_does(small_selection, start):
+    model, env = model_of(replace(TINY, start=start), 2, small_selection)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weights in model.policy.parameters():
+            weights.normal_()
+    network, rng = network_of_model(model), np.random.default_rng(0)
+    for _ in range(200):
+        observation = rng.random(env.observation_space.shape, np.float32)
+        mask = rng.random(5) < 0.7
+        mask[rng.integers(5)] = True
+        assert int(network(observation, mask)) == int(
+            model.predict(observation, deterministic=True, action_masks=mask)[0]
+        )
+
+
 def test_the_first_policy_is_the_shortest_prompt_first(small_selection):
-    model = make_maskable_ppo(make_env(2, **small_selection), TINY.ppo, TrainingBudget(1), seed=0)
-    workload = small_selection["workload"].at_load(1.0, small_selection["engine"])
     choices = {"slots": 512, "token_budget": 300}
-    wide = make_maskable_ppo(make_env(1, **small_selection | choices), TINY.ppo, TrainingBudget(1), seed=0)
-    rule = TINY.references()["shortest_prompt"](token_budget=300)
-    ours = run_agent(wide, workload, small_selection["engine"], 3, choices)
-    theirs = ls.simulate(rule, workload, small_selection["engine"], seed=3)
+    model, _ = model_of(TINY, 1, small_selection | choices)
+    workload = small_selection["workload"].at_load(1.0, small_selection["engine"])
+    agent = as_scheduler(model, TINY.env_id, **choices)
+    rule = parametric(token_budget=300, order=ORDERS.index("shortest_prompt"))
+    ours, theirs = (ls.simulate(s, workload, small_selection["engine"], seed=3) for s in (agent, rule))
     assert len(ours.requests) > 50
     assert ours.requests.tobytes() == theirs.requests.tobytes()
-    assert model.action_space.n == 5
 
 
 def test_discounts_count_the_time_of_each_step():
@@ -107,82 +135,33 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("selection") / "run"
     said = []
     train(TINY, folder, said.append)
-    first = read_state(folder / "checkpoints/last.zip")
-    optimizer = load_from_zip_file(folder / "checkpoints/last.zip", device="cpu")[1]["policy.optimizer"]
-    train(replace(TINY, steps=4 * STEPS), folder, said.append)
-    return folder, first, optimizer, said
+    first = read_description(folder / "last.zip").training
+    optimizer = load_from_zip_file(folder / "last.zip", device="cpu")[1]["policy.optimizer"]
+    problem = train(replace(TINY, steps=4 * STEPS), folder, said.append)
+    return folder, problem, first, optimizer, said
 
 
 def test_resuming_goes_on_where_training_stopped(trained):
-    folder, first, before, said = trained
-    state = read_state(folder / "checkpoints/last.zip")
+    folder, _, first, before, said = trained
+    state = read_description(folder / "last.zip").training
     assert (first["steps"], state["steps"]) == (2 * STEPS, 4 * STEPS)
-    after = load_from_zip_file(folder / "checkpoints/last.zip", device="cpu")[1]["policy.optimizer"]
+    after = load_from_zip_file(folder / "last.zip", device="cpu")[1]["policy.optimizer"]
     counts = [{float(s["step"]) for s in saved["state"].values()} for saved in (before, after)]
     assert counts == [{8.0}, {16.0}]  # 2 updates of 2 epochs of 2 minibatches, then as many again
     assert state["reward_statistics"]["count"] > first["reward_statistics"]["count"]
-    assert "Resuming at step 256." in said
+    assert "Going on from 256 steps." in said
     assert list((folder / "tensorboard").rglob("events*"))
 
 
-def test_used_up_steps_train_no_more(trained):
-    folder, *_ = trained
-    before, said = (folder / "checkpoints/last.zip").read_bytes(), []
-    train(replace(TINY, steps=4 * STEPS), folder, said.append)
-    assert (folder / "checkpoints/last.zip").read_bytes() == before
-    assert "used up after 512 steps" in said[-1]
-
-
-def test_another_training_in_the_folder_is_refused(trained):
-    with pytest.raises(ValueError, match="another training in .*: slots must be 16 .* got 3"):
-        train(replace(TINY, slots=3), trained[0], lambda line: None)
-
-
-def test_the_comparison_is_paired(trained):
-    text = evaluate(replace(TINY, steps=4 * STEPS), trained[0], others=("orca",))
-    assert text.startswith("load 0.5: agent ")
-    assert [line.split(":")[0].strip() for line in text.splitlines()[1:]] == ["fcfs", "shortest_prompt", "orca"]
-    assert text.count("±") == 3
+def test_the_report_is_that_of_any_scheduler(trained):
+    folder, problem, *_ = trained
+    text = problem.report(best_checkpoint(problem, folder), folder, "llmsched train")
+    assert all(name in text for name in ("agent", "fcfs", "shortest_prompt"))
+    assert "Mean E2E latency: the agent is" in text
 
 
 def test_seconds_reach_the_buffer(small_selection):
-    env = make_env(2, **small_selection)
-    model = make_maskable_ppo(env, TINY.ppo, TrainingBudget(64), seed=1)
+    model, env = model_of(TINY, 2, small_selection)
     model.learn(64, NoteSeconds(env.unwrapped))
     seconds = model.rollout_buffer.seconds
     assert (seconds > 0).any() and (seconds == 0).any() and (seconds >= 0).all()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"objective": "speed"}, "objective"),
-        ({"steps": 0}, "steps"),
-        ({"num_envs": 1, "ppo": MaskablePPOSettings(n_steps=1)}, r"num_envs \* n_steps must be .* got 1"),
-        ({"load": (1.0, 0.5)}, "load.* must be .* got 0.5"),
-        ({"load": 0.8}, "load must be two numbers"),
-        ({"eval_loads": ()}, "number of eval_loads must be .* got 0"),
-        ({"eval_loads": (0.8, 0.0)}, "eval_loads must be .* got 0"),
-    ],
-)
-def test_bad_configurations_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        replace(TINY, **change)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"time_constant": 0.0},
-        {"batch_size": 1},
-        {"n_epochs": 0},
-        {"hidden": 0},
-        {"learning_rate": 0.0},
-        {"gae_lambda": 1.1},
-        {"target_kl": 0.0},
-        {"shortest_first": -1.0},
-    ],
-)
-def test_bad_hyper_parameters_are_refused(change):
-    with pytest.raises(ValueError, match=f"^{next(iter(change))} must be .* got "):
-        MaskablePPOSettings(**change)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import llmsched_env as ls
-from agents.objectives import OBJECTIVES
 from agents.problems.static_knobs import tune_static
 from llmsched_env.envs.batch_queue import ORDERS, Knobs, parametric
 from llmsched_env.evaluation.cases import Cases
+from llmsched_env.objectives import OBJECTIVES
 
 KNOBS = Knobs((64, 128, 256), (float("inf"),))
 

@@ -1,12 +1,6 @@
 """Calibration: laws are found again, published errors are reached, inadequate forms are called so."""
 
-import csv
-import io
 import json
-import runpy
-import sys
-import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,25 +167,3 @@ def test_skipping_bad_batches(tmp_path):
     path.write_text(path.read_text() + "\n1,2,3,4,oops\n")
     with pytest.warns(UserWarning, match="skipped 1 bad row:\n.*line 402, column iter_ms"):
         assert calibrate(path, skip_bad_rows=True).chosen.mape_pct < 1e-6
-
-
-def test_the_script(shared, tmp_path, monkeypatch, capsys):
-    script = str(Path(__file__).resolve().parents[2] / "calibrate.py")
-    rows = csv.DictReader(io.StringIO((shared / "profiles/batch_times.csv").read_text()))
-    one = [row for row in rows if row["profile"] == "llama-3.1-8b_l40s-48gb_tp1_aic"]
-    path, out, plot = tmp_path / "rows.csv", tmp_path / "mine.json", tmp_path / "residuals.png"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, one[0].keys())
-        writer.writeheader()
-        writer.writerows(one)
-    monkeypatch.setattr(sys, "argv", ["calibrate.py", str(path), "--out", str(out), "--plot", str(plot)])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="matplotlib|pyparsing", category=DeprecationWarning)
-        runpy.run_path(script, run_name="__main__")
-    assert "<- chosen" in capsys.readouterr().out
-    assert gpu_profile(out).mape_pct == pytest.approx(2.55, abs=0.5)
-    assert plot.read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setattr(sys, "argv", ["calibrate.py", str(tmp_path / "none.csv")])
-    with pytest.raises(SystemExit):
-        runpy.run_path(script, run_name="__main__")
-    assert "none.csv" in capsys.readouterr().err

@@ -1,9 +1,6 @@
 """Calibration on a serving run: the factor is found again, and a real run is met."""
 
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,13 +92,3 @@ def test_malformed_runs(tmp_path):
 def test_a_run_that_cannot_finish(run_files):
     with pytest.raises(ValueError, match="of 300 requests of the run do not finish"):
         calibrate_speed(read_run(run_files[0]), ls.gpu_profile(BASE), SCHEDULER, {"kv_blocks": 4})
-
-
-def test_the_script_on_a_run(run_files, tmp_path, monkeypatch, capsys):
-    script = str(Path(__file__).resolve().parents[2] / "calibrate.py")
-    out = tmp_path / "mine.json"
-    arguments = [run_files[0], "--base", BASE, "--settings", run_files[1], "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", ["calibrate.py", *arguments])
-    runpy.run_path(script, run_name="__main__")
-    assert "batch times multiplied by 0.9" in capsys.readouterr().out
-    assert ls.EngineConfig.for_gpu(str(out)).batch_time.c < ls.gpu_profile(BASE).roofline.c

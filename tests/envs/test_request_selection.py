@@ -184,6 +184,22 @@ def test_the_vector_environment_is_its_single_ones(small):
     assert ended >= 3
 
 
+def test_gymnasium_samples_with_the_masks(small):
+    env = RequestSelectionEnv(**small, slots=3)
+    vector = RequestSelectionVectorEnv(2, **small, slots=3)
+    _, info = env.reset(seed=0)
+    vector.reset(seed=0)
+    for _ in range(30):
+        assert info["action_mask"].dtype == env.action_masks().dtype == np.int8
+        action = env.action_space.sample(mask=env.action_masks())
+        assert info["action_mask"][action] == 1
+        _, _, _, _, info = env.step(action)
+        masks = vector.action_masks()
+        actions = vector.action_space.sample(mask=tuple(masks))
+        assert masks[np.arange(2), actions].all()
+        vector.step(actions)
+
+
 def test_the_asking_scheduler_is_refused_outside():
     with pytest.raises(ValueError, match="'selected' asks for a choice"):
         ls.simulate(selected, at_once([4]), SECOND)

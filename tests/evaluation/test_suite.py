@@ -1,7 +1,8 @@
 import pytest
 
 import baselines
-from llmsched_env.evaluation.suite import HELD_OUT, LOADS, TRAINING
+from llmsched_env.evaluation.benchmark.options import BenchmarkOptions
+from llmsched_env.evaluation.suite import HELD_OUT, TRAINING
 
 
 def test_no_site_is_trained_on_and_held_out():
@@ -13,7 +14,7 @@ def test_no_site_is_trained_on_and_held_out():
 @pytest.mark.parametrize("site", [*TRAINING, *HELD_OUT], ids=lambda site: site.name)
 def test_sites_exist_and_have_targets(site):
     assert site.engine.kv_blocks
-    for load in LOADS:
+    for load in BenchmarkOptions().load:
         workload = site.at(load)
         assert workload.load == load
     table = workload.sample(0)

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 import baselines
-import evaluate
 import llmsched_env as ls
-from llmsched_env.evaluation import OBJECTIVES, compare, seed_range, tune, tune_all
-from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, Cases
+from llmsched_env.evaluation import OBJECTIVES, compare, tune, tune_all
+from llmsched_env.evaluation.cases import Cases
 from llmsched_env.evaluation.tuning import tunable
 
 ENGINE = ls.EngineConfig(ls.Hinge(c=1.0, a=0.0, b0=1000), name="a second a batch")
@@ -209,31 +208,3 @@ def test_a_scheduler_may_differ_from_cell_to_cell():
     assert both.settings["t"] == "r, load 0.01: sleeper(x=1, y=1); r, load 0.02: sleeper(x=2, y=1)"
     with pytest.raises(ValueError, match=r"'t' .* there is none for \('r', 0.03\)"):
         compare({"t": chosen}, full, (0.01, 0.03), (3,), ENGINE, progress=False)
-
-
-def test_command_line_compares_default_and_tuned_on_other_seeds(tmp_path, capsys):
-    command = ["--tune", "--tune-trials", "3", "--tune-seeds", "2", "--schedulers", "sarathi", "--loads", "0.5"]
-    command += ["--horizon", "3", "--seeds", "2", "--out", str(tmp_path)]
-    evaluate.main(command)
-    printed = capsys.readouterr().out
-    assert "sarathi (tuned)" in printed
-    [file] = (tmp_path / "tuned").glob("*.json")
-    seeds = json.loads(file.read_text())["seeds"]
-    assert seeds == list(seed_range(TUNING_SEEDS, 2)) and not set(seeds) & set(seed_range(TEST_SEEDS, 2))
-    report = (tmp_path / "report.html").read_text("utf-8")
-    assert "best of 3 settings by slo_attainment on azure-chat at load 0.5" in report and file.name in report
-
-
-def test_a_trace_is_tuned_on_its_first_half_and_compared_on_its_second(tmp_path, capsys):
-    trace = tmp_path / "mine.csv"
-    lines = (f"{i / 4},{100 + i},{1 + i % 3}" for i in range(20))
-    trace.write_text("arrival,prompt_tokens,output_tokens\n" + "\n".join(lines))
-    command = ["--tune", "mean_e2el", "--tune-trials", "2", "--schedulers", "sarathi", "--workloads", str(trace)]
-    evaluate.main([*command, "--loads", "recorded", "--out", str(tmp_path)])
-    capsys.readouterr()
-    [file] = (tmp_path / "tuned").glob("*.json")
-    assert len(json.loads(file.read_text())["seeds"]) == 1
-    cells = list((tmp_path / "cells").glob("sarathi_*.npz"))
-    assert len(cells) == 1
-    with np.load(cells[0]) as cell:
-        assert cell["requests"]["prompt_tokens"].tolist() == list(range(110, 120))

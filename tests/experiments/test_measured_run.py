@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import llmsched_env as ls
-from experiments.measured_report import main
 from experiments.measured_run import ServingRun, engine_of, fitted_factor, latencies, simulated, summary
 from llmsched_env.calibration import MeasuredRun
 
@@ -82,14 +81,3 @@ def test_an_unknown_machine_needs_a_profile(tmp_path):
     with pytest.raises(ValueError, match="profile must be given: none fit llama-3.1-8b on abacus"):
         engine_of(run)
     assert engine_of(run, "llama-3.1-8b_h100-80gb_tp1_aic").kv_blocks == 100
-
-
-def test_the_command_writes_a_report(tmp_path, capsys):
-    rows = [(200 + 30 * k, 20, 0.1 * k, 0.1 * k + 0.1, 0.1 * k + 0.6) for k in range(6)]
-    main([str(write(tmp_path, *rows)), "--out", str(tmp_path / "out")])
-    out = tmp_path / "out" / "toy"
-    numbers = json.loads((out / "comparison.json").read_text())
-    assert numbers["requests"] == 6 and 0.3 < numbers["time factor"] < 3
-    assert set(numbers["seconds"]["mean_ttft"]) == {"measured", "as shipped", "one factor fitted"}
-    assert "<svg" in (out / "distributions.svg").read_text() and "mean_ttft" in capsys.readouterr().out
-    assert "Distributions over requests" in (out / "report.html").read_text()

@@ -1,6 +1,7 @@
 """Many seeds at once: the same results as one by one, in the order asked for."""
 
 import dataclasses
+import io
 import math
 
 import pytest
@@ -33,9 +34,13 @@ def test_seeds_may_be_any_iterable_and_none():
     assert ls.simulate_many(baselines.orca, WORKLOAD, ENGINE, [], progress=False) == []
 
 
-def test_the_progress_bar_counts_the_seeds(capsys):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_progress_bar_counts_the_seeds_on_a_terminal(monkeypatch, terminal):
+    shown = io.StringIO()
+    shown.isatty = lambda: terminal
+    monkeypatch.setattr("sys.stderr", shown)
     ls.simulate_many(baselines.orca, WORKLOAD, ENGINE, range(3), record="requests")
-    assert "orca" in capsys.readouterr().err
+    assert ("orca" in shown.getvalue()) == terminal
 
 
 def test_an_interpreted_scheduler_gives_the_same():

@@ -3,8 +3,8 @@
 import pytest
 
 import baselines
-import benchmark
 import llmsched_env as ls
+from llmsched_env.evaluation.benchmark.run import FOUR_KNOBS
 from llmsched_env.evaluation.suite import H100, Site
 from llmsched_env.testing import batches_beyond_vllm
 
@@ -39,7 +39,7 @@ def test_it_asks_for_entries_and_for_no_preemption():
         batches_beyond_vllm(ls.simulate(baselines.sarathi, both, short, record="entries"))
 
 
-@pytest.mark.parametrize("name", benchmark.FOUR_KNOBS)
+@pytest.mark.parametrize("name", FOUR_KNOBS)
 def test_the_baselines_that_are_said_to_keep_within_do(name):
     for preset in ("azure-chat", "multi-tenant"):
         assert batches_beyond_vllm(on_h100(name, preset)) == 0

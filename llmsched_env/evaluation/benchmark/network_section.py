@@ -45,7 +45,7 @@ def run_networks(
     old = json.loads(path.read_text(encoding="utf-8"))["kept"] if path.exists() else {}
     keys = {name: _key(scheduler, setting) for name, scheduler in schedulers.items()}
     kept = {key: old[key] for key in keys.values() if key in old}
-    with tqdm(schedulers.items(), unit="networks", dynamic_ncols=True, disable=not progress) as bar:
+    with tqdm(schedulers.items(), unit="networks", dynamic_ncols=True, disable=None if progress else True) as bar:
         for name, scheduler in bar:
             bar.set_description(f"network, {name}")
             have = kept.setdefault(keys[name], [])

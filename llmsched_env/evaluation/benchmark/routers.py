@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from baselines.routers import ROUTERS
 from llmsched_env.evaluation.benchmark.router_cases import LARGE, SMALL, Cluster, costs, saved
+from llmsched_env.evaluation.benchmark.tables import ReportTable
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.intervals import mean_interval
 from llmsched_env.policies.learned_router import PERCEPTRON, TERMS, with_weights
@@ -106,7 +107,7 @@ def compare(
     tested = seed_range(TEST_SEEDS, seeds)
     names = (router.name, *ROUTERS, *(f"{name}, tuned" for name in TUNED), BY_HAND.name)
     values = []
-    with tqdm(clusters, unit="clusters", dynamic_ncols=True, disable=not progress) as bar:
+    with tqdm(clusters, unit="clusters", dynamic_ncols=True, disable=None if progress else True) as bar:
         for cluster in bar:
             bar.set_description(cluster.name)
             tuned = [tune(name, cluster) for name in TUNED]
@@ -123,22 +124,35 @@ def tune(name: str, cluster: Cluster) -> Router:
     return options[int(np.argmin(found.mean(axis=1)))]
 
 
-def tables(comparison: RouterComparison) -> str:
-    """Two tables in Markdown: by router, what the first saves over it; and by cluster, against the best other."""
+def report_tables(comparison: RouterComparison) -> tuple[ReportTable, ReportTable]:
+    """By router, what the first saves over it; and by cluster, against the best other."""
     first = comparison.names[0]
     groups = {name: own for name, own in GROUPS.items() if set(own) & set(comparison.clusters)}
-    titles = " | ".join(f"{name}, %" for name in groups)
-    lines = [f"| {first} saves over | {titles} |", "|---" * (1 + len(groups)) + "|"]
+    rows = []
     for name in comparison.names[1:]:
         shares = [_percent(*comparison.saved_by_first(name, own)) for own in groups.values()]
-        lines.append(f"| {_code(name)} | {' | '.join(shares)} |")
-    lines += ["", "| cluster | load | its latency, s | best other | of latency, s | saved, % |", "|---" * 6 + "|"]
+        rows.append((_code(name), *shares))
+    of_clusters = []
     for k, cluster in enumerate(comparison.clusters):
         best = comparison.best_other(cluster)
         own, other = (comparison.costs[comparison.names.index(name), k].mean() for name in (first, best))
         share = _percent(*comparison.saved_by_first(best, (cluster,)))
-        lines.append(f"| {cluster.name} | {cluster.load:g} | {own:.2f} | {_code(best)} | {other:.2f} | {share} |")
-    return "\n".join(lines)
+        of_clusters.append((cluster.name, f"{cluster.load:g}", f"{own:.2f}", _code(best), f"{other:.2f}", share))
+    header = (f"{first} saves over", *(f"{name}, %" for name in groups))
+    caption = "Mean latency saved on the same requests, with its 95 % interval, over clusters: "
+    caption += "all, of equal GPUs, of different ones, and of workloads that were never trained on."
+    columns = ("cluster", "load", "its latency, s", "best other", "of latency, s", "saved, %")
+    return (
+        ReportTable("Routers", caption, header, tuple(rows)),
+        ReportTable(
+            "Routers by cluster", "The best other is chosen after the fact.", columns, tuple(of_clusters), (0, 3)
+        ),
+    )
+
+
+def tables(comparison: RouterComparison) -> str:
+    """Both tables in Markdown."""
+    return "\n".join(table.markdown() for table in report_tables(comparison))
 
 
 def _percent(share: float, half: float) -> str:

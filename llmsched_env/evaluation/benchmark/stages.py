@@ -189,7 +189,10 @@ class Benchmark:
 
     @contextmanager
     def _bar(self, jobs: Sequence[Any], unit: str) -> Iterator[tqdm[Any]]:
-        with warnings.catch_warnings(), tqdm(jobs, unit=unit, dynamic_ncols=True, disable=not self.progress) as bar:
+        with (
+            warnings.catch_warnings(),
+            tqdm(jobs, unit=unit, dynamic_ncols=True, disable=None if self.progress else True) as bar,
+        ):
             warnings.filterwarnings("ignore", "(?s).*stalled", RuntimeWarning)  # the latencies show it
             yield bar
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import baselines
-import benchmark
+from llmsched_env.cli.app import main
 from llmsched_env.evaluation.benchmark import baseline_search, cell_runs, results
+from llmsched_env.evaluation.benchmark import run as benchmark
 from llmsched_env.evaluation.benchmark.azure_traces import azure_cells, azure_slices, compare_on_trace
 from llmsched_env.evaluation.benchmark.baseline_search import TuningPlan, best_static, search_baselines
 from llmsched_env.evaluation.benchmark.cell_runs import MEASURES, BenchmarkCell, EngineRuns, objective_of, suite_cells
@@ -17,6 +18,7 @@ from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES
 from llmsched_env.evaluation.benchmark.network_section import network_sections
 from llmsched_env.evaluation.benchmark.report import write_benchmark
 from llmsched_env.evaluation.benchmark.results import CellResult, claims, difference
+from llmsched_env.evaluation.benchmark.routers import CLUSTERS
 from llmsched_env.evaluation.benchmark.sections import cluster_sections, trace_sections
 from llmsched_env.evaluation.benchmark.stages import (
     Benchmark,
@@ -348,11 +350,13 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmark, "PRIORITIES", {"type A first": PRIORITIES["type A first"]})
     monkeypatch.setattr(benchmark, "QUICK_HORIZON", 20.0)
     monkeypatch.setattr(pretrained, "load", lambda name: PRIORITIES["entering first"])
+    monkeypatch.setattr(benchmark, "CLUSTERS", [replace(CLUSTERS[0], calls=20.0, least=2.0)])
     policies = "slo_attainment=slo_first,mean_e2el=index,p99_ttft=slo_first"
-    benchmark.main(["--quick", "--policies", policies, "--out", str(tmp_path)])
-    assert "Report:" in capsys.readouterr().out
+    assert main(["benchmark", "--quick", "--policies", policies, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "Report:" in printed and max(map(len, printed.splitlines()[:-1])) <= 100
     facts = (tmp_path / "benchmark.md").read_text(encoding="utf-8")
-    assert "- Command: python benchmark.py --quick" in facts and "- Commit: " in facts
+    assert "- Command: llmsched benchmark --policies" in facts and "--quick" in facts and "- Commit: " in facts
     assert json.loads((tmp_path / "results.json").read_text())[0]["settings"][results.POLICY].startswith("slo_first(")
     assert "### SLO met: clusters" in facts and "### Random sites, SLO met: headroom" in facts
     assert "### Agent network: tasks present" in facts
@@ -362,27 +366,38 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
         "random.json",
         "cluster.json",
         "networks.json",
+        "routers.json",
         "policies.json",
     }
-    benchmark.main(["--quick", "--policies", policies, "--out", str(tmp_path)])
+    assert main(["benchmark", "--config", str(tmp_path / "run.toml"), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["report"].endswith("report.html") and {row["stage"] for row in answer["rows"]} == {
+        "test",
+        "random",
+        "cluster",
+    }
+    assert main(["benchmark", "--config", str(tmp_path / "run.toml"), "--stage", "routers"]) == 0
+    assert "pretrained_router saves over" in capsys.readouterr().out
     assert all(path.read_bytes() == content for path, content in kept.items())
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--objectives", "fairness"], "objective"),
+        (["--objective", "fairness"], "objective"),
+        (["--stage", "reprt"], "did you mean 'report'?"),
+        (["--load", "recorded"], "--load"),
         (["--policies", "fairness=slo_first"], "objective of --policies"),
-        (["--objectives", "mean_e2el", "--policies", "mean_e2el=nowhere.npz"], "nowhere.npz"),
+        (["--objective", "mean_e2el", "--policies", "mean_e2el=nowhere.npz"], "nowhere.npz"),
         (["--seeds", "1", "--policies", "slo_attainment=index"], "--seeds"),
         (["--stage", "report"], "run the stage test"),
         (["--network-runs", "1"], "--network-runs"),
         (["--clusters", "7"], "--clusters"),
         (["--random-sites", "0"], "--random-sites"),
-        (["--baselines", "sola", "--beside", "sola"], "--baselines"),
+        (["--scheduler", "sola", "--beside", "sola"], "--scheduler"),
     ],
 )
 def test_bad_arguments_are_refused_before_any_work(arguments, message, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        benchmark.main([*arguments, "--out", str(tmp_path)])
+    assert main(["benchmark", *arguments, "--out", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,226 @@
+"""What a training is: environment, learner, workload, engine, reward, start, and how long; its import is quick."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents.settings import TUNED, LearningAids, Settings, changed, learners
+from agents.training_budget import TrainingBudget
+from llmsched_env.validation import check_choice, check_integer, check_number, check_range
+
+ENVIRONMENTS = ("BatchQueue", "IndexPolicy", "RequestSelection", "Cluster", "AgentNetwork")
+SUITE = "suite"
+"""As a workload: the training sites of the benchmark and random sites; for a router, random clusters."""
+SCRATCH, TUNED_START = "scratch", "tuned"
+H100 = "llama-3.1-8b_h100-80gb_tp1_aic"
+OF_ENV: Any = None
+"""Default of a field that depends on the environment and the learner."""
+
+_USUAL: dict[str, Any] = {
+    "workload": "azure-chat", "engine": (H100,), "load": (0.6, 0.8, 0.95), "train_load": (0.6, 1.05),
+    "reward": "latency", "interval": 0.25, "horizon": 120.0, "num_envs": 64, "validations": 15, "tuning_seeds": 4,
+    "seeds": 20,
+}  # fmt: skip
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "BatchQueue": {},
+    "IndexPolicy": {},
+    "RequestSelection": {
+        "load": (0.8, 0.95), "train_load": (0.7, 1.05), "interval": 0.0, "horizon": 60.0, "num_envs": 32,
+        "validations": 8, "steps": 500_000,
+    },
+    "Cluster": {
+        "engine": (H100,) * 4, "load": (0.9,), "train_load": (0.9, 0.9), "reward": "calls", "interval": 0.0,
+        "horizon": 60.0, "num_envs": 16, "validations": 8, "seeds": 10,
+    },
+    "AgentNetwork": {
+        "workload": "rybko-stolyar", "engine": (), "load": (0.9,), "train_load": (0.9, 0.9), "reward": "tasks",
+        "interval": 20.0, "horizon": 1000.0, "num_envs": 16, "validations": 8, "seeds": 10, "steps": 24_000,
+    },
+}  # fmt: skip
+_SEARCHED: dict[str, dict[str, Any]] = {  # what differs for evolution strategies
+    "IndexPolicy": {
+        "workload": SUITE, "engine": (), "load": (0.8, 0.95, 1.1), "train_load": (0.75, 1.15), "reward": "goodput",
+        "horizon": 60.0, "tuning_seeds": 2,
+    },
+    "Cluster": {"workload": SUITE, "engine": (), "train_load": (0.7, 1.05)},
+    "AgentNetwork": {"train_load": (0.85, 0.95), "horizon": 1500.0, "tuning_seeds": 8},
+}  # fmt: skip
+MINUTES = 3.5
+"""Of training, where neither steps nor minutes are given and the environment has no number of steps of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """All that determines a training, apart from the speed of the machine where `minutes` limits it.
+
+    A field that is None gets the default of its environment and learner.
+
+    Attributes:
+        env: BatchQueue, IndexPolicy, RequestSelection, Cluster or AgentNetwork.
+        algo: ppo, dqn, maskable_ppo or es (evolution strategies).
+        workload: preset, or trace file, of which 60 % train, 20 % tune and 20 % test, in time; suite: those of the
+            benchmark and random ones (es).
+        engine: GPU profile or profile file; of a cluster several.
+        load: loads of tuning, validation and test, as shares of the reference capacity; "recorded": the trace's own.
+        train_load: range from which the load of each training episode is drawn; empty: the workload's own rate.
+        slo: (TTFT, TPOT) targets in s; None: those of the workload, 1 and 0.1 for a trace without.
+        reward: of the environment; the objective that it leads to chooses the best checkpoint.
+        start: tuned: the best static setting, or what development found; scratch: a plain or random policy; or the
+            file of a policy.
+        interval: s between decisions; 0: before every batch, or whenever the environment asks.
+        horizon: length of training episodes, and of the arrivals of other runs, s; inf: until all have left.
+        num_envs: environments stepped together.
+        validations: how often a learner with gradients validates.
+        tuning_seeds: runs per load in tuning and validation.
+        seeds: runs per load in the final comparison.
+        seed: of the training.
+        steps: environment steps to train for, over all environments; None: no limit. Not for es.
+        minutes: wall-clock time to train for; None: no limit. Not for es.
+        learner: hyper-parameters that differ from those of `agents.settings.TUNED`, by name.
+        aids: what makes learning easier, by name; see `agents.settings.LearningAids`.
+        env_arguments: further arguments of the environment, by name; of IndexPolicy with es `pausing`: whether prompts
+            that have begun may wait for others.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
+    """
+
+    env: str = "BatchQueue"
+    algo: str = OF_ENV
+    workload: str = OF_ENV
+    engine: tuple[str, ...] = OF_ENV
+    load: tuple[float | str, ...] = OF_ENV
+    train_load: tuple[float, ...] = OF_ENV
+    slo: tuple[float, float] | None = None
+    reward: str = OF_ENV
+    start: str = TUNED_START
+    interval: float = OF_ENV
+    horizon: float = OF_ENV
+    num_envs: int = OF_ENV
+    validations: int = OF_ENV
+    tuning_seeds: int = OF_ENV
+    seeds: int = OF_ENV
+    seed: int = 0
+    steps: int | None = None
+    minutes: float | None = None
+    learner: Mapping[str, Any] = field(default_factory=dict)
+    aids: Mapping[str, Any] = field(default_factory=dict)
+    env_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._fill("env", environment_name(self.env))
+        usual = learners(self.env)
+        self._fill("algo", usual[0] if self.algo is None else check_choice(f"algo of {self.env}", self.algo, usual))
+        defaults = self._defaults()
+        for name, value in defaults.items():
+            if getattr(self, name) is None and name not in ("steps", "minutes"):
+                self._fill(name, value)
+        if self.searches:
+            for name in ("steps", "minutes"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} must be None with algo 'es', got {getattr(self, name)!r}; see generations"
+                    )
+        elif self.steps is None and self.minutes is None:
+            self._fill("steps", defaults.get("steps"))
+            self._fill("minutes", None if "steps" in defaults else MINUTES)
+        self._check()
+
+    def _fill(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # of a frozen dataclass
+
+    def _defaults(self) -> dict[str, Any]:
+        special = _SEARCHED.get(self.env, {}) if self.searches else {}
+        if special.get("workload") == SUITE and self.workload not in (None, SUITE):
+            special = {name: value for name, value in special.items() if name != "engine"}  # one of its own
+        return _USUAL | _DEFAULTS[self.env] | special
+
+    def _check(self) -> None:
+        if self.workload == SUITE and not (self.searches and self.env in ("IndexPolicy", "Cluster")):
+            raise ValueError(f"workload must be a preset or a trace for {self.env} with {self.algo}, got {SUITE!r}")
+        fixed = self.workload == SUITE or self.env == "AgentNetwork"
+        if fixed and self.engine:
+            raise ValueError(f"engine must be left out with workload {self.workload!r}, got {','.join(self.engine)!r}")
+        if self.env != "Cluster" and not fixed:
+            check_integer("number of engines", len(self.engine), at_least=1, at_most=1)
+        if self.train_load:
+            check_range("train_load", self.train_load, above=0)
+        check_integer("number of loads", len(self.load), at_least=1)
+        for load in self.load:
+            if load != "recorded":
+                check_number("load", load, above=0)  # type: ignore[arg-type]  # refused where it is another text
+        check_number("horizon", self.horizon, above=0, unit="s", finite=False)
+        check_number("interval", self.interval, at_least=0, at_most=self.horizon, unit="s")
+        for name in ("num_envs", "validations", "tuning_seeds", "seeds"):
+            check_integer(name, getattr(self, name), at_least=1)
+        check_integer("seed", self.seed, at_least=0)
+        if self.slo is not None:
+            for name, limit in zip(("ttft", "tpot"), self.slo, strict=True):
+                check_number(f"slo {name}", limit, above=0, unit="s", finite=False)
+        if not self.searches:
+            TrainingBudget(self.steps, self.minutes)
+        _ = self.settings
+        self._check_aids(self.learning_aids)
+
+    def _check_aids(self, aids: LearningAids) -> None:
+        changes = {name for name in self.aids if getattr(aids, name) != getattr(LearningAids(), name)}
+        if self.searches or self.env in ("Cluster", "AgentNetwork"):
+            for name in sorted(changes):
+                raise ValueError(f"aids must be left out for {self.env} with {self.algo}, got {name}")
+        if self.num_envs % aids.shared_traces:
+            raise ValueError(f"shared_traces must divide num_envs={self.num_envs}, got {aids.shared_traces}")
+        for name, off in (("shared_traces", 1), ("anchor", 0)):
+            if self.algo != "ppo" and getattr(aids, name) != off:
+                raise ValueError(f"{name} must be {off} unless algo is 'ppo', got {getattr(aids, name)}")
+
+    @property
+    def searches(self) -> bool:
+        """Whether it learns without gradients."""
+        return self.algo == "es"
+
+    @property
+    def settings(self) -> Settings:
+        """The hyper-parameters."""
+        return changed(TUNED[self.env, self.algo], self.learner, f"learner {self.algo}")
+
+    @property
+    def learning_aids(self) -> LearningAids:
+        """What makes learning easier."""
+        return changed(LearningAids(), self.aids, "aids")
+
+    @property
+    def env_id(self) -> str:
+        """The environment's name for Gymnasium."""
+        return f"llmsched/{self.env}-v0"
+
+    @property
+    def decision_interval(self) -> float | None:
+        """The interval as environments take it: None before every batch, or whenever the environment asks."""
+        return self.interval if self.interval > 0 else None
+
+    @property
+    def episode_horizon(self) -> float | None:
+        """The horizon as environments take it: None until all have left."""
+        return self.horizon if math.isfinite(self.horizon) else None
+
+    @property
+    def episode_load(self) -> tuple[float, float] | None:
+        """The range of loads as environments take it: None for the workload's own rate."""
+        return (self.train_load[0], self.train_load[1]) if self.train_load else None
+
+    @property
+    def name(self) -> str:
+        """In the names of folders and in reports."""
+        return f"{self.env}-{self.algo}-{self.reward}"
+
+
+def environment_name(text: str) -> str:
+    """The name of an environment in `ENVIRONMENTS`, of an id such as llmsched/BatchQueue-v0 or a part of it.
+
+    Raises:
+        ValueError: if there is no such environment.
+    """
+    return check_choice("env", text.removeprefix("llmsched/").removesuffix("-v0"), ENVIRONMENTS)

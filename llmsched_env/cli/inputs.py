@@ -1,0 +1,77 @@
+"""From the options that commands share to workloads and engines. The simulator is imported when they are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmsched_env.cli.options import EngineOptions, WorkloadOptions
+
+if TYPE_CHECKING:
+    from llmsched_env.machine.config import EngineConfig
+    from llmsched_env.workloads import LengthPredictor, Workload
+
+DEFAULT_SLO = {"ttft": 1.0, "tpot": 0.1}  # of a trace that has no targets
+
+
+def workloads_of(options: WorkloadOptions) -> dict[str, Workload]:
+    """The workloads by name, with targets, and with predicted output lengths if asked for.
+
+    Raises:
+        ValueError: for an unknown preset or a malformed trace.
+        FileNotFoundError: for a path (a name with a suffix or a slash) that does not exist.
+    """
+    found = {}
+    for name in options.workload:
+        workload = _with_targets(_workload(name, options), options)
+        if options.predict is not None:
+            workload = workload.with_predictor(_predictor(options.predict, workload))
+        found[workload.name] = workload
+    return found
+
+
+def engines_of(options: EngineOptions) -> dict[str, EngineConfig]:
+    """The engines by what was written for each.
+
+    Raises:
+        ValueError: for an unknown profile, with all that contain what was written, or the closest ones.
+        FileNotFoundError: for a file that is not there.
+    """
+    return {name: engine_of(name, options) for name in options.engine}
+
+
+def engine_of(name: str, options: EngineOptions) -> EngineConfig:
+    """The engine with the profile `name`."""
+    from llmsched_env.machine.config import EngineConfig
+
+    more: dict[str, Any] = {} if options.kv_blocks is None else {"kv_blocks": options.kv_blocks}
+    more |= {"prefix_caching": options.prefix_caching, "schedule_ahead": int(options.schedule_ahead)}
+    return EngineConfig.for_gpu(name, **more)
+
+
+def _workload(name: str, options: WorkloadOptions) -> Workload:
+    from llmsched_env.workloads import load_trace, preset
+
+    if Path(name).suffix or "/" in name:
+        return load_trace(name, skip_bad_rows=options.skip_bad_rows)
+    return preset(name, horizon=options.horizon)
+
+
+def _with_targets(workload: Workload, options: WorkloadOptions) -> Workload:
+    import numpy as np
+
+    from llmsched_env.slo import SLO
+
+    if options.slo is not None:
+        return workload.with_slo(options.slo)
+    if workload.slo is None and np.isinf(workload.sample(0).ttft_slo).all():
+        return workload.with_slo(SLO(**DEFAULT_SLO))
+    return workload
+
+
+def _predictor(quality: dict[str, float], workload: Workload) -> LengthPredictor:
+    from llmsched_env.workloads import LengthPredictor
+
+    if "log_sd" in quality:
+        return LengthPredictor(quality["log_sd"])
+    return LengthPredictor.calibrated(workload, **quality)

@@ -1,0 +1,169 @@
+"""llmsched train: train a scheduler, and compare it with others on test requests."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from cyclopts import Parameter
+
+from agents.config import OF_ENV, SUITE, Training
+from llmsched_env.cli.answers import Answer
+from llmsched_env.cli.options import (
+    Aids,
+    Algo,
+    Engine,
+    Env,
+    EnvArguments,
+    Horizon,
+    Interval,
+    Learner,
+    Load,
+    Minutes,
+    NoReport,
+    NumEnvs,
+    Out,
+    PrintOptions,
+    Resume,
+    Reward,
+    Seed,
+    Seeds,
+    Slo,
+    Start,
+    Steps,
+    TrainLoad,
+    TrainSeeds,
+    TuningSeeds,
+    Validations,
+    Workload,
+)
+from llmsched_env.cli.run_file import command_line, write_run_file
+
+RUNS = Path("runs")
+_MAY_CHANGE = ("steps", "minutes", "seeds")  # when a training goes on
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(PrintOptions):
+    """The fields of a `Training`, where None stands for the default of the environment and the learner; and more."""
+
+    env: Env = "BatchQueue"
+    algo: Algo = None
+    workload: Workload | None = None
+    engine: Engine | None = None
+    load: Load | None = None
+    train_load: TrainLoad = None
+    slo: Slo = None
+    reward: Reward = None
+    start: Start = "tuned"
+    interval: Interval = None
+    horizon: Horizon | None = None
+    num_envs: NumEnvs = None
+    validations: Validations = None
+    tuning_seeds: TuningSeeds | None = None
+    seeds: Seeds | None = None
+    seed: Seed = 0
+    train_seeds: TrainSeeds = 1
+    steps: Steps = None
+    minutes: Minutes = None
+    learner: Learner = field(default_factory=dict)
+    aids: Aids = field(default_factory=dict)
+    env_arguments: EnvArguments = field(default_factory=dict)
+    resume: Resume = False
+    no_report: NoReport = False
+    out: Out | None = None
+
+    def training(self, seed: int) -> Training:
+        """What the options say of one training.
+
+        Raises:
+            ValueError: naming the field, its value and what is allowed.
+        """
+        given: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(Training)}
+        if self.workload is not None:
+            if len(self.workload) != 1:
+                raise ValueError(f"--workload must be one preset, one file or {SUITE}, got {','.join(self.workload)}")
+            given["workload"] = _absolute(self.workload[0])
+        if self.engine is not None:
+            given["engine"] = tuple(map(_absolute, self.engine))
+        if self.slo is not None:
+            given["slo"] = (self.slo.ttft, self.slo.tpot)
+        if self.start not in ("tuned", "scratch"):
+            given["start"] = _absolute(self.start)
+        return Training(**given | {"seed": seed})
+
+
+def train(*, options: TrainOptions | None = None) -> Answer:
+    """Train a scheduler by PPO, DQN, MaskablePPO or evolution strategies, and compare it with others.
+
+    Training, tuning (with the choice of the checkpoint) and test use disjoint seeds, or parts of a trace.
+    """
+    from llmsched_env.validation import check_integer
+
+    options = TrainOptions() if options is None else options
+    check_integer("--train-seeds", options.train_seeds, at_least=1)
+    texts, rows = [], []
+    for config, folder in _trainings(options):
+        text, row = _train(config, folder, options)
+        texts.append(text)
+        rows.append(row)
+    return Answer("\n".join(texts), rows, {"command": command_line("train", options)})
+
+
+def _trainings(options: TrainOptions) -> Iterator[tuple[Training, Path]]:
+    """Each training with its folder."""
+    from agents.run_folder import latest, read_config
+
+    if options.resume:
+        folder = latest(RUNS) if options.out is None else options.out
+        changes = {name: getattr(options, name) for name in _MAY_CHANGE if getattr(options, name) is not None}
+        if {"steps", "minutes"} & changes.keys():  # a new budget replaces the old one
+            changes = {"steps": OF_ENV, "minutes": OF_ENV} | changes
+        yield replace(read_config(folder), **changes), folder
+        return
+    configs = [options.training(options.seed + k) for k in range(options.train_seeds)]
+    out = options.out or RUNS / f"{time.strftime('%Y%m%d-%H%M%S')}-{configs[0].name}"
+    for config in configs:
+        yield config, out if len(configs) == 1 else out / f"seed{config.seed}"
+
+
+def _train(config: Training, folder: Path, options: TrainOptions) -> tuple[str, dict[str, Any]]:
+    """Train, compare and say where everything is: the text, and a row of it."""
+    from agents.training import begin, best_checkpoint
+
+    own = replace(options, seed=config.seed, train_seeds=1, out=folder)
+    try:
+        learner = begin(config, folder, _printed)
+        if not options.resume:
+            write_run_file("train", own, folder)
+        learner.train()
+        problem = learner.problem
+        best = best_checkpoint(problem, folder)
+        row = {"seed": config.seed, "folder": str(folder.resolve()), "policy": str(best.resolve())}
+        if options.no_report:
+            return _where(best, folder, None), row
+        _printed("Comparing on test requests ...")
+        text = problem.report(best, folder, command_line("train", own))
+    except KeyboardInterrupt:
+        _printed(f"\nInterrupted. Go on with: llmsched train --resume --out {folder}")
+        raise
+    return f"{text}\n{_where(best, folder, folder / 'report.html')}", row
+
+
+def _where(best: Path, folder: Path, report: Path | None) -> str:
+    lines = [] if report is None else [f"Report:       {report.resolve()}"]
+    lines.append(f"Policy:       {best.resolve()}  (llmsched evaluate --scheduler FILE)")
+    lines.append(f"TensorBoard:  tensorboard --logdir {folder.resolve() / 'tensorboard'}")
+    return "\n".join(lines)
+
+
+def _absolute(name: str) -> str:
+    """Files by their absolute path, so that a training goes on from anywhere; other names as they are."""
+    return str(Path(name).resolve()) if Path(name).is_file() else name
+
+
+def _printed(line: str) -> None:
+    """Print a line of progress at once, also into a file."""
+    print(line, flush=True)

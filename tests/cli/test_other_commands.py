@@ -1,0 +1,166 @@
+"""llmsched plan, calibrate, measured, replay, profiles and warmup, each on a small input."""
+
+import csv
+import io
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import baselines
+import llmsched_env as ls
+from llmsched_env.envs import ENV_IDS
+
+ENGINE = "llama-3.1-8b_h100-80gb_tp1_aic"
+DATA = Path(__file__).resolve().parents[1] / "data/vllm"
+NAMES = ("input_toks", "output_toks", "queued_ts", "first_token_ts", "last_token_ts")
+META = {
+    "model": "meta-llama/Llama-3.1-8B",
+    "engine_kwargs": {"max_num_seqs": 8, "max_num_batched_tokens": 512, "tensor_parallel_size": 1},
+    "kv_cache": {"num_gpu_blocks": 101, "block_size": 16, "enable_prefix_caching": False},
+    "hardware": {"device_name": "NVIDIA GeForce RTX 4090"},
+}
+
+
+@pytest.fixture
+def serving_run(tmp_path):
+    rows = [(200 + 30 * k, 20, 0.1 * k, 0.1 * k + 0.1, 0.1 * k + 0.6) for k in range(6)]
+    path = tmp_path / "toy.requests.jsonl"
+    path.write_text("\n".join(json.dumps(dict(zip(NAMES, row, strict=True))) for row in rows))
+    (tmp_path / "toy.meta.json").write_text(json.dumps(META))
+    return path
+
+
+def test_plan_finds_the_cheapest_fleet(llmsched, trace, tmp_path):
+    words = [
+        "plan",
+        "--workload",
+        trace,
+        "--rate",
+        20,
+        "--slo",
+        "ttft=1,tpot=0.05",
+        "--seeds",
+        1,
+        "--router",
+        "pretrained",
+    ]
+    engines = f"{ENGINE}=2.9,llama-3.1-8b_a100-80gb_tp1_aic=9"
+    status, printed, _ = llmsched(*words, "--engine", engines, "--out", tmp_path / "out")
+    assert status == 0 and "Replicas" in printed and max(map(len, printed.splitlines()[:-1])) <= 100
+    answer = json.loads(llmsched("plan", "--config", tmp_path / "out/run.toml", "--json")[1])
+    assert answer["cheapest"] == [ENGINE, "vllm_v1"]
+    kept = json.loads((tmp_path / "out/plan.json").read_text())
+    assert [row["replicas"] for row in answer["rows"]] == [row["replicas"] for row in kept["rows"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", ENGINE], "NAME=PRICE"),
+        (["--engine", f"{ENGINE}=free"], "NAME=PRICE"),
+        (["--engine", f"{ENGINE}=0"], "price"),
+        (["--engine", "a100=2"], "llama-3.1-8b_a100-80gb_tp1_aic"),
+        (["--router", "round_robbin"], "did you mean 'round_robin'"),
+        (["--workload", "azure-chat,azure-code"], "one workload"),
+    ],
+)
+def test_plan_says_what_is_wrong(llmsched, arguments, message, tmp_path):
+    status, _, error = llmsched("plan", *arguments, "--out", tmp_path)
+    assert status == 2 and message in error and not list(tmp_path.iterdir())
+
+
+def test_calibrate_fits_batches_and_engine_takes_the_profile(llmsched, tmp_path):
+    rng, law, n = np.random.default_rng(0), ls.gpu_profile(ENGINE).roofline, 300
+    decodes, prefill = rng.integers(1, 200, n), rng.integers(0, 2000, n)
+    batches = decodes + prefill, 500.0 * decodes, prefill * (prefill + 1) / 2, np.zeros(n)
+    columns = *batches, 1e3 * law.seconds(*(column.astype(float) for column in batches))
+    lines = [",".join(map(repr, row)) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    rows = tmp_path / "rows.csv"
+    rows.write_text(
+        "\n".join(["total_tokens,decode_kv_tokens,prefill_attn_pairs,prefill_context_tokens,iter_ms", *lines])
+    )
+    mine, plot = tmp_path / "mine.json", tmp_path / "residuals.svg"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="matplotlib|pyparsing", category=DeprecationWarning)
+        status, printed, _ = llmsched("calibrate", rows, "--save", mine, "--plot", plot, "--kv-tokens", 160000)
+    assert status == 0 and "<- chosen" in printed and plot.is_file()
+    assert ls.gpu_profile(mine).roofline.c == pytest.approx(law.c, rel=0.01)
+    shown = json.loads(llmsched("profiles", mine, "--json")[1])["rows"][0]
+    assert shown["name"] == "mine" and shown["kv_blocks"] == 10000
+    words = ("evaluate", "--engine", mine, "--seeds", 1, "--horizon", 2, "--scheduler", "orca", "--load", 0.5)
+    assert llmsched(*words, "--out", tmp_path / "out")[0] == 0
+
+
+def test_calibrate_fits_the_speed_to_a_run(llmsched, tmp_path):
+    law = ls.gpu_profile(ENGINE).roofline
+    engine = replace(ls.EngineConfig.for_gpu(ENGINE), batch_time=law.scaled(1.2))
+    workload = ls.Workload.poisson(rate=0.5, prompt_tokens=800, output_tokens=200, horizon=50.0)
+    rows = ls.simulate(baselines.sarathi(token_budget=2048), workload, engine).requests
+    columns = rows.prompt_tokens, rows.output_tokens, rows.arrival, rows.first_token, rows.finish
+    lines = [json.dumps(dict(zip(NAMES, row, strict=True))) for row in zip(*(c.tolist() for c in columns), strict=True)]
+    path = tmp_path / "run.requests.jsonl"
+    path.write_text("\n".join(lines))
+    status, printed, _ = llmsched("calibrate", path, "--base", ENGINE, "--save", tmp_path / "mine.json")
+    assert status == 0 and "batch times multiplied by 1." in printed
+    assert ls.gpu_profile(tmp_path / "mine.json").roofline.c == pytest.approx(1.2 * law.c, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.csv"], "none.csv"),
+        (["none.csv", "--base", ENGINE, "--plot", "x.png"], "--plot"),
+        (["none.csv", "--settings", "x.json"], "--base"),
+        (["none.csv", "--form", "cubic"], "form"),
+    ],
+)
+def test_calibrate_says_what_is_wrong(llmsched, arguments, message):
+    status, _, error = llmsched("calibrate", *arguments)
+    assert status == 2 and message in error and error.count("\n") == 1
+
+
+def test_measured_writes_a_report(llmsched, serving_run, tmp_path):
+    status, printed, _ = llmsched("measured", serving_run, "--out", tmp_path / "out")
+    out = tmp_path / "out/toy"
+    numbers = json.loads((out / "comparison.json").read_text())
+    assert status == 0 and numbers["requests"] == 6 and 0.3 < numbers["time factor"] < 3
+    assert set(numbers["seconds"]["mean_ttft"]) == {"measured", "as shipped", "one factor fitted"}
+    assert "<svg" in (out / "distributions.svg").read_text() and "mean_ttft" in printed
+    assert "Distributions over requests" in (out / "report.html").read_text()
+    again = json.loads(llmsched("measured", "--config", out / "run.toml", "--json")[1])
+    assert again["factor"] == numbers["time factor"] and len(again["rows"]) == len(numbers["seconds"])
+
+
+def test_replay_tells_the_first_difference(llmsched, tmp_path):
+    trace = DATA / "v0_v018.trace.jsonl.gz"
+    assert llmsched("replay", DATA / "v0_v018.input.json", trace) == (0, "every step is the same\n", "")
+    recording = json.loads((DATA / "v0_v018.input.json").read_text())
+    recording["requests"][0]["output_len"] += 1
+    changed = tmp_path / "changed.input.json"
+    changed.write_text(json.dumps(recording))
+    status, printed, _ = llmsched("replay", changed, trace)
+    assert status == 1 and "recorded" in printed
+    [row] = json.loads(llmsched("replay", changed, trace, "--json")[1])["rows"]
+    assert row["same"] is False and row["first_difference"] in printed
+
+
+def test_profiles_are_listed_searched_and_shown(llmsched):
+    rows = list(csv.DictReader(io.StringIO(llmsched("profiles", "--csv")[1])))
+    assert [row["name"] for row in rows] == ls.gpu_profiles()
+    assert all(float(row["azure-chat requests/s"]) > 0 for row in rows)
+    some = llmsched("profiles", "RTX4090")[1]
+    assert "llama-3.1-8b_rtx4090-24gb_tp1_lss" in some and "batch_time" in some
+    listed = llmsched("profiles", "h100")[1]
+    assert ENGINE in listed and "a100" not in listed and max(map(len, listed.splitlines())) <= 100
+    assert llmsched("profiles", "none.json")[0] == 2
+
+
+@pytest.mark.slow
+def test_warmup_runs_everything_once(llmsched):
+    answer = json.loads(llmsched("warmup", "--json")[1])
+    assert {*baselines.REGISTRY, *ENV_IDS, "round_robin"} <= {row["name"] for row in answer["rows"]}
+    assert Path(answer["cache"]).is_dir()
