@@ -24,7 +24,8 @@ TABLE, REPORT = "table.txt", "report.html"
 
 def engine_report(comparison: Comparison, folder: Path, command: str, reference: str | None = None) -> str:
     """Of runs on single engines: tables, and whether the agent is significantly better or worse than each other."""
-    sentences = "\n".join(fill(line, WIDTH) for line in differences_text(comparison).splitlines())
+    lines = differences_text(comparison).splitlines()
+    sentences = "\n".join(fill(line, WIDTH, subsequent_indent="    ") for line in lines)
     text = f"{text_table(comparison, reference)}\n{sentences}\n"
     write_text(folder / TABLE, text)
     write_report(comparison, folder / REPORT, reference=reference, title="The agent and others", command=command)

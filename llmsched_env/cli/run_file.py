@@ -29,7 +29,7 @@ def write_run_file(command: str, options: Any, folder: Path, **arguments: object
 
     lines = [f"# llmsched {command} --config {shlex.quote(str(folder / RUN_FILE))}"]
     for name, value in {**arguments, **_values(options)}.items():
-        if value not in (None, ()):
+        if value not in (None, (), {}):
             lines.append(f"{name.replace('_', '-')} = {_toml(value)}")
     write_text(folder / RUN_FILE, "\n".join(lines) + "\n")
     return folder / RUN_FILE
@@ -38,9 +38,9 @@ def write_run_file(command: str, options: Any, folder: Path, **arguments: object
 def command_line(command: str, options: Any, *arguments: object) -> str:
     """The command with all options that differ from their defaults, as it can be typed."""
     words = ["llmsched", command, *map(str, arguments)]
-    defaults = {field.name: field.default for field in fields(options)}
+    defaults = type(options)()
     for name, value in _values(options).items():
-        if value != defaults[name]:
+        if value != getattr(defaults, name):
             flag = f"--{name.replace('_', '-')}"
             words += [flag] if value is True else [flag, text_of(value)]
     return shlex.join(words)
