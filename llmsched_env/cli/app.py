@@ -107,14 +107,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command, bound, _ = build_app().parse_args(tokens, exit_on_error=False, print_error=False)
         return _run(command, bound.args, bound.kwargs)
     except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on where this one stopped.", file=sys.stderr)
-        return 130
+        return _interrupted()
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (CycloptsError, ValueError, OSError, ImportError) as error:
         print(f"error: {_one_line(error, tokens)}", file=sys.stderr)
         return 2
+    except Exception as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # numba's clean-up fails after one while it compiles
+            return _interrupted()
+        raise
+
+
+def _interrupted() -> int:
+    print("\nInterrupted. The same command goes on where this one stopped.", file=sys.stderr)
+    return 130
 
 
 def _run(command: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:

@@ -179,3 +179,28 @@ def test_an_error_of_our_own_has_its_traceback(monkeypatch):
     monkeypatch.setattr(app, "build_app", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["evaluate"])
+
+
+@pytest.mark.parametrize("clean_up_fails", [False, True])
+def test_an_interrupted_command_says_how_to_go_on(llmsched, monkeypatch, clean_up_fails):
+    def interrupted(command, args, kwargs):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            if clean_up_fails:  # as numba's does
+                raise RuntimeError("no compiled object yet")
+
+    monkeypatch.setattr(app, "_run", interrupted)
+    status, printed, error = llmsched("profiles")
+    assert (status, printed) == (130, "") and error.strip() == (
+        "Interrupted. The same command goes on where this one stopped."
+    )
+
+
+def test_faults_of_ours_keep_their_traceback(llmsched, monkeypatch):
+    def broken(command, args, kwargs):
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(app, "_run", broken)
+    with pytest.raises(KeyError, match="a fault"):
+        llmsched("profiles")
