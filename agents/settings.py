@@ -241,7 +241,8 @@ TUNED: dict[tuple[str, str], Settings] = {
     ("IndexPolicy", "es"): IndexSettings(),
     ("RequestSelection", "maskable_ppo"): PPOSettings(n_steps=256, target_kl=0.03, net_arch=(32,), start_logit=20.0),
     ("RequestSelection", "es"): ESSettings(100, noise=0.3, learning_rate=0.1),
-    ("Cluster", "ppo"): PPOSettings(n_steps=64, batch_size=512, ent_coef=0.0, time_constant=10.0),
+    # without entropy some seeds end at sending every call to the slow engine
+    ("Cluster", "ppo"): PPOSettings(n_steps=64, batch_size=512, ent_coef=0.05, gae_lambda=0.95, time_constant=10.0),
     ("Cluster", "dqn"): DQNSettings(time_constant=10.0),
     ("Cluster", "es"): ESSettings(60, runs=8),
     ("AgentNetwork", "ppo"): PPOSettings(n_steps=50, batch_size=800, time_constant=400.0),
