@@ -47,9 +47,11 @@ class Problem(ABC):
 
     Attributes:
         config: of the training.
+        best: name of the file of the best policy.
     """
 
     config: Training
+    best = "best.zip"
 
     def first(self) -> dict[str, Any]:
         """What must be the same when a training goes on, beyond its config."""

@@ -41,6 +41,8 @@ class Learner(ABC):
         validated: step that was validated last, None if none was.
     """
 
+    unit = "steps"
+    """What `step` counts."""
     save_when_interrupted = False
     """Whether the state is whole at any moment of an update."""
 
@@ -115,9 +117,6 @@ class Learner(ABC):
         finally:
             self._lines.close()
             self.close()
-
-    unit = "steps"
-    """What `step` counts."""
 
     def _loop(self, bar: tqdm) -> None:
         saved = time.monotonic()

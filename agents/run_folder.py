@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -13,10 +12,12 @@ from typing import Any
 
 from agents.config import Training
 from llmsched_env.evaluation.cases import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
+from llmsched_env.evaluation.run_cache import commit
 from llmsched_env.files import read_object, write_json
 
 CONFIG = "config.json"
-_FREE = ("steps", "minutes", "seeds")  # may change when a training goes on
+MAY_CHANGE = ("steps", "minutes", "seeds")
+"""Fields of a config that may be others when a training goes on."""
 _PACKAGES = ("llmsched_env", "numpy", "numba", "gymnasium", "stable_baselines3", "sb3_contrib", "torch")
 
 
@@ -33,11 +34,11 @@ def keep_config(folder: Path, config: Training, first: Mapping[str, Any] | None 
     """
     path = folder / CONFIG
     asked = json.loads(json.dumps({**asdict(config), **(first or {})}))
-    about: dict[str, Any] = {"versions": _versions(), "commit": _commit()}
+    about: dict[str, Any] = {"versions": _versions(), "commit": commit()}
     if path.exists():
         record = _record(path)
         for name, kept, new in _differences(record["training"], asked):
-            if name not in _FREE:
+            if name not in MAY_CHANGE:
                 raise ValueError(
                     f"there is another training in {folder}: {name} must be {kept!r} to go on with it, got {new!r}; "
                     "choose another folder (--out on the command line)"
@@ -96,14 +97,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _commit() -> str:
-    git = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
-    except OSError:
-        return "unknown"
 
 
 def _differences(kept: Any, asked: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

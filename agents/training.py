@@ -87,8 +87,3 @@ def train(config: Training, folder: Path, say: Say = print) -> Problem:
     learner = begin(config, folder, say)
     learner.train()
     return learner.problem
-
-
-def best_checkpoint(problem: Problem, folder: Path) -> Path:
-    """The file of the best policy of a training."""
-    return folder / (problem.best if isinstance(problem, SearchProblem) else "best.zip")

@@ -29,3 +29,7 @@ class SLO:
         for name in ("ttft", "tpot", "e2el"):
             value = check_number(f"SLO {name}", getattr(self, name), above=0, unit="s", finite=False)
             object.__setattr__(self, name, value)
+
+
+TRACE_SLO = SLO(ttft=1.0, tpot=0.1)
+"""Targets for traces that carry none: those of the preset azure-chat."""

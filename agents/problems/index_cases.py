@@ -17,7 +17,7 @@ import numpy as np
 from agents.config import Training
 from agents.problems.workload_split import at_load, workload_split
 from agents.settings import IndexSettings
-from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_runs
+from llmsched_env.evaluation.cases import SEED_BLOCK, TRAINING_SEEDS, TUNING_SEEDS, map_runs
 from llmsched_env.evaluation.random_sites import RandomSite, random_site
 from llmsched_env.evaluation.suite import TRAINING, Site
 from llmsched_env.machine.config import EngineConfig
@@ -30,10 +30,6 @@ AnySite: TypeAlias = "Site | RandomSite | OwnSite"
 IndexCase: TypeAlias = tuple[AnySite, Workload, int]
 """(site, its workload at a load, seed)."""
 
-FLOOR = {"slo_attainment": 0.004, "mean_e2el": 0.0}
-"""By objective, what is added to costs before taking logarithms, so that a single missed request counts little."""
-_SEED_BLOCK = 9_000  # training seeds are drawn from the first of this number
-
 
 def costs(schedulers: Sequence[Scheduler], cases: Sequence[IndexCase], objective: str) -> np.ndarray:
     """f8[schedulers, cases]: the share of requests that miss a target, or the mean E2E latency in s."""
@@ -45,12 +41,6 @@ def costs(schedulers: Sequence[Scheduler], cases: Sequence[IndexCase], objective
 
     runs = [(workload, site.engine, seed) for site, workload, seed in cases]
     return np.array(map_runs(schedulers, runs, cost, record="requests"))
-
-
-def saved(own: np.ndarray, reference: np.ndarray, objective: str) -> np.ndarray:
-    """Logarithm of the reference's cost over its own, by case: above 0 is better."""
-    floor = FLOOR[objective]
-    return np.log((reference + floor) / (own + floor))
 
 
 class IndexCases(ABC):
@@ -137,12 +127,12 @@ class OwnCases(IndexCases):
 def _drawn(site: AnySite, rng: np.random.Generator, loads: Sequence[float], horizon: float) -> IndexCase:
     """A case on a training seed."""
     low, high = loads
-    return site, site.at(rng.uniform(low, high), horizon), int(TRAINING_SEEDS + rng.integers(_SEED_BLOCK))
+    return site, site.at(rng.uniform(low, high), horizon), int(TRAINING_SEEDS + rng.integers(SEED_BLOCK))
 
 
 def _random_cases(rng: np.random.Generator, count: int, first: int, loads: Sequence[float]) -> list[IndexCase]:
     drawn: list[IndexCase] = []
     for _ in range(count):
         site = random_site(rng)
-        drawn.append((site, site.at(rng.uniform(loads[0], loads[1])), int(first + rng.integers(_SEED_BLOCK))))
+        drawn.append((site, site.at(rng.uniform(loads[0], loads[1])), int(first + rng.integers(SEED_BLOCK))))
     return drawn

@@ -18,7 +18,7 @@ import numpy as np
 
 import baselines
 from agents.config import SCRATCH, SUITE, TUNED_START, Training
-from agents.problems.index_cases import FLOOR, IndexCase, IndexCases, OwnCases, SuiteCases, costs, saved
+from agents.problems.index_cases import IndexCase, IndexCases, OwnCases, SuiteCases, costs
 from agents.problems.index_start import PLAIN_STAGES, STAGES, IndexStage, first_weights, searched
 from agents.report import AGENT, paired_report
 from agents.search.stages import CoordinateStage, EvolutionStage, Stage
@@ -26,6 +26,7 @@ from agents.search.steering import SteeringSearch
 from agents.settings import IndexSettings
 from llmsched_env.envs.rewards import ENGINE_REWARDS
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS
+from llmsched_env.evaluation.savings import FLOOR
 from llmsched_env.objectives import OBJECTIVES, Objective
 from llmsched_env.policies.learned_index import PERCEPTRON, load, with_weights
 from llmsched_env.policies.weights import load_weights
@@ -117,9 +118,6 @@ class SteeredIndex(SteeringSearch):
     def held_costs(self, policy: np.ndarray | None) -> np.ndarray:
         scheduler = baselines.get(self.reference) if policy is None else with_weights(policy)
         return np.asarray(costs([scheduler], self._held, self.objective)[0])
-
-    def saved(self, own: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        return saved(own, reference, self.objective)
 
     def report(self, best: Path, folder: Path, command: str) -> str:
         cases = self._cases.held(self.config, TEST_SEEDS, self.config.seeds)

@@ -19,13 +19,12 @@ from agents.report import AGENT, paired_report
 from agents.search.steering import SteeringSearch
 from agents.settings import ESSettings
 from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES
-from llmsched_env.evaluation.cases import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, seed_range
+from llmsched_env.evaluation.cases import SEED_BLOCK, TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, seed_range
+from llmsched_env.evaluation.savings import saved
 from llmsched_env.policies.learned_network import PERCEPTRON, load, with_weights
 from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.validation import check_choice, check_number
 from llmsched_env.workloads.rybko_stolyar import rybko_stolyar
-
-_SEED_BLOCK = 9_000  # training seeds are drawn from the first of this number
 
 
 class SteeredNetwork(SteeringSearch):
@@ -48,16 +47,14 @@ class SteeredNetwork(SteeringSearch):
         rules = {str(k): with_weights(weights) for k, weights in enumerate(candidates)}
         rules |= {self.reference: PRIORITIES[self.reference]}
         found = np.array(list(tasks_present(rules, self._tasks(generation), self.config.horizon).values()))
-        return np.asarray(np.log(found[-1] / found[:-1]).mean(axis=1))
+        return np.asarray(saved(found[:-1], found[-1]).mean(axis=1))
 
     def _tasks(self, generation: int) -> list[TaskTable]:
         config, settings = self.config, self.config.settings
         assert isinstance(settings, ESSettings)
         rng, (low, high) = np.random.default_rng([config.seed, 2, generation]), config.train_load
         return [
-            rybko_stolyar(rng.uniform(low, high), config.horizon).sample(
-                TRAINING_SEEDS + int(rng.integers(_SEED_BLOCK))
-            )
+            rybko_stolyar(rng.uniform(low, high), config.horizon).sample(TRAINING_SEEDS + int(rng.integers(SEED_BLOCK)))
             for _ in range(settings.runs)
         ]
 
@@ -68,9 +65,6 @@ class SteeredNetwork(SteeringSearch):
     def held_costs(self, policy: np.ndarray | None) -> np.ndarray:
         rule = PRIORITIES[self.reference] if policy is None else with_weights(policy)
         return tasks_present({"": rule}, self._held, RUN_SECONDS)[""]
-
-    def saved(self, own: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        return np.asarray(np.log(reference / own))
 
     def report(self, best: Path, folder: Path, command: str) -> str:
         tasks = rybko_stolyar_tasks(self._loads, seed_range(TEST_SEEDS, self.config.seeds))

@@ -24,11 +24,11 @@ from llmsched_env.evaluation.benchmark.router_cases import (
     RouterCase,
     costs,
     generation_cases,
-    saved,
     validation_cases,
 )
 from llmsched_env.evaluation.benchmark.routers import CLUSTERS
-from llmsched_env.evaluation.cases import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, seed_range
+from llmsched_env.evaluation.cases import SEED_BLOCK, TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS, seed_range
+from llmsched_env.evaluation.savings import saved
 from llmsched_env.objectives import Objective
 from llmsched_env.policies.learned_router import PERCEPTRON, load, with_weights
 from llmsched_env.validation import check_choice, check_number
@@ -40,7 +40,6 @@ _MISSED = Objective(
     name="missed", metric="missed", meaning="share of the calls that miss a target", title="Missed targets",
     scale=1e2, unit="%", larger_is_better=False,
 )  # fmt: skip
-_SEED_BLOCK = 9_000  # training seeds are drawn from the first of this number
 
 
 class SteeredRouter(SteeringSearch):
@@ -51,7 +50,7 @@ class SteeredRouter(SteeringSearch):
 
     def __init__(self, config: Training) -> None:
         super().__init__(config)
-        self._objective = _OBJECTIVES[check_choice("reward of a router", config.reward, tuple(_OBJECTIVES))]
+        self.objective = _OBJECTIVES[check_choice("reward of a router", config.reward, tuple(_OBJECTIVES))]
         self._loads = [check_number("load", load, above=0) for load in config.load]  # type: ignore[arg-type]
 
     @property
@@ -66,8 +65,8 @@ class SteeredRouter(SteeringSearch):
 
     def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """The mean logarithm of the cost of the reference over one's own."""
-        found = costs([*map(with_weights, candidates), REFERENCE], self.cases(generation), self._objective)
-        return np.asarray(self.saved(found[:-1], found[-1]).mean(axis=1))
+        found = costs([*map(with_weights, candidates), REFERENCE], self.cases(generation), self.objective)
+        return np.asarray(saved(found[:-1], found[-1], self.objective).mean(axis=1))
 
     def cases(self, generation: int) -> list[RouterCase]:
         """Of a generation, on training seeds."""
@@ -77,7 +76,7 @@ class SteeredRouter(SteeringSearch):
             return generation_cases(config.seed, generation, (low, high))
         rng = np.random.default_rng([config.seed, 2, generation])
         return [
-            (self._cluster(rng.uniform(low, high)), int(TRAINING_SEEDS + rng.integers(_SEED_BLOCK)))
+            (self._cluster(rng.uniform(low, high)), int(TRAINING_SEEDS + rng.integers(SEED_BLOCK)))
             for _ in range(self._runs)
         ]
 
@@ -92,16 +91,13 @@ class SteeredRouter(SteeringSearch):
 
     def held_costs(self, policy: np.ndarray | None) -> np.ndarray:
         router = REFERENCE if policy is None else with_weights(policy)
-        return np.asarray(costs([router], self._held, self._objective)[0])
-
-    def saved(self, own: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        return saved(own, reference, self._objective)
+        return np.asarray(costs([router], self._held, self.objective)[0])
 
     def report(self, best: Path, folder: Path, command: str) -> str:
         config, seeds = self.config, seed_range(TEST_SEEDS, self.config.seeds)
         clusters = CLUSTERS if config.workload == SUITE else tuple(map(self._cluster, self._loads))
         cases = [(cluster, seed) for cluster in clusters for seed in seeds]
         routers = {AGENT: load(best)} | ROUTERS
-        rows = dict(zip(routers, costs(list(routers.values()), cases, self._objective), strict=True))
-        objective = MEAN_CALL if self._objective == "mean_e2el" else _MISSED
+        rows = dict(zip(routers, costs(list(routers.values()), cases, self.objective), strict=True))
+        objective = MEAN_CALL if self.objective == "mean_e2el" else _MISSED
         return paired_report(rows, objective, folder, facts(config, command, len(cases)))

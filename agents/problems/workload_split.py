@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from llmsched_env.machine.config import EngineConfig
-from llmsched_env.slo import SLO
+from llmsched_env.slo import SLO, TRACE_SLO
 from llmsched_env.workloads import Workload, load_trace, preset
 
-TRACE_SLO = (1.0, 0.1)
-"""(TTFT, TPOT) in s for traces that carry no targets: those of the preset azure-chat."""
 _HORIZON = 120.0  # s of arrivals of a preset where episodes have no end of their own
 
 
@@ -51,7 +49,7 @@ def workload_split(name: str, slo: tuple[float, float] | None, horizon: float) -
     workload = load_trace(name)
     table = workload.sample(0)
     if targets is None and not np.isfinite([table.ttft_slo, table.tpot_slo]).any():
-        targets = SLO(*TRACE_SLO)
+        targets = TRACE_SLO
     if targets is not None:
         ttft, tpot = np.full(len(table), targets.ttft), np.full(len(table), targets.tpot)
         workload = Workload.from_table(replace(table, ttft_slo=ttft, tpot_slo=tpot), workload.name, targets)

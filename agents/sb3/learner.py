@@ -27,7 +27,7 @@ from llmsched_env.files import replacing
 from llmsched_env.sb3.mlp_policies import network_of_model
 from llmsched_env.sb3.policy_file import read_description, save_policy
 
-BEST, LAST, FIRST = "best.zip", "last.zip", "first.zip"
+LAST, FIRST = "last.zip", "first.zip"
 
 
 class GradientLearner(Learner):
@@ -126,7 +126,7 @@ class GradientLearner(Learner):
         (self.folder / LAST).parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / LAST) as fresh:
             save_policy(fresh, self.problem.description(state), model=self.model)
-            for name, wanted in ((FIRST, self.step == 0), (BEST, improved)):  # before what refers to them
+            for name, wanted in ((FIRST, self.step == 0), (self.problem.best, improved)):  # before what refers to them
                 if wanted:
                     with replacing(self.folder / name) as partial:
                         shutil.copyfile(fresh, partial)

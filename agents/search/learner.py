@@ -21,13 +21,7 @@ _RUN = ("stage", "validated", "seconds", "best")  # in the file, with the state 
 
 
 class SearchProblem(Problem):
-    """A kind of policy that is a vector of weights, and what makes weights good.
-
-    Attributes:
-        best: name of the file of the best policy.
-    """
-
-    best = "best.npz"
+    """A kind of policy that is a vector of weights, and what makes weights good."""
 
     @abstractmethod
     def first_weights(self) -> np.ndarray:

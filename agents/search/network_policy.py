@@ -16,13 +16,12 @@ from agents.problem import EnvironmentProblem, Numbers, Validation
 from agents.search.learner import SearchProblem
 from agents.search.stages import EvolutionStage, Stage
 from agents.settings import ESSettings
-from llmsched_env.evaluation.cases import TRAINING_SEEDS
+from llmsched_env.evaluation.cases import SEED_BLOCK, TRAINING_SEEDS
 from llmsched_env.sb3.mlp import MLP
 from llmsched_env.sb3.policy_file import read_network, save_policy
 
 HIDDEN = 16
 """Units of the hidden layer."""
-_SEED_BLOCK = 9_000  # training seeds are drawn from the first of this number
 _PREFERENCE = 1.0  # of the starting action over others
 
 
@@ -34,8 +33,6 @@ class NetworkSearch(SearchProblem):
     Args:
         problem: the environment, and how a policy is judged.
     """
-
-    best = "best.zip"
 
     def __init__(self, problem: EnvironmentProblem) -> None:
         self.problem, self.config = problem, problem.config
@@ -89,7 +86,7 @@ class NetworkSearch(SearchProblem):
     def fitness(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """Mean return f8[k] of candidates f8[k, n] over the episodes of a generation."""
         runs, layers = self._settings.runs, self.layers(candidates)
-        drawn = np.random.default_rng([self.config.seed, 2, generation]).integers(_SEED_BLOCK, size=runs)
+        drawn = np.random.default_rng([self.config.seed, 2, generation]).integers(SEED_BLOCK, size=runs)
         seeds = [TRAINING_SEEDS + int(seed) for _ in candidates for seed in drawn]
         obs, infos = self._env.reset(seed=seeds)  # type: ignore[arg-type]  # a seed for each
         returns, present = np.zeros(len(seeds)), np.ones(len(seeds), bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from agents.problem import Numbers, Validation
 from agents.search.learner import SearchProblem
 from agents.search.stages import EvolutionStage, Stage
 from agents.settings import ESSettings
+from llmsched_env.evaluation.savings import saved
 from llmsched_env.policies.perceptron import Perceptron
 from llmsched_env.policies.weights import load_weights, save_weights
 
@@ -26,10 +28,13 @@ class SteeringSearch(SearchProblem):
     Attributes:
         perceptron: to which the weights belong.
         reference: name of what validation compares with.
+        objective: of the costs: "mean_e2el" for those that are proportional to a latency, or "slo_attainment".
     """
 
+    best = "best.npz"
     perceptron: Perceptron
     reference: str
+    objective = "mean_e2el"
 
     def __init__(self, config: Training) -> None:
         self.config = config
@@ -59,21 +64,16 @@ class SteeringSearch(SearchProblem):
     def held_costs(self, policy: np.ndarray | None) -> np.ndarray:
         """f8[cases] of weights f8[n], or of the reference (None), on the validation cases."""
 
-    @abstractmethod
-    def saved(self, own: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Logarithms of the reference's costs over one's own: above 0 is better."""
-
     def references(self) -> dict[str, Numbers]:
-        return {self.reference: {"cost": float(self._target().mean()), "saved": 0.0}}
+        return {self.reference: {"cost": float(self._target.mean()), "saved": 0.0}}
 
+    @cached_property
     def _target(self) -> np.ndarray:
-        if not hasattr(self, "_costs_of_reference"):
-            self._costs_of_reference = self.held_costs(None)
-        return self._costs_of_reference
+        return self.held_costs(None)
 
     def validate(self, policy: np.ndarray) -> Validation:
-        own, target = self.held_costs(policy), self._target()
-        gains = self.saved(own, target)
+        own, target = self.held_costs(policy), self._target
+        gains = saved(own, target, self.objective)
         numbers = {"saved": float(gains.mean()), "worst_case": float(gains.min()), "cost": float(own.mean())}
         text = f"cost {own.mean():.5f}, {self.reference} {target.mean():.5f}, saved {gains.mean():+.4f} in logarithms"
         return Validation(float(gains.mean()), numbers, text)

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from llmsched_env.machine.config import EngineConfig
     from llmsched_env.workloads import LengthPredictor, Workload
 
-DEFAULT_SLO = {"ttft": 1.0, "tpot": 0.1}  # of a trace that has no targets
-
 
 def workloads_of(options: WorkloadOptions) -> dict[str, Workload]:
     """The workloads by name, with targets, and with predicted output lengths if asked for.
@@ -60,12 +58,12 @@ def _workload(name: str, options: WorkloadOptions) -> Workload:
 def _with_targets(workload: Workload, options: WorkloadOptions) -> Workload:
     import numpy as np
 
-    from llmsched_env.slo import SLO
+    from llmsched_env.slo import TRACE_SLO
 
     if options.slo is not None:
         return workload.with_slo(options.slo)
     if workload.slo is None and np.isinf(workload.sample(0).ttft_slo).all():
-        return workload.with_slo(SLO(**DEFAULT_SLO))
+        return workload.with_slo(TRACE_SLO)
     return workload
 
 

@@ -41,7 +41,6 @@ from llmsched_env.cli.options import (
 from llmsched_env.cli.run_file import command_line, write_run_file
 
 RUNS = Path("runs")
-_MAY_CHANGE = ("steps", "minutes", "seeds")  # when a training goes on
 
 
 @Parameter(name="*")
@@ -114,11 +113,11 @@ def train(*, options: TrainOptions | None = None) -> Answer:
 
 def _trainings(options: TrainOptions) -> Iterator[tuple[Training, Path]]:
     """Each training with its folder."""
-    from agents.run_folder import latest, read_config
+    from agents.run_folder import MAY_CHANGE, latest, read_config
 
     if options.resume:
         folder = latest(RUNS) if options.out is None else options.out
-        changes = {name: getattr(options, name) for name in _MAY_CHANGE if getattr(options, name) is not None}
+        changes = {name: getattr(options, name) for name in MAY_CHANGE if getattr(options, name) is not None}
         if {"steps", "minutes"} & changes.keys():  # a new budget replaces the old one
             changes = {"steps": OF_ENV, "minutes": OF_ENV} | changes
         yield replace(read_config(folder), **changes), folder
@@ -131,7 +130,7 @@ def _trainings(options: TrainOptions) -> Iterator[tuple[Training, Path]]:
 
 def _train(config: Training, folder: Path, options: TrainOptions) -> tuple[str, dict[str, Any]]:
     """Train, compare and say where everything is: the text, and a row of it."""
-    from agents.training import begin, best_checkpoint
+    from agents.training import begin
 
     own = replace(options, seed=config.seed, train_seeds=1, out=folder)
     try:
@@ -140,7 +139,7 @@ def _train(config: Training, folder: Path, options: TrainOptions) -> tuple[str, 
             write_run_file("train", own, folder)
         learner.train()
         problem = learner.problem
-        best = best_checkpoint(problem, folder)
+        best = folder / problem.best
         row = {"seed": config.seed, "folder": str(folder.resolve()), "policy": str(best.resolve())}
         if options.no_report:
             return _where(best, folder, None), row

@@ -24,6 +24,8 @@ TRAINING_SEEDS = 10_000
 TUNING_SEEDS = 20_000
 TEST_SEEDS = 30_000
 _SEEDS_PER_RANGE = 10_000
+SEED_BLOCK = 9_000
+"""Random seeds of training and tuning are drawn from the first of this number in their range."""
 
 Load = float | Literal["recorded"]
 """A fraction of the reference capacity, or the recorded rate of a trace."""

@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import platform
 import re
+import subprocess
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -34,6 +35,16 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "numba": numba.__version__,
     }
+
+
+def commit() -> str:
+    """The commit of the sources, with "-dirty" if they were changed since; "unknown" outside a repository."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, check=False)
+    except OSError:  # no git
+        return "unknown"
+    return found.stdout.strip() or "unknown"
 
 
 def digest_of(*what: Any) -> str:

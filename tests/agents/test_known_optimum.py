@@ -19,7 +19,7 @@ from agents.config import Training
 from agents.problems.engine import EngineProblem
 from agents.problems.workload_split import Split
 from agents.search.network_policy import NetworkSearch
-from agents.training import best_checkpoint, learner_of
+from agents.training import learner_of
 from llmsched_env.envs.batch_queue import BatchQueueEnv
 from llmsched_env.envs.request_selection import RequestSelectionEnv
 from llmsched_env.sb3.policy_file import read_network
@@ -97,7 +97,7 @@ def trained(folder, **config):
     problem = EngineProblem(about, lambda line: None, Split(WORKLOAD, WORKLOAD, WORKLOAD, recorded=True), ENGINE)
     learns = NetworkSearch(problem) if about.searches else problem
     learner_of(learns, folder, lambda line: None).train()
-    policy = read_network(best_checkpoint(learns, folder))
+    policy = read_network(folder / learns.best)
     if about.env == "BatchQueue":
         return learned(arms_env(), lambda obs, info: int(policy(obs)))
     return learned(RequestSelectionEnv(**PROBLEM, **CHOICES), lambda obs, info: int(policy(obs, info["action_mask"])))

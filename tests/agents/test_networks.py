@@ -9,7 +9,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from agents.config import Training
 from agents.problems.network import play
-from agents.training import best_checkpoint, open_problem, train
+from agents.training import open_problem, train
 from baselines.routers import ROUTERS
 from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES
 from llmsched_env.sb3.policy_file import read_network
@@ -40,7 +40,7 @@ def test_a_seed_gives_the_same_model_again_and_all_rules_are_in_the_report(short
     train(SMALL, tmp_path / "two", quiet)
     for name, tensor in weights(tmp_path / "one").items():
         assert torch.equal(tensor, weights(tmp_path / "two")[name])
-    text = problem.report(best_checkpoint(problem, tmp_path / "one"), tmp_path, "llmsched train")
+    text = problem.report(tmp_path / "one" / problem.best, tmp_path, "llmsched train")
     assert all(name in text for name in ("agent", *PRIORITIES)) and (tmp_path / "report.html").exists()
 
 

@@ -14,7 +14,7 @@ from agents.sb3.algorithms import make_model
 from agents.sb3.callbacks import NoteSeconds
 from agents.sb3.environment import normalized
 from agents.sb3.slot_policy import SlotScorer, TimeDiscountedBuffer
-from agents.training import best_checkpoint, train
+from agents.training import train
 from agents.training_budget import TrainingBudget
 from llmsched_env.envs.as_scheduler import as_scheduler
 from llmsched_env.envs.batch_queue import NUM_FEATURES, ORDERS, parametric
@@ -155,7 +155,7 @@ def test_resuming_goes_on_where_training_stopped(trained):
 
 def test_the_report_is_that_of_any_scheduler(trained):
     folder, problem, *_ = trained
-    text = problem.report(best_checkpoint(problem, folder), folder, "llmsched train")
+    text = problem.report(folder / problem.best, folder, "llmsched train")
     assert all(name in text for name in ("agent", "fcfs", "shortest_prompt"))
     assert "Mean E2E latency: the agent is" in text
 

@@ -10,13 +10,14 @@ import baselines
 import llmsched_env as ls
 from agents.config import Training
 from agents.problems import index_cases, steered_index
-from agents.problems.index_cases import OwnCases, SuiteCases, costs, saved
+from agents.problems.index_cases import OwnCases, SuiteCases, costs
 from agents.problems.index_start import IndexStage, first_weights, searched
 from agents.problems.steered_index import SteeredIndex
-from agents.training import best_checkpoint, train
+from agents.training import train
 from llmsched_env.evaluation.benchmark.four_knobs import keeps_four_knobs
 from llmsched_env.evaluation.benchmark.static_index import static_settings
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS
+from llmsched_env.evaluation.savings import FLOOR, saved
 from llmsched_env.evaluation.suite import H100, Site
 from llmsched_env.policies.index import index
 from llmsched_env.policies.index_params import ALWAYS, INDEX_PARAMS
@@ -96,9 +97,7 @@ def test_costs_are_missed_requests_or_seconds():
 
 def test_what_is_saved_is_relative_to_the_reference():
     assert saved(np.array([1.0]), np.array([2.0]), "mean_e2el") == pytest.approx(np.log(2))
-    assert saved(np.array([0.0]), np.array([index_cases.FLOOR["slo_attainment"]]), "slo_attainment") == pytest.approx(
-        np.log(2)
-    )
+    assert saved(np.array([0.0]), np.array([FLOOR["slo_attainment"]]), "slo_attainment") == pytest.approx(np.log(2))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +131,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(small, whol
     assert one.keys() == two.keys() and not np.array_equal(one["base"], first_weights())
     for name in one.keys() - {"seconds"}:
         np.testing.assert_array_equal(one[name], two[name])
-    assert load(best_checkpoint(problem, whole), "same") == load(best_checkpoint(problem, tmp_path), "same")
+    assert load(whole / problem.best, "same") == load(tmp_path / problem.best, "same")
 
 
 def test_the_best_in_validation_is_what_is_kept(small, tmp_path):
@@ -140,7 +139,7 @@ def test_the_best_in_validation_is_what_is_kept(small, tmp_path):
     problem = train(small, tmp_path, lines.append)
     gains = [float(re.search(r"saved ([+-][\d.]+)", line)[1]) for line in lines if "saved" in line]
     held = SuiteCases().held(small, TUNING_SEEDS, 2)
-    best = load(best_checkpoint(problem, tmp_path))
+    best = load(tmp_path / problem.best)
     reference, own = costs([baselines.get("slos_serve"), best], held, "slo_attainment")
     assert len(gains) > 4
     assert saved(own, reference, "slo_attainment").mean() == pytest.approx(max(gains), abs=1e-4)
@@ -152,7 +151,7 @@ def test_a_training_that_is_over_is_left_as_it_is(small, tmp_path):
     problem = train(small, tmp_path, lines.append)
     assert lines == [f"The training is over after {UPDATES} updates."]
     assert (tmp_path / "best.npz").read_bytes() == best
-    text = problem.report(best_checkpoint(problem, tmp_path), tmp_path, "llmsched train")
+    text = problem.report(tmp_path / problem.best, tmp_path, "llmsched train")
     assert all(name in text for name in ("agent", *steered_index.TESTED)) and (tmp_path / "report.html").exists()
 
 

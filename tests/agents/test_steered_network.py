@@ -8,7 +8,7 @@ import pytest
 from agents.config import Training
 from agents.problems.network import tasks_present
 from agents.problems.steered_network import SteeredNetwork
-from agents.training import best_checkpoint, train
+from agents.training import train
 from llmsched_env.evaluation.benchmark.network_cases import (
     CLASS_PRIORITIES,
     PRIORITIES,
@@ -62,13 +62,13 @@ def test_an_interrupted_training_ends_with_the_same_policy(short, tmp_path):
     later = []
     train(SMALL, tmp_path / "parts", later.append)
     assert later[0] == "Going on from 1 updates." and list(map(found, later[-2:])) == list(map(found, lines[-2:]))
-    one, other = (load(best_checkpoint(problem, tmp_path / name)) for name in ("whole", "parts"))
+    one, other = (load(tmp_path / name / problem.best) for name in ("whole", "parts"))
     assert one == other
     with np.load(tmp_path / "parts" / "last.npz") as one, np.load(tmp_path / "whole" / "last.npz") as other:
         assert int(one["generation"]) == 3
         assert all(np.array_equal(one[name], other[name]) for name in other if name != "seconds")
     assert list((tmp_path / "whole" / "tensorboard").iterdir())
-    text = problem.report(best_checkpoint(problem, tmp_path / "whole"), tmp_path, "llmsched train")
+    text = problem.report(tmp_path / "whole" / problem.best, tmp_path, "llmsched train")
     assert all(name in text for name in ("agent", *CLASS_PRIORITIES)) and (tmp_path / "report.html").exists()
 
 
@@ -115,7 +115,7 @@ def test_training_from_scratch_beats_every_class_priority(tmp_path):
     config = Training(env="AgentNetwork", algo="es", seeds=8, learner={"generations": 30})
     problem = train(config, tmp_path, lambda line: None)
     tables = [NetworkSetting().tasks(TEST_SEEDS + seed) for seed in range(8)]
-    rows = tasks_present({"learned": load(best_checkpoint(problem, tmp_path))} | CLASS_PRIORITIES, tables)
+    rows = tasks_present({"learned": load(tmp_path / problem.best)} | CLASS_PRIORITIES, tables)
     for name in CLASS_PRIORITIES:
         saved, half_width = paired_interval(rows[name], rows["learned"])
         assert saved > half_width, name

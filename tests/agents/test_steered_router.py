@@ -8,7 +8,7 @@ import pytest
 
 from agents.config import Training
 from agents.problems.steered_router import SteeredRouter
-from agents.training import best_checkpoint, train
+from agents.training import train
 from baselines.routers import ROUTERS, least_outstanding_tokens
 from llmsched_env.evaluation.benchmark.router_cases import costs, validation_cases
 from llmsched_env.evaluation.benchmark.routers import GROUPS, compare
@@ -48,10 +48,10 @@ def test_an_interrupted_training_ends_with_the_same_router(tmp_path):
     later = []
     train(SMALL, tmp_path / "parts", later.append)
     assert later[0] == "Going on from 1 updates." and list(map(found, later[-2:])) == list(map(found, lines[-2:]))
-    one, other = (load(best_checkpoint(problem, tmp_path / name), "same") for name in ("whole", "parts"))
+    one, other = (load(tmp_path / name / problem.best, "same") for name in ("whole", "parts"))
     assert one == other
     assert list((tmp_path / "whole" / "tensorboard").iterdir())
-    text = problem.report(best_checkpoint(problem, tmp_path / "whole"), tmp_path, "llmsched train")
+    text = problem.report(tmp_path / "whole" / problem.best, tmp_path, "llmsched train")
     assert all(name in text for name in ("agent", *ROUTERS)) and (tmp_path / "report.html").exists()
 
 
@@ -93,6 +93,6 @@ def test_trainings_that_make_no_sense_are_refused(tmp_path):
 @pytest.mark.slow
 def test_training_from_scratch_beats_every_registered_router_on_mixed_engines(tmp_path):
     problem = train(Training(env="Cluster", algo="es", learner={"generations": 10}), tmp_path, lambda line: None)
-    comparison = compare(load(best_checkpoint(problem, tmp_path)), 3, GROUPS["mixed"][:3])
+    comparison = compare(load(tmp_path / problem.best), 3, GROUPS["mixed"][:3])
     for name in ROUTERS:
         assert comparison.saved_by_first(name, comparison.clusters)[0] > 0.03, name

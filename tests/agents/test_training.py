@@ -18,7 +18,7 @@ from agents.problems.engine import PUBLISHED, EngineProblem
 from agents.sb3.algorithms import BudgetedDQN, BudgetedPPO
 from agents.sb3.learner import GradientLearner
 from agents.settings import DQNSettings
-from agents.training import best_checkpoint, open_problem, train
+from agents.training import open_problem, train
 from llmsched_env.envs.as_scheduler import as_scheduler
 from llmsched_env.envs.batch_queue import NUM_FEATURES
 from llmsched_env.sb3.policy_file import read_description, read_network
@@ -177,7 +177,7 @@ def test_a_used_up_budget_trains_no_more(trained):
 
 def test_the_report_compares_with_all_baselines(trained):
     folder, problem, *_ = trained
-    printed = problem.report(best_checkpoint(problem, folder), folder, "llmsched train")
+    printed = problem.report(folder / problem.best, folder, "llmsched train")
     for name in (*PUBLISHED, "static_best", "agent"):
         assert name in printed
     assert "Mean E2E latency: the agent is" in printed and "SLO met: the agent is" in printed

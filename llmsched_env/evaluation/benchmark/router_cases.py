@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 import baselines
-from llmsched_env.evaluation.cases import TRAINING_SEEDS, TUNING_SEEDS, map_cases
+from llmsched_env.evaluation.cases import SEED_BLOCK, TRAINING_SEEDS, TUNING_SEEDS, map_cases
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.metrics import within_limits
 from llmsched_env.results.records import NetworkResult
@@ -43,14 +43,11 @@ TRAINED = (
 SCHEDULER = baselines.vllm_v1
 """On every engine."""
 OBJECTIVES = ("mean_e2el", "slo_attainment")
-FLOOR = {"mean_e2el": 0.0, "slo_attainment": 0.004}
-"""By objective, what is added to costs before taking logarithms."""
 
 _ENGINES = (2, 6)  # fewest and most of a random cluster
 _EQUAL = 0.4  # share of random clusters of equal GPUs
 _LARGE = 0.25  # share of those of the larger model
 _WITHOUT_PREDICTIONS = 0.2  # share without predicted lengths
-_SEED_BLOCK = 9_000  # training seeds are drawn from the first of this number
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,7 @@ def generation_cases(seed: int, generation: int, loads: tuple[float, float]) -> 
     """Random clusters of a generation, on training seeds: one for each of `TRAINED`."""
     rng = np.random.default_rng([seed, 2, generation])
     return [
-        (random_cluster(rng, workload, loads), int(TRAINING_SEEDS + rng.integers(_SEED_BLOCK))) for workload in TRAINED
+        (random_cluster(rng, workload, loads), int(TRAINING_SEEDS + rng.integers(SEED_BLOCK))) for workload in TRAINED
     ]
 
 
@@ -140,11 +137,6 @@ def cost(result: NetworkResult, objective: str) -> float:
         assert good is not None, "calls have no targets"
         return 1.0 - float(good.mean())
     return float((np.where(np.isnan(rows.finish), result.end, rows.finish) - rows.arrival).mean())
-
-
-def saved(own: np.ndarray, reference: np.ndarray, objective: str = "mean_e2el") -> np.ndarray:
-    """Logarithm of the reference's costs over one's own: above 0 is better."""
-    return np.log((reference + FLOOR[objective]) / (own + FLOOR[objective]))
 
 
 @cache

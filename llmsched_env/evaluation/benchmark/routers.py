@@ -10,9 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from baselines.routers import ROUTERS
-from llmsched_env.evaluation.benchmark.router_cases import LARGE, SMALL, Cluster, costs, saved
+from llmsched_env.evaluation.benchmark.router_cases import LARGE, SMALL, Cluster, costs
 from llmsched_env.evaluation.benchmark.tables import ReportTable
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
+from llmsched_env.evaluation.savings import saved
 from llmsched_env.intervals import mean_interval
 from llmsched_env.policies.learned_router import PERCEPTRON, TERMS, with_weights
 from llmsched_env.simulator.router import Router

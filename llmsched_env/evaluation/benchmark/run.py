@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,6 +32,7 @@ from llmsched_env.evaluation.benchmark.statistics import RESAMPLES
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.naming import scheduler_by_name
 from llmsched_env.evaluation.random_sites import random_site
+from llmsched_env.evaluation.run_cache import commit
 from llmsched_env.evaluation.suite import H100, HELD_OUT, TRAINING, VERSION
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.policies import pretrained
@@ -152,7 +152,7 @@ def _report(options: BenchmarkOptions, command: str) -> Path:
             f"{options.index_trials} of the static index policy",
         ),
         ("Command", command),
-        ("Commit", _commit()),
+        ("Commit", commit()),
         ("Date", time.strftime("%Y-%m-%d", time.gmtime())),
     ]
     more = [
@@ -263,12 +263,3 @@ def _spread(name: str, count: int | None, cells: list[T]) -> list[T]:
 
 def _of_networks(scheduler: Scheduler) -> bool:
     return scheduler.compose.__module__.startswith("baselines.tasks")
-
-
-def _commit() -> str:
-    git = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty"]
-    try:
-        found = subprocess.run(git, capture_output=True, text=True, check=False)
-    except OSError:  # no git
-        return "unknown"
-    return found.stdout.strip() or "unknown"
