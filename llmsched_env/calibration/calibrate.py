@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.calibration.batches import Batches, read_batches
-from llmsched_env.calibration.fit import FORMS, Fit, fit
+from llmsched_env.calibration.batches import read_batches
+from llmsched_env.machine.batches import Batches
+from llmsched_env.machine.law_fit import FORMS, Fit, fit
 from llmsched_env.machine.profile_files import law_in_ms, write_profile
 from llmsched_env.machine.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.validation import check_choice, check_integer

@@ -63,7 +63,12 @@ class BatchTime:
         raise NotImplementedError
 
     def seconds(
-        self, tokens: Any, decode_kv_tokens: Any = 0, prefill_attn_pairs: Any = 0, prefill_context_tokens: Any = 0
+        self,
+        tokens: Any,
+        decode_kv_tokens: Any = 0,
+        prefill_attn_pairs: Any = 0,
+        prefill_context_tokens: Any = 0,
+        num_seqs: Any = 1,
     ) -> Any:
         """Seconds of a batch of this composition; scalars or arrays. An empty batch takes no time."""
         tokens = np.asarray(tokens, dtype=np.float64)

@@ -5,16 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from llmsched_env.calibration import Batches, calibrate, fit, read_batches
+import baselines
+import llmsched_env as ls
+from llmsched_env.calibration import Batches, batches_of, calibrate, fit, read_batches
 from llmsched_env.machine.batch_time import Hinge, Roofline, Staircase
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.machine.profiles import gpu_profile, gpu_profiles
 
 ROOFLINE = Roofline(c=0.006, a_tok=1e-5, a_tok_over=2e-5, b0=256, a_kv=4e-8, a_attn=5e-10, a_ctx=3e-8)
-HEADER = "total_tokens,decode_kv_tokens,prefill_attn_pairs,prefill_context_tokens,iter_ms"
+HEADER = "total_tokens,decode_kv_tokens,prefill_attn_pairs,prefill_context_tokens,num_seqs,iter_ms"
 
 
-def batches_of(law, n=400, noise=0.0, seed=0):
+def drawn(law, n=400, noise=0.0, seed=0):
     rng = np.random.default_rng(seed)
     decodes = rng.integers(1, 200, n)
     prefill = np.where(rng.random(n) < 0.5, rng.integers(1, 2000, n), 0)
@@ -24,6 +26,7 @@ def batches_of(law, n=400, noise=0.0, seed=0):
         decodes * rng.integers(10, 3000, n).astype(float),
         prefill * (context + (prefill + 1) / 2),
         context.astype(float),
+        decodes + (prefill > 0.0),
     )
     return Batches(*composition, law.seconds(*composition) * np.exp(noise * rng.standard_normal(n)))
 
@@ -57,14 +60,14 @@ def test_all_profiles_reach_their_published_error(shared, rows):
     [("roofline", ROOFLINE), ("staircase", Staircase(0.01, 0.03, 128)), ("hinge", Hinge(0.02, 1e-4, 96))],
 )
 def test_an_exact_law_is_found_again(form, law):
-    own = calibrate(batches_of(law), form="auto")
+    own = calibrate(drawn(law), form="auto")
     assert own.chosen.form == form and own.chosen.mape_pct < 1e-6
     assert own.chosen.law.coefficients() == pytest.approx(law.coefficients(), rel=1e-6)
     assert own.shortcomings() == []
 
 
 def test_noise_of_5_percent_leaves_an_error_of_5_percent():
-    own = fit(batches_of(ROOFLINE, n=2000, noise=0.05), "roofline")
+    own = fit(drawn(ROOFLINE, n=2000, noise=0.05), "roofline")
     assert own.mape_pct == pytest.approx(100 * 0.05 * np.sqrt(2 / np.pi), rel=0.1)
     assert own.law.a_kv == pytest.approx(ROOFLINE.a_kv, rel=0.05)
 
@@ -93,10 +96,10 @@ def test_the_profile_file_is_a_profile(shared, tmp_path):
 
 def test_a_staircase_profile_runs_as_a_staircase(tmp_path):
     law = Staircase(0.01, 0.03, 128)
-    result = calibrate(csv_of(batches_of(law), tmp_path / "rows.csv"), kv_tokens=1600)
+    result = calibrate(csv_of(drawn(law), tmp_path / "rows.csv"), kv_tokens=1600)
     engine = EngineConfig.for_gpu(str(result.save(tmp_path / "stairs.json")))
     assert isinstance(engine.batch_time, Staircase) and engine.kv_blocks == 100
-    unknown = calibrate(batches_of(law)).save(tmp_path / "unknown.json")
+    unknown = calibrate(drawn(law)).save(tmp_path / "unknown.json")
     assert EngineConfig.for_gpu(str(unknown)).kv_blocks is None
 
 
@@ -127,7 +130,7 @@ def test_files_with_several_profiles(shared):
     ],
 )
 def test_malformed_profile_files(tmp_path, change, message):
-    path = calibrate(batches_of(ROOFLINE)).save(tmp_path / "mine.json")
+    path = calibrate(drawn(ROOFLINE)).save(tmp_path / "mine.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=message) as error:
         gpu_profile(path)
@@ -146,13 +149,13 @@ def test_missing_and_unreadable_profile_files(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEADER.replace(",iter_ms", "") + "\n1,2,3,4\n", "line 1 lacks column iter_ms"),
+        (HEADER.replace(",iter_ms", "") + "\n1,2,3,4,1\n", "line 1 lacks column iter_ms"),
         (
-            HEADER + "\n1,2,3,4,5\n1,2,x,4,5\n",
+            HEADER + "\n1,2,3,4,1,5\n1,2,x,4,1,5\n",
             "line 3, column prefill_attn_pairs must be a finite number >= 0, got 'x'",
         ),
-        (HEADER + "\n1,2,3,4,0\n", r"line 2, column iter_ms must be a finite number > 0 \(ms\), got 0.0"),
-        (HEADER + "\n1,2,3,4,5\n", "fit of the roofline form needs 7 batches or more, got 1"),
+        (HEADER + "\n1,2,3,4,1,0\n", r"line 2, column iter_ms must be a finite number > 0 \(ms\), got 0.0"),
+        (HEADER + "\n1,2,3,4,1,5\n", "fit of the roofline form needs 7 batches or more, got 1"),
     ],
 )
 def test_malformed_batches(tmp_path, text, message):
@@ -163,7 +166,28 @@ def test_malformed_batches(tmp_path, text, message):
 
 
 def test_skipping_bad_batches(tmp_path):
-    path = csv_of(batches_of(ROOFLINE), tmp_path / "rows.csv")
-    path.write_text(path.read_text() + "\n1,2,3,4,oops\n")
+    path = csv_of(drawn(ROOFLINE), tmp_path / "rows.csv")
+    path.write_text(path.read_text() + "\n1,2,3,4,1,oops\n")
     with pytest.warns(UserWarning, match="skipped 1 bad row:\n.*line 402, column iter_ms"):
         assert calibrate(path, skip_bad_rows=True).chosen.mape_pct < 1e-6
+
+
+def test_requests_in_a_batch(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("n_decode_seqs,n_prefill_seqs," + HEADER.replace(",num_seqs", "") + "\n3,2,9,2,3,4,5\n")
+    assert read_batches(path)["rows"].num_seqs.tolist() == [5.0]
+    path.write_text(HEADER.replace(",num_seqs", "") + "\n3,30,0,0,5\n40,2,3,4,5\n")
+    with pytest.warns(UserWarning, match="no time per request is fitted to batches with prefill"):
+        batches = read_batches(path)["rows"]
+    assert batches.num_seqs.tolist() == pytest.approx([3.0, np.nan], nan_ok=True) and not batches.requests_known
+
+
+def test_batches_of_a_simulated_run():
+    engine = ls.EngineConfig(ROOFLINE, host_overhead=(0.004, 3e-5), token_budget=512)
+    workload = ls.Workload.poisson(4.0, 800, 60, horizon=10.0)
+    batches = batches_of(ls.simulate(baselines.sarathi(token_budget=512), workload, engine, record="entries"))
+    assert batches.hold_prefill.any() and batches.decode_kv_tokens.any() and batches.prefill_context_tokens.any()
+    expected = ROOFLINE.seconds(*batches.composition) + 0.004 + 3e-5 * batches.num_seqs
+    assert batches.seconds == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(ValueError, match="must have the entries of its batches"):
+        batches_of(ls.simulate(baselines.sarathi(token_budget=512), workload, engine))

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
-from llmsched_env.calibration.batches import Batches
 from llmsched_env.machine.batch_time import BatchTime, Hinge, Roofline, Staircase
+from llmsched_env.machine.batches import Batches
 from llmsched_env.validation import check_choice
 
 _KNEES = range(8, 513, 8)  # b0: GPUs turn from memory-bound to compute-bound within a few hundred tokens
@@ -79,6 +78,8 @@ def fit(batches: Batches, form: str = "roofline") -> Fit:
     Raises:
         ValueError: an unknown form, fewer batches than it has parameters, or batches that no such law describes.
     """
+    from scipy.optimize import nnls
+
     shape = FORMS[check_choice("form", form, FORMS)]
     needed = len(shape.coefficients) + 1
     if len(batches) < needed:
