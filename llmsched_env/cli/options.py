@@ -236,7 +236,11 @@ CanMake = Annotated[
 ]
 Make = Annotated[
     str | None,
-    option(MAKING, "MODEL", "Make the profile of a model, such as Qwen/Qwen3-30B-A3B, and keep it; needs --system."),
+    option(
+        MAKING,
+        "MODEL|FOLDER",
+        "Make the profile of a model on --system, and keep it: Qwen/Qwen3-30B-A3B, or a folder with config.json.",
+    ),
 ]
 System = Annotated[str | None, option(MAKING, "NAME", "The GPU type that it runs on, such as h100_sxm.")]
 Tp = Annotated[int, option(MAKING, "N", "GPUs of the engine (tensor parallel degree).")]

@@ -104,7 +104,8 @@ class EngineConfig:
             gpu_memory_utilization: share of the GPU's memory the engine may use, as in vLLM.
             swap_space: bytes of host memory per engine for preempted requests.
             host_bandwidth: bytes/s between all its GPUs and the host; about 25e9 over one PCIe 4.0 x16.
-            model: instead of a profile, a model as on Hugging Face; see `make_profile`, which makes its profile.
+            model: instead of a profile, a model as on Hugging Face or the folder of its config.json; see
+                `make_profile`, which makes its profile.
             system: GPU type that it runs on, such as "h100_sxm".
             tp: GPUs of the engine.
             ep: of these, how many the experts are spread over.

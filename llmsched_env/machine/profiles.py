@@ -123,9 +123,9 @@ def gpu_profile(name: str | Path) -> GPUProfile:
         if name not in kept:
             raise ValueError(
                 f"gpu profile must be one of the known names, got {name!r}; "
-                f"{did_you_mean(str(name), [*shipped, *kept])} Other models and GPUs: EngineConfig.for_gpu(model=..., "
+                f"{did_you_mean(str(name), [*shipped, *kept])} (Other models and GPUs: EngineConfig.for_gpu(model=..., "
                 "system=...) makes a profile, `llmsched profiles --can-make` lists what of, and `llmsched calibrate` "
-                "fits one to measured batches"
+                "fits one to measured batches.)"
             )
         name = kept_path(name)
     own, numbers = read_profile(str(name))

@@ -92,6 +92,22 @@ def test_block_wise_fp8_of_vllm_is_called_slow():
     assert any("decode steps take" in warning and "sglang" in warning for warning in profile.warnings)
 
 
+def test_a_model_in_a_folder_is_priced_by_its_sizes(tmp_path):
+    import json
+
+    from aiconfigurator_core.sdk.utils import get_model_config_from_model_path
+
+    sizes = {"hidden_size": 5120, "intermediate_size": 17408, "num_hidden_layers": 40, "num_attention_heads": 40}
+    config = dict(get_model_config_from_model_path("Qwen/Qwen3-8B")["raw_config"]) | sizes
+    folder = tmp_path / "Qwen3-14B"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    middle = ls.EngineConfig.for_gpu(model=str(folder), system="h100_sxm")
+    small, large = (ls.EngineConfig.for_gpu(model=f"Qwen/Qwen3-{n}B", system="h100_sxm") for n in (8, 32))
+    assert small.batch_time.seconds(64) < middle.batch_time.seconds(64) < large.batch_time.seconds(64)
+    assert small.kv_blocks > middle.kv_blocks > large.kv_blocks and middle.max_model_len == 40960
+
+
 def test_what_is_listed_can_be_made_and_what_is_not_is_refused():
     listed = models_by_system()
     assert all(

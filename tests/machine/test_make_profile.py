@@ -126,6 +126,20 @@ def test_without_a_context_length_requests_have_no_limit(package):
     assert ls.EngineConfig.for_gpu(model="Dense-7B", system="l9").max_model_len is None
 
 
+def test_a_model_may_be_the_folder_of_its_configuration(package, tmp_path, monkeypatch, kept):
+    folder = tmp_path / "Own-13B"
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"model must be .*Own-13B.*folder with its config.json"):
+        make_profile(str(folder), "l9")
+    (folder / "config.json").write_text("{}")
+    profile = make_profile(str(folder), "l9")
+    assert profile.name == "own-13b_l9_tp1_ep1_vllm" and profile.model == "Own-13B"
+    assert len(profile.warnings) == 1 and "not tested with it" in profile.warnings[0]
+    assert str(tmp_path) not in (kept / f"{profile.name}.json").read_text()
+    monkeypatch.chdir(folder)
+    assert make_profile(".", "l9") == profile
+
+
 def test_only_measured_models_are_listed(package):
     assert models_by_system() == dict.fromkeys(("h9_sxm", "l9"), ["Acme/Dense-7B", "Acme/Moe-8B"])
 
