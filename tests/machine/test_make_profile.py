@@ -114,6 +114,12 @@ def test_engines_that_disagree_are_named(package, slower, said):
     assert all(words in warning for warning in warnings for words in said)
 
 
+def test_prices_that_nothing_confirms_are_called_so(package, monkeypatch):
+    monkeypatch.setattr("llmsched_env.machine.outliers.BACKENDS", ("vllm",))
+    [warning] = make_profile(**MOE).warnings
+    assert "no other engine" in warning
+
+
 def test_memory_of_first_tokens_is_said(package):
     package("memory", first_token=4096)
     profile = make_profile(**MOE)
