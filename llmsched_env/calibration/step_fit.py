@@ -1,0 +1,122 @@
+"""Speed, host time and noise of an engine whose batch-time law is known up to a factor, from the times of its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmsched_env.machine.batch_time import BatchTime
+from llmsched_env.machine.batches import Batches
+from llmsched_env.machine.least_squares import fit_relative
+
+_TERMS = ("factor", "host_batch", "host_request")
+_SURE = 1.96  # standard errors on either side of an interval of 95 %
+FEWEST_STEPS = 30
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepFit:
+    """Steps that take (factor*law + host_batch + host_request*requests) * noise.
+
+    Attributes:
+        factor: on the law's times.
+        host_overhead: s a step, s a request in it; 0 where it is not told apart from 0.
+        step_noise: standard deviation of the logarithm of measured over predicted time.
+        intervals: of 95 %, by term: factor, host_batch, host_request, step_noise. Of a term that was left out, the one
+            that it had beside the others.
+        left_out: host terms whose interval holds 0, so that they were set to 0.
+        steps: the batches.
+        predicted: f8[n], s.
+    """
+
+    factor: float
+    host_overhead: tuple[float, float]
+    step_noise: float
+    intervals: dict[str, tuple[float, float]]
+    left_out: tuple[str, ...]
+    steps: Batches
+    predicted: np.ndarray
+
+    @property
+    def total_ratio(self) -> float:
+        """Measured over predicted time of all steps together."""
+        return float(self.steps.seconds.sum() / self.predicted.sum())
+
+    @property
+    def drift(self) -> float:
+        """Share of the variance of log measured over predicted that successive steps have in common, at most 1.
+
+        0 for noise that is drawn anew for each step; near 1 where the law is wrong for whole stretches of steps.
+        """
+        log = np.log(self.steps.seconds / self.predicted)
+        total = float(np.var(log))
+        return 0.0 if total == 0 else 1 - float(np.mean(np.diff(log) ** 2) / 2 / total)
+
+
+def fit_steps(steps: Batches, law: BatchTime) -> StepFit:
+    """Fit factor, host time and noise by least squares of the relative error, see `fit_relative`.
+
+    A host term whose interval holds 0 is left out, the least certain one first, and the others are fitted again: steps
+    that hardly differ in composition yield one number, the factor. Without the number of requests in a batch nothing is
+    fitted to them.
+
+    Raises:
+        ValueError: fewer than 30 steps.
+    """
+    if len(steps) < FEWEST_STEPS:
+        raise ValueError(f"calibration of a profile needs {FEWEST_STEPS} steps or more, got {len(steps)}")
+    base = law.seconds(*steps.composition)
+    columns = {"factor": base, "host_batch": np.ones(len(steps))}
+    if steps.requests_known:
+        columns["host_request"] = steps.num_seqs
+    left_out, intervals = [name for name in _TERMS if name not in columns], {}
+    while True:
+        names = list(columns)
+        design = np.column_stack(list(columns.values()))
+        fitted = fit_relative(steps.seconds, lambda _, own=design: own)[1]
+        free, errors = _unbounded(design, steps.seconds, design @ fitted)
+        intervals |= {
+            name: (float(value - _SURE * error), float(value + _SURE * error))
+            for name, value, error in zip(names, free, errors, strict=True)
+        }
+        doubtful = {name: free[k] / errors[k] for k, name in enumerate(names) if name != "factor"}
+        worst = min(doubtful, key=lambda name: doubtful[name], default="factor")
+        if doubtful.get(worst, np.inf) > _SURE:
+            break
+        left_out.append(worst)
+        del columns[worst]
+    values = dict(zip(names, fitted.tolist(), strict=True))
+    predicted = design @ fitted
+    noise, noise_error = _spread(np.log(steps.seconds / predicted))
+    intervals["step_noise"] = (max(0.0, noise - _SURE * noise_error), noise + _SURE * noise_error)
+    return StepFit(
+        factor=values["factor"],
+        host_overhead=(values.get("host_batch", 0.0), values.get("host_request", 0.0)),
+        step_noise=noise,
+        intervals=intervals,
+        left_out=tuple(left_out),
+        steps=steps,
+        predicted=predicted,
+    )
+
+
+def _unbounded(design: np.ndarray, seconds: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients without bounds and their standard errors, whatever the noise is distributed like."""
+    weighted = design / predicted[:, None]
+    scale = np.linalg.norm(weighted, axis=0)
+    inverse = np.linalg.pinv(weighted / scale)
+    free = inverse @ (seconds / predicted)
+    residual = seconds / predicted - weighted / scale @ free
+    freedom = len(seconds) / max(1, len(seconds) - design.shape[1])
+    errors = np.sqrt(freedom * np.sum((inverse * residual) ** 2, axis=1))
+    return free / scale, np.maximum(errors / scale, 1e-300)
+
+
+def _spread(log: np.ndarray) -> tuple[float, float]:
+    """Standard deviation, and its standard error by the fourth moment."""
+    deviation = float(np.std(log))
+    if deviation == 0:
+        return 0.0, 0.0
+    kurtosis = float(np.mean(((log - log.mean()) / deviation) ** 4))
+    return deviation, deviation * float(np.sqrt(max(0.0, kurtosis - 1) / (4 * len(log))))
