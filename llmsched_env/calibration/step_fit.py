@@ -70,11 +70,12 @@ def fit_steps(steps: Batches, law: BatchTime) -> StepFit:
     columns = {"factor": base, "host_batch": np.ones(len(steps))}
     if steps.requests_known:
         columns["host_request"] = steps.num_seqs
-    left_out, intervals = [name for name in _TERMS if name not in columns], {}
+    left_out = [name for name in _TERMS if name not in columns]
+    intervals: dict[str, tuple[float, float]] = {}
     while True:
         names = list(columns)
         design = np.column_stack(list(columns.values()))
-        fitted = fit_relative(steps.seconds, lambda _, own=design: own)[1]
+        fitted = fit_relative(steps.seconds, design)[1]
         free, errors = _unbounded(design, steps.seconds, design @ fitted)
         intervals |= {
             name: (float(value - _SURE * error), float(value + _SURE * error))
