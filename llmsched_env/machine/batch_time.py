@@ -30,6 +30,8 @@ class Coefficients(NamedTuple):
     a_ctx: float = 0.0  # s a context token before prefill chunks
 
 
+MOST_KNOTS = 24
+
 LAW = record_dtype(
     *((name, "f8") for name in Coefficients._fields),
     ("host_batch", "f8"),  # s of the host a batch, the scheduler's decision included

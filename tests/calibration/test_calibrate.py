@@ -1,6 +1,7 @@
 """Calibration: laws are found again, published errors are reached, inadequate forms are called so."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from llmsched_env.calibration import Batches, batches_of, calibrate, fit, read_b
 from llmsched_env.machine.batch_time import Hinge, Roofline, Staircase
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.machine.profiles import gpu_profile, gpu_profiles
+from llmsched_env.machine.tabulated_law import TabulatedLaw
 
 ROOFLINE = Roofline(c=0.006, a_tok=1e-5, a_tok_over=2e-5, b0=256, a_kv=4e-8, a_attn=5e-10, a_ctx=3e-8)
+LSS = ("llama-3.1-8b_rtx4090-24gb_tp1", "llama-3.1-8b_rtxpro6000-96gb_tp1", "qwen3-32b_rtxpro6000-96gb_tp1")
 HEADER = "total_tokens,decode_kv_tokens,prefill_attn_pairs,prefill_context_tokens,num_seqs,iter_ms"
 
 
@@ -48,10 +51,11 @@ def test_all_profiles_reach_their_published_error(shared, rows):
     assert set(rows) == set(reference) and len(rows) == 42
     assert sum(map(len, rows.values())) == 9634
     for name, batches in rows.items():
+        # Published with weights of 1/measured^2, which hold p95 down and the law too fast.
         expected = reference[name]["forms"]["roofline"]["fit"]
         own = fit(batches, "roofline")
-        assert own.mape_pct == pytest.approx(expected["mape_pct"], abs=0.5), name
-        assert own.p95_pct == pytest.approx(expected["p95_ape_pct"], abs=2.5), name
+        assert own.mape_pct == pytest.approx(expected["mape_pct"], abs=0.7), name
+        assert own.p95_pct == pytest.approx(expected["p95_ape_pct"], rel=0.25), name
         assert min(own.law.coefficients()) >= 0
 
 
@@ -72,14 +76,80 @@ def test_noise_of_5_percent_leaves_an_error_of_5_percent():
     assert own.law.a_kv == pytest.approx(ROOFLINE.a_kv, rel=0.05)
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.25, 0.4])
+@pytest.mark.parametrize("form", ["roofline", "tabulated"])
+def test_skewed_noise_does_not_make_a_law_fast(form, noise):
+    batches = drawn(ROOFLINE, n=4000, noise=noise, seed=5)
+    own = fit(replace(batches, seconds=batches.seconds * np.exp(-(noise**2) / 2)), form)
+    expected = ROOFLINE.seconds(*batches.composition)
+    predicted = own.law.seconds(*batches.composition)
+    assert np.mean(predicted / expected) == pytest.approx(1, abs=0.015)
+    assert own.total_ratio == pytest.approx(1, abs=0.01)
+
+
+def test_overfitting_does_not_win():
+    chosen = calibrate(drawn(ROOFLINE, n=60, noise=0.05), form="auto")
+    assert chosen.chosen.form == "roofline" and len(chosen.fits) == 4
+    assert chosen.fits["tabulated"].mape_pct < chosen.held_out_pct["tabulated"]
+
+
+@pytest.mark.parametrize("name", [f"{model}_lss" for model in LSS])
+def test_tables_price_decodes_of_long_contexts(rows, name):
+    batches = rows[name]
+    long = ~batches.hold_prefill & (batches.decode_kv_tokens > 20000)
+    assert fit(batches, "roofline").bias_pct(long) > 10
+    assert abs(fit(batches, "tabulated").bias_pct(long)) < 1
+    assert calibrate(batches).chosen.form == "tabulated"
+
+
+def test_a_concave_law_is_found_again():
+    """As of a mixture of experts: each token more reads fewer experts that no other token has read."""
+    law = TabulatedLaw(
+        decode=((1, 0.004), (16, 0.013), (64, 0.026), (256, 0.042)),
+        mixed=((1, 0.006), (16, 0.016), (64, 0.028), (256, 0.044), (2048, 0.2)),
+        a_seq=4e-6,
+        a_kv_decode=3e-8,
+        a_kv=6e-8,
+        a_attn=4e-10,
+        a_ctx=2e-8,
+    )
+    found = calibrate(drawn(law, n=2000, noise=0.02))
+    assert found.chosen.form == "tabulated" and found.held_out_pct["roofline"] > 2 * found.held_out_pct["tabulated"]
+    fresh = drawn(law, n=500, seed=9)
+    errors = found.chosen.law.seconds(*fresh.composition) / fresh.seconds - 1
+    assert np.mean(np.abs(errors)) < 0.01 and np.max(np.abs(errors)) < 0.08
+
+
+def test_batches_of_one_kind():
+    batches = drawn(ROOFLINE, n=300)
+    decodes, mixed = batches.part(~batches.hold_prefill), batches.part(batches.hold_prefill)
+    with pytest.warns(UserWarning, match="no batch holds prefill, so prefill tokens cost as much as decodes"):
+        law = calibrate(decodes, "tabulated").chosen.law
+    assert law.decode == law.mixed and law.seconds(*decodes.composition) == pytest.approx(decodes.seconds, rel=0.01)
+    with pytest.warns(UserWarning, match="no batch only decodes"):
+        law = calibrate(mixed, "tabulated").chosen.law
+    assert law.a_kv == law.a_kv_decode and law.seconds(*mixed.composition) == pytest.approx(mixed.seconds, rel=0.03)
+    few = batches.part(np.append(np.flatnonzero(batches.hold_prefill), np.flatnonzero(~batches.hold_prefill)[:5]))
+    with pytest.raises(ValueError, match="tabulated form needs 12 batches or more that only decode, or none, got 5"):
+        calibrate(few, "tabulated")
+    assert "tabulated" not in calibrate(few).fits
+
+
+def test_stalls_and_totals_are_reasons_for_doubt():
+    batches = drawn(ROOFLINE, n=300)
+    stalled = batches.seconds * np.where(np.arange(300) == 7, 40, 1)
+    with pytest.warns(UserWarning, match="1 of 300 batches took more than 5 times their predicted time"):
+        calibrate(replace(batches, seconds=stalled))
+
+
 def test_an_inadequate_form_warns_and_says_why(rows):
     name = "llama-3.1-8b_h100-80gb_tp1_aic"
     with pytest.warns(
-        UserWarning, match="staircase form is inadequate: .*roofline form has 2.* context tokens .*too fast"
+        UserWarning, match="staircase law is to be doubted: .*tabulated form has 2.* context tokens .*too fast"
     ):
         own = calibrate(rows[name], form="staircase")
     assert own.chosen.mape_pct > 10
-    assert calibrate(rows[name]).chosen.form == "roofline"
+    assert calibrate(rows[name]).chosen.form == "tabulated"
 
 
 def test_the_profile_file_is_a_profile(shared, tmp_path):
