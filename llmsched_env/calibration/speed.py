@@ -46,11 +46,12 @@ class SpeedCalibration:
 
     def save(self, path: str | Path) -> Path:
         """Write the profile at the fitted speed as JSON; `EngineConfig.for_gpu` and `gpu_profile` accept its path."""
-        form = next(name for name, kind in LAWS.items() if isinstance(self.base.roofline, kind))
-        own = {name: getattr(self.base, name) for name in LAWS} | {form: self.base.roofline}
-        laws = {name: law_in_ms(law.scaled(self.factor)) for name, law in own.items()}
-        kept = {field.name: getattr(self.base, field.name) for field in fields(self.base) if field.name not in own}
-        kept.pop("name")
+        form = next(name for name, kind in LAWS.items() if isinstance(self.base.batch_time, kind))
+        own = {name: getattr(self.base, name) for name in ("staircase", "hinge")} | {form: self.base.batch_time}
+        laws = {name: law_in_ms(law.scaled(self.factor)) for name, law in own.items() if law is not None}
+        kept = {field.name: getattr(self.base, field.name) for field in fields(self.base)}
+        for name in ("name", "batch_time", "staircase", "hinge"):
+            kept.pop(name)
         source = f"{self.base.name} ({self.base.source}), all times multiplied by {self.factor:.4g} after a serving run"
         write_profile(Path(path), {**kept, "form": form, "source": source, **laws})
         return Path(path)
@@ -85,7 +86,7 @@ def calibrate_speed(
         ValueError: bad settings, or a run that the engine does not finish.
     """
     settings = {"kv_blocks": base.kv_blocks(block_size=(settings or {}).get("block_size", 16)), **(settings or {})}
-    engine = EngineConfig(batch_time=base.roofline, name=base.name, **settings)
+    engine = EngineConfig(batch_time=base.batch_time, name=base.name, **settings)
     measured, workload = run.summary(), run.workload
 
     def simulated(factor: float) -> dict[str, float]:
@@ -119,4 +120,4 @@ def calibrate_speed(
 
 
 def _at(engine: EngineConfig, base: GPUProfile, factor: float) -> EngineConfig:
-    return replace(engine, batch_time=base.roofline.scaled(factor))
+    return replace(engine, batch_time=base.batch_time.scaled(factor))

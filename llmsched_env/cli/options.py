@@ -23,6 +23,7 @@ SCHEDULERS = Group.create_ordered("Schedulers")
 TRAINING = Group.create_ordered("Training")
 EFFORT = Group.create_ordered("Effort")
 INPUT = Group.create_ordered("Input")
+MAKING = Group.create_ordered("A new profile")
 OUTPUT = Group.create_ordered("Output")
 
 
@@ -85,7 +86,7 @@ Engine = Annotated[
     option(
         ENGINE,
         "NAME|FILE,...",
-        "GPU profiles, see llmsched profiles; for llmsched plan with the price per hour: NAME=PRICE,...",
+        "GPU profiles, see llmsched profiles, also kept ones; for llmsched plan with the price per hour: NAME=PRICE,...",
         formats.names,
     ),
 ]
@@ -227,6 +228,18 @@ ServingRun = Annotated[Path, option(INPUT, "FILE", "NAME.requests.jsonl, with NA
 RecordedInput = Annotated[Path, option(INPUT, "FILE", "NAME.input.json: settings, batch times and requests.")]
 RecordedTrace = Annotated[Path, option(INPUT, "FILE", "NAME.trace.jsonl or .gz: what vLLM decided.")]
 Profile = Annotated[str | None, option(INPUT, "NAME|FILE", "One to show, or a part of the names of those to list.")]
+CanMake = Annotated[
+    bool,
+    option(MAKING, None, "List the models and systems that profiles can be made of, or those whose names contain PROFILE."),
+]
+Make = Annotated[
+    str | None,
+    option(MAKING, "MODEL", "Make the profile of a model, such as Qwen/Qwen3-30B-A3B, and keep it; needs --system."),
+]
+System = Annotated[str | None, option(MAKING, "NAME", "The GPU type that it runs on, such as h100_sxm.")]
+Tp = Annotated[int, option(MAKING, "N", "GPUs of the engine (tensor parallel degree).")]
+Ep = Annotated[int, option(MAKING, "N", "Of these, how many the experts are spread over.")]
+Backend = Annotated[str, option(MAKING, "NAME", "Whose kernels were measured: vllm, sglang or trtllm.")]
 Traces = Annotated[
     Path | None,
     option(INPUT, "FOLDER", "Slices of the Azure trace [default: $LLMSCHED_TRACES/azure_2023; without: left out]."),

@@ -157,11 +157,11 @@ def test_the_profile_file_is_a_profile(shared, tmp_path):
     result = calibrate(shared / "profiles/batch_times.csv", profile=name)
     path = result.save(tmp_path / "mine.json")
     profile, shipped = gpu_profile(path), gpu_profile(name)
-    assert profile.roofline.coefficients() == pytest.approx(result.chosen.law.coefficients())
+    assert profile.batch_time.coefficients() == pytest.approx(result.chosen.law.coefficients())
     assert profile.name == "mine" and profile.kv_blocks() == shipped.kv_blocks()
     assert (profile.model, profile.gpu) == (shipped.model, shipped.gpu)
     engine = EngineConfig.for_gpu(str(path))
-    assert engine.batch_time == profile.roofline and engine.kv_blocks == shipped.kv_blocks()
+    assert engine.batch_time == profile.batch_time and engine.kv_blocks == shipped.kv_blocks()
 
 
 def test_a_staircase_profile_runs_as_a_staircase(tmp_path):
@@ -177,7 +177,7 @@ def test_files_with_several_profiles(shared):
     path = shared / "profiles/gpu_profiles.json"
     for name in gpu_profiles():
         read, shipped = gpu_profile(f"{path}#{name}"), gpu_profile(name)
-        for form in ("roofline", "staircase", "hinge"):
+        for form in ("batch_time", "staircase", "hinge"):
             assert getattr(read, form).coefficients() == pytest.approx(getattr(shipped, form).coefficients()), name
         assert read.kv_blocks() == shipped.kv_blocks()
     with pytest.raises(ValueError, match="holds 42 profiles: name one, as in .*#llama-2-7b"):

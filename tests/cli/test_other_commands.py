@@ -74,7 +74,7 @@ def test_plan_says_what_is_wrong(llmsched, arguments, message, tmp_path):
 
 
 def test_calibrate_fits_batches_and_engine_takes_the_profile(llmsched, tmp_path):
-    rng, law, n = np.random.default_rng(0), ls.gpu_profile(ENGINE).roofline, 300
+    rng, law, n = np.random.default_rng(0), ls.gpu_profile(ENGINE).batch_time, 300
     decodes, prefill = rng.integers(1, 200, n), rng.integers(0, 2000, n)
     batches = decodes + prefill, 500.0 * decodes, prefill * (prefill + 1) / 2, np.zeros(n)
     columns = *batches, 1e3 * law.seconds(*(column.astype(float) for column in batches))
@@ -88,7 +88,7 @@ def test_calibrate_fits_batches_and_engine_takes_the_profile(llmsched, tmp_path)
         warnings.filterwarnings("ignore", module="matplotlib|pyparsing", category=DeprecationWarning)
         status, printed, _ = llmsched("calibrate", rows, "--save", mine, "--plot", plot, "--kv-tokens", 160000)
     assert status == 0 and "<- chosen" in printed and plot.is_file()
-    assert ls.gpu_profile(mine).roofline.c == pytest.approx(law.c, rel=0.01)
+    assert ls.gpu_profile(mine).batch_time.c == pytest.approx(law.c, rel=0.01)
     shown = json.loads(llmsched("profiles", mine, "--json")[1])["rows"][0]
     assert shown["name"] == "mine" and shown["kv_blocks"] == 10000
     words = ("evaluate", "--engine", mine, "--seeds", 1, "--horizon", 2, "--scheduler", "orca", "--load", 0.5)
@@ -96,7 +96,7 @@ def test_calibrate_fits_batches_and_engine_takes_the_profile(llmsched, tmp_path)
 
 
 def test_calibrate_fits_the_speed_to_a_run(llmsched, tmp_path):
-    law = ls.gpu_profile(ENGINE).roofline
+    law = ls.gpu_profile(ENGINE).batch_time
     engine = replace(ls.EngineConfig.for_gpu(ENGINE), batch_time=law.scaled(1.2))
     workload = ls.Workload.poisson(rate=0.5, prompt_tokens=800, output_tokens=200, horizon=50.0)
     rows = ls.simulate(baselines.sarathi(token_budget=2048), workload, engine).requests
@@ -106,7 +106,7 @@ def test_calibrate_fits_the_speed_to_a_run(llmsched, tmp_path):
     path.write_text("\n".join(lines))
     status, printed, _ = llmsched("calibrate", path, "--base", ENGINE, "--save", tmp_path / "mine.json")
     assert status == 0 and "batch times multiplied by 1." in printed
-    assert ls.gpu_profile(tmp_path / "mine.json").roofline.c == pytest.approx(1.2 * law.c, rel=0.02)
+    assert ls.gpu_profile(tmp_path / "mine.json").batch_time.c == pytest.approx(1.2 * law.c, rel=0.02)
 
 
 @pytest.mark.parametrize(
