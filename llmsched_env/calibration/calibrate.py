@@ -14,7 +14,7 @@ from llmsched_env.calibration.batches import read_batches
 from llmsched_env.calibration.shortcomings import shortcomings
 from llmsched_env.machine.batches import Batches
 from llmsched_env.machine.law_fit import FORMS, Fit, fit
-from llmsched_env.machine.profile_files import law_in_ms, write_profile
+from llmsched_env.machine.profile_files import TOKENS_ALONE, law_in_ms, write_profile
 from llmsched_env.machine.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.validation import check_choice, check_integer
 
@@ -49,8 +49,7 @@ class Calibration:
 
     def save(self, path: str | Path) -> Path:
         """Write the profile as JSON; `EngineConfig.for_gpu` and `gpu_profile` accept its path."""
-        kept = {form: own for form, own in self.fits.items() if form != "tabulated" or own is self.chosen}
-        laws = {form: law_in_ms(own.law) for form, own in kept.items()}
+        laws = {form: law_in_ms(self.fits[form].law) for form in (self.chosen.form, *TOKENS_ALONE)}
         quality = {"mape_pct": round(self.chosen.mape_pct, 3), "p95_ape_pct": round(self.chosen.p95_pct, 3)}
         own = {"form": self.chosen.form, **laws, **quality, "batches": len(self.chosen.batches), **self.memory}
         write_profile(Path(path), {**self.about, **own})

@@ -12,6 +12,10 @@ from llmsched_env.machine.least_squares import fit_relative
 
 _TERMS = ("factor", "host_batch", "host_request")
 _SURE = 1.96  # standard errors on either side of an interval of 95 %
+_WORDS = {"factor": "the factor", "host_batch": "host time a step", "host_request": "host time a request"}
+_VAGUE = 0.2  # half an interval over the value from which on a warning says so
+_MATERIAL = 0.02  # share of a step's time that a term left out may have without a warning
+_TOTAL, _DRIFT, _NOISE = 0.03, 0.3, 0.02
 FEWEST_STEPS = 30
 
 
@@ -27,6 +31,7 @@ class StepFit:
             that it had beside the others.
         left_out: host terms whose interval holds 0, so that they were set to 0.
         steps: the batches.
+        base: f8[n], s, of the law as it was.
         predicted: f8[n], s.
     """
 
@@ -36,6 +41,7 @@ class StepFit:
     intervals: dict[str, tuple[float, float]]
     left_out: tuple[str, ...]
     steps: Batches
+    base: np.ndarray
     predicted: np.ndarray
 
     @property
@@ -52,6 +58,37 @@ class StepFit:
         log = np.log(self.steps.seconds / self.predicted)
         total = float(np.var(log))
         return 0.0 if total == 0 else 1 - float(np.mean(np.diff(log) ** 2) / 2 / total)
+
+    @property
+    def mape_pct(self) -> tuple[float, float]:
+        """Mean absolute relative error of the law as it was, and of the prediction; percent."""
+        before, after = (100 * np.mean(np.abs(own / self.steps.seconds - 1)) for own in (self.base, self.predicted))
+        return float(before), float(after)
+
+    def doubts(self) -> list[str]:
+        """Reasons to doubt the numbers, one sentence each."""
+        found = []
+        values = {"factor": self.factor, "host_batch": self.host_overhead[0], "host_request": self.host_overhead[1]}
+        sizes = {"host_batch": 1.0, "host_request": float(self.steps.composition[-1].mean())}
+        for name, words in _WORDS.items():
+            low, high = self.intervals.get(name, (0.0, 0.0))
+            if name in self.left_out:
+                if high * sizes[name] > _MATERIAL * self.steps.seconds.mean():
+                    found.append(
+                        f"{words} is not told apart from 0, nor from {1e3 * high:.3g} ms: it is left out, and what "
+                        "there is of it is in the other numbers"
+                    )
+            elif (high - low) / 2 > _VAGUE * values[name]:
+                scale, unit = (1.0, "") if name == "factor" else (1e3, " ms")
+                found.append(f"{words} is only known to lie within {scale * low:.3g} to {scale * high:.3g}{unit}")
+        if abs(self.total_ratio - 1) > _TOTAL:
+            found.append(f"all steps together took {self.total_ratio:.3f} times as long as predicted")
+        if self.drift > _DRIFT and self.step_noise > _NOISE:
+            found.append(
+                f"{100 * self.drift:.0f} % of what is called noise is shared by successive steps: the law is off for "
+                "some batches, or the machine was slower for a while"
+            )
+        return found
 
 
 def fit_steps(steps: Batches, law: BatchTime) -> StepFit:
@@ -98,6 +135,7 @@ def fit_steps(steps: Batches, law: BatchTime) -> StepFit:
         intervals=intervals,
         left_out=tuple(left_out),
         steps=steps,
+        base=base,
         predicted=predicted,
     )
 

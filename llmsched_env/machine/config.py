@@ -47,6 +47,10 @@ class EngineConfig:
     first_token: str = "with_prefill"
     schedule_ahead: int = 0
     host_overhead: tuple[float, float] = (0.0, 0.0)
+    step_noise: float = 0.0
+    believed_batch_time: BatchTime | None = None
+    believed_host_overhead: tuple[float, float] | None = None
+    max_model_len: int | None = None
     prefix_caching: bool = False
     swap_blocks: int = 0
     swap_block_time: float = 0.0
@@ -116,6 +120,10 @@ class EngineConfig:
         check_number("host_bandwidth", host_bandwidth, above=0, unit="bytes/s")
         known: dict[str, Any] = {
             "batch_time": gpu.batch_time,
+            "host_overhead": gpu.host_overhead,
+            "step_noise": gpu.step_noise,
+            "believed_batch_time": gpu.believed,
+            "believed_host_overhead": None if gpu.believed is None else gpu.believed_host_overhead,
             "kv_blocks": gpu.kv_blocks(gpu_memory_utilization, block_size),
             "max_model_len": gpu.max_model_len,
             "name": gpu.name if profile is None else profile,
