@@ -24,7 +24,7 @@ class TabulatedLaw(BatchTime):
         with prefill:    t = mixed(b) + a_seq*n + a_kv*S + a_attn*Q + a_ctx*C
 
     with b tokens in the batch, n requests, and S, Q and C as in `machine.batch_time`. The tables are linear between
-    their knots, and go on with their first and last slope outside them.
+    their knots, flat below the first, and go on with their last slope beyond the last.
 
     Args:
         decode: (tokens, s) of each knot, by tokens; times must not fall. 2 to 24 knots.
@@ -123,9 +123,9 @@ class TabulatedLaw(BatchTime):
     def scaled(self, factor: float) -> Self:
         """See `BatchTime.scaled`."""
         check_number("factor", factor, above=0)
-        tables = (tuple((b, factor * t) for b, t in table) for table in (self.decode, self.mixed))
+        decode, mixed = (tuple((b, factor * t) for b, t in table) for table in (self.decode, self.mixed))
         slopes = (self.a_seq, self.a_kv_decode, self.a_kv, self.a_attn, self.a_ctx)
-        return type(self)(*tables, *(factor * slope for slope in slopes))
+        return type(self)(decode, mixed, *(factor * slope for slope in slopes))
 
 
 def _checked_table(name: str, table: Any) -> Table:
@@ -145,8 +145,6 @@ def _checked_table(name: str, table: Any) -> Table:
             raise ValueError(f"{name} must be in order of tokens, got {before[0]} and then {after[0]} at knot {k}")
         if after[1] < before[1]:
             raise ValueError(f"{name} must not fall with tokens, got {before[1]:g} and then {after[1]:g} s at knot {k}")
-    if not float(_interpolated(tuple(knots), np.float64(1))) > 0:
-        raise ValueError(f"{name} must give a batch of one token a time above 0 s; give it a knot at 1 token")
     return tuple(knots)
 
 
@@ -168,4 +166,4 @@ def _interpolated(table: Table, tokens: Any) -> Any:
     """The table at `tokens`, as compiled code has it."""
     knots, seconds = np.array(table).T
     k = np.clip(np.searchsorted(knots, tokens, side="right") - 1, 0, len(knots) - 2)
-    return seconds[k] + _slopes(table)[k] * (tokens - knots[k])
+    return seconds[k] + _slopes(table)[k] * np.maximum(0.0, tokens - knots[k])
