@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.calibration.batches import read_batches
+from llmsched_env.calibration.batches import rows_of
 from llmsched_env.calibration.shortcomings import shortcomings
 from llmsched_env.machine.batches import Batches
 from llmsched_env.machine.law_fit import FORMS, Fit, fit
@@ -98,11 +98,9 @@ def calibrate(
     check_choice("form", form, ("auto", *FORMS))
     name, source = profile or "calibrated", "calibrated"
     if not isinstance(batches, Batches):
-        path, by_name = Path(batches), read_batches(batches, skip_bad_rows)
-        if profile is None and len(by_name) > 1:
-            raise ValueError(f"{path} holds batches of {len(by_name)} profiles: choose one of {', '.join(by_name)}")
-        name = check_choice(f"profile of {path}", profile or next(iter(by_name)), by_name)
-        batches, source = by_name[name], f"calibrated on {len(by_name[name])} batches of {path.name}"
+        path = Path(batches)
+        name, batches = rows_of(path, profile, skip_bad_rows)
+        source = f"calibrated on {len(batches)} batches of {path.name}"
     fits = _fits(batches, form)
     held_out = {own: _held_out_pct(batches, own) for own in fits}
     chosen = fits[_best(fits, held_out) if form == "auto" else form]

@@ -3,7 +3,8 @@
 All requests that decode in a step receive a token at its end. So the tokens of a run come in groups, one a step: a
 group tells which requests decoded, with what context, and the gaps since their previous tokens how long the step took.
 Prompts are laid into the steps before their first tokens as a scheduler does that chunks them first come, first served.
-Steps that do not agree with that, and those in which a running request receives nothing, are left out.
+Steps that do not agree with that, and those in which a running request receives nothing, are left out; what is wrong
+still (a prompt whose computation was lost to a preemption leaves no trace) is for `fit_steps` to leave out.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class _Prompts:
 
     def __init__(self, tokens: _Tokens, active: np.ndarray, token_budget: int) -> None:
         self._ends, self._visible = tokens.ends, active > 0
-        self._room = token_budget - active
+        self._room = np.maximum(0, token_budget - active)
         self.tokens, self.requests, self.pairs, self.context = np.zeros((4, tokens.num_steps))
         self.unknown = np.zeros(tokens.num_steps, dtype=bool)
 
@@ -153,20 +154,20 @@ class _Prompts:
         begin = int(np.searchsorted(self._ends, arrival))
         if self._visible[begin]:  # it ran as the request arrived; otherwise the engine may have been idle
             begin += 1 + ahead
-        begin = min(begin, last)
-        if hidden := np.flatnonzero(~self._visible[begin : last + 1]).tolist():
-            self.unknown[begin + hidden[0] : last + 1] = True
-            return
-        for start in range(begin, last + 1):
-            # A prompt that came too late for a step, or found no memory, starts in a later one.
-            room = np.maximum(0, self._room[start : last + 1])
-            done = np.minimum(np.cumsum(room), prompt)
-            if done[-1] == prompt and (start == last or done[-2] < prompt):
-                self._add(slice(start, last + 1), np.diff(done, prepend=0.0), done)
-                return
-        self.unknown[begin : last + 1] = True
+        start, before = last, 0.0  # as early as it can without being done before the last step
+        while start > begin and before + self._room[start - 1] < prompt:
+            start -= 1
+            before += self._room[start]
+            if not self._visible[start]:
+                break
+        if self._visible[start] and before + self._room[last] >= prompt:
+            self._add(slice(start, last + 1), prompt)
+        else:
+            self.unknown[start : last + 1] = True
 
-    def _add(self, steps: slice, chunk: np.ndarray, done: np.ndarray) -> None:
+    def _add(self, steps: slice, prompt: int) -> None:
+        done = np.minimum(np.cumsum(self._room[steps]), prompt)
+        chunk = np.diff(done, prepend=0.0)
         before = np.where(chunk > 0, done - chunk, 0)
         self._room[steps] -= chunk
         self.tokens[steps] += chunk

@@ -144,11 +144,8 @@ def calibrate_speed(
         doubts += steps.doubts()
     else:
         assert isinstance(measurements, MeasuredRun) and scheduler is not None
-        factor, host, noise = (
-            simulated_factor(measurements, engine, scheduler),
-            engine.host_overhead,
-            engine.step_noise,
-        )
+        factor = simulated_factor(measurements, engine, scheduler)
+        host, noise = engine.host_overhead, engine.step_noise
     law = base.batch_time.scaled(factor)
     found = replace(engine, batch_time=law, host_overhead=host, step_noise=noise)
     if isinstance(measurements, Batches):
@@ -190,7 +187,7 @@ def _steps_of(run: MeasuredRun, engine: EngineConfig, scheduler: Scheduler, doub
         return None
     if len(seen.batches) < _HALF * seen.seen:
         doubts.append(f"only {told}: the others hold recomputed or cached prompts, or clients saw their tokens late")
-    return fit_steps(seen.batches, engine.batch_time)
+    return fit_steps(seen.batches, engine.batch_time, outliers=False)
 
 
 def _terms(steps: StepFit) -> list[str]:

@@ -10,12 +10,14 @@ from llmsched_env.machine.batch_time import BatchTime
 from llmsched_env.machine.batches import Batches
 from llmsched_env.machine.least_squares import fit_relative
 
-_TERMS = ("factor", "host_batch", "host_request")
 _SURE = 1.96  # standard errors on either side of an interval of 95 %
+_TOLD = 3.0  # standard errors above 0 from which on a host term is told apart from it
 _WORDS = {"factor": "the factor", "host_batch": "host time a step", "host_request": "host time a request"}
 _VAGUE = 0.2  # half an interval over the value from which on a warning says so
 _MATERIAL = 0.02  # share of a step's time that a term left out may have without a warning
-_TOTAL, _DRIFT, _NOISE = 0.03, 0.3, 0.02
+_TOTAL, _DRIFT, _NOISE, _MANY_OUTLIERS = 0.03, 0.3, 0.02, 0.01
+_OUTLIER = 6.0  # robust standard deviations of the logarithm
+_LEAST_SPREAD, _ROUNDS = 0.01, 5
 FEWEST_STEPS = 30
 
 
@@ -29,10 +31,11 @@ class StepFit:
         step_noise: standard deviation of the logarithm of measured over predicted time.
         intervals: of 95 %, by term: factor, host_batch, host_request, step_noise. Of a term that was left out, the one
             that it had beside the others.
-        left_out: host terms whose interval holds 0, so that they were set to 0.
+        left_out: host terms that were set to 0, as they are within 3 standard errors of it.
         steps: the batches.
         base: f8[n], s, of the law as it was.
         predicted: f8[n], s.
+        num_outliers: how many other steps were left out as too far from these.
     """
 
     factor: float
@@ -43,6 +46,7 @@ class StepFit:
     steps: Batches
     base: np.ndarray
     predicted: np.ndarray
+    num_outliers: int = 0
 
     @property
     def total_ratio(self) -> float:
@@ -81,6 +85,11 @@ class StepFit:
             elif (high - low) / 2 > _VAGUE * values[name]:
                 scale, unit = (1.0, "") if name == "factor" else (1e3, " ms")
                 found.append(f"{words} is only known to lie within {scale * low:.3g} to {scale * high:.3g}{unit}")
+        if self.num_outliers > _MANY_OUTLIERS * len(self.steps):
+            found.append(
+                f"{self.num_outliers} steps besides these {len(self.steps)} took much more or less time than noise "
+                "explains and were left out: stalls, or prompts that the times of tokens do not show"
+            )
         if abs(self.total_ratio - 1) > _TOTAL:
             found.append(f"all steps together took {self.total_ratio:.3f} times as long as predicted")
         if self.drift > _DRIFT and self.step_noise > _NOISE:
@@ -91,36 +100,53 @@ class StepFit:
         return found
 
 
-def fit_steps(steps: Batches, law: BatchTime) -> StepFit:
+def fit_steps(steps: Batches, law: BatchTime, outliers: bool = True) -> StepFit:
     """Fit factor, host time and noise by least squares of the relative error, see `fit_relative`.
 
-    A host term whose interval holds 0 is left out, the least certain one first, and the others are fitted again: steps
-    that hardly differ in composition yield one number, the factor. Without the number of requests in a batch nothing is
-    fitted to them.
+    A host term within 3 standard errors of 0 is left out, the least certain one first, and the others are fitted again:
+    steps that hardly differ in composition yield one number, the factor. Without the number of requests in a batch
+    nothing is fitted to them.
+
+    Args:
+        steps: the batches, with the time of the whole step.
+        law: up to a factor the law of the engine.
+        outliers: whether steps stay that are further from the others than noise explains. To leave them out is right
+            where the composition may be wrong.
 
     Raises:
         ValueError: fewer than 30 steps.
     """
     if len(steps) < FEWEST_STEPS:
         raise ValueError(f"calibration of a profile needs {FEWEST_STEPS} steps or more, got {len(steps)}")
+    kept, rounds = steps, 1 if outliers else _ROUNDS
+    for left in reversed(range(rounds)):
+        found = _fitted(kept, law, num_outliers=len(steps) - len(kept))
+        log = np.log(kept.seconds / found.predicted)
+        log -= np.median(log)
+        near = np.abs(log) <= _OUTLIER * max(_LEAST_SPREAD, 1.4826 * float(np.median(np.abs(log))))
+        if near.all() or left == 0:
+            break
+        kept = kept.part(near)
+    return found
+
+
+def _fitted(steps: Batches, law: BatchTime, num_outliers: int) -> StepFit:
     base = law.seconds(*steps.composition)
     columns = {"factor": base, "host_batch": np.ones(len(steps))}
     if steps.requests_known:
         columns["host_request"] = steps.num_seqs
-    left_out = [name for name in _TERMS if name not in columns]
+    left_out = [name for name in _WORDS if name not in columns]
     intervals: dict[str, tuple[float, float]] = {}
     while True:
         names = list(columns)
         design = np.column_stack(list(columns.values()))
         fitted = fit_relative(steps.seconds, design)[1]
         free, errors = _unbounded(design, steps.seconds, design @ fitted)
-        intervals |= {
-            name: (float(value - _SURE * error), float(value + _SURE * error))
-            for name, value, error in zip(names, free, errors, strict=True)
-        }
+        for name, value, error in zip(names, free, errors, strict=True):
+            intervals[name] = (float(value - _SURE * error), float(value + _SURE * error))
         doubtful = {name: free[k] / errors[k] for k, name in enumerate(names) if name != "factor"}
         worst = min(doubtful, key=lambda name: doubtful[name], default="factor")
-        if doubtful.get(worst, np.inf) > _SURE:
+        if doubtful.get(worst, np.inf) > _TOLD:
             break
         left_out.append(worst)
         del columns[worst]
@@ -137,6 +163,7 @@ def fit_steps(steps: Batches, law: BatchTime) -> StepFit:
         steps=steps,
         base=base,
         predicted=predicted,
+        num_outliers=num_outliers,
     )
 
 

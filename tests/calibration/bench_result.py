@@ -5,55 +5,30 @@ import json
 import numpy as np
 
 
-def write_bench_result(result, path, factors=None, jitter=0.0):
+def write_bench_result(result, path, jitter=0.0):
     """Write the result of a run that finished, recorded with its entries.
 
-    `factors`, f8[b], stretch its batches after the fact, arrivals with them, as noise of the steps would have.
     `jitter`: standard deviation in s by which clients see each token late.
     """
     rows, entries, batches = result.requests, result.batch_entries, result.batches
-    times = _Clock(batches, factors)
-    rng = np.random.default_rng(0)
+    ends = (batches.start + batches.duration).tolist()
+    columns = (entries.batch, entries.request, entries.tokens, entries.is_prefill, result.entry_contexts)
     tokens = [[] for _ in rows]
-    for batch, request, count, prefill, context in zip(
-        entries.batch.tolist(),
-        entries.request.tolist(),
-        entries.tokens.tolist(),
-        entries.is_prefill.tolist(),
-        result.entry_contexts.tolist(),
-        strict=True,
-    ):
-        if not prefill or context + count == rows.prompt_tokens[request] + len(tokens[request]):
-            tokens[request].append(times.ends[batch])
+    for batch, request, count, prefill, context in zip(*(column.tolist() for column in columns), strict=True):
+        known = int(rows.prompt_tokens[request]) + len(tokens[request])
+        if not prefill or context + count == known:
+            tokens[request].append(ends[batch])
+    rng = np.random.default_rng(0)
     seen = [np.sort(np.array(own) + jitter * np.abs(rng.standard_normal(len(own)))) for own in tokens]
     assert [len(own) for own in seen] == rows.output_tokens.tolist()
-    arrival = times.at(rows.arrival)
-    path.write_text(
-        json.dumps(
-            {
-                "backend": "vllm",
-                "start_times": (1000.0 + arrival).tolist(),
-                "input_lens": rows.prompt_tokens.tolist(),
-                "output_lens": rows.output_tokens.tolist(),
-                "ttfts": [own[0] - start for own, start in zip(seen, arrival.tolist(), strict=True)],
-                "itls": [np.diff(own).tolist() for own in seen],
-                "errors": [""] * len(rows),
-            }
-        )
-    )
+    numbers = {
+        "backend": "vllm",
+        "start_times": (1000.0 + rows.arrival).tolist(),
+        "input_lens": rows.prompt_tokens.tolist(),
+        "output_lens": rows.output_tokens.tolist(),
+        "ttfts": [own[0] - start for own, start in zip(seen, rows.arrival.tolist(), strict=True)],
+        "itls": [np.diff(own).tolist() for own in seen],
+        "errors": [""] * len(rows),
+    }
+    path.write_text(json.dumps(numbers))
     return path
-
-
-class _Clock:
-    """Time as it passes when each batch takes a factor of its time, and idle time stays."""
-
-    def __init__(self, batches, factors):
-        durations = batches.duration * (1.0 if factors is None else factors)
-        idle = np.append(batches.start[0], batches.start[1:] - (batches.start + batches.duration)[:-1])
-        self.ends = np.cumsum(idle + durations)
-        before = np.column_stack([batches.start, batches.start + batches.duration]).ravel()
-        after = np.column_stack([self.ends - durations, self.ends]).ravel()
-        self._before, self._after = np.append(0.0, before), np.append(0.0, after)
-
-    def at(self, t):
-        return np.interp(t, self._before, self._after)
