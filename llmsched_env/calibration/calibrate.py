@@ -51,7 +51,7 @@ class Calibration:
         """Write the profile as JSON; `EngineConfig.for_gpu` and `gpu_profile` accept its path."""
         laws = {form: law_in_ms(self.fits[form].law) for form in (self.chosen.form, *TOKENS_ALONE)}
         quality = {"mape_pct": round(self.chosen.mape_pct, 3), "p95_ape_pct": round(self.chosen.p95_pct, 3)}
-        own = {"form": self.chosen.form, **laws, **quality, "batches": len(self.chosen.batches), **self.memory}
+        own = {"form": self.chosen.form, **laws, **quality, "range": _range(self.chosen.batches), **self.memory}
         write_profile(Path(path), {**self.about, **own})
         return Path(path)
 
@@ -148,6 +148,13 @@ def _best(fits: dict[str, Fit], held_out: dict[str, float]) -> str:
     least = min(judged.values())
     close = [form for form, error in judged.items() if error <= least + _GOOD_ENOUGH]
     return min(close, key=lambda form: (fits[form].parameters, judged[form]))
+
+
+def _range(batches: Batches) -> dict[str, tuple[float, float]]:
+    """Least and most of each quantity, of the batches that have it."""
+    names = ("total_tokens", "decode_kv_tokens", "prefill_attn_pairs", "prefill_context_tokens", "num_seqs")
+    present = {name: (values := getattr(batches, name))[values > 0] for name in names}
+    return {name: (float(values.min()), float(values.max())) for name, values in present.items() if len(values)}
 
 
 def _known(memory_of: str | GPUProfile | None) -> tuple[dict[str, Any], dict[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,9 @@ class SpeedCalibration:
             host = self.engine.believed_host_overhead or (0.0, 0.0)
             belief = {"form": _form(law), "host_overhead_ms": [1e3 * part for part in host]}
             numbers["believed"] = {**belief, **law_in_ms(law)}
+        if self.steps is not None:
+            error = 100 * np.abs(self.steps.predicted / self.steps.steps.seconds - 1)
+            numbers |= {"mape_pct": float(error.mean()), "p95_ape_pct": float(np.quantile(error, 0.95))}
         write_profile(Path(path), numbers)
         return Path(path)
 
@@ -121,6 +125,9 @@ def calibrate_speed(
         settings: arguments of `EngineConfig`, such as its limits; by default the KV blocks of the profile.
         belief: what schedulers predict with on the resulting engine: "measured", its own law and host time, or
             "profile", those of the unchanged profile.
+
+    Warns:
+        UserWarning: each reason to doubt the numbers, see `SpeedCalibration.doubts`.
 
     Raises:
         ValueError: bad settings, too few batches, or a run that the engine does not finish.
@@ -163,6 +170,8 @@ def calibrate_speed(
         for name, error in result.errors_pct.items()
         if abs(error) > _FAR
     ]
+    for doubt in doubts:
+        warnings.warn(doubt, UserWarning, stacklevel=2)
     return replace(result, doubts=tuple(doubts))
 
 

@@ -72,7 +72,7 @@ def calibrate(measurements: Measurements, *, options: CalibrateOptions = _DEFAUL
             ]
         else:
             found = speed = _on_engine(measurements, options.base, options)
-            rows = [{"latency": name, "error_pct": error} for name, error in speed.errors_pct.items()]
+            rows = [{"metric": name, "error_pct": error} for name, error in speed.errors_pct.items()]
             facts |= {"factor": speed.factor, "host_overhead": speed.host_overhead, "step_noise": speed.step_noise}
             if speed.steps is not None:
                 facts |= {"total_ratio": speed.steps.total_ratio, "intervals": speed.steps.intervals}

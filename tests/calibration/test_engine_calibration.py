@@ -13,6 +13,7 @@ from llmsched_env.calibration.observed_steps import observed_steps
 from llmsched_env.calibration.step_fit import fit_steps
 from tests.calibration.bench_result import write_bench_result
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # doubts, which the tests look at as such
 BASE = "llama-3.1-8b_h100-80gb_tp1_aic"
 SCHEDULER = baselines.sarathi(token_budget=2048)
 
@@ -117,7 +118,8 @@ def test_steps_that_are_all_alike_yield_the_factor_alone():
     context = rng.integers(900, 1100, n).astype(float)
     rows = Batches(np.ones(n), context, np.zeros(n), np.zeros(n), np.ones(n), np.ones(n))
     seconds = (1.2 * law.seconds(*rows.composition) + 0.004) * np.exp(0.1 * rng.standard_normal(n) - 0.005)
-    found = calibrate_speed(replace(rows, seconds=seconds), ls.gpu_profile(BASE))
+    with pytest.warns(UserWarning, match="host time a step is not told apart from 0"):
+        found = calibrate_speed(replace(rows, seconds=seconds), ls.gpu_profile(BASE))
     assert set(found.steps.left_out) == {"host_batch", "host_request"}
     assert any("host time a step is not told apart from 0, nor from" in doubt for doubt in found.doubts)
     assert found.after["total"] == pytest.approx(found.measured["total"], rel=0.01)
