@@ -16,11 +16,12 @@ from llmsched_env.calibration.step_fit import FEWEST_STEPS, StepFit, fit_steps
 from llmsched_env.machine.batch_time import BatchTime
 from llmsched_env.machine.batches import Batches
 from llmsched_env.machine.config import EngineConfig
-from llmsched_env.machine.profile_files import TOKENS_ALONE, law_in_ms, write_profile
+from llmsched_env.machine.profile_files import TOKENS_ALONE, host_in_ms, law_in_ms, write_profile
 from llmsched_env.machine.profiles import LAWS, GPUProfile
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
 
+_FITTED = {"name", "batch_time", "host_overhead", "step_noise", "believed", "believed_host_overhead", *TOKENS_ALONE}
 BELIEFS = ("measured", "profile")
 _MERGED = 0.1  # share of requests with fewer gaps than tokens from which on steps cannot be told
 _HALF = 0.5  # share of the steps of a run below which a warning says how many were told
@@ -69,23 +70,13 @@ class SpeedCalibration:
         form = _form(self.base.batch_time)
         own = {name: getattr(self.base, name) for name in TOKENS_ALONE} | {form: self.base.batch_time}
         laws = {name: law_in_ms(law.scaled(self.factor)) for name, law in own.items() if law is not None}
-        left = {
-            "name",
-            "batch_time",
-            "host_overhead",
-            "step_noise",
-            "believed",
-            "believed_host_overhead",
-            *TOKENS_ALONE,
-        }
-        kept = {field.name: getattr(self.base, field.name) for field in fields(self.base) if field.name not in left}
+        kept = {field.name: getattr(self.base, field.name) for field in fields(self.base) if field.name not in _FITTED}
         source = f"{self.base.name} ({self.base.source}), all times multiplied by {self.factor:.4g} after measurements"
         numbers = {**kept, "form": form, "source": source, **laws}
-        numbers |= {"host_overhead_ms": [1e3 * part for part in self.host_overhead], "step_noise": self.step_noise}
+        numbers |= {"host_overhead_ms": host_in_ms(self.host_overhead), "step_noise": self.step_noise}
         if (law := self.engine.believed_batch_time) is not None:
             host = self.engine.believed_host_overhead or (0.0, 0.0)
-            belief = {"form": _form(law), "host_overhead_ms": [1e3 * part for part in host]}
-            numbers["believed"] = {**belief, **law_in_ms(law)}
+            numbers["believed"] = {"form": _form(law), "host_overhead_ms": host_in_ms(host), **law_in_ms(law)}
         if self.steps is not None:
             error = 100 * np.abs(self.steps.predicted / self.steps.steps.seconds - 1)
             numbers |= {"mape_pct": float(error.mean()), "p95_ape_pct": float(np.quantile(error, 0.95))}

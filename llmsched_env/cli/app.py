@@ -81,6 +81,7 @@ COMMANDS = {
 _EXTRAS = {
     **dict.fromkeys(("torch", "stable_baselines3", "sb3_contrib", "tensorboard"), "train"),
     "pandas": "pandas",
+    "aiconfigurator_core": "profiles",
 }
 _OF_THE_CLONE = ("agents", "experiments")  # packages that the wheel leaves out
 

@@ -86,7 +86,7 @@ Engine = Annotated[
     option(
         ENGINE,
         "NAME|FILE,...",
-        "GPU profiles, see llmsched profiles, also kept ones; for llmsched plan with the price per hour: NAME=PRICE,...",
+        "GPU profiles, see llmsched profiles; for llmsched plan with the price per hour: NAME=PRICE,...",
         formats.names,
     ),
 ]
@@ -230,11 +230,17 @@ RecordedTrace = Annotated[Path, option(INPUT, "FILE", "NAME.trace.jsonl or .gz: 
 Profile = Annotated[str | None, option(INPUT, "NAME|FILE", "One to show, or a part of the names of those to list.")]
 CanMake = Annotated[
     bool,
-    option(MAKING, None, "List the models and systems that profiles can be made of, or those whose names contain PROFILE."),
+    option(
+        MAKING, None, "List the models and systems that profiles can be made of, or those whose names contain PROFILE."
+    ),
 ]
 Make = Annotated[
     str | None,
-    option(MAKING, "MODEL", "Make the profile of a model, such as Qwen/Qwen3-30B-A3B, and keep it; needs --system."),
+    option(
+        MAKING,
+        "MODEL|FOLDER",
+        "Make the profile of a model on --system, and keep it: Qwen/Qwen3-30B-A3B, or a folder with config.json.",
+    ),
 ]
 System = Annotated[str | None, option(MAKING, "NAME", "The GPU type that it runs on, such as h100_sxm.")]
 Tp = Annotated[int, option(MAKING, "N", "GPUs of the engine (tensor parallel degree).")]

@@ -65,9 +65,7 @@ def _made(options: ProfilesOptions) -> Answer:
     from llmsched_env.machine.kept_profiles import kept_path
     from llmsched_env.machine.make_profile import make_profile
 
-    profile = make_profile(
-        str(options.make), str(options.system), options.tp, options.ep, options.backend, anew=True
-    )
+    profile = make_profile(str(options.make), str(options.system), options.tp, options.ep, options.backend, anew=True)
     path = kept_path(profile.name)
     return _in_detail(profile, f"kept in {path}; use it as --engine {profile.name}", {"path": path})
 

@@ -1,7 +1,7 @@
 """What aiconfigurator-core knows: which models on which GPUs, and the step times, memory and context of each.
 
-The package (Apache-2.0, NVIDIA) holds kernel times measured on real GPUs and adds them up to whole steps. It is optional:
-`pip install 'llmsched_env[profiles]'`.
+The package (Apache-2.0, NVIDIA) holds kernel times measured on real GPUs and adds them up to whole steps. It is
+optional: `pip install 'llmsched_env[profiles]'`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from llmsched_env.validation import check_choice, check_integer, did_you_mean
@@ -20,7 +21,7 @@ PACKAGE = "aiconfigurator-core"
 INSTALL = "pip install 'llmsched_env[profiles]'"
 BACKENDS = ("vllm", "sglang", "trtllm")
 TOKEN_BUDGET = 8192  # tokens of a batch for which memory for activations is reserved; vLLM's default on large GPUs
-_ELSEWHERE = "batches that you measured yourself become a profile by `llmsched calibrate`"
+_MEASURE = "batches that you measured yourself become a profile by `llmsched calibrate`"
 _LIST = "`llmsched profiles --can-make` lists them"
 
 
@@ -29,7 +30,8 @@ class Deployment:
     """A model on the GPUs of one engine.
 
     Args:
-        model: as on Hugging Face, such as "Qwen/Qwen3-30B-A3B"; the part after the slash will do.
+        model: as on Hugging Face, such as "Qwen/Qwen3-30B-A3B"; the part after the slash will do. Or a folder with the
+            config.json of another model of a known architecture.
         system: GPU type as aiconfigurator-core calls it, such as "h100_sxm".
         tp: GPUs of the engine (tensor parallel degree).
         ep: of these, how many the experts are spread over; it divides `tp`.
@@ -56,9 +58,19 @@ class Deployment:
         check_choice("backend", self.backend, BACKENDS)
 
     @property
+    def in_folder(self) -> bool:
+        """Whether the model is a folder with its configuration."""
+        return (Path(self.model) / "config.json").is_file()
+
+    @property
+    def model_name(self) -> str:
+        """The model as profiles name it: of a folder, its name."""
+        return Path(self.model).resolve().name if self.in_folder else self.model
+
+    @property
     def name(self) -> str:
         """What its profile is called: qwen3-30b-a3b_h100-sxm_tp1_ep1_vllm."""
-        model, system = self.model.split("/")[-1], self.system.replace("_", "-")
+        model, system = self.model_name.split("/")[-1], self.system.replace("_", "-")
         return f"{model}_{system}_tp{self.tp}_ep{self.ep}_{self.backend}".lower()
 
 
@@ -81,7 +93,7 @@ def check_installed(wish: str) -> None:
         ImportError: saying how to get it, and what there is without it.
     """
     if not installed():
-        raise ImportError(f"{wish} needs {PACKAGE}: {INSTALL}. Without it: {_ELSEWHERE}")
+        raise ImportError(f"{wish} needs {PACKAGE}: {INSTALL}. Without it: {_MEASURE}")
 
 
 def models_by_system(backend: str = "vllm") -> dict[str, list[str]]:
@@ -228,27 +240,30 @@ class Estimator:
             own = self.deployment
             raise ValueError(
                 f"{PACKAGE} cannot price {own.model} on {own.system} with tp={own.tp}, ep={own.ep}, "
-                f"backend={own.backend}: {str(error).strip()[:300]}. Try other degrees; {_ELSEWHERE}"
+                f"backend={own.backend}: {str(error).strip()[:300]}. Try other degrees; {_MEASURE}"
             ) from None
 
 
 def _resolved(wish: Deployment) -> Deployment:
-    """The deployment with the full name of its model."""
+    """The deployment with the full names of its model and system."""
     supported = _supported(wish.backend)
     systems = [system for system in supported if system.lower() == wish.system.lower().replace("-", "_")]
     if not systems:
         raise ValueError(
             f"system must be one that {PACKAGE} has {wish.backend} kernels of, got {wish.system!r}; "
-            f"{did_you_mean(wish.system, supported)} {_LIST}; {_ELSEWHERE}"
+            f"{did_you_mean(wish.system, supported)} ({_LIST}; {_MEASURE})"
         )
+    if wish.in_folder:
+        return replace(wish, system=systems[0])
     models = supported[systems[0]]
     full = [model for model in models if wish.model.lower() in (model.lower(), model.lower().split("/")[-1])]
     if not full:
         raise ValueError(
             f"model must be one that {PACKAGE} has {wish.backend} kernels of on {systems[0]}, got {wish.model!r}; "
-            f"{did_you_mean(wish.model.split('/')[-1], sorted(models))} {_LIST}; {_ELSEWHERE}"
+            f"{did_you_mean(wish.model.split('/')[-1], sorted(models))} ({_LIST}; for another model give the folder "
+            f"with its config.json; {_MEASURE})"
         )
-    return Deployment(full[0], systems[0], wish.tp, wish.ep, wish.backend)
+    return replace(wish, model=full[0], system=systems[0])
 
 
 @cache

@@ -107,12 +107,15 @@ class EngineConfig:
     ) -> "EngineConfig":
         """The engine of a GPU profile, or of a model on a GPU: its law, its KV blocks and its context length.
 
+        Of a calibrated profile also host time, noise, and what schedulers believe.
+
         Args:
             profile: a name from `gpu_profiles()` or `kept_profiles()`, or the path of a profile file.
             gpu_memory_utilization: share of the GPU's memory the engine may use, as in vLLM.
             swap_space: bytes of host memory per engine for preempted requests.
             host_bandwidth: bytes/s between all its GPUs and the host; about 25e9 over one PCIe 4.0 x16.
-            model: instead of a profile, a model as on Hugging Face; see `make_profile`, which makes its profile.
+            model: instead of a profile, a model as on Hugging Face or the folder of its config.json; see
+                `make_profile`, which makes its profile.
             system: GPU type that it runs on, such as "h100_sxm".
             tp: GPUs of the engine.
             ep: of these, how many the experts are spread over.
@@ -169,6 +172,13 @@ class EngineConfig:
         return law
 
 
+def _check_host(name: str, value: Any) -> None:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"{name} must be (s per batch, s per request), got {value!r}")
+    for part, seconds in zip(("batch", "request"), value, strict=True):
+        check_number(f"{name} per {part}", seconds, at_least=0, unit="s")
+
+
 def _profile_of(
     profile: str | None, model: str | None, system: str | None, tp: int, ep: int, backend: str
 ) -> GPUProfile:
@@ -183,10 +193,3 @@ def _profile_of(
     from llmsched_env.machine.make_profile import make_profile  # only who asks for a model waits for it
 
     return make_profile(str(model), system, tp, ep, backend)
-
-
-def _check_host(name: str, value: Any) -> None:
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise ValueError(f"{name} must be (s per batch, s per request), got {value!r}")
-    for part, seconds in zip(("batch", "request"), value, strict=True):
-        check_number(f"{name} per {part}", seconds, at_least=0, unit="s")

@@ -16,6 +16,9 @@ from llmsched_env.machine.profile_files import law_in_ms, write_profile
 from llmsched_env.machine.profiles import GPUProfile, gpu_profile
 
 _FITTED, _HELD_OUT = 3000, 500  # batches
+_UNTESTED = (
+    f"{PACKAGE} knows the architecture of this model, but was not tested with it: kernels of its sizes are interpolated"
+)
 _MAPE, _P95 = 4.0, 12.0  # percent; a law with larger errors is said to be inadequate
 
 
@@ -27,7 +30,8 @@ def make_profile(
     It is made once and kept in `kept_folder()`; from then on the package is not needed for it.
 
     Args:
-        model: as on Hugging Face, such as "Qwen/Qwen3-30B-A3B"; the part after the slash will do.
+        model: as on Hugging Face, such as "Qwen/Qwen3-30B-A3B"; the part after the slash will do. Or a folder with the
+            config.json of another model of a known architecture.
         system: GPU type, such as "h100_sxm".
         tp: GPUs of the engine (tensor parallel degree).
         ep: of these, how many the experts are spread over; it divides `tp`.
@@ -41,7 +45,7 @@ def make_profile(
     wish = Deployment(model, system, tp, ep, backend)
     if not anew and kept_path(wish.name).exists():
         kept = gpu_profile(wish.name)
-        if "/" not in model or kept.model.lower() == model.lower():
+        if "/" not in wish.model_name or kept.model.lower() == wish.model_name.lower():
             return kept
     estimator = Estimator(wish)
     name = estimator.deployment.name
@@ -59,7 +63,7 @@ def _made(estimator: Estimator) -> dict[str, Any]:
     mape, p95 = 100 * float(np.mean(error)), 100 * float(np.quantile(error, 0.95))
     versions = estimator.versions
     return {
-        "model": own.model,
+        "model": own.model_name,
         "gpu": own.system,
         "tensor_parallel": own.tp,
         "expert_parallel": own.ep,
@@ -72,7 +76,12 @@ def _made(estimator: Estimator) -> dict[str, Any]:
         "max_model_len": max_model_len,
         "range": range_of(batches),
         "made_with": versions,
-        "warnings": [*_fit_warnings(mape, p95), *_memory_warnings(memory), *shortcomings(estimator, longest)],
+        "warnings": [
+            *_fit_warnings(mape, p95),
+            *_memory_warnings(memory),
+            *([_UNTESTED] if own.in_folder else []),
+            *shortcomings(estimator, longest),
+        ],
     }
 
 

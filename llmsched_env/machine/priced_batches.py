@@ -18,7 +18,7 @@ LONGEST = 32768  # tokens of a request
 
 
 class Composition(NamedTuple):
-    """What n batches hold, i8[n] each; all decodes of a batch are alike, and all its prompts, as estimators take them."""
+    """What n batches hold, i8[n] each; decodes of one batch are alike, and so are prompts, as estimators take them."""
 
     decodes: np.ndarray  # requests that get one token
     decode_context: np.ndarray  # tokens before it, of each

@@ -10,6 +10,7 @@ came about (`p95_ape_pct`, `range`, `made_with`, `warnings`). One that was calib
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,16 @@ def law_in_ms(law: Any) -> Numbers:
 def law_in_seconds(law: Numbers) -> Numbers:
     """The arguments of a law from what profile files hold."""
     return {name: _in_seconds(name, value) for name, value in law.items()}
+
+
+def host_in_ms(host: tuple[float, float]) -> list[float]:
+    """Host time (a step, a request in it) as profile files hold it."""
+    return [1e3 * part for part in host]
+
+
+def host_seconds(host: Sequence[float]) -> tuple[float, float]:
+    """The same from what they hold."""
+    return host[0] / 1e3, host[1] / 1e3
 
 
 def _in_ms(name: str, value: Any) -> Any:

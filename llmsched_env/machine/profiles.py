@@ -13,7 +13,7 @@ from typing import Any
 
 from llmsched_env.machine.batch_time import BatchTime, Hinge, Roofline, Staircase
 from llmsched_env.machine.kept_profiles import kept_path, kept_profiles
-from llmsched_env.machine.profile_files import TOKENS_ALONE, law_in_seconds, read_profile
+from llmsched_env.machine.profile_files import TOKENS_ALONE, host_seconds, law_in_seconds, read_profile
 from llmsched_env.machine.tabulated_law import TabulatedLaw
 from llmsched_env.validation import check_integer, check_number, did_you_mean
 
@@ -131,9 +131,9 @@ def gpu_profile(name: str | Path) -> GPUProfile:
         if name not in kept:
             raise ValueError(
                 f"gpu profile must be one of the known names, got {name!r}; "
-                f"{did_you_mean(str(name), [*shipped, *kept])} Other models and GPUs: EngineConfig.for_gpu(model=..., "
+                f"{did_you_mean(str(name), [*shipped, *kept])} (Other models and GPUs: EngineConfig.for_gpu(model=..., "
                 "system=...) makes a profile, `llmsched profiles --can-make` lists what of, and `llmsched calibrate` "
-                "fits one to measured batches"
+                "fits one to measured batches.)"
             )
         name = kept_path(name)
     own, numbers = read_profile(str(name))
@@ -153,11 +153,10 @@ def _profile(name: str, numbers: dict[str, Any]) -> GPUProfile:
     form = numbers.pop("form", "roofline")
     laws: dict[str, Any] = {own: numbers.pop(own, None) for own in LAWS}
     made = {own: LAWS[own](**law_in_seconds(law)) for own, law in laws.items() if law is not None}
-    numbers["host_overhead"] = tuple(part / 1e3 for part in numbers.pop("host_overhead_ms", (0.0, 0.0)))
-    if (believed := numbers.pop("believed", None)) is not None:
-        own, host = believed.pop("form"), believed.pop("host_overhead_ms")
-        numbers["believed"] = LAWS[own](**law_in_seconds(believed))
-        numbers["believed_host_overhead"] = tuple(part / 1e3 for part in host)
+    numbers["host_overhead"] = host_seconds(numbers.pop("host_overhead_ms", (0.0, 0.0)))
+    if (believed := dict(numbers.pop("believed", None) or {})) != {}:
+        kind, host = LAWS[believed.pop("form")], believed.pop("host_overhead_ms")
+        numbers |= {"believed": kind(**law_in_seconds(believed)), "believed_host_overhead": host_seconds(host)}
     alone = {own: made.get(own) for own in TOKENS_ALONE}
     return GPUProfile(**numbers, **alone, batch_time=made[form], name=name)  # type: ignore[arg-type]
 
