@@ -1,6 +1,6 @@
 """Calibration: from measurements to batch-time laws and profile files."""
 
-from llmsched_env.calibration.batches import batches_of, read_batches
+from llmsched_env.calibration.batches import batches_of, holds_batches, read_batches, rows_of
 from llmsched_env.calibration.calibrate import Calibration, calibrate
 from llmsched_env.calibration.measured_run import MeasuredRun, engine_settings, read_run
 from llmsched_env.calibration.plot import plot_residuals
@@ -19,7 +19,9 @@ __all__ = [
     "calibrate_speed",
     "engine_settings",
     "fit",
+    "holds_batches",
     "plot_residuals",
     "read_batches",
     "read_run",
+    "rows_of",
 ]

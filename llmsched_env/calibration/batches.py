@@ -11,6 +11,7 @@ import numpy as np
 from llmsched_env.machine.batches import Batches
 from llmsched_env.results.records import Result
 from llmsched_env.tables.request_table import ColumnSpec
+from llmsched_env.validation import check_choice
 from llmsched_env.workloads.formats.csv_parser import NUMBER
 from llmsched_env.workloads.formats.csv_reader import LABEL, CsvCell, label, read_csv
 from llmsched_env.workloads.formats.row_log import RowLog
@@ -73,6 +74,31 @@ def read_batches(path: str | Path, skip_bad_rows: bool = False) -> dict[str, Bat
     if "profile" not in titles:
         return {path.stem: whole}
     return {name: whole.part(columns["profile"] == label(name)) for name in _names(path, columns["profile"])}
+
+
+def holds_batches(path: str | Path) -> bool:
+    """Whether a file is a CSV of batches."""
+    titles = head_of(Path(path)).titles
+    return titles is not None and {"total_tokens", "iter_ms"} <= set(titles)
+
+
+def rows_of(path: str | Path, profile: str | None = None, skip_bad_rows: bool = False) -> tuple[str, Batches]:
+    """The batches of one profile of a CSV file, and its name; see `read_batches`.
+
+    Args:
+        path: the file.
+        profile: which profile; needed if the file has several.
+        skip_bad_rows: leave out malformed rows, with a warning.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a malformed file, or an unknown profile.
+    """
+    by_name = read_batches(path, skip_bad_rows)
+    if profile is None and len(by_name) > 1:
+        raise ValueError(f"{path} holds batches of {len(by_name)} profiles: choose one of {', '.join(by_name)}")
+    name = check_choice(f"profile of {path}", profile or next(iter(by_name)), by_name)
+    return name, by_name[name]
 
 
 def batches_of(result: Result) -> Batches:

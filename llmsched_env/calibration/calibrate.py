@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.calibration.batches import read_batches
+from llmsched_env.calibration.batches import rows_of
 from llmsched_env.calibration.shortcomings import shortcomings
 from llmsched_env.machine.batches import Batches
 from llmsched_env.machine.law_fit import FORMS, Fit, fit
-from llmsched_env.machine.profile_files import law_in_ms, write_profile
+from llmsched_env.machine.profile_files import TOKENS_ALONE, law_in_ms, write_profile
 from llmsched_env.machine.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.validation import check_choice, check_integer
 
@@ -49,10 +49,9 @@ class Calibration:
 
     def save(self, path: str | Path) -> Path:
         """Write the profile as JSON; `EngineConfig.for_gpu` and `gpu_profile` accept its path."""
-        kept = {form: own for form, own in self.fits.items() if form != "tabulated" or own is self.chosen}
-        laws = {form: law_in_ms(own.law) for form, own in kept.items()}
+        laws = {form: law_in_ms(self.fits[form].law) for form in (self.chosen.form, *TOKENS_ALONE)}
         quality = {"mape_pct": round(self.chosen.mape_pct, 3), "p95_ape_pct": round(self.chosen.p95_pct, 3)}
-        own = {"form": self.chosen.form, **laws, **quality, "batches": len(self.chosen.batches), **self.memory}
+        own = {"form": self.chosen.form, **laws, **quality, "range": _range(self.chosen.batches), **self.memory}
         write_profile(Path(path), {**self.about, **own})
         return Path(path)
 
@@ -99,11 +98,9 @@ def calibrate(
     check_choice("form", form, ("auto", *FORMS))
     name, source = profile or "calibrated", "calibrated"
     if not isinstance(batches, Batches):
-        path, by_name = Path(batches), read_batches(batches, skip_bad_rows)
-        if profile is None and len(by_name) > 1:
-            raise ValueError(f"{path} holds batches of {len(by_name)} profiles: choose one of {', '.join(by_name)}")
-        name = check_choice(f"profile of {path}", profile or next(iter(by_name)), by_name)
-        batches, source = by_name[name], f"calibrated on {len(by_name[name])} batches of {path.name}"
+        path = Path(batches)
+        name, batches = rows_of(path, profile, skip_bad_rows)
+        source = f"calibrated on {len(batches)} batches of {path.name}"
     fits = _fits(batches, form)
     held_out = {own: _held_out_pct(batches, own) for own in fits}
     chosen = fits[_best(fits, held_out) if form == "auto" else form]
@@ -151,6 +148,13 @@ def _best(fits: dict[str, Fit], held_out: dict[str, float]) -> str:
     least = min(judged.values())
     close = [form for form, error in judged.items() if error <= least + _GOOD_ENOUGH]
     return min(close, key=lambda form: (fits[form].parameters, judged[form]))
+
+
+def _range(batches: Batches) -> dict[str, tuple[float, float]]:
+    """Least and most of each quantity, of the batches that have it."""
+    names = ("total_tokens", "decode_kv_tokens", "prefill_attn_pairs", "prefill_context_tokens", "num_seqs")
+    present = {name: (values := getattr(batches, name))[values > 0] for name in names}
+    return {name: (float(values.min()), float(values.max())) for name, values in present.items() if len(values)}
 
 
 def _known(memory_of: str | GPUProfile | None) -> tuple[dict[str, Any], dict[str, int]]:

@@ -222,7 +222,7 @@ NoReport = Annotated[bool, option(OUTPUT, None, "Train only: no comparison on te
 # From where.
 Measurements = Annotated[
     Path,
-    option(INPUT, "FILE", "CSV of batches; with --base the requests of a serving run, NAME.requests.jsonl or CSV."),
+    option(INPUT, "FILE", "CSV of batches; with --base also a result of vllm bench serve, or NAME.requests.jsonl."),
 ]
 ServingRun = Annotated[Path, option(INPUT, "FILE", "NAME.requests.jsonl, with NAME.meta.json beside it.")]
 RecordedInput = Annotated[Path, option(INPUT, "FILE", "NAME.input.json: settings, batch times and requests.")]
@@ -250,11 +250,15 @@ Traces = Annotated[
     Path | None,
     option(INPUT, "FOLDER", "Slices of the Azure trace [default: $LLMSCHED_TRACES/azure_2023; without: left out]."),
 ]
-Form = Annotated[str, option(INPUT, "NAME", "Form of the batch-time law: auto, roofline, staircase or hinge.")]
+Form = Annotated[str, option(INPUT, "NAME", "Form of the law: auto, roofline, staircase, hinge or tabulated.")]
 RowsOf = Annotated[str | None, option(INPUT, "NAME", "Which profile of the CSV, where it has several.")]
 MemoryOf = Annotated[str | None, option(INPUT, "PROFILE", "The profile whose model, GPU and memory the new one has.")]
 KvTokens = Annotated[int | None, option(INPUT, "N", "Tokens that the KV cache holds.")]
-Base = Annotated[str | None, option(INPUT, "PROFILE", "The profile whose speed is fitted to a serving run.")]
+Base = Annotated[str | None, option(INPUT, "PROFILE", "The known profile that is made to fit an engine.")]
+Belief = Annotated[
+    str | None,
+    option(INPUT, "NAME", "With --base, what schedulers predict with: measured, or the unchanged profile [measured]."),
+]
 Settings = Annotated[
     Path | None, option(INPUT, "FILE", "JSON of the run's engine settings: batch limits and KV blocks.")
 ]

@@ -107,6 +107,8 @@ class EngineConfig:
     ) -> "EngineConfig":
         """The engine of a GPU profile, or of a model on a GPU: its law, its KV blocks and its context length.
 
+        Of a calibrated profile also host time, noise, and what schedulers believe.
+
         Args:
             profile: a name from `gpu_profiles()` or `kept_profiles()`, or the path of a profile file.
             gpu_memory_utilization: share of the GPU's memory the engine may use, as in vLLM.
@@ -130,6 +132,10 @@ class EngineConfig:
         check_number("host_bandwidth", host_bandwidth, above=0, unit="bytes/s")
         known: dict[str, Any] = {
             "batch_time": gpu.batch_time,
+            "host_overhead": gpu.host_overhead,
+            "step_noise": gpu.step_noise,
+            "believed_batch_time": gpu.believed,
+            "believed_host_overhead": None if gpu.believed is None else gpu.believed_host_overhead,
             "kv_blocks": gpu.kv_blocks(gpu_memory_utilization, block_size),
             "max_model_len": gpu.max_model_len,
             "name": gpu.name if profile is None else profile,

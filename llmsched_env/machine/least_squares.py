@@ -11,7 +11,7 @@ _ENOUGH = 4000  # batches to choose by
 
 
 def fit_relative(
-    seconds: np.ndarray, terms: Callable[[int], np.ndarray], choices: Iterable[int] = (0,)
+    seconds: np.ndarray, terms: np.ndarray | Callable[[int], np.ndarray], choices: Iterable[int] = (0,)
 ) -> tuple[int, np.ndarray]:
     """Coefficients >= 0 of terms that add up to `seconds`, each batch weighted by 1/predicted^2.
 
@@ -21,7 +21,7 @@ def fit_relative(
 
     Args:
         seconds: f8[n], measured.
-        terms: design matrix f8[n, m] of a choice.
+        terms: design matrix f8[n, m], or what yields that of a choice.
         choices: values to choose the best of.
 
     Returns:
@@ -30,20 +30,24 @@ def fit_relative(
     from scipy.optimize import nnls
 
     choices = tuple(choices)
+
+    def design(choice: int) -> np.ndarray:
+        return terms if isinstance(terms, np.ndarray) else terms(choice)
+
     if len(choices) > 1 and len(seconds) > _ENOUGH:
         some = np.sort(np.random.default_rng(0).choice(len(seconds), _ENOUGH, replace=False))
-        choices = (fit_relative(seconds[some], lambda choice: terms(choice)[some], choices)[0],)
+        choices = (fit_relative(seconds[some], lambda choice: design(choice)[some], choices)[0],)
     best, coefficients, predicted = choices[0], np.zeros(0), seconds
     for _ in range(_ROUNDS):
         least = np.inf
         for choice in choices:
-            weighted = terms(choice) / predicted[:, None]
+            weighted = design(choice) / predicted[:, None]
             scale = np.linalg.norm(weighted, axis=0)
             scale[scale == 0] = 1.0  # the coefficient of a term that no batch has becomes 0
             solution, residual = nnls(weighted / scale, seconds / predicted)
             if residual < least:
                 least, best, coefficients = residual, choice, solution / scale
-        before, predicted = predicted, np.maximum(terms(best) @ coefficients, 1e-6 * seconds)
+        before, predicted = predicted, np.maximum(design(best) @ coefficients, 1e-6 * seconds)
         if np.max(np.abs(predicted / before - 1)) < _TOLERANCE:
             break
     return best, coefficients

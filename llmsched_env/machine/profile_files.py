@@ -2,12 +2,15 @@
 
 A profile holds the law to use in milliseconds under the name of its `form`, laws of tokens alone (`staircase`, `hinge`)
 if there are any, `mape_pct`, and what else is known: sizes of memory in bytes, `kv_tokens`, `max_model_len`, and how it
-came about (`p95_ape_pct`, `range`, `made_with`, `warnings`).
+came about (`p95_ape_pct`, `range`, `made_with`, `warnings`). One that was calibrated to an engine has its
+`host_overhead_ms` (a step, a request in it) and `step_noise`, and maybe the law that schedulers take its own for,
+`believed`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,16 @@ def law_in_seconds(law: Numbers) -> Numbers:
     return {name: _in_seconds(name, value) for name, value in law.items()}
 
 
+def host_in_ms(host: tuple[float, float]) -> list[float]:
+    """Host time (a step, a request in it) as profile files hold it."""
+    return [1e3 * part for part in host]
+
+
+def host_seconds(host: Sequence[float]) -> tuple[float, float]:
+    """The same from what they hold."""
+    return host[0] / 1e3, host[1] / 1e3
+
+
 def _in_ms(name: str, value: Any) -> Any:
     if name in _TABLES:
         return [[tokens, seconds * 1e3] for tokens, seconds in value]
@@ -126,6 +139,12 @@ def _checked(place: str, numbers: Numbers) -> Numbers:
             raise ValueError(f"{place}: {key} must be an object, got {repr(value)[:80]}")
         result[key] = value
     result["range"] = {key: _checked_pair(f"{place}: range.{key}", pair) for key, pair in result["range"].items()}
+    result["host_overhead_ms"] = _checked_pair(
+        f"{place}: host_overhead_ms", numbers.get("host_overhead_ms", (0.0, 0.0))
+    )
+    result["step_noise"] = check_number(f"{place}: step_noise", numbers.get("step_noise", 0.0), at_least=0)
+    if (believed := numbers.get("believed")) is not None:
+        result["believed"] = _checked_belief(f"{place}: believed", believed)
     notes = numbers.get("warnings", [])
     if not isinstance(notes, list):
         raise ValueError(f"{place}: warnings must be a list of sentences, got {repr(notes)[:80]}")
@@ -148,6 +167,14 @@ def _checked_law(place: str, form: str, law: Any) -> Numbers:
         else:
             result[key] = check_number(f"{place}.{key}", law[key])
     return result
+
+
+def _checked_belief(place: str, belief: Any) -> Numbers:
+    if not isinstance(belief, dict):
+        raise ValueError(f"{place} must be an object with form and the numbers of the law, got {repr(belief)[:80]}")
+    form = check_choice(f"{place}.form", belief.get("form", ""), FORMS)
+    host = _checked_pair(f"{place}.host_overhead_ms", belief.get("host_overhead_ms", (0.0, 0.0)))
+    return {"form": form, "host_overhead_ms": host, **_checked_law(place, form, belief)}
 
 
 def _checked_pair(place: str, pair: Any) -> tuple[float, float]:

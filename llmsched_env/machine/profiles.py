@@ -13,7 +13,7 @@ from typing import Any
 
 from llmsched_env.machine.batch_time import BatchTime, Hinge, Roofline, Staircase
 from llmsched_env.machine.kept_profiles import kept_path, kept_profiles
-from llmsched_env.machine.profile_files import TOKENS_ALONE, law_in_seconds, read_profile
+from llmsched_env.machine.profile_files import TOKENS_ALONE, host_seconds, law_in_seconds, read_profile
 from llmsched_env.machine.tabulated_law import TabulatedLaw
 from llmsched_env.validation import check_integer, check_number, did_you_mean
 
@@ -48,6 +48,10 @@ class GPUProfile:
         kv_tokens: tokens that the KV cache holds, of a calibrated profile of which only that is known. All five numbers
             of memory are None where nothing is known.
         max_model_len: tokens of prompt and output that the model was built for; None if unknown.
+        host_overhead: host seconds (a batch, a request in it) of a calibrated profile.
+        step_noise: standard deviation of the logarithm of step times, of a calibrated profile.
+        believed: the law that schedulers take `batch_time` for; None: they know it, and the host time.
+        believed_host_overhead: with `believed`, what they take the host time for.
         expert_parallel: GPUs that the experts are spread over; 1 where each GPU holds a slice of every expert.
         p95_ape_pct: 95th percentile of the error that `mape_pct` is the mean of; None if unknown.
         range: (least, most) of the batches that the law was fitted to, by quantity; empty if unknown.
@@ -70,6 +74,10 @@ class GPUProfile:
     source: str
     kv_tokens: int | None = None
     max_model_len: int | None = None
+    host_overhead: tuple[float, float] = (0.0, 0.0)
+    step_noise: float = 0.0
+    believed: BatchTime | None = None
+    believed_host_overhead: tuple[float, float] = (0.0, 0.0)
     expert_parallel: int = 1
     p95_ape_pct: float | None = None
     range: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
@@ -145,6 +153,10 @@ def _profile(name: str, numbers: dict[str, Any]) -> GPUProfile:
     form = numbers.pop("form", "roofline")
     laws: dict[str, Any] = {own: numbers.pop(own, None) for own in LAWS}
     made = {own: LAWS[own](**law_in_seconds(law)) for own, law in laws.items() if law is not None}
+    numbers["host_overhead"] = host_seconds(numbers.pop("host_overhead_ms", (0.0, 0.0)))
+    if (believed := dict(numbers.pop("believed", None) or {})) != {}:
+        kind, host = LAWS[believed.pop("form")], believed.pop("host_overhead_ms")
+        numbers |= {"believed": kind(**law_in_seconds(believed)), "believed_host_overhead": host_seconds(host)}
     alone = {own: made.get(own) for own in TOKENS_ALONE}
     return GPUProfile(**numbers, **alone, batch_time=made[form], name=name)  # type: ignore[arg-type]
 

@@ -57,7 +57,7 @@ def _table(rows: Batches, columns: list[np.ndarray]) -> tuple[Table, list[float]
     lengths = np.append(np.diff(knots)[:-1], np.inf)  # the last slope goes on
     segments = np.clip(rows.total_tokens[:, None] - knots[:-1], 0, lengths)
     design = np.column_stack([np.ones(len(rows)), segments, *columns])
-    _, solution = fit_relative(rows.seconds, lambda _: design)
+    _, solution = fit_relative(rows.seconds, design)
     first = max(solution[0], 1e-6 * rows.seconds.min())  # every batch takes time
     seconds = first + np.append(0.0, np.cumsum(solution[1 : len(knots)] * np.diff(knots)))
     table = tuple(zip(knots.tolist(), seconds.tolist(), strict=True))

@@ -12,7 +12,9 @@ import pytest
 
 import baselines
 import llmsched_env as ls
+from llmsched_env.calibration import batches_of
 from llmsched_env.envs import ENV_IDS
+from tests.calibration.bench_result import write_bench_result
 
 ENGINE = "llama-3.1-8b_h100-80gb_tp1_aic"
 DATA = Path(__file__).resolve().parents[1] / "data/vllm"
@@ -109,12 +111,40 @@ def test_calibrate_fits_the_speed_to_a_run(llmsched, tmp_path):
     assert ls.gpu_profile(tmp_path / "mine.json").batch_time.c == pytest.approx(1.2 * law.c, rel=0.02)
 
 
+def test_calibrate_finds_host_time_and_noise_in_a_benchmark_and_in_rows(llmsched, tmp_path):
+    law = ls.gpu_profile(ENGINE).batch_time
+    engine = ls.EngineConfig(law.scaled(1.3), token_budget=2048, host_overhead=(0.004, 3e-5), step_noise=0.1)
+    workload = ls.Workload.poisson(12.0, ls.dist.Geometric(800), ls.dist.Geometric(200), horizon=60.0)
+    result = ls.simulate(baselines.sarathi(token_budget=2048), workload, engine, record="entries")
+    bench = write_bench_result(result, tmp_path / "bench.json")
+    (tmp_path / "meta.json").write_text(
+        '{"engine_kwargs": {"max_num_batched_tokens": 2048, "async_scheduling": false}}'
+    )
+    batches = batches_of(result)
+    names = "total_tokens,decode_kv_tokens,prefill_attn_pairs,prefill_context_tokens,num_seqs,iter_ms"
+    table = zip(*(c.tolist() for c in (*batches.composition, 1e3 * batches.seconds)), strict=True)
+    rows = tmp_path / "steps.csv"
+    rows.write_text("\n".join([names, *(",".join(map(repr, row)) for row in table)]))
+    mine = tmp_path / "mine.json"
+    for arguments in ((bench, "--settings", tmp_path / "meta.json"), (rows,)):
+        words = ("calibrate", *arguments, "--base", ENGINE, "--belief", "profile", "--save", mine)
+        status, printed, error = llmsched(*words)
+        assert status == 0 and "host ms a step" in printed and "measured/predicted" in printed
+        facts = json.loads(llmsched(*words, "--json")[1])
+        assert facts["factor"] == pytest.approx(1.3, rel=0.05) and facts["step_noise"] == pytest.approx(0.1, rel=0.05)
+        own = ls.EngineConfig.for_gpu(str(mine))
+        assert own.host_overhead == pytest.approx((0.004, 3e-5), rel=0.25) and own.believed_batch_time == law
+    assert "--settings" in llmsched("calibrate", rows, "--base", ENGINE, "--settings", tmp_path / "meta.json")[2]
+    assert "--rows-of" in llmsched("calibrate", bench, "--base", ENGINE, "--rows-of", "x")[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["none.csv"], "none.csv"),
         (["none.csv", "--base", ENGINE, "--plot", "x.png"], "--plot"),
         (["none.csv", "--settings", "x.json"], "--base"),
+        (["none.csv", "--belief", "profile"], "--base"),
         (["none.csv", "--form", "cubic"], "form"),
     ],
 )
