@@ -60,7 +60,7 @@ def test_rows_of_80_workloads_with_little_memory(scheduler):
 def test_rows_of_a_longer_run(name):
     """With sums large enough that another order of additions would show."""
     workload = ls.Workload.poisson(rate=9.0, prompt_tokens=ls.dist.Uniform(1, 200), output_tokens=12, horizon=12.0)
-    engine = ls.EngineConfig(ls.gpu_profile("llama-3.1-8b_h100-80gb_tp1_aic").roofline, kv_blocks=300)
+    engine = ls.EngineConfig(ls.gpu_profile("llama-3.1-8b_h100-80gb_tp1_aic").batch_time, kv_blocks=300)
     rows = [
         ls.simulate(baselines.get(name), workload, engine, seed=1, record="entries", interpreted=plain)
         for plain in (False, True)
