@@ -93,6 +93,24 @@ Engine = Annotated[
 KvBlocks = Annotated[int | None, option(ENGINE, "N", "KV blocks [default: what the GPU's memory leaves].")]
 PrefixCaching = Annotated[bool, option(ENGINE, None, "Reuse KV blocks of common prompt prefixes.")]
 ScheduleAhead = Annotated[bool, option(ENGINE, None, "Decide a batch while the one before runs, as vLLM does.")]
+StepNoise = Annotated[
+    float | None,
+    option(
+        ENGINE,
+        "X",
+        "Scatter of step times, the same under every scheduler: standard deviation of their logarithm [default: that "
+        "of a calibrated profile, or 0].",
+    ),
+]
+Believed = Annotated[
+    str | None,
+    option(
+        ENGINE,
+        "X|NAME|FILE",
+        "What schedulers predict step times with: X times those of the engine, or another profile [default: what the "
+        "engine has, unless its profile says otherwise].",
+    ),
+]
 
 # By whom.
 Scheduler = Annotated[
@@ -292,6 +310,8 @@ class EngineOptions:
     kv_blocks: KvBlocks = None
     prefix_caching: PrefixCaching = False
     schedule_ahead: ScheduleAhead = False
+    step_noise: StepNoise = None
+    believed: Believed = None
 
 
 @dataclass(frozen=True, kw_only=True)
