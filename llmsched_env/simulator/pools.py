@@ -29,9 +29,10 @@ class Pools:
             goes through a proxy, which sends the request to the other engine.
         decode_scheduling: s between the end of the move and the arrival in the queue of the other engine.
         first_token: "prefill": the batch that completes the prompt yields the first token, as in DistServe; "decode":
-            that token is dropped, and the other engine computes the last prompt token again, as one decode, which
-            yields the first (in the rows one token is recomputed). So it is behind vLLM's proxy, which asks the prefill engine for one token, and then sends
-            the same request to the decode engine. A request of one output token is handed over too.
+            that token is dropped, and the other engine computes the last prompt token again (one token recomputed, in
+            the rows), as one decode, which yields the first. So it is behind vLLM's proxy: it asks the prefill engine
+            for one token, and then sends the same request to the decode engine. A request of one output token is
+            handed over too.
 
     Raises:
         ValueError: naming the field, its value and what is allowed.
