@@ -1,7 +1,8 @@
 """Measured against simulated: a table, distributions, and the engine over time: `llmsched measured`.
 
-The simulation is run three times: with the batch times of the GPU profile as shipped; with all of them multiplied by one
-factor, which is fitted on the first third of the requests; and calibrated on the whole run, as `llmsched calibrate` does.
+The simulation is run three times: with the batch times of the GPU profile as shipped; with all of them multiplied by
+one factor, which is fitted on the first third of the requests; and calibrated on the whole run, as `llmsched calibrate`
+does.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def facts(comparison: Comparison) -> dict[str, object]:
 def table(
     numbers: dict[str, dict[str, float]], spread_pct: dict[str, float] | None = None
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of text: metric, measured value, spread of repeats if there are any, simulated with deviations."""
+    """Header and rows of text: metric, measured value, spread of repeats if there are any, simulated and deviation."""
     names = [name for name in next(iter(numbers.values())) if name != "measured"]
     rows = []
     for metric, values in numbers.items():

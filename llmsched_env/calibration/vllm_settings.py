@@ -227,11 +227,12 @@ class _Found:
         self.values: dict[str, tuple[str, Any]] = {}
         for group, values in groups.items():
             for key, value in values.items() if isinstance(values, dict) else ():
-                name = _OTHER_NAMES.get(key, key)
-                if value is not None and name not in self.values:
-                    self.values[name] = (f"{group}.{key}".lstrip("."), value)
+                known = _OTHER_NAMES.get(key, key)
+                if value is not None and known not in self.values:
+                    self.values[known] = (f"{group}.{key}".lstrip("."), value)
 
     def __getitem__(self, name: str) -> Any:
+        """None if it stands nowhere."""
         return self.values[name][1] if name in self.values else None
 
     def integer(self, name: str, default: int, at_least: int = 1) -> int:
