@@ -10,6 +10,7 @@ from llmsched_env.machine.config import EngineConfig as EngineConfig
 from llmsched_env.machine.profiles import GPUProfile as GPUProfile
 from llmsched_env.machine.profiles import gpu_profile as gpu_profile
 from llmsched_env.machine.profiles import gpu_profiles as gpu_profiles
+from llmsched_env.machine.tabulated_law import TabulatedLaw as TabulatedLaw
 from llmsched_env.results.records import NetworkResult as NetworkResult
 from llmsched_env.results.records import Result as Result
 from llmsched_env.simulator.memory import uniform as uniform

@@ -164,7 +164,7 @@ def _choose(view):
 @compiled
 def _fill(view, size, capacity, context):
     """Choose up to `size` requests for `capacity` KV tokens, largest gain per KV token first; returns their gain."""
-    keep, step = own(view), seconds_with_host(view.law, size, size * context, 0, 0, size)
+    keep, step = own(view), seconds_with_host(view.law, size, size * context, 0, 0, size, False)
     for i in view.running:
         _weigh(view, i, step)
         if _has_suffered(view, i):

@@ -119,13 +119,13 @@ def _estimate(view):
     prompt = view.totals.prompt_tokens / max(1.0, float(view.totals.arrived))
     most = float(min(counts.seq_limit, counts.token_limit))
     context = prompt + 1.0 / hazard
-    one = seconds_with_host(law, 1.0, context, 0.0, 0.0, 1.0)
-    all_ = seconds_with_host(law, most, most * context, 0.0, 0.0, most)
+    one = seconds_with_host(law, 1.0, context, 0.0, 0.0, 1.0, False)
+    all_ = seconds_with_host(law, most, most * context, 0.0, 0.0, most, False)
     m.beta_d = (all_ - one) / max(1.0, most - 1.0)
     m.alpha_d = max(1e-9, one - m.beta_d)
     tokens, pairs, seats = float(counts.token_limit), (prompt + 1.0) / 2.0, law.host_request / prompt
-    one = batch_seconds(law, 1.0, 0.0, pairs, 0.0) + law.host_batch + seats
-    all_ = batch_seconds(law, tokens, 0.0, tokens * pairs, 0.0) + law.host_batch + tokens * seats
+    one = batch_seconds(law, 1.0, 0.0, pairs, 0.0, 1.0 / prompt, True) + law.host_batch + seats
+    all_ = batch_seconds(law, tokens, 0.0, tokens * pairs, 0.0, tokens / prompt, True) + law.host_batch + tokens * seats
     m.beta_p = (all_ - one) / max(1.0, tokens - 1.0)
     m.alpha_p = max(1e-9, one - m.beta_p)
     theta = max(1e-9, theta0(hazard * m.alpha_p / m.alpha_d))
@@ -188,7 +188,8 @@ def _mixed_cost(view):
     slots, prompt = m.slots, m.prompt
     finished = slots * m.hazard
     tokens, context = finished * prompt, slots * (prompt + 1.0 / m.hazard)
-    seconds = batch_seconds(law, slots + tokens, context, tokens * (prompt + 1.0) / 2.0, 0.0)
+    pairs = tokens * (prompt + 1.0) / 2.0
+    seconds = batch_seconds(law, slots + tokens, context, pairs, 0.0, slots + finished, True)
     seconds += law.host_batch + law.host_request * (slots + finished) + plus_params(view).interference
     return seconds / finished
 

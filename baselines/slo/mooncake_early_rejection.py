@@ -73,12 +73,14 @@ def _meets_targets(view, i):
             context += req.computed[j]
     room = max(1, view.batch.counts.token_limit - decoding)
     _foresee_prompts(view, i, room)
-    step = seconds_with_host(law, decoding + min(room, forecast.tokens), context, 0, 0, decoding + 1)
+    step = seconds_with_host(
+        law, decoding + min(room, forecast.tokens), context, 0, 0, decoding + 1, forecast.tokens > 0
+    )
     ttft = view.clock - req.arrival[i] + forecast.steps * step + law.a_attn * forecast.attention
     if ttft > req.ttft_slo[i]:
         return False
     _foresee_decodes(view, i, room)
-    return seconds_with_host(law, forecast.decodes, forecast.context, 0, 0, forecast.decodes) <= req.tpot_slo[i]
+    return seconds_with_host(law, forecast.decodes, forecast.context, 0, 0, forecast.decodes, False) <= req.tpot_slo[i]
 
 
 @compiled

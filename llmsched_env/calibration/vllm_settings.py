@@ -227,7 +227,7 @@ class _Found:
         self.values: dict[str, tuple[str, Any]] = {}
         for group, values in groups.items():
             for key, value in values.items() if isinstance(values, dict) else ():
-                known = _OTHER_NAMES.get(key, key)
+                known = str(_OTHER_NAMES.get(key, key))
                 if value is not None and known not in self.values:
                     self.values[known] = (f"{group}.{key}".lstrip("."), value)
 
@@ -263,6 +263,8 @@ def _engine(found: _Found) -> dict[str, Any]:
         engine["kv_blocks"] = found.integer("num_gpu_blocks", 2, at_least=2) - 1  # vLLM keeps one for itself
     elif found["num_kv_tokens"] is not None:
         engine["kv_blocks"] = max(1, found.integer("num_kv_tokens", 1) // engine["block_size"] - 1)
+    if found["max_model_len"] is not None:
+        engine["max_model_len"] = found.integer("max_model_len", 2, at_least=2)
     engine["prefix_caching"] = found.flag("enable_prefix_caching", True)
     engine["schedule_ahead"] = int(found.flag("async_scheduling", True))
     return engine

@@ -233,7 +233,7 @@ class _LatencyBound(NamedTuple):
 
     @classmethod
     def of(cls, table: RequestTable, engine: EngineConfig) -> Self:
-        return cls(len(table), 1e3 * mean_latency_bound(table, engine))
+        return cls(len(table), math.nan if engine.step_noise else 1e3 * mean_latency_bound(table, engine))
 
     def metrics_of(self, summary: dict[str, float]) -> dict[str, float]:
         """The bound, and the mean latency of a run over it; nan unless all requests finished, as the bound assumes."""

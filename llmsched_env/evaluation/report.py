@@ -133,11 +133,14 @@ def _figures(comparison: Comparison) -> list[Figures]:
 
 def _facts(comparison: Comparison, command: str | None) -> list[tuple[str, str]]:
     engine = comparison.engine
-    law: Any = engine.batch_time
-    coefficients = ", ".join(f"{f.name}={getattr(law, f.name):g}" for f in fields(law))
+    law = engine.batch_time
+    unsure = [("Step noise", f"log step times scatter by {engine.step_noise:g}")] if engine.step_noise else []
+    if engine.believed_batch_time is not None or engine.believed_host_overhead is not None:
+        unsure.append(("Schedulers believe", f"{_law(engine.believed_batch_time or law)}, host {engine.believed_host}"))
     return [
         ("Engine", engine.name),
-        ("Batch time", f"{type(engine.batch_time).__name__}({coefficients}), seconds and tokens"),
+        ("Batch time", f"{_law(law)}, seconds and tokens; host {engine.host_overhead}"),
+        *unsure,
         (
             "Limits of the engine",
             f"{engine.token_budget} tokens and {engine.max_num_seqs or 'any number of'} requests in a batch; KV cache "
@@ -151,6 +154,12 @@ def _facts(comparison: Comparison, command: str | None) -> list[tuple[str, str]]
         ("Versions", ", ".join(f"{name} {version}" for name, version in comparison.versions.items())),
         *([("Command", command)] if command else []),
     ]
+
+
+def _law(law: Any) -> str:
+    numbers = {f.name: getattr(law, f.name) for f in fields(law)}
+    texts = {n: f"{v:g}" if isinstance(v, int | float) else f"{len(v)} knots to {v[-1][0]}" for n, v in numbers.items()}
+    return f"{type(law).__name__}({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
 
 def _workloads(comparison: Comparison) -> list[tuple[str, ...]]:

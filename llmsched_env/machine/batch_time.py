@@ -1,11 +1,12 @@
-"""How long the GPU takes for one batch: one law, and the three models of it that the literature uses.
+"""How long the GPU takes for one batch: one linear law, and the three models of it that the literature uses.
 
-All models are cases of
+These models are cases of
 
     t = c + a_step*ceil(b/b0) + a_tok*b + a_tok_over*max(0, b - b0) + a_kv*S + a_attn*Q + a_ctx*C      [seconds]
 
 with b tokens in the batch; S context tokens read by its decodes; Q query-key pairs of its prefill chunks (a chunk of p
 tokens after c earlier ones has p*(c + (p+1)/2)); C context tokens before its prefill chunks.
+`machine.tabulated_law` has a law that is none of them.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from llmsched_env.fields import record_dtype
+from llmsched_env.fields import record_dtype, records
 from llmsched_env.validation import check_integer, check_number
 
 
@@ -30,20 +31,33 @@ class Coefficients(NamedTuple):
     a_ctx: float = 0.0  # s a context token before prefill chunks
 
 
+MOST_KNOTS = 24
+
 LAW = record_dtype(
     *((name, "f8") for name in Coefficients._fields),
     ("host_batch", "f8"),  # s of the host a batch, the scheduler's decision included
     ("host_request", "f8"),  # s of the host a request in the batch
     ("swap_block", "f8"),  # s a block moved between GPU and host
     ("decide_request", "f8"),  # s of the scheduler's decision a request present
+    # Of a `TabulatedLaw`, whose `a_kv` above is that of batches that only decode:
+    ("decode_knots", "i8"),  # knots of the table of batches that only decode; 0: the law is linear
+    ("mixed_knots", "i8"),  # and of batches that hold prefill
+    ("a_kv_mixed", "f8"),  # s a context token of decodes in a batch that holds prefill
+    ("a_seq", "f8"),  # s a request in such a batch
+    ("decode_tokens", "f8", MOST_KNOTS),
+    ("decode_seconds", "f8", MOST_KNOTS),
+    ("decode_slope", "f8", MOST_KNOTS),  # s a token from each knot to the next
+    ("mixed_tokens", "f8", MOST_KNOTS),
+    ("mixed_seconds", "f8", MOST_KNOTS),
+    ("mixed_slope", "f8", MOST_KNOTS),
 )
-"""What the time of a batch follows from: the coefficients, and what host, swapping and decisions add."""
+"""What the time of a batch follows from: the law, and what host, swapping and decisions add."""
 
 
 def law_seconds(
     law: Any, tokens: Any, decode_kv_tokens: Any, prefill_attn_pairs: Any, prefill_context_tokens: Any
 ) -> Any:
-    """The law above, for scalars or arrays; `law` is a record of `LAW`, or `Coefficients`."""
+    """The linear law, for scalars or arrays; `law` is a record of `LAW`, or `Coefficients`."""
     return (
         law.c
         + law.a_step * np.ceil(tokens / law.b0)
@@ -59,17 +73,41 @@ class BatchTime:
     """Base of the batch-time models."""
 
     def coefficients(self) -> Coefficients:
-        """The coefficients of the general law."""
+        """The coefficients of the linear law; of another law, those of a linear one that is like it."""
         raise NotImplementedError
 
+    def least(self) -> Coefficients:
+        """Coefficients of a linear law that is nowhere above this one."""
+        return self.coefficients()
+
+    def least_seconds(self, tokens: Any) -> Any:
+        """Seconds that batches of `tokens` tokens take at least, whatever is in them; their attention is left out."""
+        return self.seconds(tokens)
+
     def seconds(
-        self, tokens: Any, decode_kv_tokens: Any = 0, prefill_attn_pairs: Any = 0, prefill_context_tokens: Any = 0
+        self,
+        tokens: Any,
+        decode_kv_tokens: Any = 0,
+        prefill_attn_pairs: Any = 0,
+        prefill_context_tokens: Any = 0,
+        num_seqs: Any = 1,
     ) -> Any:
-        """Seconds of a batch of this composition; scalars or arrays. An empty batch takes no time."""
+        """Seconds of a batch of this composition; scalars or arrays. An empty batch takes no time.
+
+        A batch with query-key pairs of prefill holds prefill; one without only decodes. This and `num_seqs`, the
+        requests in the batch, matter to a `TabulatedLaw` alone.
+        """
         tokens = np.asarray(tokens, dtype=np.float64)
         time = law_seconds(self.coefficients(), tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens)
         time = np.where(tokens > 0, time, 0.0)
         return float(time) if time.ndim == 0 else time
+
+    def record(self) -> Any:
+        """LAW[1] with this law, and without host time."""
+        law = records(LAW)
+        for name, value in self.coefficients()._asdict().items():
+            law[0][name] = value
+        return law
 
     def scaled(self, factor: float) -> Self:
         """The law whose batches take `factor` times as long."""

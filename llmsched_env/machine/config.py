@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from llmsched_env.fields import records
-from llmsched_env.machine.batch_time import LAW, BatchTime
+from llmsched_env.machine.batch_time import BatchTime
 from llmsched_env.machine.profiles import gpu_profile
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 FIRST_TOKEN = ("with_prefill", "separate")
+MOST_NOISE = 2.0  # of step_noise; at 2 one step in a hundred takes more than 14 times its mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +28,13 @@ class EngineConfig:
         schedule_ahead: 1: a batch is decided while the one before it runs, as vLLM's asynchronous scheduling does; an
             engine then knows that a request's last token is being computed, as with an output length set in advance.
         host_overhead: host seconds added (per batch, per request in it).
+        step_noise: standard deviation of the logarithm of step times. Each step's time, host included, is multiplied
+            by a lognormal factor of mean 1 that follows from the seed and the number of the step alone, so it is the
+            same under every scheduler. 0: steps last exactly as long as the law says.
+        believed_batch_time: the law that schedulers, policies and routers predict with; None: the engine's own.
+        believed_host_overhead: the host seconds that they predict with; None: the engine's own.
+        max_model_len: tokens of prompt and output that a request may have in all, as in vLLM; a longer one is turned
+            away as it arrives. None for no limit.
         prefix_caching: blocks of KV outlive their requests, and prompts that begin with the same tokens reuse them.
         swap_blocks: KV blocks that the host has room for; preempted requests move there instead of losing them.
         swap_block_time: seconds that moving one block to the host or back adds to a batch.
@@ -47,14 +52,20 @@ class EngineConfig:
     first_token: str = "with_prefill"
     schedule_ahead: int = 0
     host_overhead: tuple[float, float] = (0.0, 0.0)
+    step_noise: float = 0.0
+    believed_batch_time: BatchTime | None = None
+    believed_host_overhead: tuple[float, float] | None = None
+    max_model_len: int | None = None
     prefix_caching: bool = False
     swap_blocks: int = 0
     swap_block_time: float = 0.0
     name: str = "engine"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.batch_time, BatchTime):
-            raise ValueError(f"batch_time must be a Staircase, Hinge or Roofline, got {self.batch_time!r}")
+        for name in ("batch_time", "believed_batch_time"):
+            law = getattr(self, name)
+            if not isinstance(law, BatchTime) and not (law is None and name != "batch_time"):
+                raise ValueError(f"{name} must be a Staircase, Hinge, Roofline or TabulatedLaw, got {law!r}")
         check_integer("token_budget", self.token_budget, at_least=1, unit="tokens")
         if self.max_num_seqs is not None:
             check_integer("max_num_seqs", self.max_num_seqs, at_least=1, unit="requests")
@@ -63,10 +74,12 @@ class EngineConfig:
         check_integer("block_size", self.block_size, at_least=1, unit="tokens")
         check_choice("first_token", self.first_token, FIRST_TOKEN)
         check_integer("schedule_ahead", self.schedule_ahead, at_least=0, at_most=1, unit="batches")
-        if not isinstance(self.host_overhead, tuple | list) or len(self.host_overhead) != 2:
-            raise ValueError(f"host_overhead must be (s per batch, s per request), got {self.host_overhead!r}")
-        for part, value in zip(("batch", "request"), self.host_overhead, strict=True):
-            check_number(f"host_overhead per {part}", value, at_least=0, unit="s")
+        _check_host("host_overhead", self.host_overhead)
+        if self.believed_host_overhead is not None:
+            _check_host("believed_host_overhead", self.believed_host_overhead)
+        check_number("step_noise", self.step_noise, at_least=0, at_most=MOST_NOISE)
+        if self.max_model_len is not None:
+            check_integer("max_model_len", self.max_model_len, at_least=2, unit="tokens")
         if not isinstance(self.prefix_caching, bool):
             raise ValueError(f"prefix_caching must be True or False, got {self.prefix_caching!r}")
         check_integer("swap_blocks", self.swap_blocks, at_least=0, unit="blocks")
@@ -112,8 +125,28 @@ class EngineConfig:
         """Whether the first output token needs a decode batch of its own."""
         return self.first_token == "separate"
 
-    def law(self) -> np.ndarray:
-        """LAW[1]: the batch-time coefficients, and seconds of the host and of swapping."""
-        law = records(LAW)
-        law[0] = (*self.batch_time.coefficients(), *self.host_overhead, self.swap_block_time, 0.0)
+    def law(self) -> Any:
+        """LAW[1]: the batch-time law, and seconds of the host and of swapping."""
+        return self._record(self.batch_time, self.host_overhead)
+
+    def believed_law(self) -> Any:
+        """LAW[1]: what schedulers take `law` for."""
+        return self._record(self.believed_batch_time or self.batch_time, self.believed_host)
+
+    @property
+    def believed_host(self) -> tuple[float, float]:
+        """Host seconds (per batch, per request in it) that schedulers predict with."""
+        return self.host_overhead if self.believed_host_overhead is None else self.believed_host_overhead
+
+    def _record(self, batch_time: BatchTime, host: tuple[float, float]) -> Any:
+        law = batch_time.record()
+        law[0].host_batch, law[0].host_request = host
+        law[0].swap_block = self.swap_block_time
         return law
+
+
+def _check_host(name: str, value: Any) -> None:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"{name} must be (s per batch, s per request), got {value!r}")
+    for part, seconds in zip(("batch", "request"), value, strict=True):
+        check_number(f"{name} per {part}", seconds, at_least=0, unit="s")

@@ -234,7 +234,9 @@ def _engine_load(fleet, g, i, mean_batch):
     return EngineLoad(
         batch=batch_of(fleet, g),
         mean_batch=mean_batch,
-        step=seconds_with_host(fleet.law[g], running + 1.0, float(held * size + prompt), 0.0, 0.0, running + 1.0),
+        step=seconds_with_host(
+            fleet.law[g], running + 1.0, float(held * size + prompt), 0.0, 0.0, running + 1.0, False
+        ),
         calls=sent.calls,
         prompts=sent.prompt_tokens,
         tokens=sent.known_work,
@@ -252,7 +254,7 @@ def _engine_load(fleet, g, i, mean_batch):
 @compiled(inline=True)
 def batch_of(fleet, g):
     """Seconds that engine `g` takes for a batch of `CHUNK` tokens of prompts."""
-    return seconds_with_host(fleet.law[g], float(CHUNK), 0.0, 0.0, 0.0, 1.0)
+    return seconds_with_host(fleet.law[g], float(CHUNK), 0.0, 0.0, 0.0, 1.0, True)
 
 
 @compiled(inline=True)

@@ -78,7 +78,7 @@ def missed_first(view, i):
 @compiled(inline=True)
 def empty_step_seconds(view):
     """Seconds of a batch of a single token without context."""
-    return batch_seconds(view.law, 1.0, 0.0, 0.0, 0.0)
+    return batch_seconds(view.law, 1.0, 0.0, 0.0, 0.0, 1.0, False)
 
 
 @compiled

@@ -23,7 +23,7 @@ from llmsched_env.simulator.state import (
     UNLIMITED,
     WAITING,
 )
-from llmsched_env.simulator.step_time import seconds_of
+from llmsched_env.simulator.step_time import noise_factor, seconds_of
 from llmsched_env.simulator.world import prefixes_of
 
 
@@ -188,7 +188,10 @@ def start_batch(world, g):
     counts = world.batch_counts[g, run]
     engine.batch_start = engine.clock
     deciding = world.law[g].decide_request * (engine.num_waiting + engine.num_running)
-    engine.batch_end = engine.clock + (seconds_of(world.law[g], counts) + deciding)
+    seconds = seconds_of(world.law[g], counts) + deciding
+    if engine.step_noise > 0.0:
+        seconds *= noise_factor(engine.step_noise, world.noise_rng[g])
+    engine.batch_end = engine.clock + seconds
     engine.pending = 0
     engine.phase = BUSY_PHASE
     world.totals[g].latest_tokens = counts.tokens

@@ -180,8 +180,9 @@ def _arrive(world, g, i):
     hidden.engine[i] = g
     world.totals[g].arrived += 1
     world.totals[g].prompt_tokens += req.prompt_tokens[i]
-    most_kv = req.prompt_tokens[i] + hidden.output_tokens[i] - 1 + engine.separate
-    if most_kv > world.kv[g].total * world.kv[g].block_size:  # could never finish on this engine
+    tokens = req.prompt_tokens[i] + hidden.output_tokens[i]
+    most_kv = tokens - 1 + engine.separate
+    if most_kv > world.kv[g].total * world.kv[g].block_size or tokens > engine.max_model_len:  # could never finish here
         hidden.status[i] = STATUS_REJECTED
         hidden.left[i] = clock
         if engine.networked == 1:

@@ -134,7 +134,7 @@ def _columns(array: str, names: tuple[str, ...]) -> Any:
     return numba.njit(nogil=True, _nrt=False, forceinline=True, error_model="numpy")(scope["read"])
 
 
-def seeded(seed: int) -> np.ndarray:
+def seeded(seed: int | tuple[int, ...]) -> np.ndarray:
     """u8[2]: a state for `uniform`, well mixed so that neighbouring seeds have nothing in common."""
     return np.array([np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] | np.uint64(1), 0], np.uint64)
 

@@ -179,7 +179,7 @@ def fleet_of(world, network, i, now):
         world.engines,
         world.kv,
         world.totals,
-        world.law,
+        world.believed_law,
         world.cache_slots,
         world.cache_entries,
         network.outstanding,

@@ -64,7 +64,7 @@ class Fleet(NamedTuple):
     engines: Records  # ENGINE[G], see `simulator.state`
     kv: Records  # KV_COUNTS[G]
     totals: Records  # TOTALS[G]
-    law: Records  # LAW[G]: batch times of each as profiled beforehand, see `machine.batch_time`
+    law: Records  # LAW[G]: batch times of each as routers believe them to be, see `machine.batch_time`
     cache_slots: np.ndarray
     cache_entries: np.ndarray
     outstanding: Records  # OUTSTANDING[G]
@@ -105,7 +105,7 @@ FLEET_TYPE = typeof(
         _world.engines,
         _world.kv,
         _world.totals,
-        _world.law,
+        _world.believed_law,
         _world.cache_slots,
         _world.cache_entries,
         _network.outstanding,

@@ -270,9 +270,11 @@ def reset_engine(world: World, g: int, engine: EngineConfig, scheduler: Schedule
     for array in (world.batch_counts, world.totals, world.engines):
         array[g] = np.zeros((), array.dtype)
     world.rng[g] = seeded(seed)
-    world.law[g] = engine.law()[0]
-    world.law[g].host_batch += scheduler.decision_time[0]
-    world.law[g].decide_request += scheduler.decision_time[1]
+    world.noise_rng[g] = seeded((seed, _NOISE))
+    for laws, law in ((world.law, engine.law()), (world.believed_law, engine.believed_law())):
+        laws[g] = law[0]
+        laws[g].host_batch += scheduler.decision_time[0]
+        laws[g].decide_request += scheduler.decision_time[1]
     params = scheduler.numbers()
     world.params[g, : len(params)] = params
     blocks = UNLIMITED if engine.kv_blocks is None else engine.kv_blocks
@@ -286,11 +288,16 @@ def reset_engine(world: World, g: int, engine: EngineConfig, scheduler: Schedule
     state.stalled_since = np.nan
     state.token_budget = engine.token_budget
     state.max_num_seqs = UNLIMITED if engine.max_num_seqs is None else engine.max_num_seqs
+    state.max_model_len = UNLIMITED if engine.max_model_len is None else engine.max_model_len
+    state.step_noise = engine.step_noise
     state.separate = engine.separate
     state.schedule_ahead = engine.schedule_ahead
     state.ended = 2  # any but the one that is built first
     places = scheduler.limit_places()
     state.token_budget_param, state.max_num_seqs_param, state.max_num_active_seqs_param = places
+
+
+_NOISE = 1  # tells the stream of step noise from the scheduler's
 
 
 def blocks_to_cache(engine: EngineConfig, table: RequestTable) -> int:

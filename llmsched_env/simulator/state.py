@@ -133,6 +133,7 @@ ENGINE = record_dtype(  # `World.engines`: the counters and clocks of an engine
     ("scheduler", "i8"),  # which scheduler of the tuple composes the batches
     ("token_budget", "i8"),  # the engine's limits
     ("max_num_seqs", "i8"),
+    ("max_model_len", "i8"),
     ("token_budget_param", "i8"),  # where the scheduler's own limits stand among its parameters; -1: it has none
     ("max_num_seqs_param", "i8"),
     ("max_num_active_seqs_param", "i8"),
@@ -140,6 +141,7 @@ ENGINE = record_dtype(  # `World.engines`: the counters and clocks of an engine
     ("schedule_ahead", "i8"),  # 1: a batch is decided while the one before it runs
     ("networked", "i8"),  # 1: one of a network of engines over shared requests
     ("hands_over", "i8"),  # 1: every request goes on at another engine, which yields its first token
+    ("step_noise", "f8"),  # standard deviation of the logarithm of step times
     # Times, s:
     ("clock", "f8"),
     ("batch_start", "f8"),

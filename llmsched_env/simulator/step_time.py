@@ -1,12 +1,16 @@
-"""How long a batch takes, as the engine's law has it: what a scheduler can predict that has profiled its machine.
+"""How long a batch takes by a law: what a scheduler can predict that has profiled its machine.
 
-`view.law` holds the law's coefficients. Deployed schedulers fit such a law offline; the engine here follows it exactly,
-so a scheduler that doubts its profile has to leave a margin of its own.
+`view.law` holds the law that schedulers believe: deployed ones fit it offline. The engine follows it exactly unless
+`EngineConfig` says otherwise (`step_noise`, `believed_batch_time`), so a scheduler that doubts its profile has to leave
+a margin of its own.
 """
+
+from math import cos, exp, log, pi, sqrt
 
 from llmsched_env.compiled import compiled
 from llmsched_env.machine.compiled_law import seconds_with_host
 from llmsched_env.simulator.kv_cache import cached_tokens
+from llmsched_env.simulator.memory import draw
 from llmsched_env.simulator.primitives import prefill_left, tokens_left
 
 
@@ -20,8 +24,16 @@ def seconds_of(law, counts):
         counts.prefill_attn_pairs,
         counts.prefill_context_tokens,
         counts.num_seqs,
+        counts.prefill_tokens > 0,
     )
     return seconds + law.swap_block * counts.swapped
+
+
+@compiled
+def noise_factor(noise, rng):
+    """The next factor of mean 1 on step times: lognormal, `noise` is the standard deviation of its logarithm."""
+    normal = sqrt(-2.0 * log(1.0 - draw(rng))) * cos(2.0 * pi * draw(rng))  # Box and Muller (1958)
+    return exp(noise * normal - 0.5 * noise * noise)
 
 
 @compiled
@@ -45,6 +57,7 @@ def step_seconds_with(view, i, n):
         counts.prefill_attn_pairs + pairs,
         counts.prefill_context_tokens + (context if scheduled == 0 and not decodes else 0),
         counts.num_seqs + (1 if scheduled == 0 else 0),
+        counts.prefill_tokens > 0 or not decodes,
     )
     return seconds + law.swap_block * counts.swapped
 
@@ -52,14 +65,14 @@ def step_seconds_with(view, i, n):
 @compiled(inline=True)
 def chunk_seconds(view, n, before):
     """Seconds of a batch of nothing but `n` prompt tokens after `before` others of the same request."""
-    return seconds_with_host(view.law, n, 0, n * before + n * (n + 1) // 2, before, 1)
+    return seconds_with_host(view.law, n, 0, n * before + n * (n + 1) // 2, before, 1, True)
 
 
 @compiled
 def seconds_with_prompt(view, tokens):
     """Seconds that the batch would take with `tokens` tokens of another prompt, its attention left out."""
     law, counts = view.law, view.batch.counts
-    return seconds_with_host(law, counts.tokens + tokens, counts.decode_kv_tokens, 0, 0, counts.num_seqs + 1)
+    return seconds_with_host(law, counts.tokens + tokens, counts.decode_kv_tokens, 0, 0, counts.num_seqs + 1, True)
 
 
 @compiled

@@ -99,7 +99,7 @@ class View(NamedTuple):
     classes: Records  # CALL_CLASS[classes]
     onward: np.ndarray  # f8[classes, classes]: calls of each class that the end of one call releases, mean
     engine: int  # its number
-    law_record: Records  # LAW[1]: its batch times as profiled beforehand, see `simulator.step_time`
+    law_record: Records  # LAW[1]: its batch times as schedulers believe them to be, see `simulator.step_time`
     totals_record: Records  # TOTALS[1]
     clock: float  # s
     mem: Memory
@@ -141,14 +141,16 @@ class World(NamedTuple):
     cache_entries: Records  # CACHE_ENTRY[G, 1 + most blocks]
     totals: Records  # TOTALS[G]
     engines: Records  # ENGINE[G]
-    law: Records  # LAW[G]
+    law: Records  # LAW[G]: the batch times
+    believed_law: Records  # LAW[G]: what schedulers and routers take them for
     batch_row: Records  # BATCH_RECORD[G, 3]: the rows of batches under way
     params: np.ndarray  # f8[G, p]
     request_memory: np.ndarray  # f8[n, k]
     client_memory: np.ndarray  # f8[G, clients, k]
     engine_memory: np.ndarray  # f8[G, k]
     heap: np.ndarray  # i8[G, h]
-    rng: np.ndarray  # u8[G, 2]
+    rng: np.ndarray  # u8[G, 2]: the scheduler's stream
+    noise_rng: np.ndarray  # u8[G, 2]: that of step noise, from which two numbers a step are drawn
     record_batches: Records  # BATCH_RECORD[rows]
     record_entries: Records  # ENTRY_RECORD[rows]
     record_gaps: Records  # GAP_RECORD[rows]
@@ -221,6 +223,7 @@ def new_world(
         totals=records(TOTALS, engines),
         engines=records(ENGINE, engines),
         law=records(LAW, engines),
+        believed_law=records(LAW, engines),
         batch_row=records(BATCH_RECORD, (engines, 3)),
         params=floats(engines, num_params),
         request_memory=floats(rows, request_columns),
@@ -228,6 +231,7 @@ def new_world(
         engine_memory=floats(engines, engine_columns),
         heap=ints(engines, capacity if heap else 0),
         rng=np.zeros((engines, 2), np.uint64),
+        noise_rng=np.zeros((engines, 2), np.uint64),
         record_batches=records(BATCH_RECORD, 4096 if level >= RECORD_LEVELS["batches"] else 0),
         record_entries=records(ENTRY_RECORD, 65536 if level >= RECORD_LEVELS["entries"] else 0),
         record_gaps=records(GAP_RECORD, 8192 if level >= RECORD_LEVELS["requests"] else 0),
@@ -270,7 +274,7 @@ def view_of(world, g):
         world.classes,
         world.onward,
         g,
-        world.law[g : g + 1],
+        world.believed_law[g : g + 1],
         world.totals[g : g + 1],
         engine.clock,
         Memory(

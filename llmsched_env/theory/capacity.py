@@ -38,6 +38,9 @@ def capacity(engine: EngineConfig, workload: LengthMix) -> float:
 
     with G the KV tokens of a request summed over these batches, rounded up to blocks by half a block on average.
 
+    With a `TabulatedLaw` the part that depends on b alone is the lower of its two tables, and a_kv the lower of its two
+    prices, so that capacity is an upper estimate.
+
     For a batch time of tokens only, no memory limit, and b/t_b largest at the token budget this is
     b_max / (t_{b_max} (s + o)), the stability limit of arXiv 2504.07347, Theorem 2.
     """

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llmsched_env.machine.config import EngineConfig
+from llmsched_env.machine.tabulated_law import TabulatedLaw
 from llmsched_env.theory.kv import kv_token_steps
 from llmsched_env.theory.polygon import composition_seconds, extreme_batches
 from llmsched_env.theory.work import LengthMix, decode_steps, mean_work
@@ -115,7 +116,7 @@ def _demand(
 def _time_varies(engine: EngineConfig) -> bool:
     """Whether batches of equal size may take different times."""
     law = engine.batch_time.coefficients()
-    return bool(law.a_kv or law.a_attn or engine.host_overhead[1])
+    return bool(law.a_kv or law.a_attn or engine.host_overhead[1] or isinstance(engine.batch_time, TabulatedLaw))
 
 
 def _batches(engine: EngineConfig, with_mixtures: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmsched_env.machine.config import EngineConfig
+from llmsched_env.machine.tabulated_law import TabulatedLaw
 from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.theory.kv import volume
 from llmsched_env.theory.srpt import srpt_flow_times
@@ -90,9 +91,11 @@ class SlottedRequests:
                 f"prefix_caching={engine.prefix_caching}, swap_blocks={engine.swap_blocks}"
             )
         first, last = token_seconds(engine, np.array([1.0, engine.token_budget]))
-        law = engine.batch_time.coefficients()
-        if last != first or law.a_kv or law.a_attn or law.a_ctx or engine.host_overhead[1]:
+        law, tabulated = engine.batch_time.coefficients(), isinstance(engine.batch_time, TabulatedLaw)
+        if tabulated or last != first or law.a_kv or law.a_attn or law.a_ctx or engine.host_overhead[1]:
             raise ValueError(f"batch_time must be the same for all batches, got {engine.batch_time!r}")
+        if engine.step_noise:
+            raise ValueError(f"step_noise must be 0, so that all batches last equally long, got {engine.step_noise}")
         rounds = table.arrival / first
         if not np.array_equal(rounds, np.round(rounds)):
             raise ValueError(f"arrival must be at multiples of the batch time, {first:g} s")

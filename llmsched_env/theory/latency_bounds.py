@@ -70,8 +70,14 @@ class Demand:
 
     @classmethod
     def of(cls, table: RequestTable, engine: EngineConfig) -> Self:
-        """The demand of every request of a table."""
-        law = engine.batch_time.coefficients()
+        """The demand of every request of a table.
+
+        Raises:
+            ValueError: the engine's steps are noisy; they may then be faster than the law says.
+        """
+        if engine.step_noise:
+            raise ValueError(f"step_noise must be 0 for a bound that holds in every run, got {engine.step_noise:g}")
+        law = engine.batch_time.least()
         prompt, output = table.prompt_tokens.astype(np.float64), table.output_tokens.astype(np.float64)
         cached = _may_be_cached(table, engine)
         prefill, steps = prompt - cached, decode_steps(output, engine)

@@ -162,15 +162,16 @@ def composition_seconds(
     """
     prefill, decode = batches.T
     prompts = (prefill > 0).astype(np.int64) if prompts is None else prompts
-    seconds = token_seconds(engine, prefill + decode) + engine.host_overhead[1] * (prompts + decode)
     law = engine.batch_time.coefficients()
-    if not (law.a_kv or law.a_attn):
-        return np.asarray(seconds)
-    if workload is None:
-        raise ValueError(f"workload must be given for a batch time with attention terms, {engine.batch_time!r}")
-    work = mean_work(workload, engine)
-    attention = law.a_attn * work.pairs / work.prompt * prefill
-    return np.asarray(seconds + attention + law.a_kv * work.context / max(work.decodes, 1) * decode)
+    pairs, context = prefill.astype(np.float64), np.zeros(len(batches))  # a prompt token has at least one pair
+    if law.a_kv or law.a_attn:
+        if workload is None:
+            raise ValueError(f"workload must be given for a batch time with attention terms, {engine.batch_time!r}")
+        work = mean_work(workload, engine)
+        pairs, context = work.pairs / work.prompt * prefill, work.context / max(work.decodes, 1) * decode
+    requests = prompts + decode
+    seconds = engine.batch_time.seconds(prefill + decode, context, pairs, 0, requests)
+    return np.asarray(seconds + engine.host_overhead[0] + engine.host_overhead[1] * requests)
 
 
 def _slots(engine: EngineConfig) -> int:

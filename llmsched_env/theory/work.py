@@ -62,15 +62,18 @@ def decode_steps(output: np.ndarray, engine: EngineConfig) -> np.ndarray:
 
 
 def token_seconds(engine: EngineConfig, tokens: ArrayLike) -> np.ndarray:
-    """Seconds of batches of `tokens` >= 1 tokens without attention terms; host overhead per batch is included."""
-    return np.asarray(engine.batch_time.seconds(tokens)) + engine.host_overhead[0]
+    """Seconds of batches of `tokens` >= 1 tokens without attention terms; host overhead per batch is included.
+
+    With a `TabulatedLaw`, where more than the tokens counts, the least that such batches take.
+    """
+    return np.asarray(engine.batch_time.least_seconds(tokens)) + engine.host_overhead[0]
 
 
 def request_seconds(engine: EngineConfig, work: Work) -> float:
     """Seconds that a request adds to its batches on top of its tokens: attention, and host time per request.
 
     The prompt counts as one batch. Re-reading context between chunks (a_ctx) is left out, since the scheduler chooses
-    the chunks.
+    the chunks. With a `TabulatedLaw` decodes read their context at the lower of its two prices.
     """
-    law = engine.batch_time.coefficients()
+    law = engine.batch_time.least()
     return float(law.a_kv * work.context + law.a_attn * work.pairs + engine.host_overhead[1] * (work.decodes + 1))
