@@ -82,9 +82,11 @@ def latencies(run: MeasuredRun) -> dict[str, np.ndarray]:
 
 
 def summary(run: MeasuredRun) -> dict[str, float]:
-    """The numbers to compare, in s."""
+    """The numbers to compare, in s; none of TPOT if all requests have one output token."""
     numbers = {"makespan": float(np.max(run.arrival + run.e2el))}
     for name, values in latencies(run).items():
+        if np.isnan(values).all():
+            continue
         numbers[f"mean_{name}"] = float(np.nanmean(values))
         numbers[f"median_{name}"] = float(np.nanmedian(values))
         numbers[f"p99_{name}"] = float(np.nanpercentile(values, 99))

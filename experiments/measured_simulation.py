@@ -83,12 +83,13 @@ def compare(run: ServingRun, profile: str | None = None, repeats: tuple[ServingR
             not finish.
     """
     run.settings.limits()
-    gpu = gpu_profile(run.settings.shipped_profile() if profile is None else profile)
+    name = run.settings.shipped_profile() if profile is None else profile
+    gpu = gpu_profile(name)
     arguments, notes = run.settings.engine_of(gpu)
-    engine = EngineConfig(batch_time=gpu.roofline, name=gpu.name, **arguments)
-    shipped = _simulated(run, engine)
-    factor = _fitted_factor(run, lambda factor: _simulated(run, engine, factor))
-    simulations = {AS_SHIPPED: shipped, ONE_FACTOR: _simulated(run, engine, factor)}
+    engine = EngineConfig.for_gpu(name, **arguments)
+    shipped = simulated(run, engine)
+    factor = fitted_factor(run, lambda factor: simulated(run, engine, factor))
+    simulations = {AS_SHIPPED: shipped, ONE_FACTOR: simulated(run, engine, factor)}
     if run.settings.replicas == 1:
         found = calibrate_speed(run.requests, gpu, scheduler_of(run), arguments)
         simulations[CALIBRATED] = Simulation(found.engine, found.factor, _rows(run, found.engine))
@@ -102,7 +103,12 @@ def scheduler_of(run: ServingRun) -> Scheduler:
     return baselines.vllm_v1(**run.settings.limits(), **run.settings.scheduler)
 
 
-def _simulated(run: ServingRun, engine: EngineConfig, factor: float = 1.0) -> Simulation:
+def simulated(run: ServingRun, engine: EngineConfig, factor: float = 1.0) -> Simulation:
+    """The requests of a run on an engine, with its batch times times `factor`.
+
+    Raises:
+        ValueError: the settings lack a limit, or not all requests finish.
+    """
     engine = replace(engine, batch_time=engine.batch_time.scaled(factor))
     return Simulation(engine, factor, _rows(run, engine))
 
@@ -119,7 +125,7 @@ def _rows(run: ServingRun, engine: EngineConfig) -> Result | NetworkResult:
     return result
 
 
-def _fitted_factor(run: ServingRun, simulated: Callable[[float], Simulation], share: float = 1 / 3) -> float:
+def fitted_factor(run: ServingRun, simulated: Callable[[float], Simulation], share: float = 1 / 3) -> float:
     """The factor on batch times at which the first `share` of the requests agrees best with the measurements.
 
     It minimises the mean of |log(simulated / measured)| over mean TTFT and mean TPOT of these requests. All requests
@@ -127,10 +133,11 @@ def _fitted_factor(run: ServingRun, simulated: Callable[[float], Simulation], sh
     """
     first = slice(0, max(1, math.ceil(share * len(run.requests.arrival))))
     measured = latencies(run.requests)
+    names = [name for name in ("ttft", "tpot") if not np.isnan(measured[name][first]).all()]
 
     def distance(log_factor: float) -> float:
         ours = latencies(simulated(math.exp(log_factor)).requests)
-        means = [np.nanmean(ours[name][first]) / np.nanmean(measured[name][first]) for name in ("ttft", "tpot")]
+        means = [np.nanmean(ours[name][first]) / np.nanmean(measured[name][first]) for name in names]
         return float(np.abs(np.log(means)).mean())
 
     # Preemptions make the distance rough on a small scale, so a grid search finds the valley first.
