@@ -8,7 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: train test check coverage slow reproduce measured benchmark bench clean
+.PHONY: train test check coverage slow profiles-test reproduce measured benchmark bench clean
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest -n auto --dist worksteal $(ARGS)
@@ -18,6 +18,12 @@ train: $(READY)
 
 slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow -n auto --dist worksteal $(ARGS)
+
+# What the optional extra [profiles] makes, with the real package: 130 MB, in a folder of its own.
+profiles-test: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps \
+		--target $(VENV)/profiles --upgrade aiconfigurator-core pyarrow
+	PYTHONPATH=$(VENV)/profiles $(VENV)/bin/python -m pytest tests/machine/test_aiconfigurator.py $(ARGS)
 
 reproduce: $(READY)
 	$(VENV)/bin/llmsched reproduce $(ARGS)

@@ -7,6 +7,8 @@ from llmsched_env.machine.batch_time import Hinge as Hinge
 from llmsched_env.machine.batch_time import Roofline as Roofline
 from llmsched_env.machine.batch_time import Staircase as Staircase
 from llmsched_env.machine.config import EngineConfig as EngineConfig
+from llmsched_env.machine.kept_profiles import kept_profiles as kept_profiles
+from llmsched_env.machine.make_profile import make_profile as make_profile
 from llmsched_env.machine.profiles import GPUProfile as GPUProfile
 from llmsched_env.machine.profiles import gpu_profile as gpu_profile
 from llmsched_env.machine.profiles import gpu_profiles as gpu_profiles

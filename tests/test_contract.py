@@ -28,7 +28,7 @@ def test_engines():
     assert ls.EngineConfig(ls.Roofline(0.006, 9e-6, 1e-5, 384, 4e-8, 5e-10, 3e-8)).max_num_seqs is None
     gpu = ls.EngineConfig.for_gpu("llama-3.1-8b_h100-80gb_tp1_aic", gpu_memory_utilization=0.9)
     assert gpu.kv_blocks * gpu.block_size == 451568
-    assert gpu.batch_time == ls.gpu_profile("llama-3.1-8b_h100-80gb_tp1_aic").roofline
+    assert gpu.batch_time == ls.gpu_profile("llama-3.1-8b_h100-80gb_tp1_aic").batch_time
     assert ls.EngineConfig.for_gpu("llama-3.1-8b_h100-80gb_tp1_aic", token_budget=512, kv_blocks=None).kv_blocks is None
 
 

@@ -20,6 +20,7 @@ LIGHT_MODULES = (
     "intervals",
     "objectives",
     "machine.config",
+    "machine.make_profile",
     "machine.profiles",
     "results.records",
     "results.stability",

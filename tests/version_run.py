@@ -14,7 +14,7 @@ import llmsched_env as ls
 
 def rows_digest(interpreted: bool) -> str:
     """Digest of all rows of one run with little memory, so that requests are preempted."""
-    engine = ls.EngineConfig(ls.gpu_profile("llama-3.1-8b_h100-80gb_tp1_aic").roofline, kv_blocks=120)
+    engine = ls.EngineConfig(ls.gpu_profile("llama-3.1-8b_h100-80gb_tp1_aic").batch_time, kv_blocks=120)
     workload = ls.preset("azure-chat", horizon=6.0).at_load(0.9, engine)
     result = ls.simulate(baselines.sarathi, workload, engine, seed=1, record="entries", interpreted=interpreted)
     digest = hashlib.sha256()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.calibration.batches import Batches, read_batches
-from llmsched_env.calibration.fit import FORMS, Fit, fit
-from llmsched_env.machine.profile_files import law_in_ms, write_profile
+from llmsched_env.calibration.batches import rows_of
+from llmsched_env.calibration.shortcomings import shortcomings
+from llmsched_env.machine.batches import Batches
+from llmsched_env.machine.law_fit import FORMS, Fit, fit
+from llmsched_env.machine.profile_files import TOKENS_ALONE, law_in_ms, write_profile
 from llmsched_env.machine.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.validation import check_choice, check_integer
 
 _GOOD_ENOUGH = 0.5  # points of MAPE within which the form with fewer parameters is taken
-_MAPE, _P95, _BIAS = 10.0, 30.0, 15.0  # percent; a form with larger errors is inadequate
-_SLICES = {
-    "total_tokens": "tokens",
-    "decode_kv_tokens": "context tokens read by decodes",
-    "prefill_attn_pairs": "query-key pairs of prefill",
-}
+_FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +29,9 @@ class Calibration:
     Attributes:
         name: of the profile.
         chosen: the fit to use.
-        fits: the fits of all forms.
+        fits: the fits of all forms; without the tabulated one if there are too few batches for it.
+        held_out_pct: by form, mean absolute relative error of batches that it was not fitted to, percent: each fifth of
+            them by a fit to the others.
         memory: memory sizes of the profile; empty if unknown.
         about: model, gpu, tensor_parallel and source of the profile.
     """
@@ -39,27 +39,32 @@ class Calibration:
     name: str
     chosen: Fit
     fits: dict[str, Fit]
+    held_out_pct: dict[str, float]
     memory: dict[str, int]
     about: dict[str, Any]
 
     def shortcomings(self) -> list[str]:
-        """Ways in which the chosen form is inadequate, one sentence each; empty if it is adequate."""
-        return _shortcomings(self.chosen, self.fits)
+        """Reasons to doubt the chosen law, one sentence each; empty if there are none."""
+        return shortcomings(self.chosen, self.held_out_pct)
 
     def save(self, path: str | Path) -> Path:
         """Write the profile as JSON; `EngineConfig.for_gpu` and `gpu_profile` accept its path."""
-        laws = {form: law_in_ms(own.law) for form, own in self.fits.items()}
+        laws = {form: law_in_ms(self.fits[form].law) for form in (self.chosen.form, *TOKENS_ALONE)}
         quality = {"mape_pct": round(self.chosen.mape_pct, 3), "p95_ape_pct": round(self.chosen.p95_pct, 3)}
-        own = {"form": self.chosen.form, **laws, **quality, "batches": len(self.chosen.batches), **self.memory}
+        own = {"form": self.chosen.form, **laws, **quality, "range": _range(self.chosen.batches), **self.memory}
         write_profile(Path(path), {**self.about, **own})
         return Path(path)
 
     def report(self) -> str:
         """Errors of all forms and the coefficients of the chosen one, as text."""
-        lines = [f"{self.name}: {len(self.chosen.batches)} batches", "form        MAPE   95th percentile"]
+        lines = [
+            f"{self.name}: {len(self.chosen.batches)} batches",
+            "form       numbers    MAPE  held out  95th percentile  measured/predicted",
+        ]
         for form, own in self.fits.items():
             mark = "  <- chosen" if own is self.chosen else ""
-            lines.append(f"{form:<10}{own.mape_pct:5.2f} %  {own.p95_pct:14.2f} %{mark}")
+            errors = f"{own.mape_pct:6.2f} %{self.held_out_pct[form]:8.2f} %{own.p95_pct:15.2f} %"
+            lines.append(f"{form:<10}{own.parameters:8d}{errors}{own.total_ratio:20.3f}{mark}")
         lines.append(repr(self.chosen.law))
         return "\n".join(lines)
 
@@ -76,15 +81,15 @@ def calibrate(
 
     Args:
         batches: the batches, or a CSV file of them, see `read_batches`.
-        form: "roofline", "staircase", "hinge", or "auto": the form with the least error, or one with fewer parameters
-            whose MAPE is within half a percentage point of it.
+        form: "roofline", "staircase", "hinge", "tabulated", or "auto": the form with the least error on batches that it
+            was not fitted to, or one with fewer parameters whose error is within half a percentage point of it.
         profile: which profile of the file; needed if it has several.
         memory_of: profile with the same model, GPU and memory; by default the shipped one of the same name.
         kv_tokens: size of the KV cache in tokens, if no profile has it.
         skip_bad_rows: leave out malformed rows of the file, with a warning.
 
     Warns:
-        UserWarning: the form is inadequate; with the reasons.
+        UserWarning: the law is to be doubted; with the reasons, see `Calibration.shortcomings`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -93,58 +98,63 @@ def calibrate(
     check_choice("form", form, ("auto", *FORMS))
     name, source = profile or "calibrated", "calibrated"
     if not isinstance(batches, Batches):
-        path, by_name = Path(batches), read_batches(batches, skip_bad_rows)
-        if profile is None and len(by_name) > 1:
-            raise ValueError(f"{path} holds batches of {len(by_name)} profiles: choose one of {', '.join(by_name)}")
-        name = check_choice(f"profile of {path}", profile or next(iter(by_name)), by_name)
-        batches, source = by_name[name], f"calibrated on {len(by_name[name])} batches of {path.name}"
-    fits = {own: fit(batches, own) for own in FORMS}
-    chosen = fits[_best(fits) if form == "auto" else form]
+        path = Path(batches)
+        name, batches = rows_of(path, profile, skip_bad_rows)
+        source = f"calibrated on {len(batches)} batches of {path.name}"
+    fits = _fits(batches, form)
+    held_out = {own: _held_out_pct(batches, own) for own in fits}
+    chosen = fits[_best(fits, held_out) if form == "auto" else form]
     if memory_of is None and kv_tokens is None and name in gpu_profiles():
         memory_of = name
     about, memory = _known(memory_of)
     if kv_tokens is not None:
         memory = {"kv_tokens": check_integer("kv_tokens", kv_tokens, at_least=1, unit="tokens")}
-    result = Calibration(name=name, chosen=chosen, fits=fits, memory=memory, about={**about, "source": source})
-    if shortcomings := result.shortcomings():
-        warnings.warn(f"the {chosen.form} form is inadequate: {'; '.join(shortcomings)}", UserWarning, stacklevel=2)
+    about = {**about, "source": source}
+    result = Calibration(name, chosen=chosen, fits=fits, held_out_pct=held_out, memory=memory, about=about)
+    if doubts := result.shortcomings():
+        warnings.warn(f"the {chosen.form} law is to be doubted: {'; '.join(doubts)}", UserWarning, stacklevel=2)
     return result
 
 
-def _best(fits: dict[str, Fit]) -> str:
-    least = min(own.mape_pct for own in fits.values())
-    close = [form for form, own in fits.items() if own.mape_pct <= least + _GOOD_ENOUGH]
-    return min(close, key=lambda form: (len(FORMS[form].coefficients), fits[form].mape_pct))
+def _fits(batches: Batches, form: str) -> dict[str, Fit]:
+    fits = {}
+    for own in FORMS:
+        try:
+            fits[own] = fit(batches, own)
+        except ValueError:
+            if own != "tabulated" or form == own:
+                raise
+    return fits
 
 
-def _shortcomings(chosen: Fit, fits: dict[str, Fit]) -> list[str]:
-    found = []
-    better = min(fits, key=lambda form: fits[form].mape_pct)
-    hint = "" if better == chosen.form else f", the {better} form has {fits[better].mape_pct:.1f} %"
-    if chosen.mape_pct > _MAPE:
-        found.append(f"its mean absolute error is {chosen.mape_pct:.1f} % (more than {_MAPE:g} %{hint})")
-    elif chosen.p95_pct > _P95:
-        found.append(f"5 % of batches are off by more than {chosen.p95_pct:.1f} %")
-    worst = max(_biases(chosen), default=(0.0, ""), key=lambda bias: abs(bias[0]))
-    if abs(worst[0]) > _BIAS:
-        way = "slow" if worst[0] > 0 else "fast"
-        found.append(f"batches with {worst[1]} are predicted {abs(worst[0]):.1f} % too {way} on average")
-    return found
+def _held_out_pct(batches: Batches, form: str) -> float:
+    """Mean absolute error of each fifth of the batches by a fit to the others, percent; nan if these are too few."""
+    fold = np.random.default_rng(0).permutation(len(batches)) % _FOLDS
+    errors = np.zeros(len(batches))
+    for k in range(_FOLDS):
+        test = batches.part(fold == k)
+        try:
+            law = fit(batches.part(fold != k), form).law
+        except ValueError:
+            return math.nan
+        errors[fold == k] = law.seconds(*test.composition) / test.seconds - 1
+    return float(100 * np.mean(np.abs(errors)))
 
 
-def _biases(own: Fit) -> list[tuple[float, str]]:
-    """Mean error of each quarter of the batches, by tokens and by context."""
-    biases = []
-    for column, words in _SLICES.items():
-        values = getattr(own.batches, column)
-        present = values[values > 0]
-        if len(present) < 20:
-            continue
-        edges = np.quantile(present, [0, 0.25, 0.5, 0.75, 1])
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
-            inside = (values > 0) & (values >= low) & (values <= high)
-            biases.append((own.bias_pct(inside), f"{low:g} to {high:g} {words}"))
-    return biases
+def _best(fits: dict[str, Fit], held_out: dict[str, float]) -> str:
+    """The form to take; where there are too few batches to hold some out, by the error on all of them."""
+    judged = {form: error for form, error in held_out.items() if not math.isnan(error)}
+    judged = judged or {form: own.mape_pct for form, own in fits.items() if form != "tabulated"}
+    least = min(judged.values())
+    close = [form for form, error in judged.items() if error <= least + _GOOD_ENOUGH]
+    return min(close, key=lambda form: (fits[form].parameters, judged[form]))
+
+
+def _range(batches: Batches) -> dict[str, tuple[float, float]]:
+    """Least and most of each quantity, of the batches that have it."""
+    names = ("total_tokens", "decode_kv_tokens", "prefill_attn_pairs", "prefill_context_tokens", "num_seqs")
+    present = {name: (values := getattr(batches, name))[values > 0] for name in names}
+    return {name: (float(values.min()), float(values.max())) for name, values in present.items() if len(values)}
 
 
 def _known(memory_of: str | GPUProfile | None) -> tuple[dict[str, Any], dict[str, int]]:

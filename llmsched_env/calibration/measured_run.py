@@ -26,6 +26,7 @@ class MeasuredRun:
         output_tokens: i8[n].
         ttft: f8[n], seconds from arrival to the first token.
         e2el: f8[n], seconds from arrival to the last token.
+        gaps: seconds between the tokens of each request, an array a request; None if they were not recorded.
     """
 
     arrival: np.ndarray
@@ -33,6 +34,7 @@ class MeasuredRun:
     output_tokens: np.ndarray
     ttft: np.ndarray
     e2el: np.ndarray
+    gaps: tuple[np.ndarray, ...] | None = None
 
     @classmethod
     def from_result(cls, result: Result) -> Self:
@@ -74,8 +76,9 @@ def read_run(path: str | Path, skip_bad_rows: bool = False) -> MeasuredRun:
         ValueError: it is neither, or malformed; naming file, line, key, value and what is expected.
     """
     head, log = head_of(Path(path)), RowLog(skip_bad_rows)
+    gaps: list[np.ndarray] | None = None
     if head.document is not None and "ttfts" in head.document:
-        rows = _bench(head.path, head.document, log)
+        rows, gaps = _bench(head.path, head.document, log)
     elif head.row is not None and "first_token_ts" in head.row:
         rows = read_lines(head.path, log, _timed)
     else:
@@ -84,13 +87,15 @@ def read_run(path: str | Path, skip_bad_rows: bool = False) -> MeasuredRun:
         )
         raise ValueError(f"{head.path} must be {expected}")
     log.skipped()
-    arrival, prompt, output, ttft, e2el = np.array(sorted(rows, key=lambda row: row[0])).T
+    order = sorted(range(len(rows)), key=lambda i: rows[i][0])
+    arrival, prompt, output, ttft, e2el = np.array([rows[i] for i in order]).T
     return MeasuredRun(
         arrival=arrival - arrival[0],
         prompt_tokens=prompt.astype(int),
         output_tokens=output.astype(int),
         ttft=ttft,
         e2el=e2el,
+        gaps=None if gaps is None else tuple(gaps[i] for i in order),
     )
 
 
@@ -101,8 +106,10 @@ def _timed(row: Row) -> tuple[float, ...]:
     return queued, tokens(row, "input_toks"), tokens(row, "output_toks"), first - queued, last - queued
 
 
-def _bench(path: Path, result: dict[str, Any], log: RowLog) -> list[tuple[float, ...]]:
+def _bench(path: Path, result: dict[str, Any], log: RowLog) -> tuple[list[tuple[float, ...]], list[np.ndarray]]:
+    """Rows of the requests, and the gaps between the tokens of each."""
     rows: list[tuple[float, ...]] = []
+    all_gaps: list[np.ndarray] = []
     names = ("start_times", "input_lens", "output_lens", "ttfts", "itls")
     for name in names:
         if not isinstance(result.get(name), list) or len(result[name]) != len(result["ttfts"]):
@@ -114,11 +121,12 @@ def _bench(path: Path, result: dict[str, Any], log: RowLog) -> list[tuple[float,
                 log.failed()
                 continue
             ttft = number(row, "ttfts", COLUMNS["timeout"])
-            gaps = sum(number({"itls": gap}, "itls", COLUMNS["arrival"]) for gap in row["itls"])
+            gaps = np.array([number({"itls": gap}, "itls", COLUMNS["arrival"]) for gap in row["itls"]], dtype=float)
             lengths = tokens(row, "input_lens"), tokens(row, "output_lens")
-            rows.append((seconds(row, "start_times"), *lengths, ttft, ttft + gaps))
+            rows.append((seconds(row, "start_times"), *lengths, ttft, ttft + float(gaps.sum())))
+            all_gaps.append(gaps)
         except CellError as error:
             log.bad(path, None, f"{error.column}[{i}]", error.problem)
     if not rows:
         raise ValueError(f"{path} must hold at least one request that succeeded, got none")
-    return rows
+    return rows, all_gaps

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmsched_env.calibration.fit import Fit
+from llmsched_env.machine.law_fit import Fit
 
 _AXES = {
     "total_tokens": "tokens in the batch",

@@ -57,7 +57,8 @@ COMMANDS = {
     "calibrate": Command(
         "Fit a GPU profile to your own measurements.",
         "llmsched calibrate batches.csv --save mine.json --plot residuals.png\n"
-        "llmsched calibrate run.requests.jsonl --base PROFILE --settings run.meta.json --save mine.json",
+        "llmsched calibrate steps.csv --base PROFILE --save mine.json\n"
+        "llmsched calibrate bench.json --base PROFILE --settings run.meta.json --save mine.json",
     ),
     "reproduce": Command(
         "Reproduce the experiments of arXiv 2504.07347.",
@@ -80,6 +81,7 @@ COMMANDS = {
 _EXTRAS = {
     **dict.fromkeys(("torch", "stable_baselines3", "sb3_contrib", "tensorboard"), "train"),
     "pandas": "pandas",
+    "aiconfigurator_core": "profiles",
 }
 _OF_THE_CLONE = ("agents", "experiments")  # packages that the wheel leaves out
 

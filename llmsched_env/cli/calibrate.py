@@ -1,16 +1,17 @@
-"""llmsched calibrate: a batch-time law from measured batches, or the speed of a profile from a serving run."""
+"""llmsched calibrate: a batch-time law from measured batches, or a known profile made to fit an engine."""
 
 import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
 from llmsched_env.cli.answers import Answer
 from llmsched_env.cli.options import (
     Base,
+    Belief,
     Form,
     KvTokens,
     Measurements,
@@ -37,51 +38,67 @@ class CalibrateOptions(PrintOptions):
     memory_of: MemoryOf = None
     kv_tokens: KvTokens = None
     base: Base = None
+    belief: Belief = None
     settings: Settings = None
     skip_bad_rows: SkipBadRows = False
     save: Save = None
     plot: Plot = None
 
 
+_BUDGET = 2048  # tokens of a batch, the default of vLLM
 _DEFAULTS = CalibrateOptions()
 
 
 def calibrate(measurements: Measurements, *, options: CalibrateOptions = _DEFAULTS) -> Answer:
-    """Fit a GPU profile to measured batches, or with --base its speed to a serving run."""
+    """Fit a GPU profile to measured batches; with --base a known one to the batches or a serving run of an engine."""
     _check(options)
+    facts: dict[str, Any] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if options.base is None:
             batches = _on_batches(measurements, options)
             found: Calibration | SpeedCalibration = batches
             rows = [
-                {"form": form, "mape_pct": own.mape_pct, "p95_pct": own.p95_pct, "chosen": own is batches.chosen}
+                {
+                    "form": form,
+                    "parameters": own.parameters,
+                    "mape_pct": own.mape_pct,
+                    "held_out_pct": batches.held_out_pct[form],
+                    "p95_pct": own.p95_pct,
+                    "total_ratio": own.total_ratio,
+                    "chosen": own is batches.chosen,
+                }
                 for form, own in batches.fits.items()
             ]
         else:
-            found = speed = _on_run(measurements, options.base, options)
-            rows = [{"latency": name, "error_pct": error} for name, error in speed.errors_pct.items()]
+            found = speed = _on_engine(measurements, options.base, options)
+            rows = [{"metric": name, "error_pct": error} for name, error in speed.errors_pct.items()]
+            facts |= {"factor": speed.factor, "host_overhead": speed.host_overhead, "step_noise": speed.step_noise}
+            if speed.steps is not None:
+                facts |= {"total_ratio": speed.steps.total_ratio, "intervals": speed.steps.intervals}
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
-    lines, facts = [found.report()], {}
+    files = {}
     if options.plot is not None and options.base is None:
         from llmsched_env.calibration import plot_residuals
 
-        facts["residuals"] = str(plot_residuals(batches.chosen, options.plot, batches.name))
+        files["residuals"] = str(plot_residuals(batches.chosen, options.plot, batches.name))
     if options.save is not None:
-        facts["profile"] = str(found.save(options.save))
-    return Answer("\n".join([*lines, *(f"{name}: {path}" for name, path in facts.items())]), rows, facts)
+        files["profile"] = str(found.save(options.save))
+    text = "\n".join([found.report(), *(f"{name}: {path}" for name, path in files.items())])
+    return Answer(text, rows, {**facts, **files})
 
 
 def _check(options: CalibrateOptions) -> None:
     """Refuse options that would do nothing."""
-    if options.base is None and options.settings is not None:
-        raise ValueError("--settings belongs to a serving run; it needs --base")
-    of_batches = ("plot", "rows_of", "memory_of", "kv_tokens")
+    of_engines = [name for name in ("settings", "belief") if getattr(options, name) is not None]
+    if options.base is None and of_engines:
+        raise ValueError(f"--{of_engines[0]} belongs to the calibration of a known profile; it needs --base")
+    of_batches = ("plot", "memory_of", "kv_tokens")
     given = [name for name in of_batches if getattr(options, name) is not None]
     given += ["form"] if options.form != "auto" else []
     if options.base is not None and given:
-        raise ValueError(f"--{given[0].replace('_', '-')} belongs to batches; it cannot be used with --base")
+        raise ValueError(f"--{given[0].replace('_', '-')} belongs to a new profile; it cannot be used with --base")
 
 
 def _on_batches(measurements: Path, options: CalibrateOptions) -> "Calibration":
@@ -91,11 +108,20 @@ def _on_batches(measurements: Path, options: CalibrateOptions) -> "Calibration":
     return fit(measurements, *names, options.kv_tokens, options.skip_bad_rows)
 
 
-def _on_run(measurements: Path, base: str, options: CalibrateOptions) -> "SpeedCalibration":
+def _on_engine(measurements: Path, base: str, options: CalibrateOptions) -> "SpeedCalibration":
     import baselines
-    from llmsched_env.calibration import calibrate_speed, engine_settings, read_run
+    from llmsched_env.calibration import calibrate_speed, engine_settings, holds_batches, read_run, rows_of
     from llmsched_env.machine.profiles import gpu_profile
 
+    profile, belief = gpu_profile(base), options.belief or "measured"
+    if holds_batches(measurements):
+        if options.settings is not None:
+            raise ValueError(f"--settings belongs to a serving run; {measurements} holds batches")
+        return calibrate_speed(rows_of(measurements, options.rows_of, options.skip_bad_rows)[1], profile, belief=belief)
+    if options.rows_of is not None:
+        raise ValueError(f"--rows-of belongs to a CSV of batches; {measurements} is none")
     settings = {} if options.settings is None else engine_settings(options.settings)
-    scheduler = baselines.sarathi(token_budget=settings.get("token_budget", 2048))  # as vLLM's V1 composes batches
-    return calibrate_speed(read_run(measurements, options.skip_bad_rows), gpu_profile(base), scheduler, settings)
+    if "token_budget" not in settings:
+        warnings.warn(f"no --settings with max_num_batched_tokens: {_BUDGET} are assumed", UserWarning, stacklevel=2)
+    scheduler = baselines.sarathi(token_budget=settings.get("token_budget", _BUDGET))  # as vLLM's V1 composes batches
+    return calibrate_speed(read_run(measurements, options.skip_bad_rows), profile, scheduler, settings, belief)

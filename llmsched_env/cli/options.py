@@ -23,6 +23,7 @@ SCHEDULERS = Group.create_ordered("Schedulers")
 TRAINING = Group.create_ordered("Training")
 EFFORT = Group.create_ordered("Effort")
 INPUT = Group.create_ordered("Input")
+MAKING = Group.create_ordered("A new profile")
 OUTPUT = Group.create_ordered("Output")
 
 
@@ -221,7 +222,7 @@ NoReport = Annotated[bool, option(OUTPUT, None, "Train only: no comparison on te
 # From where.
 Measurements = Annotated[
     Path,
-    option(INPUT, "FILE", "CSV of batches; with --base the requests of a serving run, NAME.requests.jsonl or CSV."),
+    option(INPUT, "FILE", "CSV of batches; with --base also a result of vllm bench serve, or NAME.requests.jsonl."),
 ]
 ServingRuns = Annotated[
     Names,
@@ -245,15 +246,37 @@ Data = Annotated[Names, option(INPUT, "FOLDER,...", "Where the files of the runs
 RecordedInput = Annotated[Path, option(INPUT, "FILE", "NAME.input.json: settings, batch times and requests.")]
 RecordedTrace = Annotated[Path, option(INPUT, "FILE", "NAME.trace.jsonl or .gz: what vLLM decided.")]
 Profile = Annotated[str | None, option(INPUT, "NAME|FILE", "One to show, or a part of the names of those to list.")]
+CanMake = Annotated[
+    bool,
+    option(
+        MAKING, None, "List the models and systems that profiles can be made of, or those whose names contain PROFILE."
+    ),
+]
+Make = Annotated[
+    str | None,
+    option(
+        MAKING,
+        "MODEL|FOLDER",
+        "Make the profile of a model on --system, and keep it: Qwen/Qwen3-30B-A3B, or a folder with config.json.",
+    ),
+]
+System = Annotated[str | None, option(MAKING, "NAME", "The GPU type that it runs on, such as h100_sxm.")]
+Tp = Annotated[int, option(MAKING, "N", "GPUs of the engine (tensor parallel degree).")]
+Ep = Annotated[int, option(MAKING, "N", "Of these, how many the experts are spread over.")]
+Backend = Annotated[str, option(MAKING, "NAME", "Whose kernels were measured: vllm, sglang or trtllm.")]
 Traces = Annotated[
     Path | None,
     option(INPUT, "FOLDER", "Slices of the Azure trace [default: $LLMSCHED_TRACES/azure_2023; without: left out]."),
 ]
-Form = Annotated[str, option(INPUT, "NAME", "Form of the batch-time law: auto, roofline, staircase or hinge.")]
+Form = Annotated[str, option(INPUT, "NAME", "Form of the law: auto, roofline, staircase, hinge or tabulated.")]
 RowsOf = Annotated[str | None, option(INPUT, "NAME", "Which profile of the CSV, where it has several.")]
 MemoryOf = Annotated[str | None, option(INPUT, "PROFILE", "The profile whose model, GPU and memory the new one has.")]
 KvTokens = Annotated[int | None, option(INPUT, "N", "Tokens that the KV cache holds.")]
-Base = Annotated[str | None, option(INPUT, "PROFILE", "The profile whose speed is fitted to a serving run.")]
+Base = Annotated[str | None, option(INPUT, "PROFILE", "The known profile that is made to fit an engine.")]
+Belief = Annotated[
+    str | None,
+    option(INPUT, "NAME", "With --base, what schedulers predict with: measured, or the unchanged profile [measured]."),
+]
 Settings = Annotated[
     Path | None, option(INPUT, "FILE", "JSON of the run's engine settings: batch limits and KV blocks.")
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmsched_env.machine.batch_time import BatchTime
-from llmsched_env.machine.profiles import gpu_profile
+from llmsched_env.machine.profiles import GPUProfile, gpu_profile
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 FIRST_TOKEN = ("with_prefill", "separate")
@@ -93,32 +93,59 @@ class EngineConfig:
     @classmethod
     def for_gpu(
         cls,
-        profile: str,
+        profile: str | None = None,
         gpu_memory_utilization: float = 0.9,
         swap_space: float = 0.0,
         host_bandwidth: float = 25e9,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        tp: int = 1,
+        ep: int = 1,
+        backend: str = "vllm",
         **overrides: Any,
     ) -> "EngineConfig":
-        """The engine of a shipped GPU profile: its roofline law, and the KV blocks that its memory leaves.
+        """The engine of a GPU profile, or of a model on a GPU: its law, its KV blocks and its context length.
+
+        Of a calibrated profile also host time, noise, and what schedulers believe.
 
         Args:
-            profile: a name from `gpu_profiles()`.
+            profile: a name from `gpu_profiles()` or `kept_profiles()`, or the path of a profile file.
             gpu_memory_utilization: share of the GPU's memory the engine may use, as in vLLM.
             swap_space: bytes of host memory per engine for preempted requests.
             host_bandwidth: bytes/s between all its GPUs and the host; about 25e9 over one PCIe 4.0 x16.
+            model: instead of a profile, a model as on Hugging Face or the folder of its config.json; see
+                `make_profile`, which makes its profile.
+            system: GPU type that it runs on, such as "h100_sxm".
+            tp: GPUs of the engine.
+            ep: of these, how many the experts are spread over.
+            backend: the engine whose kernels were measured.
             overrides: any other field of `EngineConfig`.
+
+        Raises:
+            ValueError: naming the field, its value and what is allowed.
+            ImportError: `model` has no kept profile yet, and aiconfigurator-core is not installed.
         """
-        gpu = gpu_profile(profile)
+        gpu = _profile_of(profile, model, system, tp, ep, backend)
         block_size = overrides.get("block_size", 16)
         check_number("swap_space", swap_space, at_least=0, unit="bytes")
         check_number("host_bandwidth", host_bandwidth, above=0, unit="bytes/s")
-        memory: dict[str, float | None] = {"kv_blocks": gpu.kv_blocks(gpu_memory_utilization, block_size)}
+        known: dict[str, Any] = {
+            "batch_time": gpu.batch_time,
+            "host_overhead": gpu.host_overhead,
+            "step_noise": gpu.step_noise,
+            "believed_batch_time": gpu.believed,
+            "believed_host_overhead": None if gpu.believed is None else gpu.believed_host_overhead,
+            "kv_blocks": gpu.kv_blocks(gpu_memory_utilization, block_size),
+            "max_model_len": gpu.max_model_len,
+            "name": gpu.name if profile is None else profile,
+        }
         if swap_space > 0:
             if gpu.kv_bytes_per_token is None:
-                raise ValueError(f"swap_space must be 0 for {profile}, which does not say how large its KV cache is")
+                raise ValueError(f"swap_space must be 0 for {gpu.name}, which does not say how large its KV cache is")
             block_bytes = gpu.kv_bytes_per_token * block_size
-            memory |= {"swap_blocks": int(swap_space // block_bytes), "swap_block_time": block_bytes / host_bandwidth}
-        return cls(**{"batch_time": gpu.roofline, "name": profile, **memory, **overrides})
+            known |= {"swap_blocks": int(swap_space // block_bytes), "swap_block_time": block_bytes / host_bandwidth}
+        return cls(**{**known, **overrides})
 
     @property
     def separate(self) -> bool:
@@ -150,3 +177,19 @@ def _check_host(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be (s per batch, s per request), got {value!r}")
     for part, seconds in zip(("batch", "request"), value, strict=True):
         check_number(f"{name} per {part}", seconds, at_least=0, unit="s")
+
+
+def _profile_of(
+    profile: str | None, model: str | None, system: str | None, tp: int, ep: int, backend: str
+) -> GPUProfile:
+    if (profile is None) == (model is None):
+        raise ValueError(f"for_gpu takes either a profile or a model with its system, got {profile=} and {model=}")
+    if profile is not None:
+        if (system, tp, ep, backend) != (None, 1, 1, "vllm"):
+            raise ValueError(f"system, tp, ep and backend go with model=..., not with the profile {profile!r}")
+        return gpu_profile(profile)
+    if system is None:
+        raise ValueError(f"system must say which GPU {model} runs on, such as 'h100_sxm', got None")
+    from llmsched_env.machine.make_profile import make_profile  # only who asks for a model waits for it
+
+    return make_profile(str(model), system, tp, ep, backend)

@@ -1,25 +1,40 @@
-"""Profile files: what calibration writes, and tables of many profiles with several fitted forms each.
+"""Profile files: what calibration and `make_profile` write, and tables of many profiles with several fitted forms each.
 
-A profile holds the laws `roofline`, `staircase` and `hinge` in milliseconds, the `form` to use, `mape_pct`, and, where
-they are known, sizes of memory in bytes.
+A profile holds the law to use in milliseconds under the name of its `form`, laws of tokens alone (`staircase`, `hinge`)
+if there are any, `mape_pct`, and what else is known: sizes of memory in bytes, `kv_tokens`, `max_model_len`, and how it
+came about (`p95_ape_pct`, `range`, `made_with`, `warnings`). One that was calibrated to an engine has its
+`host_overhead_ms` (a step, a request in it) and `step_noise`, and maybe the law that schedulers take its own for,
+`believed`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from llmsched_env.files import read_object
+from llmsched_env.files import read_object, write_text
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 FORMS = {
     "roofline": ("c", "a_tok", "a_tok_over", "b0", "a_kv", "a_attn", "a_ctx"),
     "staircase": ("c", "a", "b0"),
     "hinge": ("c", "a", "b0"),
+    "tabulated": ("decode", "mixed", "a_seq", "a_kv_decode", "a_kv", "a_attn", "a_ctx"),
 }
+TOKENS_ALONE = ("staircase", "hinge")
+_TABLES = ("decode", "mixed")  # lists of [tokens, ms]
 _MEMORY = ("gpu_memory_bytes", "weight_bytes_per_gpu", "kv_bytes_per_token", "reserve_bytes_per_gpu")
+_WHOLE = {  # the least value of each
+    "gpu_memory_bytes": 1,
+    "weight_bytes_per_gpu": 1,
+    "kv_bytes_per_token": 1,
+    "reserve_bytes_per_gpu": 0,
+    "kv_tokens": 1,
+    "max_model_len": 2,
+}
 
 Numbers = dict[str, Any]
 
@@ -44,12 +59,39 @@ def read_profile(place: str) -> tuple[str, Numbers]:
 
 def write_profile(path: Path, numbers: Numbers) -> None:
     """Write a profile as `read_profile` reads it."""
-    path.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(numbers, indent=1) + "\n")
 
 
-def law_in_ms(law: Any) -> dict[str, float]:
+def law_in_ms(law: Any) -> Numbers:
     """A batch-time law as profile files hold it."""
-    return {field.name: getattr(law, field.name) * (1 if field.name == "b0" else 1e3) for field in fields(law)}
+    return {field.name: _in_ms(field.name, getattr(law, field.name)) for field in fields(law)}
+
+
+def law_in_seconds(law: Numbers) -> Numbers:
+    """The arguments of a law from what profile files hold."""
+    return {name: _in_seconds(name, value) for name, value in law.items()}
+
+
+def host_in_ms(host: tuple[float, float]) -> list[float]:
+    """Host time (a step, a request in it) as profile files hold it."""
+    return [1e3 * part for part in host]
+
+
+def host_seconds(host: Sequence[float]) -> tuple[float, float]:
+    """The same from what they hold."""
+    return host[0] / 1e3, host[1] / 1e3
+
+
+def _in_ms(name: str, value: Any) -> Any:
+    if name in _TABLES:
+        return [[tokens, seconds * 1e3] for tokens, seconds in value]
+    return value if name == "b0" else value * 1e3
+
+
+def _in_seconds(name: str, value: Any) -> Any:
+    if name in _TABLES:
+        return tuple((tokens, ms / 1e3) for tokens, ms in value)
+    return value if name == "b0" else value / 1e3
 
 
 def _flat(numbers: Numbers) -> Numbers:
@@ -75,24 +117,67 @@ def _flat(numbers: Numbers) -> Numbers:
 
 def _checked(place: str, numbers: Numbers) -> Numbers:
     """The keys that a profile is made of, each checked."""
-    result: Numbers = {"form": check_choice(f"{place}: form", numbers.get("form", "roofline"), FORMS)}
-    for form, keys in FORMS.items():
-        law = numbers.get(form)
-        if not isinstance(law, dict) or not set(keys) <= law.keys():
-            raise ValueError(f"{place}: {form} must be an object with {', '.join(keys)}, got {repr(law)[:80]}")
-        result[form] = {key: check_number(f"{place}: {form}.{key}", law[key]) for key in keys if key != "b0"}
-        result[form]["b0"] = check_integer(f"{place}: {form}.b0", law["b0"], at_least=1)
+    form = check_choice(f"{place}: form", numbers.get("form", "roofline"), FORMS)
+    laws = [form, *(own for own in TOKENS_ALONE if own != form and numbers.get(own) is not None)]
+    result: Numbers = {"form": form} | {own: _checked_law(f"{place}: {own}", own, numbers.get(own)) for own in laws}
     for key in ("model", "gpu", "source"):
         result[key] = str(numbers.get(key, "unknown"))
-    result["tensor_parallel"] = check_integer(
-        f"{place}: tensor_parallel", numbers.get("tensor_parallel", 1), at_least=1
-    )
+    for key in ("tensor_parallel", "expert_parallel"):
+        result[key] = check_integer(f"{place}: {key}", numbers.get(key, 1), at_least=1)
     result["mape_pct"] = check_number(f"{place}: mape_pct", numbers.get("mape_pct"), at_least=0)  # type: ignore[arg-type]
+    p95 = numbers.get("p95_ape_pct")
+    result["p95_ape_pct"] = None if p95 is None else check_number(f"{place}: p95_ape_pct", p95, at_least=0)
     sizes = [key for key in _MEMORY if numbers.get(key) is not None]
     if sizes and len(sizes) < len(_MEMORY):
         raise ValueError(f"{place} must state all of {', '.join(_MEMORY)} or none, got {', '.join(sizes)}")
-    for key in (*_MEMORY, "kv_tokens"):
+    for key, low in _WHOLE.items():
         value = numbers.get(key)
-        low = 0 if key == "reserve_bytes_per_gpu" else 1
         result[key] = None if value is None else check_integer(f"{place}: {key}", value, at_least=low)
+    for key in ("range", "made_with"):
+        value = numbers.get(key, {})
+        if not isinstance(value, dict):
+            raise ValueError(f"{place}: {key} must be an object, got {repr(value)[:80]}")
+        result[key] = value
+    result["range"] = {key: _checked_pair(f"{place}: range.{key}", pair) for key, pair in result["range"].items()}
+    result["host_overhead_ms"] = _checked_pair(
+        f"{place}: host_overhead_ms", numbers.get("host_overhead_ms", (0.0, 0.0))
+    )
+    result["step_noise"] = check_number(f"{place}: step_noise", numbers.get("step_noise", 0.0), at_least=0)
+    if (believed := numbers.get("believed")) is not None:
+        result["believed"] = _checked_belief(f"{place}: believed", believed)
+    notes = numbers.get("warnings", [])
+    if not isinstance(notes, list):
+        raise ValueError(f"{place}: warnings must be a list of sentences, got {repr(notes)[:80]}")
+    result["warnings"] = tuple(map(str, notes))
     return result
+
+
+def _checked_law(place: str, form: str, law: Any) -> Numbers:
+    keys = FORMS[form]
+    if not isinstance(law, dict) or not set(keys) <= law.keys():
+        raise ValueError(f"{place} must be an object with {', '.join(keys)}, got {repr(law)[:80]}")
+    result: Numbers = {}
+    for key in keys:
+        if key in _TABLES:
+            if not isinstance(law[key], list):
+                raise ValueError(f"{place}.{key} must be a list of [tokens, ms], got {repr(law[key])[:80]}")
+            result[key] = [_checked_pair(f"{place}.{key}[{k}]", pair) for k, pair in enumerate(law[key])]
+        elif key == "b0":
+            result[key] = check_integer(f"{place}.b0", law[key], at_least=1)
+        else:
+            result[key] = check_number(f"{place}.{key}", law[key])
+    return result
+
+
+def _checked_belief(place: str, belief: Any) -> Numbers:
+    if not isinstance(belief, dict):
+        raise ValueError(f"{place} must be an object with form and the numbers of the law, got {repr(belief)[:80]}")
+    form = check_choice(f"{place}.form", belief.get("form", ""), FORMS)
+    host = _checked_pair(f"{place}.host_overhead_ms", belief.get("host_overhead_ms", (0.0, 0.0)))
+    return {"form": form, "host_overhead_ms": host, **_checked_law(place, form, belief)}
+
+
+def _checked_pair(place: str, pair: Any) -> tuple[float, float]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise ValueError(f"{place} must be two numbers, got {repr(pair)[:80]}")
+    return check_number(f"{place}[0]", pair[0]), check_number(f"{place}[1]", pair[1])

@@ -12,7 +12,9 @@ import pytest
 
 import baselines
 import llmsched_env as ls
+from llmsched_env.calibration import batches_of
 from llmsched_env.envs import ENV_IDS
+from tests.calibration.bench_result import write_bench_result
 
 ENGINE = "llama-3.1-8b_h100-80gb_tp1_aic"
 DATA = Path(__file__).resolve().parents[1] / "data/vllm"
@@ -74,7 +76,7 @@ def test_plan_says_what_is_wrong(llmsched, arguments, message, tmp_path):
 
 
 def test_calibrate_fits_batches_and_engine_takes_the_profile(llmsched, tmp_path):
-    rng, law, n = np.random.default_rng(0), ls.gpu_profile(ENGINE).roofline, 300
+    rng, law, n = np.random.default_rng(0), ls.gpu_profile(ENGINE).batch_time, 300
     decodes, prefill = rng.integers(1, 200, n), rng.integers(0, 2000, n)
     batches = decodes + prefill, 500.0 * decodes, prefill * (prefill + 1) / 2, np.zeros(n)
     columns = *batches, 1e3 * law.seconds(*(column.astype(float) for column in batches))
@@ -88,7 +90,7 @@ def test_calibrate_fits_batches_and_engine_takes_the_profile(llmsched, tmp_path)
         warnings.filterwarnings("ignore", module="matplotlib|pyparsing", category=DeprecationWarning)
         status, printed, _ = llmsched("calibrate", rows, "--save", mine, "--plot", plot, "--kv-tokens", 160000)
     assert status == 0 and "<- chosen" in printed and plot.is_file()
-    assert ls.gpu_profile(mine).roofline.c == pytest.approx(law.c, rel=0.01)
+    assert ls.gpu_profile(mine).batch_time.c == pytest.approx(law.c, rel=0.01)
     shown = json.loads(llmsched("profiles", mine, "--json")[1])["rows"][0]
     assert shown["name"] == "mine" and shown["kv_blocks"] == 10000
     words = ("evaluate", "--engine", mine, "--seeds", 1, "--horizon", 2, "--scheduler", "orca", "--load", 0.5)
@@ -96,7 +98,7 @@ def test_calibrate_fits_batches_and_engine_takes_the_profile(llmsched, tmp_path)
 
 
 def test_calibrate_fits_the_speed_to_a_run(llmsched, tmp_path):
-    law = ls.gpu_profile(ENGINE).roofline
+    law = ls.gpu_profile(ENGINE).batch_time
     engine = replace(ls.EngineConfig.for_gpu(ENGINE), batch_time=law.scaled(1.2))
     workload = ls.Workload.poisson(rate=0.5, prompt_tokens=800, output_tokens=200, horizon=50.0)
     rows = ls.simulate(baselines.sarathi(token_budget=2048), workload, engine).requests
@@ -106,7 +108,34 @@ def test_calibrate_fits_the_speed_to_a_run(llmsched, tmp_path):
     path.write_text("\n".join(lines))
     status, printed, _ = llmsched("calibrate", path, "--base", ENGINE, "--save", tmp_path / "mine.json")
     assert status == 0 and "batch times multiplied by 1." in printed
-    assert ls.gpu_profile(tmp_path / "mine.json").roofline.c == pytest.approx(1.2 * law.c, rel=0.02)
+    assert ls.gpu_profile(tmp_path / "mine.json").batch_time.c == pytest.approx(1.2 * law.c, rel=0.02)
+
+
+def test_calibrate_finds_host_time_and_noise_in_a_benchmark_and_in_rows(llmsched, tmp_path):
+    law = ls.gpu_profile(ENGINE).batch_time
+    engine = ls.EngineConfig(law.scaled(1.3), token_budget=2048, host_overhead=(0.004, 3e-5), step_noise=0.1)
+    workload = ls.Workload.poisson(12.0, ls.dist.Geometric(800), ls.dist.Geometric(200), horizon=60.0)
+    result = ls.simulate(baselines.sarathi(token_budget=2048), workload, engine, record="entries")
+    bench = write_bench_result(result, tmp_path / "bench.json")
+    (tmp_path / "meta.json").write_text(
+        '{"engine_kwargs": {"max_num_batched_tokens": 2048, "async_scheduling": false}}'
+    )
+    batches = batches_of(result)
+    names = "total_tokens,decode_kv_tokens,prefill_attn_pairs,prefill_context_tokens,num_seqs,iter_ms"
+    table = zip(*(c.tolist() for c in (*batches.composition, 1e3 * batches.seconds)), strict=True)
+    rows = tmp_path / "steps.csv"
+    rows.write_text("\n".join([names, *(",".join(map(repr, row)) for row in table)]))
+    mine = tmp_path / "mine.json"
+    for arguments in ((bench, "--settings", tmp_path / "meta.json"), (rows,)):
+        words = ("calibrate", *arguments, "--base", ENGINE, "--belief", "profile", "--save", mine)
+        status, printed, error = llmsched(*words)
+        assert status == 0 and "host ms a step" in printed and "measured/predicted" in printed
+        facts = json.loads(llmsched(*words, "--json")[1])
+        assert facts["factor"] == pytest.approx(1.3, rel=0.05) and facts["step_noise"] == pytest.approx(0.1, rel=0.05)
+        own = ls.EngineConfig.for_gpu(str(mine))
+        assert own.host_overhead == pytest.approx((0.004, 3e-5), rel=0.25) and own.believed_batch_time == law
+    assert "--settings" in llmsched("calibrate", rows, "--base", ENGINE, "--settings", tmp_path / "meta.json")[2]
+    assert "--rows-of" in llmsched("calibrate", bench, "--base", ENGINE, "--rows-of", "x")[2]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +144,7 @@ def test_calibrate_fits_the_speed_to_a_run(llmsched, tmp_path):
         (["none.csv"], "none.csv"),
         (["none.csv", "--base", ENGINE, "--plot", "x.png"], "--plot"),
         (["none.csv", "--settings", "x.json"], "--base"),
+        (["none.csv", "--belief", "profile"], "--base"),
         (["none.csv", "--form", "cubic"], "form"),
     ],
 )

@@ -1,6 +1,7 @@
 """Compiled and interpreted runs are the same run."""
 
 import math
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -33,12 +34,16 @@ def test_rows_of_200_small_workloads(name):
 
 
 @pytest.mark.parametrize("scheduler", [*baselines.REGISTRY.values(), ANYTHING], ids=lambda scheduler: scheduler.name)
-def test_rows_of_60_workloads_with_little_memory(scheduler):
-    """Prefix caching, swapping, timeouts and batches decided ahead."""
+def test_rows_of_80_workloads_with_little_memory(scheduler):
+    """Prefix caching, swapping, timeouts, batches decided ahead, and engines that are not what schedulers believe."""
     seen = dict.fromkeys(("prefix_hit", "swapped", "preemptions", "abandoned"), 0)
-    for seed in range(60):
+    for seed in range(80):
         rng = np.random.default_rng(seed)
         case = memory_case(lambda low, high, rng=rng: int(rng.integers(low, high + 1)))
+        if seed >= 60:
+            law = case.engine.batch_time.scaled(0.7)
+            doubtful = {"step_noise": 0.3, "believed_batch_time": law, "believed_host_overhead": (0.01, 0.0)}
+            case = case._replace(engine=replace(case.engine, max_model_len=16, **doubtful))
         compiled = run(scheduler, case, horizon=60.0)
         assert_same_rows(compiled, run(scheduler, case, horizon=60.0, interpreted=True))
         rows, batches = compiled.requests, compiled.batches
@@ -55,7 +60,7 @@ def test_rows_of_60_workloads_with_little_memory(scheduler):
 def test_rows_of_a_longer_run(name):
     """With sums large enough that another order of additions would show."""
     workload = ls.Workload.poisson(rate=9.0, prompt_tokens=ls.dist.Uniform(1, 200), output_tokens=12, horizon=12.0)
-    engine = ls.EngineConfig(ls.gpu_profile("llama-3.1-8b_h100-80gb_tp1_aic").roofline, kv_blocks=300)
+    engine = ls.EngineConfig(ls.gpu_profile("llama-3.1-8b_h100-80gb_tp1_aic").batch_time, kv_blocks=300)
     rows = [
         ls.simulate(baselines.get(name), workload, engine, seed=1, record="entries", interpreted=plain)
         for plain in (False, True)

@@ -99,7 +99,7 @@ def test_capacity_is_no_matter_of_rate():
 
 def test_azure_chat_on_an_h100():
     profile = gpu_profile("llama-3.1-8b_h100-80gb_tp1_aic")
-    engine = EngineConfig(profile.roofline, kv_blocks=profile.kv_blocks())
+    engine = EngineConfig(profile.batch_time, kv_blocks=profile.kv_blocks())
     assert 20 < capacity(engine, preset("azure-chat")) < 25
     assert load(preset("azure-chat"), engine) == pytest.approx(0.25, abs=0.05)
 

@@ -20,7 +20,7 @@ def test_laws_and_memory_are_those_of_the_reference_data(shared):
         profile = gpu_profile(name)
         roofline, curve = expected["forms"]["roofline"], expected["token_curve"]
         r, s, h = roofline["coef"], curve["staircase_b0_128"], curve["piecewise_best"]
-        c, a_step, a_tok, a_tok_over, b0, a_kv, a_attn, a_ctx = profile.roofline.coefficients()
+        c, a_step, a_tok, a_tok_over, b0, a_kv, a_attn, a_ctx = profile.batch_time.coefficients()
         in_ms = [1e3 * x for x in (c, a_tok, a_tok_over, a_kv, a_attn, a_ctx)]
         assert in_ms == pytest.approx([r[key] for key in ("c", "a_tok", "a_tok_over", "a_kv", "a_attn", "a_ctx")]), name
         assert (a_step, b0) == (0, r["b0"])
@@ -42,7 +42,7 @@ def test_roofline_has_the_listed_error_on_the_measured_batches(shared):
     assert set(batches) == set(gpu_profiles())
     for name, rows in batches.items():
         *composition, measured_ms = np.array(rows).T
-        predicted_ms = 1e3 * gpu_profile(name).roofline.seconds(*composition)
+        predicted_ms = 1e3 * gpu_profile(name).batch_time.seconds(*composition)
         error = 100 * np.mean(np.abs(predicted_ms / measured_ms - 1))
         assert error == pytest.approx(gpu_profile(name).mape_pct, abs=0.5), name
 
