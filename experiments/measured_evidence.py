@@ -7,6 +7,8 @@ was read and simulated last. There are three kinds:
 - `means`: published mean latencies of a run whose requests are known (`path` to them); as shipped, and with the host
   overhead that the entry states.
 - `batches`: a table of batch times (`path`), against the law of a profile for each GPU and degree.
+
+The profile of a run is the name of a shipped one, or arguments of `make_profile`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from llmsched_env.calibration import MeasuredRun
 from llmsched_env.evaluation.run_cache import commit
 from llmsched_env.files import read_object, write_json, write_text
 from llmsched_env.machine.config import EngineConfig
+from llmsched_env.machine.make_profile import make_profile
 from llmsched_env.machine.profiles import gpu_profile
 from llmsched_env.results.records import NetworkResult
 from llmsched_env.simulator.pools import Pools
@@ -52,19 +55,20 @@ def update(file: Path, folders: Iterable[Path]) -> tuple[Path, list[str], list[E
         FileNotFoundError: there is no such file.
         ValueError: the file or a measurement is malformed, or an entry cannot be simulated.
     """
-    evidence, places, lines = read_object(file), list(folders), []
+    evidence, places, at = read_object(file), list(folders), commit()
+    lines: list[str] = []
     for entry in evidence["entries"]:
         check_choice(f"{file}: kind", entry["kind"], _KINDS)
         place = next((folder / entry["path"] for folder in places if (folder / entry["path"]).exists()), None)
-        if entry["profile"] is None:
-            lines.append(f"{entry['title']}: no profile")
-        elif place is None:
+        if place is None:
             lines.append(f"{entry['title']}: as it was, {entry['path']} is in none of the folders of --data")
+            continue
+        try:
+            entry["found"] = _rounded(_KINDS[entry["kind"]](entry, place)) | {"commit": at}
+        except ImportError as error:
+            lines.append(f"{entry['title']}: as it was, {error}")
         else:
-            entry["found"] = _rounded(_KINDS[entry["kind"]](entry, place)) | {"commit": commit()}
-            lines.append(f"{entry['title']}: simulated")
-        if entry["profile"] is None and place is not None:
-            entry["found"] = _rounded(_measured_only(place)) | {"commit": commit()}
+            lines.append(f"{entry['title']}: {'no profile' if entry['profile'] is None else 'simulated'}")
     write_json(file, evidence, indent=1)
     page = file.with_suffix(".md")
     write_text(page, measured_page.page(evidence, file.name))
@@ -72,20 +76,19 @@ def update(file: Path, folders: Iterable[Path]) -> tuple[Path, list[str], list[E
 
 
 def _of_run(entry: Entry, path: Path) -> Entry:
-    found = compare(ServingRun.load(path), entry["profile"])
+    run, profile = ServingRun.load(path), entry["profile"]
+    if profile is None:
+        return {"requests": len(run.requests.arrival), "seconds": {"measured": summary(run.requests)}, "notes": []}
+    found = compare(run, make_profile(**profile).name if isinstance(profile, dict) else profile)
     columns = {name: {metric: row[name] for metric, row in found.numbers.items()} for name in _names(found.numbers)}
     return {
-        "requests": len(found.run.requests.arrival),
+        "profile": found.profile.name,
+        "requests": len(run.requests.arrival),
         "seconds": columns,
         "factors": {name: each.factor for name, each in found.simulations.items()},
         "host_overhead": {name: list(each.engine.host_overhead) for name, each in found.simulations.items()},
         "notes": [str(note) for note in found.notes],
     }
-
-
-def _measured_only(path: Path) -> Entry:
-    run = ServingRun.load(path)
-    return {"requests": len(run.requests.arrival), "seconds": {"measured": summary(run.requests)}, "notes": []}
 
 
 def _of_means(entry: Entry, path: Path) -> Entry:
@@ -123,7 +126,7 @@ def _of_batches(entry: Entry, path: Path) -> Entry:
     errors: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         name = entry["profile"].format(**row)
-        law, n, s = gpu_profile(name).roofline, int(row["batch_size"]), int(row["prompt_size"])
+        law, n, s = gpu_profile(name).batch_time, int(row["batch_size"]), int(row["prompt_size"])
         own = errors.setdefault(name, {"prompt": [], "token": [], "token_gap_ms": []})
         prompt, token = 1e3 * law.seconds(n * s, 0, n * s * (s + 1) / 2), 1e3 * law.seconds(n, n * s)
         own["prompt"].append(100 * (float(prompt) / float(row["prompt_time_ms"]) - 1))

@@ -94,7 +94,8 @@ def _run(entry: Entry, sources: Entry) -> Iterator[str]:
             for name, factor in found["factors"].items()
             if name != "as shipped"
         ]
-        yield f"Profile `{entry['profile']}`; {'; '.join(fitted)}. Simulated at commit {found['commit']}.\n"
+        about = f"{entry['about']} " if "about" in entry else ""
+        yield f"Profile `{found['profile']}`. {about}Simulated at commit {found['commit']}, {'; '.join(fitted)}.\n"
     columns = found["seconds"]
     numbers = {metric: {name: own[metric] for name, own in columns.items()} for metric in columns["measured"]}
     header, rows = table(numbers)
