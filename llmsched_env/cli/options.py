@@ -242,7 +242,25 @@ Measurements = Annotated[
     Path,
     option(INPUT, "FILE", "CSV of batches; with --base also a result of vllm bench serve, or NAME.requests.jsonl."),
 ]
-ServingRun = Annotated[Path, option(INPUT, "FILE", "NAME.requests.jsonl, with NAME.meta.json beside it.")]
+ServingRuns = Annotated[
+    Names,
+    option(
+        INPUT,
+        "RUN,...",
+        "NAME.requests.jsonl with NAME.meta.json beside it, a folder with requests.jsonl and meta.json, or a result of "
+        "vllm bench serve --save-detailed with --settings.",
+        formats.names,
+    ),
+]
+Evidence = Annotated[
+    Path | None,
+    option(
+        INPUT,
+        "FILE.json",
+        "Simulate the runs of this file again where --data has their files, and write it and its page, FILE.md.",
+    ),
+]
+Data = Annotated[Names, option(INPUT, "FOLDER,...", "Where the files of the runs of --evidence lie.", formats.names)]
 RecordedInput = Annotated[Path, option(INPUT, "FILE", "NAME.input.json: settings, batch times and requests.")]
 RecordedTrace = Annotated[Path, option(INPUT, "FILE", "NAME.trace.jsonl or .gz: what vLLM decided.")]
 Profile = Annotated[str | None, option(INPUT, "NAME|FILE", "One to show, or a part of the names of those to list.")]

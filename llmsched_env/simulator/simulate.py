@@ -16,7 +16,8 @@ from llmsched_env.machine.config import EngineConfig
 from llmsched_env.machine.tabulated_law import TabulatedLaw
 from llmsched_env.results.records import NetworkResult, Result
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, SELECT, STALLED
-from llmsched_env.simulator.network import NetworkSimulator, Pools
+from llmsched_env.simulator.network import NetworkSimulator
+from llmsched_env.simulator.pools import Pools
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Controller, Scheduler
 from llmsched_env.simulator.simulator import Simulator
