@@ -4,7 +4,7 @@ The file has `sources` by name and a list of `entries`. An entry says what was m
 was read and simulated last. There are three kinds:
 
 - `run`: a serving run by request (`path` to its files); compared in all ways of `measured_simulation`.
-- `means`: published mean latencies of a run whose requests are known (`path` to them); as shipped, and with the host
+- `means`: published mean latencies of a run whose requests are known (`path` to them); uncalibrated, and with the host
   overhead that the entry states.
 - `batches`: a table of batch times (`path`), against the law of a profile for each GPU and degree.
 
@@ -99,7 +99,7 @@ def _of_means(entry: Entry, path: Path) -> Entry:
     limits = {"token_budget": entry["max_num_batched_tokens"], "max_num_seqs": entry["max_num_seqs"]}
     pools = entry.get("pools")
     simulated = {}
-    for name, overhead in {"as shipped": 0.0, "host overhead": entry["host_overhead"]}.items():
+    for name, overhead in {"uncalibrated": 0.0, "host overhead": entry["host_overhead"]}.items():
         engine = EngineConfig.for_gpu(entry["profile"], schedule_ahead=1, host_overhead=(overhead, 0.0), **limits)
         simulated[name] = _means(
             simulate_network(

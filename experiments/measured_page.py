@@ -21,8 +21,8 @@ it:
 ```
 
 simulates again what the folders hold (clones of the sources below), and leaves the other numbers as they are.
-**As shipped** has the batch times of the profile. **One factor** multiplies all of them by a factor fitted on the first
-third of the requests. **Calibrated** is what `llmsched calibrate` finds from the whole run, so it is no forecast.
+**Uncalibrated** has the batch times of the profile. **One factor** multiplies all of them by a factor fitted on the
+first third of the requests. **Calibrated** is what `llmsched calibrate` finds from the whole run, so it is no forecast.
 """
 
 
@@ -92,7 +92,7 @@ def _run(entry: Entry, sources: Entry) -> Iterator[str]:
         fitted = [
             f"{name}: times {factor:.3f}{_overhead(found['host_overhead'][name])}"
             for name, factor in found["factors"].items()
-            if name != "as shipped"
+            if name != "uncalibrated"
         ]
         about = f"{entry['about']} " if "about" in entry else ""
         yield f"Profile `{found['profile']}`. {about}Simulated at commit {found['commit']}, {'; '.join(fitted)}.\n"
@@ -124,7 +124,7 @@ def _means(entries: list[Entry], sources: Entry) -> Iterator[str]:
     )
     rows = []
     for entry in entries:
-        for name in ("measured", "as shipped", "host overhead"):
+        for name in ("measured", "uncalibrated", "host overhead"):
             own = entry["found"]["means"][name]
             metrics = {"output_throughput": 1.0, "mean_ttft": 1e3, "mean_tpot": 1e3}
             cells = [f"{scale * own[metric]:.1f}" for metric, scale in metrics.items()]

@@ -1,6 +1,6 @@
 """Measured against simulated: a table, distributions, and the engine over time: `llmsched measured`.
 
-The simulation is run three times: with the batch times of the GPU profile as shipped; with all of them multiplied by
+The simulation is run three times: with the batch times of the GPU profile; with all of them multiplied by
 one factor, which is fitted on the first third of the requests; and calibrated on the whole run, as `llmsched calibrate`
 does.
 """

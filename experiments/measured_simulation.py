@@ -1,8 +1,9 @@
-"""The requests of a measured run on the simulated engine: as shipped, with one fitted factor, and calibrated."""
+"""The requests of a measured run on the simulated engine: uncalibrated, with one fitted factor, and calibrated."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from llmsched_env.results.records import NetworkResult, Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate, simulate_network
 
-AS_SHIPPED, ONE_FACTOR, CALIBRATED = "as shipped", "one factor", "calibrated"
+UNCALIBRATED, ONE_FACTOR, CALIBRATED = "uncalibrated", "one factor", "calibrated"
 _FACTORS = (0.3, 3.0)  # where the time factor is searched
 
 
@@ -50,7 +51,7 @@ class Comparison:
     Attributes:
         run: the measurements.
         profile: of model and GPU.
-        simulations: `as shipped`, `one factor` and, of one engine, `calibrated`.
+        simulations: `uncalibrated`, `one factor` and, of one engine, `calibrated`.
         notes: what is assumed and left out.
         spread_pct: by metric, largest less smallest over the mean of this run and its repeats; empty without repeats.
     """
@@ -89,9 +90,12 @@ def compare(run: ServingRun, profile: str | None = None, repeats: tuple[ServingR
     engine = EngineConfig.for_gpu(name, **arguments)
     shipped = simulated(run, engine)
     factor = fitted_factor(run, lambda factor: simulated(run, engine, factor))
-    simulations = {AS_SHIPPED: shipped, ONE_FACTOR: simulated(run, engine, factor)}
+    simulations = {UNCALIBRATED: shipped, ONE_FACTOR: simulated(run, engine, factor)}
     if run.settings.replicas == 1:
-        found = calibrate_speed(run.requests, gpu, scheduler_of(run), arguments)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            found = calibrate_speed(run.requests, gpu, scheduler_of(run), arguments)
+        notes += [Note("assumed", f"of the calibration: {doubt.message}") for doubt in caught]
         simulations[CALIBRATED] = Simulation(found.engine, found.factor, _rows(run, found.engine))
     else:
         notes.append(Note("left out", "the calibrated column: llmsched calibrate fits one engine, the run has several"))

@@ -44,7 +44,7 @@ def test_the_readme_quotes_what_the_file_has():
     assert rows["measured"] == [
         f"{1e3 * own[name]:.1f} ms" if "tpot" in name else f"{own[name]:.1f} s" for name in metrics
     ]
-    for name in ("as shipped", "one factor", "calibrated"):
+    for name in ("uncalibrated", "one factor", "calibrated"):
         assert rows[name] == [f"{measured_page.error_pct(entry, name, metric):+.1f} %" for metric in metrics]
 
 
@@ -97,14 +97,14 @@ def test_numbers_are_renewed_where_the_measurements_are_and_kept_where_not(evide
     page, lines, rows = update(evidence, [tmp_path / "data"])
     assert [line.split(": ")[1] for line in lines] == ["simulated", "no profile", "simulated", "simulated"]
     run, other, means, table = read_object(evidence)["entries"]
-    assert measured_page.error_pct(run, "as shipped", "mean_tpot") == pytest.approx(0.0, abs=0.1)
+    assert measured_page.error_pct(run, "uncalibrated", "mean_tpot") == pytest.approx(0.0, abs=0.1)
     assert other["found"]["seconds"].keys() == {"measured"}
     own = means["found"]["means"]
-    assert own["host overhead"]["mean_tpot"] == pytest.approx(own["as shipped"]["mean_tpot"] + 0.01, rel=0.02)
+    assert own["host overhead"]["mean_tpot"] == pytest.approx(own["uncalibrated"]["mean_tpot"] + 0.01, rel=0.02)
     [errors] = table["found"]["profiles"].values()
     assert errors["prompt_pct"] == pytest.approx(0.0, abs=0.01) and errors["token_pct"] == pytest.approx(-50.0)
     text = page.read_text()
-    assert page.name == "evidence.md" and "None fits." in text and "| run | as shipped | +0.0 |" in text
+    assert page.name == "evidence.md" and "None fits." in text and "| run | uncalibrated | +0.0 |" in text
     assert {row["entry"] for row in rows} == {"run", "other", "means", "table"}
     again, lines, _ = update(evidence, [])
     assert again.read_text() == text and all("as it was" in line for line in lines)

@@ -51,7 +51,7 @@ def deviations(comparison, name):
 
 def test_a_real_run_is_near_as_shipped_and_close_when_fitted(real):
     found = compare(real)
-    off = deviations(found, "as shipped")
+    off = deviations(found, "uncalibrated")
     assert max(off[name] for name in ("mean_tpot", "makespan", "mean_ttft", "p99_ttft")) <= 0.15
     for name in ("one factor", "calibrated"):
         off = deviations(found, name)
@@ -70,7 +70,7 @@ def test_rows_are_put_in_order_and_times_counted_from_the_first(tmp_path):
     seconds = latencies(run.requests)
     assert seconds["ttft"].tolist() == [0.25, 1.0]
     assert math.isnan(seconds["tpot"][0]) and seconds["tpot"][1] == 1.5
-    shipped = compare(run).simulations["as shipped"]
+    shipped = compare(run).simulations["uncalibrated"]
     assert (shipped.engine.name, shipped.factor) == (RTX, 1.0)
     assert (shipped.engine.kv_blocks, shipped.engine.schedule_ahead, shipped.engine.prefix_caching) == (100, 1, False)
     assert np.isfinite(shipped.requests.e2el).all()
@@ -102,7 +102,7 @@ def test_data_parallel_ranks_are_engines_of_their_own(tmp_path):
     meta = {**META, "engine_kwargs": {**META["engine_kwargs"], "data_parallel_size": 2}}
     rows = [(200, 20, 0.01 * k, 0.01 * k + 0.1, 0.01 * k + 0.6) for k in range(8)]
     found = compare(ServingRun.load(write(tmp_path, *rows, meta=meta)))
-    used = found.simulations["as shipped"].result.requests.engine
+    used = found.simulations["uncalibrated"].result.requests.engine
     assert sorted(np.bincount(used)) == [4, 4]
     assert "calibrated" not in found.simulations and any("calibrated" in note.text for note in found.notes)
 
@@ -126,7 +126,7 @@ def test_an_unknown_machine_needs_a_profile(tmp_path):
     run = ServingRun.load(write(tmp_path, (5, 2, 101.0, 102.0, 103.5), meta=meta))
     with pytest.raises(ValueError, match="--engine must be given: no shipped profile fits .*Abacus"):
         compare(run)
-    assert compare(run, RTX).simulations["as shipped"].engine.kv_blocks == 100
+    assert compare(run, RTX).simulations["uncalibrated"].engine.kv_blocks == 100
 
 
 def test_a_calibrated_profile_file_is_taken(tmp_path):
