@@ -160,10 +160,13 @@ class _Prompts:
             before += self._room[start]
             if not self._visible[start]:
                 break
-        if self._visible[start] and before + self._room[last] >= prompt:
-            self._add(slice(start, last + 1), prompt)
-        else:
+        if not self._visible[start] or before + self._room[last] < prompt:
             self.unknown[start : last + 1] = True
+            return
+        # One that left room unused before had no seat or memory: it may have got them only now.
+        if start > begin and before > 0 and self._room[start + 1 : last + 1].sum() >= prompt:
+            self.unknown[start : last + 1] = True
+        self._add(slice(start, last + 1), prompt)
 
     def _add(self, steps: slice, prompt: int) -> None:
         done = np.minimum(np.cumsum(self._room[steps]), prompt)

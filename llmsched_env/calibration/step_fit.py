@@ -16,8 +16,8 @@ _WORDS = {"factor": "the factor", "host_batch": "host time a step", "host_reques
 _VAGUE = 0.2  # half an interval over the value from which on a warning says so
 _MATERIAL = 0.02  # share of a step's time that a term left out may have without a warning
 _TOTAL, _DRIFT, _NOISE, _MANY_OUTLIERS = 0.03, 0.3, 0.02, 0.01
-_OUTLIER = 6.0  # robust standard deviations of the logarithm
-_LEAST_SPREAD, _ROUNDS = 0.01, 5
+_OUTLIER = 4.0  # robust standard deviations of the logarithm
+_LEAST_SPREAD, _ROUNDS = 0.01, 20
 FEWEST_STEPS = 30
 
 

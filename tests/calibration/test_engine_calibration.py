@@ -149,6 +149,16 @@ def test_steps_are_seen_exactly_in_token_times(tmp_path):
     assert steps.batches.seconds == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_run_with_all_seats_taken(tmp_path):
+    """Where requests wait for a seat, when their prompts began is only sometimes certain."""
+    settings = {"token_budget": 2048, "max_num_seqs": 128, "schedule_ahead": 1}
+    engine = engine_of(max_num_seqs=128, schedule_ahead=1)
+    run = read_run(write_bench_result(run_of(engine, rate=25.0, horizon=100.0), tmp_path / "bench.json"))
+    found = calibrate_speed(run, ls.gpu_profile(BASE), SCHEDULER, settings)
+    assert found.factor == pytest.approx(1.3, rel=0.05) and found.step_noise == pytest.approx(0.1, rel=0.05)
+    assert found.host_overhead == pytest.approx((0.004, 3e-5), rel=0.1)
+
+
 def test_late_clients_and_preemptions_do_little_harm(tmp_path):
     engine = engine_of(kv_blocks=3000)
     result = run_of(engine, rate=20.0)

@@ -73,6 +73,7 @@ def test_results_of_the_benchmark_are_runs_too(tmp_path):
     run = read_run(path)
     assert run.arrival.tolist() == [0.0, 1.0] and run.prompt_tokens.tolist() == [20, 10]
     assert run.ttft.tolist() == [0.25, 0.5] and run.e2el == pytest.approx(np.array([0.25, 0.8]))
+    assert [gaps.tolist() for gaps in run.gaps] == [[], [0.1, 0.2]]
     assert run.summary()["mean_tpot"] == pytest.approx(0.15)
     path.write_text(json.dumps(result | {"itls": []}))
     with pytest.raises(ValueError, match="itls must be a list with one value per request"):
