@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.settings import TUNED, LearningAids, Settings, changed, learners
 from agents.training_budget import TrainingBudget
 from llmsched_env.validation import check_choice, check_integer, check_number, check_range
+
+if TYPE_CHECKING:
+    from llmsched_env.machine.config import EngineConfig
 
 ENVIRONMENTS = ("BatchQueue", "IndexPolicy", "RequestSelection", "Cluster", "AgentNetwork")
 SUITE = "suite"
@@ -64,6 +67,9 @@ class Training:
         workload: preset, or trace file, of which 60 % train, 20 % tune and 20 % test, in time; suite: those of the
             benchmark and random ones (es).
         engine: GPU profile or profile file; of a cluster several.
+        step_noise: scatter of step times, see `EngineConfig`; None: that of the profile.
+        believed: what schedulers and policies predict step times with: a factor on those of the engine, or a profile;
+            None: what the profile says.
         load: loads of tuning, validation and test, as shares of the reference capacity; "recorded": the trace's own.
         train_load: range from which the load of each training episode is drawn; empty: the workload's own rate.
         slo: (TTFT, TPOT) targets in s; None: those of the workload, 1 and 0.1 for a trace without.
@@ -92,6 +98,8 @@ class Training:
     algo: str = OF_ENV
     workload: str = OF_ENV
     engine: tuple[str, ...] = OF_ENV
+    step_noise: float | None = None
+    believed: str | None = None
     load: tuple[float | str, ...] = OF_ENV
     train_load: tuple[float, ...] = OF_ENV
     slo: tuple[float, float] | None = None
@@ -144,6 +152,12 @@ class Training:
         fixed = self.workload == SUITE or self.env == "AgentNetwork"
         if fixed and self.engine:
             raise ValueError(f"engine must be left out with workload {self.workload!r}, got {','.join(self.engine)!r}")
+        for name in ("step_noise", "believed"):
+            if (fixed or (self.env == "Cluster" and self.searches)) and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} must be left out for {self.env} with {self.algo} and workload {self.workload!r}, "
+                    f"whose engines are as their profiles say, got {getattr(self, name)!r}"
+                )
         if self.env != "Cluster" and not fixed:
             check_integer("number of engines", len(self.engine), at_least=1, at_most=1)
         if self.train_load:
@@ -190,6 +204,14 @@ class Training:
     def learning_aids(self) -> LearningAids:
         """What makes learning easier."""
         return changed(LearningAids(), self.aids, "aids")
+
+    def engines(self) -> tuple[EngineConfig, ...]:
+        """The machines, one for each name in `engine`."""
+        from llmsched_env.machine.config import EngineConfig
+
+        noise: dict[str, Any] = {} if self.step_noise is None else {"step_noise": self.step_noise}
+        found = (EngineConfig.for_gpu(name, **noise) for name in self.engine)
+        return tuple(each if self.believed is None else each.believing(self.believed) for each in found)
 
     @property
     def env_id(self) -> str:

@@ -1,7 +1,8 @@
 """Measured against simulated: a table, distributions, and the engine over time: `llmsched measured`.
 
-The simulation is run twice: with the batch times of the GPU profile as shipped, and with all of them multiplied by one
-factor, which is fitted on the first third of the requests.
+The simulation is run three times: with the batch times of the GPU profile; with all of them multiplied by
+one factor, which is fitted on the first third of the requests; and calibrated on the whole run, as `llmsched calibrate`
+does.
 """
 
 from __future__ import annotations
@@ -10,13 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.measured_run import (
-    ServingRun,
-    latencies,
-    scheduler_of,
-    summary,
-)
-from llmsched_env.calibration import MeasuredRun
+from experiments.measured_run import latencies
+from experiments.measured_simulation import Comparison, Simulation, scheduler_of
 from llmsched_env.evaluation.rendering import (
     line_style,
     panel_grid,
@@ -29,23 +25,16 @@ from llmsched_env.evaluation.rendering import (
 )
 from llmsched_env.evaluation.text_tables import TextColumn, fitting_tables
 from llmsched_env.files import write_json, write_text
-from llmsched_env.results.records import Result
 
 _TITLES = {"ttft": "Time to first token (s)", "tpot": "Time per output token (ms)", "e2el": "E2E latency (s)"}
 _FACTORS = {"tpot": 1e3}
+_PANELS = {"running": "Running requests", "waiting": "Waiting requests", "kv_cache_pct": "KV cache in use (%)"}
 
 
-def compare(run: ServingRun, results: dict[str, Result]) -> dict[str, dict[str, float]]:
-    """Every metric in s, measured and simulated: [metric]["measured" or name of the result]."""
-    numbers = {"measured": summary(run.requests)}
-    for name, result in results.items():
-        numbers[name] = summary(MeasuredRun.from_result(result))
-    return {metric: {name: row[metric] for name, row in numbers.items()} for metric in numbers["measured"]}
-
-
-def distributions(run: ServingRun, results: dict[str, Result]) -> str:
+def distributions(comparison: Comparison) -> str:
     """CDFs of TTFT, TPOT and E2E latency, as SVG text."""
-    sources = {"measured": run.requests, **{name: MeasuredRun.from_result(result) for name, result in results.items()}}
+    sources = {"measured": comparison.run.requests}
+    sources |= {name: simulation.requests for name, simulation in comparison.simulations.items()}
     with styled():
         figure, panels = panel_grid(len(_TITLES), columns=3)
         for axes, (metric, title) in zip(panels, _TITLES.items(), strict=True):
@@ -60,67 +49,106 @@ def distributions(run: ServingRun, results: dict[str, Result]) -> str:
         return svg_text(figure)
 
 
-def over_time(run: ServingRun, results: dict[str, Result]) -> str:
-    """Running and waiting requests and KV usage over time, as SVG text."""
-    panels_of = {"running": "Running requests", "waiting": "Waiting requests", "kv_cache_pct": "KV cache in use (%)"}
+def over_time(comparison: Comparison) -> str:
+    """Running and waiting requests and KV usage over time, summed over engines, as SVG text."""
+    seconds = comparison.run.seconds
     with styled():
-        figure, panels = panel_grid(len(panels_of), columns=3)
-        for axes, (column, title) in zip(panels, panels_of.items(), strict=True):
-            if run.seconds is not None:
-                axes.plot(run.seconds["t"], run.seconds[column], label="measured", **line_style(0))
-            for k, (name, result) in enumerate(results.items(), 1):
-                batches = result.batches
-                series = {
-                    "running": batches.num_running,
-                    "waiting": batches.num_waiting,
-                    "kv_cache_pct": 100 * batches.kv_blocks_used / result.engine.kv_blocks,
-                }[column]
-                axes.plot(batches.start, series, label=name, alpha=0.8, **{**line_style(k), "linewidth": 1})
+        figure, panels = panel_grid(len(_PANELS), columns=3)
+        for axes, (column, title) in zip(panels, _PANELS.items(), strict=True):
+            if seconds is not None:
+                axes.plot(seconds["t"], seconds[column], label="measured", **line_style(0))
+            for k, (name, simulation) in enumerate(comparison.simulations.items(), 1):
+                times, values = _over_time(simulation, column)
+                axes.plot(times, values, label=name, alpha=0.8, **{**line_style(k), "linewidth": 1})
             axes.set(xlabel="Time (s)", ylabel=title, xlim=(0, None), ylim=(0, None))
         shared_legend(figure, panels[0])
         return svg_text(figure)
 
 
-def report(run: ServingRun, profile: str, factor: float, results: dict[str, Result], out: Path) -> Path:
+def _over_time(simulation: Simulation, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Times of the starts of batches, and the value from then on: a sum over engines, or the mean of their KV usage."""
+    batches = simulation.result.batches
+    blocks = simulation.engine.kv_blocks
+    series = {
+        "running": batches.num_running,
+        "waiting": batches.num_waiting,
+        "kv_cache_pct": 100 * batches.kv_blocks_used / (blocks if blocks is not None else np.inf),
+    }[column]
+    engines = np.unique(batches.engine)
+    order = np.argsort(batches.start, kind="stable")
+    total = np.zeros(len(batches))
+    for g in engines:
+        own = np.where(batches.engine[order] == g, series[order], np.nan)
+        latest = np.maximum.accumulate(np.where(np.isnan(own), -1, np.arange(len(own))))
+        total += np.where(latest < 0, 0.0, own[latest])
+    return batches.start[order], total / (len(engines) if column == "kv_cache_pct" else 1)
+
+
+def report(comparison: Comparison, out: Path) -> Path:
     """Write comparison.json, the pictures and report.html to `out`; returns the page."""
-    numbers = compare(run, results)
-    facts = {"run": run.name, "profile": profile, "time factor": factor, "requests": len(run.requests.arrival)}
-    write_json(out / "comparison.json", {**facts, "seconds": numbers}, indent=1)
-    pictures = {"Distributions over requests": distributions(run, results), "Over time": over_time(run, results)}
+    run, numbers = comparison.run, comparison.numbers
+    write_json(out / "comparison.json", {**facts(comparison), "seconds": numbers}, indent=1)
+    pictures = {"Distributions over requests": distributions(comparison), "Over time": over_time(comparison)}
     for file, svg in zip(("distributions.svg", "over_time.svg"), pictures.values(), strict=True):
         write_text(out / file, svg)
     counts = {
-        name: [int(r.requests.preemptions.sum()), int(r.requests.recomputed.sum()), int(r.requests.prefix_hit.sum())]
-        for name, r in results.items()
+        name: [int(rows.preemptions.sum()), int(rows.recomputed.sum()), int(rows.prefix_hit.sum())]
+        for name, rows in ((name, each.result.requests) for name, each in comparison.simulations.items())
     }
+    header, rows = table(numbers, comparison.spread_pct)
     return write_page(
         out / "report.html",
         "measured.html.j2",
         package="experiments",
         title=f"{run.name}: measured and simulated",
-        lead=f"{len(run.requests.arrival)} requests; {profile} as shipped, and with batch times times {factor:.3f}.",
-        names=list(next(iter(numbers.values()))),
-        rows=table_rows(numbers),
+        lead=f"{len(run.requests.arrival)} requests on {comparison.profile.name}.",
+        header=header,
+        rows=rows,
         counts=counts,
-        engine=str(results["as shipped"].engine),
+        notes=[str(note) for note in comparison.notes],
+        engines={name: str(each.engine) for name, each in comparison.simulations.items()},
+        replicas=run.settings.replicas,
         scheduler=str(scheduler_of(run)),
         pictures=[(caption, svg_source(svg)) for caption, svg in pictures.items()],
     )
 
 
-def table_rows(numbers: dict[str, dict[str, float]]) -> list[list[str]]:
-    """Rows of text: metric, measured value, and each simulated value with its deviation."""
+def facts(comparison: Comparison) -> dict[str, object]:
+    """What was compared, for JSON."""
+    return {
+        "run": comparison.run.name,
+        "profile": comparison.profile.name,
+        "requests": len(comparison.run.requests.arrival),
+        "factors": {name: each.factor for name, each in comparison.simulations.items()},
+        "host_overhead": {name: each.engine.host_overhead for name, each in comparison.simulations.items()},
+        "spread_pct": comparison.spread_pct,
+        "notes": [str(note) for note in comparison.notes],
+    }
+
+
+def table(
+    numbers: dict[str, dict[str, float]], spread_pct: dict[str, float] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of text: metric, measured value, spread of repeats if there are any, simulated and deviation."""
+    names = [name for name in next(iter(numbers.values())) if name != "measured"]
     rows = []
     for metric, values in numbers.items():
         scale, unit = (1e3, "ms") if "tpot" in metric else (1.0, "s")
         measured = values["measured"]
-        cells = [f"{scale * v:.2f} ({100 * (v / measured - 1):+.1f} %)" for n, v in values.items() if n != "measured"]
-        rows.append([f"{metric} ({unit})", f"{scale * measured:.2f}", *cells])
-    return rows
+        cells = [f"{scale * values[name]:.2f} ({100 * (values[name] / measured - 1):+.1f} %)" for name in names]
+        spread = [f"{spread_pct[metric]:.1f} %"] if spread_pct else []
+        rows.append([f"{metric} ({unit})", f"{scale * measured:.2f}", *spread, *cells])
+    return ["metric", "measured", *(["spread of repeats"] if spread_pct else []), *names], rows
 
 
-def text_table(numbers: dict[str, dict[str, float]], title: str, color: bool = False) -> str:
-    """The numbers of `compare` as a text table."""
-    header, rows = ("metric", *next(iter(numbers.values()))), table_rows(numbers)
+def text_table(comparison: Comparison, color: bool = False) -> str:
+    """The comparison as a text table, with what is assumed below it."""
+    header, rows = table(comparison.numbers, comparison.spread_pct)
     names, *columns = (TextColumn(name, [row[k] for row in rows]) for k, name in enumerate(header))
-    return rich_text(*fitting_tables(title, names, columns), color=color)
+    factors = ", ".join(
+        f"{name} {each.factor:.3f}" for name, each in comparison.simulations.items() if each.factor != 1
+    )
+    title = f"{comparison.run.name} on {comparison.profile.name}; factors: {factors or 'none'}"
+    return rich_text(*fitting_tables(title, names, columns), color=color) + "".join(
+        f"{note}\n" for note in comparison.notes
+    )

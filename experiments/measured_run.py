@@ -1,26 +1,16 @@
-"""A measured serving run of vLLM, and the same requests on the simulated engine."""
+"""A measured serving run of vLLM: its requests, its settings and its engine over time, from the files people have."""
 
 from __future__ import annotations
 
 import csv
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
-import baselines
-from llmsched_env.calibration import MeasuredRun, engine_settings, read_run
-from llmsched_env.files import read_object
-from llmsched_env.machine.config import EngineConfig
-from llmsched_env.machine.profiles import gpu_profile, gpu_profiles
-from llmsched_env.results.records import Result
-from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.simulator.simulate import simulate
+from llmsched_env.calibration import MeasuredRun, Note, VllmSettings, read_run
 
-_FACTORS = (0.3, 3.0)  # where the time factor is searched
+_REQUESTS, _SETTINGS, _SECONDS = "requests.jsonl", "meta.json", "timeseries.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,78 +18,61 @@ class ServingRun:
     """A measured run and the machine it was measured on.
 
     Attributes:
-        name: of the file.
+        name: of the file or folder.
         requests: in order of arrival.
-        settings: of the engine, from NAME.meta.json.
-        engine: the same as arguments of `EngineConfig`.
-        seconds: one value a second of `t`, `running`, `waiting`, `kv_cache_pct`, from NAME.timeseries.csv; or None.
+        settings: of the engine.
+        seconds: one value a second of `t`, `running`, `waiting`, `kv_cache_pct`; None without such a file.
     """
 
     name: str
     requests: MeasuredRun
-    settings: dict[str, Any]
-    engine: dict[str, Any]
+    settings: VllmSettings
     seconds: dict[str, np.ndarray] | None
 
     @classmethod
-    def load(cls, path: str | Path) -> ServingRun:
-        """Read NAME.requests.jsonl, NAME.meta.json and, if it exists, NAME.timeseries.csv of the same folder.
+    def load(cls, path: str | Path, settings: str | Path | None = None) -> ServingRun:
+        """Read a run.
+
+        Args:
+            path: NAME.requests.jsonl with NAME.meta.json and perhaps NAME.timeseries.csv beside it; a folder with
+                requests.jsonl, meta.json and perhaps timeseries.csv; or a result of `vllm bench serve --save-detailed`.
+            settings: the settings of the engine; None: those beside the requests.
 
         Raises:
-            FileNotFoundError: a file is missing.
-            ValueError: naming the file, line and field that is missing or not allowed.
+            FileNotFoundError: the run is missing.
+            ValueError: the settings are missing, or naming the file, line and field that is missing or not allowed.
         """
         path = Path(path)
-        name = path.name.removesuffix(".requests.jsonl")
-        meta, seconds = path.with_name(f"{name}.meta.json"), path.with_name(f"{name}.timeseries.csv")
-        over_time = _seconds(seconds) if seconds.exists() else None
-        return cls(name, read_run(path), read_object(meta), engine_settings(meta), over_time)
+        requests = path / _REQUESTS if path.is_dir() else path
+        of_run = requests.name.endswith(_REQUESTS)
+        stem = requests.name.removesuffix(_REQUESTS) if of_run else f"{requests.stem}."
+        meta = requests.with_name(stem + _SETTINGS) if settings is None else Path(settings)
+        if requests.exists() and settings is None and not meta.exists():
+            raise ValueError(f"--settings must be given: {requests} has no {meta.name} beside it")
+        name = stem.rstrip(".") or _name_of(requests.resolve().parent)
+        over_time = requests.with_name(stem + _SECONDS)
+        return cls(
+            name, read_run(requests), VllmSettings.read(meta), _seconds(over_time) if over_time.exists() else None
+        )
 
     @property
-    def profile(self) -> str:
-        """The shipped GPU profile of its model and hardware.
+    def notes(self) -> tuple[Note, ...]:
+        """What is assumed and left out, whatever the profile."""
+        counts = self.settings.requests
+        mine = len(self.requests.arrival)
+        if counts is not None and counts != mine:
+            return (*self.settings.notes, Note("left out", f"{counts - mine} of num_requests={counts} have no times"))
+        return self.settings.notes
 
-        Raises:
-            ValueError: if there is none or more than one.
-        """
-        model = str(self.settings["model"]).split("/")[-1].lower()
-        device = str(self.settings["hardware"]["device_name"]).lower().replace(" ", "")
-        degree = f"_tp{self.settings['engine_kwargs'].get('tensor_parallel_size', 1)}_"
-        known = [gpu_profile(name) for name in gpu_profiles()]
-        fitting = [p.name for p in known if p.name.startswith(f"{model}_") and degree in p.name]
-        fitting = [name for name in fitting if name.split("_")[1].split("-")[0] in device]
-        if len(fitting) != 1:
-            found = ", ".join(fitting) or "none"
-            raise ValueError(
-                f"profile must be given: {found} fit {model} on {device}; there are {', '.join(gpu_profiles())}"
-            )
-        return fitting[0]
-
-
-def engine_of(run: ServingRun, profile: str | None = None, factor: float = 1.0) -> EngineConfig:
-    """The engine of a run with the batch times of a profile times `factor`.
-
-    Raises:
-        ValueError: for an unknown profile.
-    """
-    engine = EngineConfig.for_gpu(run.profile if profile is None else profile, **run.engine)
-    return replace(engine, batch_time=engine.batch_time.scaled(factor))
-
-
-def scheduler_of(run: ServingRun) -> Scheduler:
-    """The scheduler of vLLM V1 with the settings of a run."""
-    options = run.settings["engine_kwargs"]
-    return baselines.vllm_v1(
-        token_budget=options["max_num_batched_tokens"],
-        max_num_seqs=options["max_num_seqs"],
-        scheduler_reserve_full_isl=int(options.get("scheduler_reserve_full_isl", True)),
-        priority=int(options.get("scheduling_policy", "fcfs") == "priority"),
-    )
-
-
-def simulated(run: ServingRun, profile: str | None = None, factor: float = 1.0) -> Result:
-    """Simulate the requests of a run."""
-    return simulate(scheduler_of(run), run.requests.workload, engine_of(run, profile, factor))
+    def repeats(self, other: ServingRun) -> bool:
+        """Whether both are runs of the same requests with the same settings."""
+        mine, theirs = self.settings, other.settings
+        return (
+            np.array_equal(np.sort(self.requests.prompt_tokens), np.sort(other.requests.prompt_tokens))
+            and np.array_equal(np.sort(self.requests.output_tokens), np.sort(other.requests.output_tokens))
+            and (mine.model, mine.device, mine.tensor_parallel, mine.replicas, mine.engine, mine.scheduler)
+            == (theirs.model, theirs.device, theirs.tensor_parallel, theirs.replicas, theirs.engine, theirs.scheduler)
+        )
 
 
 def latencies(run: MeasuredRun) -> dict[str, np.ndarray]:
@@ -109,37 +82,26 @@ def latencies(run: MeasuredRun) -> dict[str, np.ndarray]:
 
 
 def summary(run: MeasuredRun) -> dict[str, float]:
-    """The numbers to compare, in s."""
+    """The numbers to compare, in s; none of TPOT if all requests have one output token."""
     numbers = {"makespan": float(np.max(run.arrival + run.e2el))}
     for name, values in latencies(run).items():
+        if np.isnan(values).all():
+            continue
         numbers[f"mean_{name}"] = float(np.nanmean(values))
         numbers[f"median_{name}"] = float(np.nanmedian(values))
         numbers[f"p99_{name}"] = float(np.nanpercentile(values, 99))
     return numbers
 
 
-def fitted_factor(run: ServingRun, profile: str | None = None, share: float = 1 / 3) -> float:
-    """The factor on batch times at which the first `share` of the requests agrees best with the measurements.
-
-    It minimises the mean of |log(simulated / measured)| over mean TTFT and mean TPOT of these requests. All requests
-    are simulated.
-    """
-    first = slice(0, max(1, math.ceil(share * len(run.requests.arrival))))
-    measured = latencies(run.requests)
-
-    def distance(log_factor: float) -> float:
-        ours = latencies(MeasuredRun.from_result(simulated(run, profile, math.exp(log_factor))))
-        means = [np.nanmean(ours[name][first]) / np.nanmean(measured[name][first]) for name in ("ttft", "tpot")]
-        return float(np.abs(np.log(means)).mean())
-
-    # Preemptions make the distance rough on a small scale, so a grid search finds the valley first.
-    grid = np.linspace(*np.log(_FACTORS), 24)
-    best = int(np.argmin([distance(x) for x in grid]))
-    bounds = grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)]
-    return math.exp(minimize_scalar(distance, bounds=bounds, method="bounded", options={"xatol": 1e-3}).x)
+def _name_of(folder: Path) -> str:
+    return folder.parent.name if folder.name == "vllm" else folder.name
 
 
 def _seconds(path: Path) -> dict[str, np.ndarray]:
+    names = ("t", "running", "waiting", "kv_cache_pct")
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return {name: np.array([float(row[name]) for row in rows]) for name in ("t", "running", "waiting", "kv_cache_pct")}
+    for name in names:
+        if rows and rows[0].get(name) is None:
+            raise ValueError(f"{path} must have the columns {', '.join(names)}, {name} is missing")
+    return {name: np.array([float(row[name]) for row in rows]) for name in names}

@@ -16,7 +16,7 @@ from llmsched_env.machine.tabulated_law import TabulatedLaw as TabulatedLaw
 from llmsched_env.results.records import NetworkResult as NetworkResult
 from llmsched_env.results.records import Result as Result
 from llmsched_env.simulator.memory import uniform as uniform
-from llmsched_env.simulator.network import Pools as Pools
+from llmsched_env.simulator.pools import Pools as Pools
 from llmsched_env.simulator.primitives import ALL as ALL
 from llmsched_env.simulator.primitives import chunk as chunk
 from llmsched_env.simulator.primitives import chunks as chunks

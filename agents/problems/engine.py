@@ -57,7 +57,7 @@ class EngineProblem(EnvironmentProblem):
         engine: EngineConfig | None = None,
     ) -> None:
         self.config, self.say = config, say
-        self.engine = EngineConfig.for_gpu(config.engine[0]) if engine is None else engine
+        self.engine = config.engines()[0] if engine is None else engine
         check_choice("reward", config.reward, tuple(_REWARDS))
         self.objective = OBJECTIVES[_REWARDS[config.reward]]
         self.split = workload_split(config.workload, config.slo, config.horizon) if split is None else split

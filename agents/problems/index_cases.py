@@ -98,10 +98,7 @@ class OwnCases(IndexCases):
     """The workload and the engine of a training."""
 
     def __init__(self, config: Training) -> None:
-        split, engine = (
-            workload_split(config.workload, config.slo, config.horizon),
-            EngineConfig.for_gpu(config.engine[0]),
-        )
+        split, engine = workload_split(config.workload, config.slo, config.horizon), config.engines()[0]
         sites = (OwnSite(workload, engine) for workload in (split.training, split.tuning, split.test))
         self._training, self._tuning, self._test = sites
         self._recorded = split.recorded

@@ -25,7 +25,6 @@ from llmsched_env.envs.rewards import NETWORK_REWARDS
 from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES, NetworkSetting, mean_tasks
 from llmsched_env.evaluation.benchmark.router_cases import cost
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, map_cases, seed_range
-from llmsched_env.machine.config import EngineConfig
 from llmsched_env.objectives import Objective
 from llmsched_env.results.records import NetworkResult
 from llmsched_env.sb3.policy_file import read_network
@@ -108,7 +107,7 @@ class ClusterProblem(NetworkProblem):
 
     def __init__(self, config: Training) -> None:
         super().__init__(config)
-        self.engines = tuple(EngineConfig.for_gpu(name) for name in config.engine)
+        self.engines = config.engines()
         self.workload = preset(config.workload, horizon=config.horizon)
         self.vector_env(1).close()  # refuses arguments that the environment doesn't have
 

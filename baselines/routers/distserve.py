@@ -1,6 +1,6 @@
 """DistServe: prefill and decode on separate engines (OSDI 2024, arXiv 2401.09670)."""
 
-from llmsched_env.simulator.network import Pools
+from llmsched_env.simulator.pools import Pools
 from llmsched_env.validation import check_integer, check_number
 
 

@@ -2,9 +2,10 @@
 
 from llmsched_env.calibration.batches import batches_of, holds_batches, read_batches, rows_of
 from llmsched_env.calibration.calibrate import Calibration, calibrate
-from llmsched_env.calibration.measured_run import MeasuredRun, engine_settings, read_run
+from llmsched_env.calibration.measured_run import MeasuredRun, read_run
 from llmsched_env.calibration.plot import plot_residuals
 from llmsched_env.calibration.speed import SpeedCalibration, calibrate_speed
+from llmsched_env.calibration.vllm_settings import Note, VllmSettings, engine_settings
 from llmsched_env.machine.batches import Batches
 from llmsched_env.machine.law_fit import Fit, fit
 
@@ -13,7 +14,9 @@ __all__ = [
     "Calibration",
     "Fit",
     "MeasuredRun",
+    "Note",
     "SpeedCalibration",
+    "VllmSettings",
     "batches_of",
     "calibrate",
     "calibrate_speed",

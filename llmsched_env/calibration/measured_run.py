@@ -8,10 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from llmsched_env.files import read_object
 from llmsched_env.results.records import Result
 from llmsched_env.tables.request_table import COLUMNS
-from llmsched_env.validation import check_integer
 from llmsched_env.workloads.formats.json_reader import Row, number, read_lines, seconds, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
 from llmsched_env.workloads.formats.trace_format import head_of
@@ -99,41 +97,6 @@ def read_run(path: str | Path, skip_bad_rows: bool = False) -> MeasuredRun:
         e2el=e2el,
         gaps=None if gaps is None else tuple(gaps[i] for i in order),
     )
-
-
-def engine_settings(path: str | Path) -> dict[str, Any]:
-    """Arguments of `EngineConfig` from the settings of a vLLM run.
-
-    These are batch limits, KV blocks (without vLLM's null block), prefix caching and asynchronous scheduling. The last
-    two are on unless the settings say otherwise, as in vLLM.
-
-    Args:
-        path: JSON object with `engine_kwargs` (`max_num_batched_tokens`, `max_num_seqs`) and `kv_cache`
-            (`num_gpu_blocks`, `block_size`).
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a number is not an integer >= 1 (2 blocks); naming file and key.
-    """
-    settings = read_object(path)
-    names = {
-        "token_budget": ("engine_kwargs", "max_num_batched_tokens"),
-        "max_num_seqs": ("engine_kwargs", "max_num_seqs"),
-        "kv_blocks": ("kv_cache", "num_gpu_blocks"),
-        "block_size": ("kv_cache", "block_size"),
-    }
-    found = {name: (settings.get(group) or {}).get(key) for name, (group, key) in names.items()}
-    numbers = {
-        name: check_integer(f"{path}: {'.'.join(names[name])}", value, at_least=2 if name == "kv_blocks" else 1)
-        for name, value in found.items()
-        if value is not None
-    }
-    if "kv_blocks" in numbers:
-        numbers["kv_blocks"] -= 1
-    return numbers | {
-        "prefix_caching": bool((settings.get("kv_cache") or {}).get("enable_prefix_caching", True)),
-        "schedule_ahead": int((settings.get("engine_kwargs") or {}).get("async_scheduling", True)),
-    }
 
 
 def _timed(row: Row) -> tuple[float, ...]:

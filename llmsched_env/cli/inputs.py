@@ -44,7 +44,9 @@ def engine_of(name: str, options: EngineOptions) -> EngineConfig:
 
     more: dict[str, Any] = {} if options.kv_blocks is None else {"kv_blocks": options.kv_blocks}
     more |= {"prefix_caching": options.prefix_caching, "schedule_ahead": int(options.schedule_ahead)}
-    return EngineConfig.for_gpu(name, **more)
+    more |= {} if options.step_noise is None else {"step_noise": options.step_noise}
+    engine = EngineConfig.for_gpu(name, **more)
+    return engine if options.believed is None else engine.believing(options.believed)
 
 
 def _workload(name: str, options: WorkloadOptions) -> Workload:

@@ -93,6 +93,24 @@ Engine = Annotated[
 KvBlocks = Annotated[int | None, option(ENGINE, "N", "KV blocks [default: what the GPU's memory leaves].")]
 PrefixCaching = Annotated[bool, option(ENGINE, None, "Reuse KV blocks of common prompt prefixes.")]
 ScheduleAhead = Annotated[bool, option(ENGINE, None, "Decide a batch while the one before runs, as vLLM does.")]
+StepNoise = Annotated[
+    float | None,
+    option(
+        ENGINE,
+        "X",
+        "Scatter of step times, the same under every scheduler: standard deviation of their logarithm [default: that "
+        "of a calibrated profile, or 0].",
+    ),
+]
+Believed = Annotated[
+    str | None,
+    option(
+        ENGINE,
+        "X|NAME|FILE",
+        "What schedulers predict step times with: X times those of the engine, or another profile [default: what the "
+        "engine has, unless its profile says otherwise].",
+    ),
+]
 
 # By whom.
 Scheduler = Annotated[
@@ -224,7 +242,25 @@ Measurements = Annotated[
     Path,
     option(INPUT, "FILE", "CSV of batches; with --base also a result of vllm bench serve, or NAME.requests.jsonl."),
 ]
-ServingRun = Annotated[Path, option(INPUT, "FILE", "NAME.requests.jsonl, with NAME.meta.json beside it.")]
+ServingRuns = Annotated[
+    Names,
+    option(
+        INPUT,
+        "RUN,...",
+        "NAME.requests.jsonl with NAME.meta.json beside it, a folder with requests.jsonl and meta.json, or a result of "
+        "vllm bench serve --save-detailed with --settings.",
+        formats.names,
+    ),
+]
+Evidence = Annotated[
+    Path | None,
+    option(
+        INPUT,
+        "FILE.json",
+        "Simulate the runs of this file again where --data has their files, and write it and its page, FILE.md.",
+    ),
+]
+Data = Annotated[Names, option(INPUT, "FOLDER,...", "Where the files of the runs of --evidence lie.", formats.names)]
 RecordedInput = Annotated[Path, option(INPUT, "FILE", "NAME.input.json: settings, batch times and requests.")]
 RecordedTrace = Annotated[Path, option(INPUT, "FILE", "NAME.trace.jsonl or .gz: what vLLM decided.")]
 Profile = Annotated[str | None, option(INPUT, "NAME|FILE", "One to show, or a part of the names of those to list.")]
@@ -292,6 +328,8 @@ class EngineOptions:
     kv_blocks: KvBlocks = None
     prefix_caching: PrefixCaching = False
     schedule_ahead: ScheduleAhead = False
+    step_noise: StepNoise = None
+    believed: Believed = None
 
 
 @dataclass(frozen=True, kw_only=True)

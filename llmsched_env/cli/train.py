@@ -13,6 +13,7 @@ from llmsched_env.cli.answers import Answer
 from llmsched_env.cli.options import (
     Aids,
     Algo,
+    Believed,
     Engine,
     Env,
     EnvArguments,
@@ -31,6 +32,7 @@ from llmsched_env.cli.options import (
     Seeds,
     Slo,
     Start,
+    StepNoise,
     Steps,
     TrainLoad,
     TrainSeeds,
@@ -52,6 +54,8 @@ class TrainOptions(PrintOptions):
     algo: Algo = None
     workload: Workload | None = None
     engine: Engine | None = None
+    step_noise: StepNoise = None
+    believed: Believed = None
     load: Load | None = None
     train_load: TrainLoad = None
     slo: Slo = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -57,9 +58,9 @@ def random_site(rng: np.random.Generator) -> RandomSite:
 
 def _client(rng: np.random.Generator, engine: EngineConfig, klass: int, rate: float) -> Client:
     assert engine.kv_blocks is not None
-    room = engine.kv_blocks * engine.block_size
-    prompt = _lengths(rng, (60, 6000), (0.3, 1.4), min(20_000, room // 5))
-    output = _lengths(rng, (6, 700), (0.3, 1.2), min(4000, room // 8))
+    room, longest = engine.kv_blocks * engine.block_size, engine.max_model_len or math.inf
+    prompt = _lengths(rng, (60, 6000), (0.3, 1.4), int(min(20_000, room // 5, longest * 3 // 4)))
+    output = _lengths(rng, (6, 700), (0.3, 1.2), int(min(4000, room // 8, longest // 4)))
     long, typical = prompt.tokens[-3], prompt.tokens[7]
     law = engine.batch_time
     first = float(law.seconds(long, 0, long * (long + 1) / 2))

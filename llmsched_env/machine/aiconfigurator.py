@@ -240,7 +240,7 @@ class Estimator:
             own = self.deployment
             raise ValueError(
                 f"{PACKAGE} cannot price {own.model} on {own.system} with tp={own.tp}, ep={own.ep}, "
-                f"backend={own.backend}: {str(error).strip()[:300]}. Try other degrees; {_MEASURE}"
+                f"backend={own.backend}: {str(error).strip()[:300]}. Try another tp or ep; {_MEASURE}"
             ) from None
 
 

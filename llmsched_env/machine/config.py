@@ -1,6 +1,6 @@
 """What one engine is: its batch-time law and its hard limits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmsched_env.machine.batch_time import BatchTime
@@ -147,6 +147,26 @@ class EngineConfig:
             known |= {"swap_blocks": int(swap_space // block_bytes), "swap_block_time": block_bytes / host_bandwidth}
         return cls(**{**known, **overrides})
 
+    def believing(self, what: str | float) -> "EngineConfig":
+        """The engine, under schedulers that predict with another law.
+
+        Args:
+            what: a factor on the engine's own batch and host times (also as text), or a profile as in `for_gpu`.
+
+        Raises:
+            ValueError: a factor that is not above 0, or an unknown profile.
+            FileNotFoundError: there is no such profile file.
+        """
+        try:
+            factor = check_number("believed", float(what), above=0)
+        except ValueError:
+            if not isinstance(what, str) or _is_number(what):
+                raise
+            profile = gpu_profile(what)
+            return replace(self, believed_batch_time=profile.batch_time, believed_host_overhead=profile.host_overhead)
+        host = self.host_overhead[0] * factor, self.host_overhead[1] * factor
+        return replace(self, believed_batch_time=self.batch_time.scaled(factor), believed_host_overhead=host)
+
     @property
     def separate(self) -> bool:
         """Whether the first output token needs a decode batch of its own."""
@@ -170,6 +190,14 @@ class EngineConfig:
         law[0].host_batch, law[0].host_request = host
         law[0].swap_block = self.swap_block_time
         return law
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_host(name: str, value: Any) -> None:

@@ -271,7 +271,7 @@ def _token_arrives(req, i, kind):
 @compiled(inline=True)
 def _depart(world, g, i):
     req, end = world.req, world.engines[g].clock
-    if req.generated[i] < world.hidden.output_tokens[i]:  # it goes on at another engine
+    if req.generated[i] < world.hidden.output_tokens[i] or world.engines[g].hands_over == 1:  # it goes on elsewhere
         world.engines[g].backlog -= work_tokens(world, g, i) - req.computed[i]
         release(world, g, i, ACTIVE)
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from llmsched_env.simulator.loop import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RE
 from llmsched_env.simulator.memory import seeded
 from llmsched_env.simulator.network_loop import LISTS_FULL, advance_network
 from llmsched_env.simulator.network_state import NETWORK_TYPE, ROUTE_TYPE, new_network
+from llmsched_env.simulator.pools import ROLES, Pools
 from llmsched_env.simulator.recording import batch_rows, entry_rows, gap_rows, request_rows, with_longer_records
 from llmsched_env.simulator.router import Router, compiled_route
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose
@@ -34,23 +34,7 @@ from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE,
 from llmsched_env.tables.task_table import TaskTable
 
 _view_of = as_python(view_of)
-ROLES = ("both", "prefill", "decode")
 _FIRST_CAPACITY = 64  # requests that the lists of an engine have room for at first
-
-
-@dataclass(frozen=True, slots=True)
-class Pools:
-    """Disaggregated engines: some only prefill, others only decode, and the KV cache moves between them.
-
-    Attributes:
-        roles: of each engine, one of "both", "prefill" and "decode".
-        transfer_per_call: s that every move takes.
-        transfer_per_token: s for each token of KV: bytes per token over the bandwidth of the link.
-    """
-
-    roles: tuple[str, ...]
-    transfer_per_call: float = 0.0
-    transfer_per_token: float = 0.0
 
 
 class NetworkSimulator:
@@ -89,7 +73,7 @@ class NetworkSimulator:
             )
         self.router, self.record = router, record
         self.pools = Pools(("both",) * len(self.engines)) if pools is None else pools
-        self._check_pools()
+        self.pools.check_engines(self.engines)
         distinct = list(dict.fromkeys(scheduler.compose for scheduler in self.scheduler_of))
         if len(distinct) > NUM_SLOTS:
             raise ValueError(f"schedulers must be at most {NUM_SLOTS} distinct ones, got {len(distinct)}")
@@ -101,17 +85,6 @@ class NetworkSimulator:
             composes, self.route = [as_python(compose) for compose in distinct], as_python(router.route)
         self.composes = tuple((composes * NUM_SLOTS)[:NUM_SLOTS])
         self._advance = self.kernel(advance_network, types.float64)
-
-    def _check_pools(self) -> None:
-        roles = self.pools.roles
-        if len(roles) != len(self.engines) or not set(roles) <= set(ROLES):
-            raise ValueError(f"pools.roles must be one of {ROLES} for each of {len(self.engines)} engines, got {roles}")
-        if "prefill" in roles and not {"decode", "both"} & set(roles):
-            raise ValueError(f"pools.roles must have an engine that decodes, got {roles}")
-        if "decode" in roles and not {"prefill", "both"} & set(roles):
-            raise ValueError(f"pools.roles must have an engine that prefills, got {roles}")
-        if set(roles) != {"both"} and any(engine.separate for engine in self.engines):
-            raise ValueError('first_token must be "with_prefill" where prefill and decode have engines of their own')
 
     def kernel(self, function: Any, *argument_types: Any) -> Any:
         """`function(world, network, schedulers, route, ...)` in the mode of this simulator."""
@@ -164,6 +137,7 @@ class NetworkSimulator:
             reset_engine(self.world, g, engine, scheduler, seed * len(self.engines) + g)
             self.world.engines[g].scheduler = self._slots[g]
             self.world.engines[g].networked = 1
+            self.world.engines[g].hands_over = self.pools.hands_over(g)
             self.world.engines[g].next_event = np.inf
             if engine.prefix_caching:
                 empty = as_python(empty_cache) if self.interpreted else compiled_entry(empty_cache, CACHE_TYPES)
@@ -185,8 +159,8 @@ class NetworkSimulator:
         network.delay[:] = tasks.delay
         network.pinned[:] = tasks.engine
         network.role[:] = [ROLES.index(role) for role in self.pools.roles]
-        network.control.transfer_per_call = self.pools.transfer_per_call
-        network.control.transfer_per_token = self.pools.transfer_per_token
+        network.control.handover_per_call = self.pools.handover_per_call
+        network.control.handover_per_token = self.pools.transfer_per_token
         network.params[:] = self.router.numbers()
         req.task[:] = tasks.task
         req.hop[:] = tasks.hops()

@@ -233,10 +233,26 @@ def _hand_over(world, network, g, i):
     """The KV of call `i` moves to an engine that decodes."""
     req, size = world.req, world.kv[g].block_size
     req.swapped[i] = (req.computed[i] + size - 1) // size
-    seconds = network.control.transfer_per_call + network.control.transfer_per_token * req.computed[i]
+    seconds = network.control.handover_per_call + network.control.handover_per_token * req.computed[i]
+    if world.engines[g].hands_over == 1:
+        _take_back_first_token(world, g, i)
     world.hidden.ready[i] = network.control.clock + seconds
     push(network.calls, network.control.num_calls, i, world.hidden.ready)
     network.control.num_calls += 1
+
+
+@compiled(inline=True)
+def _take_back_first_token(world, g, i):
+    """Nobody gets the token that the prompt of call `i` yielded: a decode of the last prompt token yields it again."""
+    req = world.req
+    req.generated[i] = 0
+    req.first_token[i] = np.nan
+    req.last_token_time[i] = np.nan
+    world.totals[g].generated -= 1
+    req.computed[i] -= 1
+    req.prefill_tokens[i] = req.computed[i]
+    world.hidden.recomputed[i] += 1
+    world.totals[g].recomputed += 1
 
 
 @compiled(inline=True)

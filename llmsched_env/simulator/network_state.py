@@ -14,8 +14,8 @@ record_attributes("control")
 
 CONTROL = record_dtype(  # `Network.control`
     ("clock", "f8"),  # s
-    ("transfer_per_call", "f8"),  # s of handing a call from prefill to decode,
-    ("transfer_per_token", "f8"),  # and s for each token of KV
+    ("handover_per_call", "f8"),  # s of handing a call from prefill to decode: scheduling at both ends and the move,
+    ("handover_per_token", "f8"),  # and s for each token of KV
     ("num_calls", "i8"),  # calls in the heap of those to come
     ("routing", "i8"),  # the call that a router outside is asked for, plus 1; 0: none
     ("choice", "i8"),  # its answer, plus 1; 0: none yet

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from llmsched_env.machine.config import EngineConfig
+from llmsched_env.machine.tabulated_law import TabulatedLaw
 from llmsched_env.results.records import NetworkResult, Result
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, SELECT, STALLED
-from llmsched_env.simulator.network import NetworkSimulator, Pools
+from llmsched_env.simulator.network import NetworkSimulator
+from llmsched_env.simulator.pools import Pools
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Controller, Scheduler
 from llmsched_env.simulator.simulator import Simulator
@@ -49,6 +51,7 @@ def simulate(
 
     Warns:
         RuntimeWarning: if the run stalls (the result says since when).
+        UserWarning: if batches were longer than the tables of a `TabulatedLaw` reach to.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -63,6 +66,7 @@ def simulate(
             RuntimeWarning,
             stacklevel=2,
         )
+    warn_beyond_tables(result.batches, (engine,))
     return result
 
 
@@ -152,7 +156,28 @@ def simulate_network(
     simulator = NetworkSimulator(engines, schedulers, router, record, pools, interpreted)
     simulator.load(table, seed)
     reason = simulator.run(math.inf if horizon is None else float(horizon))
-    return simulator.result(getattr(tasks, "name", "tasks"), seed, reason)
+    result = simulator.result(getattr(tasks, "name", "tasks"), seed, reason)
+    warn_beyond_tables(result.batches, simulator.engines)
+    return result
+
+
+def warn_beyond_tables(batches: np.recarray | None, engines: Sequence[EngineConfig]) -> None:
+    """Warn of recorded batches that are longer than the tables of batch times."""
+    if batches is None:
+        return
+    for g, engine in enumerate(engines):
+        law = engine.batch_time
+        if not isinstance(law, TabulatedLaw):
+            continue
+        own = batches[batches.engine == g] if len(engines) > 1 else batches
+        tokens, (decodes, mixed) = own.prefill_tokens + own.decode_tokens, law.range
+        if np.any(tokens > np.where(own.prefill_tokens > 0, mixed, decodes)):
+            warnings.warn(
+                f"{engine.name}: some batches were longer than its tables of batch times reach to ({decodes} tokens of "
+                f"decodes alone, {mixed} with prefill), and beyond them times are extrapolated",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 def _check_run(

@@ -140,6 +140,7 @@ ENGINE = record_dtype(  # `World.engines`: the counters and clocks of an engine
     ("separate", "i8"),  # 1: first_token="separate"
     ("schedule_ahead", "i8"),  # 1: a batch is decided while the one before it runs
     ("networked", "i8"),  # 1: one of a network of engines over shared requests
+    ("hands_over", "i8"),  # 1: every request goes on at another engine, which yields its first token
     ("step_noise", "f8"),  # standard deviation of the logarithm of step times
     # Times, s:
     ("clock", "f8"),

@@ -46,6 +46,7 @@ def test_a_real_run_is_met_within_3_percent(run_files, tmp_path):
         "max_num_seqs": 256,
         "kv_blocks": 2587,
         "block_size": 16,
+        "max_model_len": 32768,
         "prefix_caching": True,
         "schedule_ahead": 1,
     }

@@ -157,12 +157,56 @@ def test_measured_writes_a_report(llmsched, serving_run, tmp_path):
     status, printed, _ = llmsched("measured", serving_run, "--out", tmp_path / "out")
     out = tmp_path / "out/toy"
     numbers = json.loads((out / "comparison.json").read_text())
-    assert status == 0 and numbers["requests"] == 6 and 0.3 < numbers["time factor"] < 3
-    assert set(numbers["seconds"]["mean_ttft"]) == {"measured", "as shipped", "one factor fitted"}
+    assert status == 0 and numbers["requests"] == 6 and 0.3 < numbers["factors"]["one factor"] < 3
+    assert set(numbers["seconds"]["mean_ttft"]) == {"measured", "uncalibrated", "one factor", "calibrated"}
     assert "<svg" in (out / "distributions.svg").read_text() and "mean_ttft" in printed
-    assert "Distributions over requests" in (out / "report.html").read_text()
+    assert "async_scheduling is on" in printed
+    page = (out / "report.html").read_text()
+    assert "Distributions over requests" in page and "async_scheduling is on" in page
     again = json.loads(llmsched("measured", "--config", out / "run.toml", "--json")[1])
-    assert again["factor"] == numbers["time factor"] and len(again["rows"]) == len(numbers["seconds"])
+    assert again["factors"] == numbers["factors"] and len(again["rows"]) == len(numbers["seconds"])
+
+
+def test_measured_takes_repeats_and_profile_files(llmsched, serving_run, tmp_path):
+    for suffix in (".requests.jsonl", ".meta.json"):
+        source = serving_run.with_name(f"toy{suffix}")
+        serving_run.with_name(f"again{suffix}").write_text(
+            source.read_text().replace("NVIDIA GeForce RTX 4090", "Abacus")
+        )
+    mine = tmp_path / "mine.json"
+    base = "llama-3.1-8b_rtx4090-24gb_tp1_lss"
+    assert llmsched("calibrate", serving_run, "--base", base, "--save", mine)[0] == 0
+    runs = f"{serving_run},{serving_run.with_name('again.requests.jsonl')}"
+    status, printed, _ = llmsched("measured", runs, "--engine", mine, "--out", tmp_path / "out")
+    assert status == 0 and printed.count("Report:") == 2 and "though the run is on Abacus" in printed
+    assert "spread" not in printed  # another machine is no repeat
+    other = serving_run.with_name("again.meta.json")
+    other.write_text(serving_run.with_name("toy.meta.json").read_text())
+    printed = llmsched("measured", runs, "--out", tmp_path / "out")[1]
+    assert "spread of repeats" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "RUN must be given"),
+        (["RUN", "--engine", "a,b"], "one profile"),
+        (["RUN", "--data", "x"], "--evidence"),
+        (["RUN", "--evidence", "x.json"], "--data alone"),
+        (["none.requests.jsonl"], "none.requests.jsonl"),
+    ],
+)
+def test_measured_says_what_is_wrong(llmsched, serving_run, arguments, message):
+    status, _, error = llmsched("measured", *(serving_run if word == "RUN" else word for word in arguments))
+    assert status == 2 and message in error and error.count("\n") == 1
+
+
+def test_measured_names_what_the_settings_lack(llmsched, serving_run):
+    meta = serving_run.with_name("toy.meta.json")
+    for lacking, message in (("hardware", "has no hardware.device_name"), ("engine_kwargs", "max_num_batched_tokens")):
+        meta.write_text(json.dumps({name: value for name, value in META.items() if name != lacking}))
+        status, _, error = llmsched("measured", serving_run)
+        assert status == 2 and message in error
 
 
 def test_replay_tells_the_first_difference(llmsched, tmp_path):

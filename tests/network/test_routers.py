@@ -1,5 +1,7 @@
 """Routers on cases worked out by hand, and engines that only prefill or only decode."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,66 @@ def test_pools_refuse_what_cannot_be():
         distserve_pools(0, 1)
     with pytest.raises(ValueError, match="bandwidth"):
         distserve_pools(1, 1, bandwidth=0.0)
+
+
+@pytest.mark.parametrize("interpreted", [False, True])
+def test_the_decode_engine_yields_the_first_token(interpreted):
+    # 8 prompt tokens in one batch of 0.25 s; handed over in 0.125 + 0.5 + 8/32 + 0.0625 s; then a batch for each token.
+    engine = ls.EngineConfig(ls.Staircase(c=0.25, a=0.0, b0=1), block_size=4)
+    pools = ls.Pools(("prefill", "decode"), 0.5, 1 / 32, 0.125, 0.0625, first_token="decode")
+    run = partial(
+        simulate_network,
+        baselines.sarathi,
+        engines=[engine] * 2,
+        router=join_shortest_queue,
+        pools=pools,
+        record="entries",
+        interpreted=interpreted,
+    )
+    result = run(table([0.0], [8], [3]))
+    there = 0.25 + 0.125 + 0.5 + 8 / 32 + 0.0625
+    assert result.requests.first_token.tolist() == [there + 0.25]
+    assert result.requests.finish.tolist() == [there + 0.75]
+    assert result.batch_entries.is_prefill.tolist() == [1, 0, 0, 0]
+    assert result.batch_entries.tokens.tolist() == [8, 1, 1, 1]
+    assert sorted(map(tuple, result.token_gaps[:, 1:].tolist())) == [(0.25, 1.0)] * 2
+    one = run(table([0.0], [8], [1])).requests  # its only token comes from the decode engine too
+    assert one.finish.tolist() == one.first_token.tolist() == [there + 0.25] and one.engine.tolist() == [1]
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_tokens_are_conserved_when_the_decode_engine_yields_the_first(ahead):
+    rng = np.random.default_rng(3)
+    engine = ls.EngineConfig(
+        ls.Staircase(c=0.02, a=0.01, b0=8), token_budget=32, kv_blocks=30, block_size=4, schedule_ahead=ahead
+    )
+    prompt, output = rng.integers(1, 40, 60), rng.integers(1, 30, 60)
+    tasks = table(np.cumsum(rng.exponential(0.02, 60)), prompt, output)
+    pools = ls.Pools(("prefill", "prefill", "decode"), 0.01, 1e-4, 0.002, 0.003, first_token="decode")
+    compiled, plain = (
+        simulate_network(
+            baselines.vllm_v1, tasks, [engine] * 3, join_shortest_queue, pools=pools, record="entries", interpreted=how
+        )
+        for how in (False, True)
+    )
+    rows, entries = compiled.requests, compiled.batch_entries
+    assert compiled.drained and rows.preemptions.sum() > 0
+    given = np.bincount(entries.request, weights=entries.tokens, minlength=60)
+    assert np.array_equal(rows.generated, output) and np.array_equal(given, rows.computed + rows.recomputed)
+    assert np.all(rows.recomputed >= 1) and np.all(rows.engine == 2)
+    at_prefill = compiled.batches.engine[entries.batch] < 2
+    assert np.array_equal(np.bincount(entries.request[at_prefill], weights=entries.tokens[at_prefill]), prompt)
+    assert compiled.token_gaps[:, 2].sum() == (output - 1).sum()
+    assert compiled.requests.tobytes() == plain.requests.tobytes()
+    assert compiled.batches.tobytes() == plain.batches.tobytes()
+
+
+def test_the_move_takes_the_kv_bytes_of_the_profile():
+    pools = ls.Pools.for_gpu(("prefill", "decode"), "llama-3.1-8b_h100-80gb_tp1_aic", link_bandwidth=2.0**30)
+    assert pools.transfer_per_token == 131072 / 2**30 and pools.first_token == "decode"
+    with pytest.raises(ValueError, match="link_bandwidth"):
+        ls.Pools.for_gpu(("prefill", "decode"), "llama-3.1-8b_h100-80gb_tp1_aic", link_bandwidth=0)
+    with pytest.raises(ValueError, match=r"pools\.first_token"):
+        ls.Pools(("prefill", "decode"), first_token="proxy")
+    with pytest.raises(ValueError, match=r"pools\.decode_scheduling"):
+        ls.Pools(("prefill", "decode"), decode_scheduling=-1.0)

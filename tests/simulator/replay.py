@@ -149,7 +149,7 @@ class Book:
         assert batch.num_waiting == sum(not r.running for r in present)
         assert batch.backlog == backlog
         assert (batch.preemptions, batch.recomputed) == (self.preempted, self.lost)
-        seconds = engine.batch_time.seconds(total, decode_kv, pairs, context)
+        seconds = engine.batch_time.seconds(total, decode_kv, pairs, context, len(taken))
         seconds += engine.host_overhead[0] + engine.host_overhead[1] * len(taken)
         assert math.isclose(batch.duration, seconds, rel_tol=0, abs_tol=1e-9)
         self.check_claims(batch, demand, taken, total)

@@ -95,6 +95,19 @@ def test_belief_in_a_slow_machine_shrinks_the_batches_of_a_scheduler_that_plans(
     assert tokens[1] < tokens[0]
 
 
+def test_believing_a_factor_or_a_profile():
+    half = ENGINE.believing("0.5")
+    assert half.believed_batch_time == LAW.scaled(0.5)
+    assert half.believed_host_overhead == (0.001, 5e-6)
+    other = ENGINE.believing("llama-3.1-8b_h100-80gb_tp1_aic")
+    assert other.believed_batch_time == ls.gpu_profile("llama-3.1-8b_h100-80gb_tp1_aic").batch_time
+    assert other.believed_host_overhead == (0.0, 0.0) and other.batch_time == LAW
+    with pytest.raises(ValueError, match="believed must be a finite number > 0, got -1"):
+        ENGINE.believing("-1")
+    with pytest.raises(ValueError, match="did you mean 'llama-3.1-8b_h100-80gb_tp1_aic'"):
+        ENGINE.believing("llama-3.1-8b_h100-80gb_tp1_aix")
+
+
 def test_requests_beyond_the_context_length_are_turned_away():
     engine = replace(ENGINE, max_model_len=100)
     workload = ls.Workload.from_arrays([0.0, 0.0, 0.0, 1.0], [90, 90, 200, 99], [10, 11, 1, 1])

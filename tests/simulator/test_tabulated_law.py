@@ -1,12 +1,14 @@
 """The law of two tables against numbers worked out by hand, in Python, in compiled code, and in the theory."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 
 import baselines
 import llmsched_env as ls
+from baselines import routers
 from llmsched_env import theory
 from llmsched_env.testing import check_run
 
@@ -102,3 +104,17 @@ def test_hindsight_wants_equal_batches():
     table = ls.Workload.from_arrays([0.0], [2], [2]).sample(0)
     with pytest.raises(ValueError, match="batch_time must be the same for all batches"):
         theory.SlottedRequests.from_table(table, engine)
+
+
+def test_batches_beyond_the_tables_are_named():
+    workload = ls.Workload.from_arrays([0.0], [40], [2])
+    within = ls.EngineConfig(LAW, token_budget=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ls.simulate(baselines.sarathi(token_budget=10), workload, within)
+    beyond = ls.EngineConfig(LAW, token_budget=32, name="mine")
+    expected = r"mine: some batches were longer than its tables .* \(9 tokens of decodes alone, 10 with prefill\)"
+    with pytest.warns(UserWarning, match=expected):
+        ls.simulate(baselines.sarathi(token_budget=32), workload, beyond)
+    with pytest.warns(UserWarning, match=expected):
+        ls.simulate_network(baselines.sarathi(token_budget=32), workload, [beyond], routers.get("round_robin"))
