@@ -153,6 +153,7 @@ class EpisodeRunner(Runner):
         self.simulator = Simulator(episodes.engine, actions.scheduler, num_envs, record)
         self.reference = None if reference is None else Reference(reference, episodes.engine, num_envs)
         self.tables: list[RequestTable | None] = [None] * num_envs
+        self.seeds = [0] * num_envs  # of step noise
         self._state = _new_state(self.obs, self.terms, self.ends)
         if self.simulator.interpreted:
             self._observe: Any = as_python(observe)
@@ -169,14 +170,16 @@ class EpisodeRunner(Runner):
     def start(self, g: int, rng: np.random.Generator) -> None:
         """Begin a new episode in engine `g`; its first observation is `obs[g]`."""
         table = self.tables[g] = self.episodes.draw(rng)
+        if self.episodes.engine.step_noise > 0:
+            self.seeds[g] = int(rng.integers(2**31))
         state = self._state
         state.horizons[g] = np.inf if self.episodes.horizon is None else self.episodes.horizon
         state.decisions[g] = 0
         state.before[g] = np.zeros((), ENGINE_STEP)
         state.memory[g] = 0.0
-        self.simulator.load(g, table)
+        self.simulator.load(g, table, self.seeds[g])
         if self.reference is not None:
-            self.reference.start(g, table)
+            self.reference.start(g, table, self.seeds[g])
         if self.interval == 0.0 and not self.actions.scheduler.asks:
             self.simulator.decide_every_batch(g)
         self._start(self.simulator.world, self.simulator.compose, self._observe, state, g, self.interval)
@@ -327,7 +330,7 @@ class EngineEnv(_OfEngines, RunnerEnv):
             raise ValueError(
                 f"result() needs record='requests', 'batches' or 'entries' and a reset, got {simulator.record!r}"
             )
-        return simulator.result(0, table, self.episodes.workload.name)
+        return simulator.result(0, table, self.episodes.workload.name, self._runner.seeds[0])
 
     def render(self) -> str | np.ndarray | None:
         if self.render_mode is None:

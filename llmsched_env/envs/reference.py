@@ -46,9 +46,9 @@ class Reference:
         kinds = (types.float64[::1], types.int64[::1], _STEPS_TYPE, _STEPS_TYPE, types.float64[:, ::1])
         self._follow = self._simulator.kernel(follow_episodes, *kinds)
 
-    def start(self, g: int, table: RequestTable) -> None:
-        """Begin a new episode of environment `g` with these requests."""
-        self._simulator.load(g, table)
+    def start(self, g: int, table: RequestTable, seed: int) -> None:
+        """Begin a new episode of environment `g` with these requests and the step noise of this seed."""
+        self._simulator.load(g, table, seed)
         self.terms[g] = 0.0
         self._before[g] = np.zeros((), ENGINE_STEP)
 

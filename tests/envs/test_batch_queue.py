@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,21 @@ def test_constant_action_is_the_scheduler_bit_for_bit(small, play, interval, eng
     assert len(ours.requests) > 50
     for table in ("requests", "batches", "batch_entries", "token_gaps"):
         assert getattr(ours, table).tobytes() == getattr(theirs, table).tobytes(), table
+
+
+def test_steps_of_noisy_engines_scatter_by_the_seed_of_the_episode(small, play):
+    """The same in a simulation with that seed, for the reference too, and other ones in the next episode."""
+    engine = replace(small["engine"], step_noise=0.3, believed_batch_time=ls.Staircase(c=0.02, a=0.01, b0=64))
+    scheduler = baselines.sarathi(token_budget=512)
+    env = BatchQueueEnv(**small | {"engine": engine}, record="entries", reference=scheduler)
+    action = env.knobs.encode(token_budget=512)
+    _, rewards, *_ = play(env, lambda obs: action, seed=5)
+    assert rewards == pytest.approx(np.zeros(len(rewards)), abs=1e-9)
+    ours = env.result()
+    theirs = ls.simulate(scheduler, workload_of(env, 5), engine, seed=ours.seed, horizon=10.0, record="entries")
+    assert np.array_equal(ours.batches, theirs.batches)
+    play(env, lambda obs: action, seed=6)
+    assert env.result().seed != ours.seed
 
 
 @pytest.mark.parametrize("interval", [None, 0.07])

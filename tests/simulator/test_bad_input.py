@@ -20,8 +20,8 @@ def refused(make, message):
 
 
 ENGINE_FIELDS = [
-    ({"batch_time": 0.05}, ["batch_time", "0.05", "Staircase, Hinge or Roofline"]),
-    ({"batch_time": None}, ["batch_time", "None", "Staircase, Hinge or Roofline"]),
+    ({"batch_time": 0.05}, ["batch_time", "0.05", "Staircase, Hinge, Roofline or TabulatedLaw"]),
+    ({"batch_time": None}, ["batch_time", "None", "Staircase, Hinge, Roofline or TabulatedLaw"]),
     ({"token_budget": 0}, ["token_budget", "0", ">= 1", "tokens"]),
     ({"token_budget": -5}, ["token_budget", "-5", ">= 1"]),
     ({"token_budget": 512.0}, ["token_budget", "512.0", "an integer"]),
