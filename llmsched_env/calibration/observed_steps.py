@@ -57,14 +57,15 @@ def observed_steps(run: MeasuredRun, token_budget: int, schedule_ahead: int = 0)
     for i in np.lexsort((run.arrival, tokens.first_step)):
         prompts.lay(int(run.prompt_tokens[i]), float(run.arrival[i]), int(tokens.first_step[i]), schedule_ahead)
     context = np.where(decodes, run.prompt_tokens[tokens.request] + tokens.place - 1, 0)
-    use = np.flatnonzero(kept & (active > 0) & ~prompts.unknown)
+    seconds = tokens.durations(decodes & tokens.follows)
+    use = np.flatnonzero(kept & (active > 0) & (seconds > 0) & ~prompts.unknown)
     batches = Batches(
         total_tokens=active + prompts.tokens,
         decode_kv_tokens=np.bincount(tokens.step, weights=context, minlength=num_steps),
         prefill_attn_pairs=prompts.pairs,
         prefill_context_tokens=prompts.context,
         num_seqs=active + prompts.requests,
-        seconds=tokens.durations(decodes & tokens.follows),
+        seconds=seconds,
     )
     return ObservedSteps(batches=batches.part(use), seen=int(np.count_nonzero(active)))
 
@@ -115,10 +116,10 @@ class _Tokens:
         return np.array(groups)
 
     def durations(self, chosen: np.ndarray) -> np.ndarray:
-        """f8[num_steps]: median gap of the chosen tokens of each step; 1 s where there are none."""
+        """f8[num_steps]: median gap of the chosen tokens of each step; 0 where there are none."""
         order = np.lexsort((self._gap[chosen], self.step[chosen]))
         steps, gaps = self.step[chosen][order], self._gap[chosen][order]
-        seconds = np.ones(self.num_steps)
+        seconds = np.zeros(self.num_steps)
         present, first, counts = np.unique(steps, return_index=True, return_counts=True)
         seconds[present] = (gaps[first + (counts - 1) // 2] + gaps[first + counts // 2]) / 2
         return seconds

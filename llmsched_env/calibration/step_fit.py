@@ -16,6 +16,7 @@ _WORDS = {"factor": "the factor", "host_batch": "host time a step", "host_reques
 _VAGUE = 0.2  # half an interval over the value from which on a warning says so
 _MATERIAL = 0.02  # share of a step's time that a term left out may have without a warning
 _TOTAL, _DRIFT, _NOISE, _MANY_OUTLIERS = 0.03, 0.3, 0.02, 0.01
+_ROUNDING = 1e-6  # share of a step's time that is not worth a term
 _OUTLIER = 4.0  # robust standard deviations of the logarithm
 _LEAST_SPREAD, _ROUNDS = 0.01, 20
 FEWEST_STEPS = 30
@@ -144,7 +145,9 @@ def _fitted(steps: Batches, law: BatchTime, num_outliers: int) -> StepFit:
         free, errors = _unbounded(design, steps.seconds, design @ fitted)
         for name, value, error in zip(names, free, errors, strict=True):
             intervals[name] = (float(value - _SURE * error), float(value + _SURE * error))
-        doubtful = {name: free[k] / errors[k] for k, name in enumerate(names) if name != "factor"}
+        share = free * design.mean(axis=0) / steps.seconds.mean()
+        certain = np.where(share > _ROUNDING, free / errors, 0.0)
+        doubtful = {name: certain[k] for k, name in enumerate(names) if name != "factor"}
         worst = min(doubtful, key=lambda name: doubtful[name], default="factor")
         if doubtful.get(worst, np.inf) > _TOLD:
             break

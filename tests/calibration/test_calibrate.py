@@ -177,7 +177,8 @@ def test_files_with_several_profiles(shared):
     path = shared / "profiles/gpu_profiles.json"
     for name in gpu_profiles():
         read, shipped = gpu_profile(f"{path}#{name}"), gpu_profile(name)
-        for form in ("batch_time", "staircase", "hinge"):
+        refitted = name.endswith("_lss")  # shipped with tables, which the file does not have
+        for form in ("staircase", "hinge", *(() if refitted else ("batch_time",))):
             assert getattr(read, form).coefficients() == pytest.approx(getattr(shipped, form).coefficients()), name
         assert read.kv_blocks() == shipped.kv_blocks()
     with pytest.raises(ValueError, match="holds 42 profiles: name one, as in .*#llama-2-7b"):

@@ -112,6 +112,24 @@ def test_what_is_too_small_to_be_seen_is_not_invented(kind, tmp_path):
     assert low < 1e-6 < high
 
 
+def test_exact_rows_have_no_host_time_of_the_size_of_rounding_errors():
+    found = calibrate_speed(drawn(engine_of(host=(0.0, 0.0), noise=0.0)), ls.gpu_profile(BASE))
+    assert found.host_overhead == (0.0, 0.0) and found.factor == pytest.approx(1.3) and found.step_noise < 1e-9
+    seen = calibrate_speed(drawn(engine_of(host=(0.004, 1e-6), noise=0.0)), ls.gpu_profile(BASE))
+    assert seen.host_overhead == pytest.approx((0.004, 1e-6), rel=1e-3)
+
+
+def test_tokens_of_one_moment_are_no_step(tmp_path):
+    """A client that was busy reads two tokens of a request at once."""
+    path = write_bench_result(run_of(engine_of(noise=0.0), rate=2.0, horizon=60.0), tmp_path / "bench.json")
+    numbers = json.loads(path.read_text())
+    for gaps in numbers["itls"][::3]:
+        gaps[3:5] = [sum(gaps[3:5]), 0.0] if len(gaps) > 4 else gaps[3:5]
+    path.write_text(json.dumps(numbers))
+    found = calibrate_speed(read_run(path), ls.gpu_profile(BASE), SCHEDULER, {"token_budget": 2048})
+    assert found.factor == pytest.approx(1.3, rel=0.02) and found.host_overhead[0] == pytest.approx(0.004, rel=0.05)
+
+
 def test_steps_that_are_all_alike_yield_the_factor_alone():
     law, n = ls.gpu_profile(BASE).batch_time, 500
     rng = np.random.default_rng(0)
