@@ -69,6 +69,12 @@ def law_seconds(
     )
 
 
+def without_empty(tokens: np.ndarray, seconds: Any) -> Any:
+    """The times, 0 for batches without tokens; a float for a single one."""
+    time = np.where(tokens > 0, seconds, 0.0)
+    return float(time) if time.ndim == 0 else time
+
+
 class BatchTime:
     """Base of the batch-time models."""
 
@@ -97,10 +103,13 @@ class BatchTime:
         A batch with query-key pairs of prefill holds prefill; one without only decodes. This and `num_seqs`, the
         requests in the batch, matter to a `TabulatedLaw` alone.
         """
-        tokens = np.asarray(tokens, dtype=np.float64)
-        time = law_seconds(self.coefficients(), tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens)
-        time = np.where(tokens > 0, time, 0.0)
-        return float(time) if time.ndim == 0 else time
+        parts = (tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens, num_seqs)
+        b, *rest = (np.asarray(part, dtype=np.float64) for part in parts)
+        return without_empty(b, self._seconds(b, *rest))
+
+    def _seconds(self, tokens: Any, context: Any, pairs: Any, before: Any, requests: Any) -> Any:
+        """`seconds` of arrays, whatever it may be for empty batches."""
+        return law_seconds(self.coefficients(), tokens, context, pairs, before)
 
     def record(self) -> Any:
         """LAW[1] with this law, and without host time."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from llmsched_env.machine.batch_time import MOST_KNOTS, BatchTime, Coefficients
+from llmsched_env.machine.batch_time import MOST_KNOTS, BatchTime, Coefficients, without_empty
 from llmsched_env.validation import check_number
 
 Table = tuple[tuple[int, float], ...]
@@ -84,30 +84,13 @@ class TabulatedLaw(BatchTime):
     def least_seconds(self, tokens: Any) -> Any:
         """See `BatchTime.least_seconds`: the lower of both tables."""
         tokens = np.asarray(tokens, dtype=np.float64)
-        time = np.minimum(_interpolated(self.decode, tokens), _interpolated(self.mixed, tokens) + self.a_seq)
-        time = np.where(tokens > 0, time, 0.0)
-        return float(time) if time.ndim == 0 else time
+        mixed = _interpolated(self.mixed, tokens) + self.a_seq
+        return without_empty(tokens, np.minimum(_interpolated(self.decode, tokens), mixed))
 
-    def seconds(
-        self,
-        tokens: Any,
-        decode_kv_tokens: Any = 0,
-        prefill_attn_pairs: Any = 0,
-        prefill_context_tokens: Any = 0,
-        num_seqs: Any = 1,
-    ) -> Any:
-        """See `BatchTime.seconds`."""
-        tokens, context, pairs, before, requests = np.broadcast_arrays(
-            *(
-                np.asarray(part, dtype=np.float64)
-                for part in (tokens, decode_kv_tokens, prefill_attn_pairs, prefill_context_tokens, num_seqs)
-            )
-        )
+    def _seconds(self, tokens: Any, context: Any, pairs: Any, before: Any, requests: Any) -> Any:
         decodes = _interpolated(self.decode, tokens) + self.a_kv_decode * context
         mixed = _interpolated(self.mixed, tokens) + self.a_seq * requests + self.a_kv * context
-        time = np.where(pairs > 0, mixed + self.a_attn * pairs + self.a_ctx * before, decodes)
-        time = np.where(tokens > 0, time, 0.0)
-        return float(time) if time.ndim == 0 else time
+        return np.where(pairs > 0, mixed + self.a_attn * pairs + self.a_ctx * before, decodes)
 
     def record(self) -> Any:
         """See `BatchTime.record`."""
