@@ -70,8 +70,14 @@ class Deployment:
     @property
     def name(self) -> str:
         """What its profile is called: qwen3-30b-a3b_h100-sxm_tp1_ep1_vllm."""
-        model, system = self.model_name.split("/")[-1], self.system.replace("_", "-")
+        model, system = canonical(self.model_name).split("/")[-1], self.system.replace("_", "-")
         return f"{model}_{system}_tp{self.tp}_ep{self.ep}_{self.backend}".lower()
+
+
+def canonical(model: str) -> str:
+    """A model's name in one spelling: meta-llama/Meta-Llama-3.1-8B is also called meta-llama/Llama-3.1-8B."""
+    owner, slash, own = model.lower().rpartition("/")
+    return owner + slash + own.removeprefix("meta-")
 
 
 def installed() -> bool:
@@ -256,7 +262,8 @@ def _resolved(wish: Deployment) -> Deployment:
     if wish.in_folder:
         return replace(wish, system=systems[0])
     models = supported[systems[0]]
-    full = [model for model in models if wish.model.lower() in (model.lower(), model.lower().split("/")[-1])]
+    own = canonical(wish.model)
+    full = [model for model in models if own in (canonical(model), canonical(model).split("/")[-1])]
     if not full:
         raise ValueError(
             f"model must be one that {PACKAGE} has {wish.backend} kernels of on {systems[0]}, got {wish.model!r}; "

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.machine.aiconfigurator import PACKAGE, Deployment, Estimator
+from llmsched_env.machine.aiconfigurator import PACKAGE, Deployment, Estimator, canonical
 from llmsched_env.machine.batches import Batches
 from llmsched_env.machine.kept_profiles import kept_path
 from llmsched_env.machine.law_fit import fit
@@ -45,7 +45,7 @@ def make_profile(
     wish = Deployment(model, system, tp, ep, backend)
     if not anew and kept_path(wish.name).exists():
         kept = gpu_profile(wish.name)
-        if "/" not in wish.model_name or kept.model.lower() == wish.model_name.lower():
+        if "/" not in wish.model_name or canonical(kept.model) == canonical(wish.model_name):
             return kept
     estimator = Estimator(wish)
     name = estimator.deployment.name

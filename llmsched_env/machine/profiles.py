@@ -129,11 +129,11 @@ def gpu_profile(name: str | Path) -> GPUProfile:
     if not isinstance(name, Path) and ".json" not in str(name):
         kept = kept_profiles()
         if name not in kept:
+            meant = did_you_mean(str(name).split("/")[-1], [*shipped, *kept])
             raise ValueError(
-                f"gpu profile must be one of the known names, got {name!r}; "
-                f"{did_you_mean(str(name), [*shipped, *kept])} (Other models and GPUs: EngineConfig.for_gpu(model=..., "
-                "system=...) makes a profile, `llmsched profiles --can-make` lists what of, and `llmsched calibrate` "
-                "fits one to measured batches.)"
+                f"gpu profile must be one of the known names, got {name!r}; {meant} (Other models and GPUs: "
+                "EngineConfig.for_gpu(model=..., system=...) makes a profile, `llmsched profiles --can-make` lists "
+                "what of, and `llmsched calibrate` fits one to measured batches.)"
             )
         name = kept_path(name)
     own, numbers = read_profile(str(name))

@@ -15,6 +15,7 @@ from agents.settings import TUNED, DQNSettings, ESSettings, IndexSettings, Learn
 from agents.training_budget import TrainingBudget
 
 ROOT = Path(__file__).resolve().parents[2]
+NONE_IS_A_CHOICE = ("slo", "step_noise", "believed", "steps", "minutes")
 
 
 @pytest.mark.parametrize(("env", "algo"), TUNED)
@@ -23,7 +24,7 @@ def test_every_environment_has_defaults_for_each_of_its_learners(env, algo):
     assert config.settings == TUNED[env, algo] and config.learning_aids == LearningAids()
     assert config.searches == (algo == "es")
     assert config.searches or (config.steps is None) != (config.minutes is None)
-    assert all(value is not None for name, value in asdict(config).items() if name not in ("slo", "steps", "minutes"))
+    assert all(value is not None for name, value in asdict(config).items() if name not in NONE_IS_A_CHOICE)
     assert Training(env=f"llmsched/{env}-v0", algo=algo) == config
 
 
