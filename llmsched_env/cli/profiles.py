@@ -116,7 +116,7 @@ def _row(profile: "GPUProfile") -> dict[str, Any]:
 
     origins = {"shipped": gpu_profiles(), "kept": kept_profiles()}
     blocks = profile.kv_blocks()
-    engine = EngineConfig(profile.batch_time, kv_blocks=blocks)
+    engine = EngineConfig(profile.batch_time, kv_blocks=blocks, host_overhead=profile.host_overhead)
     return {
         "name": profile.name,
         "model": profile.model,
@@ -173,7 +173,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
         "origin": "Origin",
     }
     columns = [TextColumn(text, [_text(row[name]) for row in rows]) for name, text in headers.items()]
-    return rich_text(*fitting_tables("", TextColumn("Profile", [row["name"] for row in rows], "left"), columns))
+    names = TextColumn("Profile", [row["name"] for row in rows], "left")  # to be copied, so never folded
+    return rich_text(*fitting_tables("", names, columns, longest_name=names.taken))
 
 
 def _text(value: Any) -> str:

@@ -12,8 +12,6 @@ from rich.text import Text
 WIDTH = 100
 """Terminal columns of everything that is printed."""
 
-_NAME_WIDTH = 34  # longer names of rows are folded
-
 
 class TextColumn(NamedTuple):
     """A column of a table, its header and cells on one line or several.
@@ -35,7 +33,7 @@ class TextColumn(NamedTuple):
 
 
 def fitting_tables(
-    title: str, names: TextColumn, columns: Sequence[TextColumn], caption: str = ""
+    title: str, names: TextColumn, columns: Sequence[TextColumn], caption: str = "", longest_name: int = 34
 ) -> list[RenderableType]:
     """A table as what rich prints: its title, its parts, and its caption.
 
@@ -44,12 +42,13 @@ def fitting_tables(
         names: the names of the rows; every part begins with them.
         columns: the others.
         caption: below it.
+        longest_name: longer names of rows are folded.
     """
-    first = min(_NAME_WIDTH + 3, names.taken)
+    first = min(longest_name + 3, names.taken)
     parts: list[RenderableType] = [Text(title, "bold")] if title else []
     for columns_of_part in _fitting(columns, WIDTH - 1 - first):
         table = Table()
-        table.add_column(names.header, max_width=_NAME_WIDTH, overflow="fold")
+        table.add_column(names.header, max_width=longest_name, overflow="fold")
         for column in columns_of_part:
             table.add_column(column.header, justify=column.justify, no_wrap=True)
         for cells in zip(names.cells, *(column.cells for column in columns_of_part), strict=True):

@@ -9,13 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from agents.config import ENVIRONMENTS, Training, environment_name
+from agents.config import ENVIRONMENTS, H100, Training, environment_name
 from agents.run_folder import CONFIG, keep_config, latest, read_config
 from agents.settings import TUNED, DQNSettings, ESSettings, IndexSettings, LearningAids, PPOSettings, learners
 from agents.training_budget import TrainingBudget
 
 ROOT = Path(__file__).resolve().parents[2]
 NONE_IS_A_CHOICE = ("slo", "step_noise", "believed", "steps", "minutes")
+
+
+def test_engines_scatter_and_are_believed_as_the_training_says():
+    first, second = Training(env="Cluster", engine=(H100, H100), step_noise=0.2, believed="0.5").engines()
+    assert first == second and first.step_noise == 0.2
+    assert first.believed_batch_time == first.batch_time.scaled(0.5)
+    (plain,) = Training().engines()
+    assert plain.step_noise == 0.0 and plain.believed_batch_time is None
 
 
 @pytest.mark.parametrize(("env", "algo"), TUNED)
@@ -77,6 +85,8 @@ def test_a_workload_of_ones_own_has_an_engine_where_the_suite_has_many():
         ({"env": "Cluster", "aids": {"reference": True}}, "aids must be left out for Cluster with ppo, got reference"),
         ({"algo": "es", "minutes": 3.0}, "minutes must be None with algo 'es', got 3.0; see generations"),
         ({"env": "AgentNetwork", "engine": ("h100",)}, "engine must be left out"),
+        ({"env": "AgentNetwork", "step_noise": 0.1}, "step_noise must be left out"),
+        ({"env": "Cluster", "algo": "es", "workload": "azure-chat", "believed": "0.8"}, "believed must be left out"),
     ],
 )
 def test_bad_configurations_are_refused(change, message):

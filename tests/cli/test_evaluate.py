@@ -51,6 +51,19 @@ def test_rows_as_json_and_as_csv_are_the_same_numbers(llmsched, trace, tmp_path)
         assert one["mean_e2el_ms_half_width"] is None  # nan: one trace has no interval
 
 
+def test_steps_may_scatter_and_schedulers_believe_another_machine(llmsched, trace, tmp_path):
+    _, exact, _ = evaluate(llmsched, trace, tmp_path / "exact", "--csv")
+    doubt = ("--step-noise", 0.4, "--believed", 0.8)
+    _, doubted, _ = evaluate(llmsched, trace, tmp_path / "doubted", *doubt, "--csv")
+    assert exact != doubted
+    html = (tmp_path / "doubted/report.html").read_text("utf-8")
+    assert "log step times scatter by 0.4" in html and "Schedulers believe" in html
+    assert "Schedulers believe" not in (tmp_path / "exact/report.html").read_text("utf-8")
+    status, _, error = evaluate(llmsched, trace, tmp_path / "none", "--believed", -1)
+    assert status != 0 and "believed must be a finite number > 0, got -1" in error
+    assert not (tmp_path / "none").exists()
+
+
 def test_several_engines_have_a_report_each(llmsched, trace, tmp_path):
     engines = ("llama-3.1-8b_h100-80gb_tp1_aic", "llama-3.1-8b_a100-80gb_tp1_aic")
     _, printed, _ = evaluate(llmsched, trace, tmp_path / "out", "--engine", ",".join(engines), "--csv")
