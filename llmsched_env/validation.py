@@ -48,7 +48,10 @@ def check_number(
     allowed = _allowed("a finite number" if finite else "a number", above, at_least, at_most, unit)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
     if math.isnan(number) or (finite and math.isinf(number)) or not _inside(number, above, at_least, at_most):
         raise ValueError(f"{name} must be {allowed}, got {number:g}")
     return number

@@ -18,6 +18,7 @@ from llmsched_env.workloads.formats.row_log import RowLog
 from llmsched_env.workloads.formats.trace_format import CsvHeader, head_of
 
 _LARGEST = float(np.finfo(float).max)
+_TOKENS = CsvCell(NUMBER, ColumnSpec(np.float64, 1.0, _LARGEST, 1.0, "a finite number >= 1"))
 _COUNT = CsvCell(NUMBER, ColumnSpec(np.float64, 0.0, _LARGEST, 0.0, "a finite number >= 0"))
 _TIME = CsvCell(NUMBER, ColumnSpec(np.float64, np.nextafter(0.0, 1.0), _LARGEST, 0.0, "a finite number > 0 (ms)"))
 _COMPOSITION = ("total_tokens", "decode_kv_tokens", "prefill_attn_pairs", "prefill_context_tokens")
@@ -52,7 +53,7 @@ def read_batches(path: str | Path, skip_bad_rows: bool = False) -> dict[str, Bat
     titles, log = head_of(path).titles, RowLog(skip_bad_rows)
     CsvHeader(_REQUIRED, (*_REQUIRED, *_OTHER)).check(path, titles)
     counted = next((names for names in (("num_seqs",), _REQUESTS) if set(names) <= set(titles)), ())
-    cells = {title: _TIME if title == "iter_ms" else _COUNT for title in (*_REQUIRED, *counted)}
+    cells = dict.fromkeys((*_REQUIRED, *counted), _COUNT) | {"total_tokens": _TOKENS, "iter_ms": _TIME}
     if "profile" in titles:
         cells["profile"] = LABEL
     columns = read_csv(path, titles, cells, log)

@@ -157,10 +157,15 @@ def _range(batches: Batches) -> dict[str, tuple[float, float]]:
     return {name: (float(values.min()), float(values.max())) for name, values in present.items() if len(values)}
 
 
+_KEPT = (
+    *("gpu_memory_bytes", "weight_bytes_per_gpu", "kv_bytes_per_token", "reserve_bytes_per_gpu", "kv_tokens"),
+    *("max_model_len", "expert_parallel"),
+)
+
+
 def _known(memory_of: str | GPUProfile | None) -> tuple[dict[str, Any], dict[str, int]]:
     if memory_of is None:
         return {"model": "unknown", "gpu": "unknown", "tensor_parallel": 1}, {}
     own = memory_of if isinstance(memory_of, GPUProfile) else gpu_profile(memory_of)
-    sizes = ("gpu_memory_bytes", "weight_bytes_per_gpu", "kv_bytes_per_token", "reserve_bytes_per_gpu", "kv_tokens")
-    memory = {size: getattr(own, size) for size in sizes if getattr(own, size) is not None}
+    memory = {name: getattr(own, name) for name in _KEPT if getattr(own, name) is not None}
     return {"model": own.model, "gpu": own.gpu, "tensor_parallel": own.tensor_parallel}, memory

@@ -13,7 +13,7 @@ from llmsched_env.machine.least_squares import fit_relative
 _SURE = 1.96  # standard errors on either side of an interval of 95 %
 _TOLD = 3.0  # standard errors above 0 from which on a host term is told apart from it
 _WORDS = {"factor": "the factor", "host_batch": "host time a step", "host_request": "host time a request"}
-_VAGUE = 0.2  # half an interval over the value from which on a warning says so
+_VAGUE = 0.1  # half an interval over the value from which on a warning says so
 _MATERIAL = 0.02  # share of a step's time that a term left out may have without a warning
 _TOTAL, _DRIFT, _NOISE, _MANY_OUTLIERS = 0.03, 0.3, 0.02, 0.01
 _ROUNDING = 1e-6  # share of a step's time that is not worth a term

@@ -139,9 +139,9 @@ class VllmSettings:
         engine, scheduler = _engine(found), _scheduler(found)
         return cls(
             path=str(path),
-            model=found["model"],
-            device=found["device_name"],
-            requests=found["num_requests"],
+            model=found.text("model"),
+            device=found.text("device_name"),
+            requests=found.integer("num_requests", 0) or None,
             tensor_parallel=found.integer("tensor_parallel_size", 1),
             replicas=found.integer("data_parallel_size", 1),
             gpu_memory_utilization=0.9 if utilization is None else float(utilization),
@@ -221,6 +221,8 @@ class _Found:
     def __init__(self, path: str, settings: dict[str, Any]) -> None:
         self.path, self.settings, self.notes = path, settings, list[Note]()
         resolved = settings.get("resolved_config") or {}
+        if not isinstance(resolved, dict):
+            raise ValueError(f"{path}: resolved_config must be an object, got {repr(resolved)[:80]}")
         groups = {f"resolved_config.{name}": resolved.get(name) for name in _GROUPS}
         groups |= {"resolved_config": resolved} | {name: settings.get(name) for name in ("kv_cache", "engine_kwargs")}
         groups |= {"hardware": settings.get("hardware"), "": settings}
@@ -246,7 +248,18 @@ class _Found:
         if name not in self.values:
             self.notes.append(Note("assumed", f"{name} is {'on' if default else 'off'}, as by default in vLLM"))
             return default
-        return bool(self[name])
+        place, value = self.values[name]
+        if not isinstance(value, bool):
+            raise ValueError(f"{self.path}: {place} must be true or false, got {value!r}")
+        return value
+
+    def text(self, name: str) -> str | None:
+        if name not in self.values:
+            return None
+        place, value = self.values[name]
+        if not isinstance(value, str):
+            raise ValueError(f"{self.path}: {place} must be a name, got {value!r}")
+        return value
 
 
 def _engine(found: _Found) -> dict[str, Any]:
@@ -288,7 +301,8 @@ def _scheduler(found: _Found) -> dict[str, float]:
 
 def _left_out(found: _Found) -> Iterator[Note]:
     for name, text in _NOT_SIMULATED.items():
-        if found[name] is True or found[name] not in _OFF:
+        switch = name.startswith(("enable", "enforce"))
+        if bool(found[name]) if switch else found[name] not in _OFF:
             yield Note("left out", f"{name}={found[name]}: {text}")
     kwargs = found.settings.get("engine_kwargs") or {}
     known = {*_USED, *_NOT_SIMULATED, *_NO_INFLUENCE}

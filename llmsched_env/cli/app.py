@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -104,7 +105,17 @@ def build_app() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _warning_printed  # type: ignore[assignment]
+        return _main(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _warning_printed(message: Warning | str, *where: Any) -> None:
+    """A warning for users, without the line of code that it stands in."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _main(tokens: list[str]) -> int:
     try:
         command, bound, _ = build_app().parse_args(tokens, exit_on_error=False, print_error=False)
         return _run(command, bound.args, bound.kwargs)

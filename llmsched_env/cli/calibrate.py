@@ -26,6 +26,7 @@ from llmsched_env.cli.options import (
 
 if TYPE_CHECKING:
     from llmsched_env.calibration import Calibration, SpeedCalibration
+    from llmsched_env.machine.profiles import GPUProfile
 
 
 @Parameter(name="*")
@@ -110,7 +111,7 @@ def _on_batches(measurements: Path, options: CalibrateOptions) -> "Calibration":
 
 def _on_engine(measurements: Path, base: str, options: CalibrateOptions) -> "SpeedCalibration":
     import baselines
-    from llmsched_env.calibration import calibrate_speed, engine_settings, holds_batches, read_run, rows_of
+    from llmsched_env.calibration import calibrate_speed, holds_batches, read_run, rows_of
     from llmsched_env.machine.profiles import gpu_profile
 
     profile, belief = gpu_profile(base), options.belief or "measured"
@@ -120,8 +121,21 @@ def _on_engine(measurements: Path, base: str, options: CalibrateOptions) -> "Spe
         return calibrate_speed(rows_of(measurements, options.rows_of, options.skip_bad_rows)[1], profile, belief=belief)
     if options.rows_of is not None:
         raise ValueError(f"--rows-of belongs to a CSV of batches; {measurements} is none")
-    settings = {} if options.settings is None else engine_settings(options.settings)
+    settings = {} if options.settings is None else _said(options.settings, profile)
     if "token_budget" not in settings:
         warnings.warn(f"no --settings with max_num_batched_tokens: {_BUDGET} are assumed", UserWarning, stacklevel=2)
     scheduler = baselines.sarathi(token_budget=settings.get("token_budget", _BUDGET))  # as vLLM's V1 composes batches
     return calibrate_speed(read_run(measurements, options.skip_bad_rows), profile, scheduler, settings, belief)
+
+
+def _said(path: Path, profile: "GPUProfile") -> dict[str, Any]:
+    """Arguments of `EngineConfig` from the settings of a run, with a warning of each that is assumed or left out."""
+    from llmsched_env.calibration import VllmSettings
+
+    said = VllmSettings.read(path)
+    if said.replicas != 1:
+        raise ValueError(f"{path}: data_parallel_size must be 1, got {said.replicas}: one engine is calibrated")
+    settings, notes = said.engine_of(profile)
+    for note in (*said.notes, *notes):
+        warnings.warn(str(note), UserWarning, stacklevel=2)
+    return settings

@@ -1,5 +1,7 @@
 """llmsched profiles: the GPU profiles that there are, one in detail, and new ones of any model on any GPU."""
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -45,7 +47,7 @@ def profiles(profile: Profile = None, *, options: ProfilesOptions = _DEFAULTS) -
     part = "" if profile is None else profile.lower()
     found = [profile] if profile in names else [name for name in names if part in name.lower()]
     if len(found) > 1:
-        rows = [_row(gpu_profile(name)) for name in found]
+        rows = [_row(profile) for profile in _readable(found)]
         return Answer(_table(rows), rows)
     return _in_detail(gpu_profile(found[0] if found else str(profile)))  # a file, or an error with the closest names
 
@@ -59,6 +61,17 @@ def _check(profile: str | None, options: ProfilesOptions) -> None:
         raise ValueError("--make MODEL makes one profile: neither --can-make nor the name of a profile goes with it")
     if options.system is None:
         raise ValueError("--make needs --system NAME; llmsched profiles --can-make lists the systems")
+
+
+def _readable(names: list[str]) -> Iterator["GPUProfile"]:
+    """The profiles, without kept files that are none."""
+    from llmsched_env.machine.profiles import gpu_profile
+
+    for name in names:
+        try:
+            yield gpu_profile(name)
+        except ValueError as error:
+            print(f"warning: {error}", file=sys.stderr)
 
 
 def _made(options: ProfilesOptions) -> Answer:

@@ -35,7 +35,7 @@ from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.theory import capacity
 from llmsched_env.theory.kv import kv_token_steps
 from llmsched_env.theory.latency_bounds import mean_latency_bound
-from llmsched_env.theory.rates import best_token_rate
+from llmsched_env.theory.rates import best_rate
 from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import mean_work
 from llmsched_env.validation import check_choice, check_number
@@ -176,7 +176,7 @@ def compare(
     with tqdm(total=total, unit="cell", dynamic_ncols=True, disable=None if progress else True) as bar:
         for (workload_name, workload), load in product(workloads.items(), loads):
             offered = workload if load == "recorded" else workload.at_load(load, engine)
-            distinct, requests_digest = distinct_seeds(offered, seeds)
+            distinct, requests_digest = distinct_seeds(offered, seeds, engine)
             bounds = tuple(_LatencyBound.of(offered.sample(seed), engine) for seed in distinct)
             for name, setting in schedulers.items():
                 scheduler = setting if isinstance(setting, Scheduler) else setting[workload_name, load]
@@ -288,7 +288,7 @@ class _CellJob:
 
 _REDUCTION = (
     *(stability, mean_interval, ComparisonCell, capacity, mean_work, kv_token_steps),
-    *(mean_latency_bound, srpt_flow_times, best_token_rate),
+    *(mean_latency_bound, srpt_flow_times, best_rate),
 )
 """Code that computes cells from rows, beyond the sources in every digest."""
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from llmsched_env import policies, sb3
 from llmsched_env.compiled import compiled_folders, source_digest
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.workloads.workload import Workload
@@ -73,13 +74,14 @@ def describe(scheduler: Scheduler) -> str:
     return f"{text}, parameters set {when} by {type(controller).__name__}"
 
 
-def distinct_seeds(workload: Workload, seeds: Sequence[int]) -> tuple[tuple[int, ...], str]:
+def distinct_seeds(workload: Workload, seeds: Sequence[int], engine: EngineConfig) -> tuple[tuple[int, ...], str]:
     """The seeds to run, and a digest of their requests.
 
-    These are all seeds, or only the first one if every seed gives the same requests, as with a trace.
+    These are all seeds, or only the first one if every seed gives the same run: the same requests, as with a trace, on
+    an engine without noise.
     """
     digests = [_table_digest(workload.sample(seed)) for seed in seeds]
-    if len(set(digests)) == 1:
+    if len(set(digests)) == 1 and engine.step_noise == 0:
         return (seeds[0],), digests[0]
     return tuple(seeds), hashlib.sha256("".join(digests).encode()).hexdigest()
 

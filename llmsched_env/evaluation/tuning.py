@@ -165,7 +165,7 @@ def tune(
     if not len(seeds):
         raise ValueError("seeds is empty; at least one is needed")
     offered = workload if load == "recorded" else workload.at_load(check_number("load", load, above=0), engine)
-    distinct, requests = distinct_seeds(offered, seeds)
+    distinct, requests = distinct_seeds(offered, seeds, engine)
     _check_limits(goal, offered, distinct[0], slo)
     longest = longest_run(offered, engine, distinct)
     cases = Cases((offered,), distinct, engine, longest, record="requests")

@@ -86,9 +86,13 @@ class BatchTime:
         """Coefficients of a linear law that is nowhere above this one."""
         return self.coefficients()
 
-    def least_seconds(self, tokens: Any) -> Any:
-        """Seconds that batches of `tokens` tokens take at least, whatever is in them; their attention is left out."""
+    def token_seconds(self, tokens: Any, holds_prefill: bool) -> Any:
+        """The part of `seconds` that the tokens alone decide; only a `TabulatedLaw` asks whether there is prefill."""
         return self.seconds(tokens)
+
+    def context_and_request(self, holds_prefill: bool) -> tuple[float, float]:
+        """Seconds a context token of decodes, and a request, add to batches with prefill, or to those without."""
+        return self.coefficients().a_kv, 0.0
 
     def seconds(
         self,

@@ -145,6 +145,8 @@ class EngineConfig:
                 raise ValueError(f"swap_space must be 0 for {gpu.name}, which does not say how large its KV cache is")
             block_bytes = gpu.kv_bytes_per_token * block_size
             known |= {"swap_blocks": int(swap_space // block_bytes), "swap_block_time": block_bytes / host_bandwidth}
+        if "believed_batch_time" in overrides:  # the profile's belief in host time belongs to its own
+            known["believed_host_overhead"] = None
         return cls(**{**known, **overrides})
 
     def believing(self, what: str | float) -> "EngineConfig":

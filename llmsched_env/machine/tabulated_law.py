@@ -78,14 +78,17 @@ class TabulatedLaw(BatchTime):
 
     def least(self) -> Coefficients:
         """See `BatchTime.least`; tokens cost nothing in it, since tables may be flat."""
-        c = float(self.least_seconds(1))
+        c = float(min(self.token_seconds(1, True), self.token_seconds(1, False)))
         return Coefficients(c=c, a_kv=min(self.a_kv_decode, self.a_kv), a_attn=self.a_attn, a_ctx=self.a_ctx)
 
-    def least_seconds(self, tokens: Any) -> Any:
-        """See `BatchTime.least_seconds`: the lower of both tables."""
+    def token_seconds(self, tokens: Any, holds_prefill: bool) -> Any:
+        """See `BatchTime.token_seconds`: one of the tables."""
         tokens = np.asarray(tokens, dtype=np.float64)
-        mixed = _interpolated(self.mixed, tokens) + self.a_seq
-        return without_empty(tokens, np.minimum(_interpolated(self.decode, tokens), mixed))
+        return without_empty(tokens, _interpolated(self.mixed if holds_prefill else self.decode, tokens))
+
+    def context_and_request(self, holds_prefill: bool) -> tuple[float, float]:
+        """See `BatchTime.context_and_request`."""
+        return (self.a_kv, self.a_seq) if holds_prefill else (self.a_kv_decode, 0.0)
 
     def _seconds(self, tokens: Any, context: Any, pairs: Any, before: Any, requests: Any) -> Any:
         decodes = _interpolated(self.decode, tokens) + self.a_kv_decode * context

@@ -194,6 +194,10 @@ def start_batch(world, g):
     engine.batch_end = engine.clock + seconds
     engine.pending = 0
     engine.phase = BUSY_PHASE
+    if counts.prefill_tokens > 0:
+        engine.most_tokens = max(engine.most_tokens, counts.tokens)
+    else:
+        engine.most_decodes = max(engine.most_decodes, counts.tokens)
     world.totals[g].latest_tokens = counts.tokens
     world.totals[g].latest_prefill_tokens = counts.prefill_tokens
     if counts.admitted > 0:

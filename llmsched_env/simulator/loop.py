@@ -185,6 +185,8 @@ def _arrive(world, g, i):
     if most_kv > world.kv[g].total * world.kv[g].block_size or tokens > engine.max_model_len:  # could never finish here
         hidden.status[i] = STATUS_REJECTED
         hidden.left[i] = clock
+        if tokens > engine.max_model_len:
+            engine.num_too_long += 1
         if engine.networked == 1:
             world.departed[g, engine.num_departed] = i
             engine.num_departed += 1

@@ -53,6 +53,8 @@ class Pools:
     first_token: str = "prefill"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.roles, tuple | list):
+            raise ValueError(f"pools.roles must be one of {ROLES} for each engine, got {self.roles!r}")
         for role in self.roles:
             check_choice("pools.roles", role, ROLES)
         for name in ("transfer_per_call", "transfer_per_token", "prefill_scheduling", "decode_scheduling"):

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from llmsched_env.machine.config import EngineConfig
-from llmsched_env.machine.tabulated_law import TabulatedLaw
 from llmsched_env.results.records import NetworkResult, Result
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, SELECT, STALLED
 from llmsched_env.simulator.network import NetworkSimulator
 from llmsched_env.simulator.pools import Pools
+from llmsched_env.simulator.ranges import warn_of_ranges
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Controller, Scheduler
 from llmsched_env.simulator.simulator import Simulator
@@ -51,7 +51,8 @@ def simulate(
 
     Warns:
         RuntimeWarning: if the run stalls (the result says since when).
-        UserWarning: if batches were longer than the tables of a `TabulatedLaw` reach to.
+        UserWarning: if batches were longer than the tables of a `TabulatedLaw` reach to, or requests longer than
+            `max_model_len`.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -66,7 +67,6 @@ def simulate(
             RuntimeWarning,
             stacklevel=2,
         )
-    warn_beyond_tables(result.batches, (engine,))
     return result
 
 
@@ -82,7 +82,7 @@ def replay(
 ) -> Result:
     """`simulate` on requests that have been drawn already, of a workload called `name`, for runs in great numbers.
 
-    It checks no argument, warns of nothing and leaves capacity and load out: to find them can take as long as the run.
+    It checks no argument and leaves capacity and load out: to find them can take as long as the run.
     """
     simulator = Simulator(engine, scheduler, record=record, interpreted=interpreted)
     simulator.load(0, table, seed)
@@ -91,6 +91,7 @@ def replay(
     reason = simulator.advance(0, until) if controller is None else _run_controlled(simulator, controller, until)
     if reason == DRAINED and horizon is not None:
         simulator.clock_to(0, until)
+    warn_of_ranges(simulator.world.engines, (engine,))
     return simulator.result(0, table, name, seed, reason)
 
 
@@ -157,27 +158,8 @@ def simulate_network(
     simulator.load(table, seed)
     reason = simulator.run(math.inf if horizon is None else float(horizon))
     result = simulator.result(getattr(tasks, "name", "tasks"), seed, reason)
-    warn_beyond_tables(result.batches, simulator.engines)
+    warn_of_ranges(simulator.world.engines, simulator.engines)
     return result
-
-
-def warn_beyond_tables(batches: np.recarray | None, engines: Sequence[EngineConfig]) -> None:
-    """Warn of recorded batches that are longer than the tables of batch times."""
-    if batches is None:
-        return
-    for g, engine in enumerate(engines):
-        law = engine.batch_time
-        if not isinstance(law, TabulatedLaw):
-            continue
-        own = batches[batches.engine == g] if len(engines) > 1 else batches
-        tokens, (decodes, mixed) = own.prefill_tokens + own.decode_tokens, law.range
-        if np.any(tokens > np.where(own.prefill_tokens > 0, mixed, decodes)):
-            warnings.warn(
-                f"{engine.name}: some batches were longer than its tables of batch times reach to ({decodes} tokens of "
-                f"decodes alone, {mixed} with prefill), and beyond them times are extrapolated",
-                UserWarning,
-                stacklevel=3,
-            )
 
 
 def _check_run(

@@ -122,6 +122,9 @@ ENGINE = record_dtype(  # `World.engines`: the counters and clocks of an engine
     ("executing", "i8"),  # that runs,
     ("ended", "i8"),  # that ended last
     ("num_ended", "i8"),  # requests in the batch that ended last
+    ("num_too_long", "i8"),  # requests turned away as they exceed max_model_len
+    ("most_decodes", "i8"),  # tokens of the longest batch so far that only decoded,
+    ("most_tokens", "i8"),  # and of the longest that held prefill
     ("pending", "i8"),  # 1: the batch after the running one has been decided
     ("asked", "i8"),  # 1: the scheduler has been asked for it, and has composed none
     ("stops_to_decide", "i8"),  # 1: stop for a decision before every batch

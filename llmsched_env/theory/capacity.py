@@ -9,16 +9,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmsched_env.machine.config import EngineConfig
+from llmsched_env.machine.tabulated_law import TabulatedLaw
 from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.theory.kv import kv_token_steps
-from llmsched_env.theory.work import LengthMix, RequestFlow, Work, mean_work, request_seconds, token_seconds
+from llmsched_env.theory.work import (
+    LengthMix,
+    RequestFlow,
+    Work,
+    mean_work,
+    request_seconds,
+    request_seconds_apart,
+    token_seconds,
+)
 
 
 def capacity(engine: EngineConfig, workload: LengthMix) -> float:
     """Requests/s that the engine can sustain on the workload's mix of lengths, whatever the scheduler.
 
-    It depends only on the machine (batch times, token budget, request slots, KV memory, host overhead) and on the
-    lengths, not on the workload's rate or a scheduler's parameters.
+    It depends only on the machine (batch times, token budget, request slots, KV memory, context length, host overhead)
+    and on the lengths, not on the workload's rate or a scheduler's parameters. Requests beyond `max_model_len` arrive,
+    and cost nothing: they are turned away.
 
     A request of s prompt and o output tokens takes w = E[s + o - 1] tokens of work, of which n = E[o - 1] are decode
     steps ("separate": w = E[s + o], n = E[o]). If every batch holds b tokens, a request costs w/b times the part of the
@@ -38,22 +48,60 @@ def capacity(engine: EngineConfig, workload: LengthMix) -> float:
 
     with G the KV tokens of a request summed over these batches, rounded up to blocks by half a block on average.
 
-    With a `TabulatedLaw` the part that depends on b alone is the lower of its two tables, and a_kv the lower of its two
-    prices, so that capacity is an upper estimate.
+    With a `TabulatedLaw` all batches hold prefill in this, at the prices of its `mixed` table. Capacity is the larger
+    of that and of prompts and decodes in batches of their own, each kind at its own prices and in the best batches
+    that the limits allow.
 
     For a batch time of tokens only, no memory limit, and b/t_b largest at the token budget this is
     b_max / (t_{b_max} (s + o)), the stability limit of arXiv 2504.07347, Theorem 2.
     """
-    work = mean_work(workload, engine)
-    largest = _largest_batch(engine, workload, work)
-    tokens = np.append(np.arange(1.0, math.floor(largest) + 1), largest)
-    per_token = float(np.min(token_seconds(engine, tokens) / tokens))
-    return 1 / (per_token * work.tokens + request_seconds(engine, work))
+    served, share = _served(engine, workload)
+    work = mean_work(served, engine)
+    per_token = _least_per_token(engine, _largest_batch(engine, served, work), holds_prefill=True)
+    seconds = per_token * work.tokens + request_seconds(engine, work)
+    if isinstance(engine.batch_time, TabulatedLaw):
+        seconds = min(seconds, _seconds_apart(engine, work))
+    return 1 / (share * seconds)
 
 
 def load(workload: RequestFlow, engine: EngineConfig) -> float:
     """Rate of the workload over the reference capacity of the engine."""
     return workload.rate / capacity(engine, workload)
+
+
+def _served(engine: EngineConfig, workload: LengthMix) -> tuple[LengthMix, float]:
+    """The requests that the context length lets in, and their share."""
+    if engine.max_model_len is None:
+        return workload, 1.0
+    prompt, output = workload.length_sample()
+    fits = prompt + output <= engine.max_model_len
+    if fits.all():
+        return workload, 1.0
+    if not fits.any():
+        raise ValueError(
+            f"max_model_len must let some requests in, got {engine.max_model_len}; the shortest has "
+            f"{int((prompt + output).min())} tokens"
+        )
+    return _Lengths(prompt[fits], output[fits]), float(fits.mean())
+
+
+def _least_per_token(engine: EngineConfig, largest: float, holds_prefill: bool) -> float:
+    """Least seconds a token in batches of up to `largest` tokens, attention left out."""
+    tokens = np.append(np.arange(1.0, math.floor(largest) + 1), largest)
+    return float(np.min(token_seconds(engine, tokens, holds_prefill) / tokens))
+
+
+def _seconds_apart(engine: EngineConfig, work: Work) -> float:
+    """Seconds of a request whose prompt and decodes are in batches of their own."""
+    seconds = work.prompt * _least_per_token(engine, engine.token_budget, holds_prefill=True)
+    seconds += request_seconds_apart(engine, work)
+    if work.decodes == 0:
+        return seconds
+    most = float(engine.token_budget if engine.max_num_seqs is None else min(engine.token_budget, engine.max_num_seqs))
+    if engine.kv_blocks is not None:
+        held = work.context / work.decodes + 1 + (engine.block_size - 1) / 2  # tokens of one, in whole blocks
+        most = min(most, engine.kv_blocks * engine.block_size / held)
+    return seconds + work.decodes * _least_per_token(engine, max(1.0, most), holds_prefill=False)
 
 
 def _largest_batch(engine: EngineConfig, workload: LengthMix, work: Work) -> float:

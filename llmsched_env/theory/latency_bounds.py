@@ -9,7 +9,7 @@ import numpy as np
 
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.tables.request_table import RequestTable
-from llmsched_env.theory.rates import best_token_rate
+from llmsched_env.theory.rates import best_rate, most_requests
 from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import decode_steps, token_seconds
 
@@ -82,17 +82,19 @@ class Demand:
         cached = _may_be_cached(table, engine)
         prefill, steps = prompt - cached, decode_steps(output, engine)
         chunks = np.ceil(prefill / engine.token_budget)
-        per_token = 1 / best_token_rate(engine)
+        most = min(most_requests(engine), max(1, len(table)))
+        per_token = 1 / best_rate(engine, True, engine.token_budget)  # a prompt token is in a batch that holds prefill
+        per_decode = min(per_token, 1 / best_rate(engine, False, most))
         # After a preemption a prefill may replace a decode step, at another cost: it attends to all of the context,
         # and computes it too unless it hits the prefix cache.
         again = law.a_attn + (0.0 if engine.prefix_caching else min(law.a_tok, per_token))
         own_decode = min(law.a_kv, again) * (steps * prompt + steps * (steps - 1) / 2) + engine.host_overhead[1] * steps
         own_prompt = law.a_attn * (prompt * (prompt + 1) - cached * (cached + 1)) / 2 + engine.host_overhead[1] * chunks
-        shortest = float(token_seconds(engine, np.float64(1.0)))
+        shortest = min(float(token_seconds(engine, np.float64(1.0), prefill)) for prefill in (True, False))
         prompt_work = per_token * prefill + own_prompt
         prompt_alone = np.maximum(chunks * shortest, prefill * per_token) + own_prompt
         return cls(
-            work=prompt_work + per_token * steps + own_decode,
+            work=prompt_work + per_decode * steps + own_decode,
             alone=prompt_alone + steps * shortest + own_decode,
             prompt_work=prompt_work,
             prompt_alone=prompt_alone,

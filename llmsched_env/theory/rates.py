@@ -26,11 +26,22 @@ def token_rate(engine: EngineConfig, token_budget: int | None = None) -> float:
 def best_token_rate(engine: EngineConfig) -> float:
     """Tokens/s that no scheduler exceeds: max over b <= b_max of b/t_b, for batch times as in `token_rate`.
 
-    Larger than `token_rate` where b/t_b does not peak at the token budget, such as for a staircase whose step does
-    not divide the budget.
+    With a `TabulatedLaw` also over batches that only decode, with a request for each token. Larger
+    than `token_rate` where b/t_b does not peak at the token budget, such as for a staircase whose step does not divide
+    the budget.
     """
-    tokens = np.arange(1.0, engine.token_budget + 1)
-    return float(np.max(tokens / token_seconds(engine, tokens)))
+    return max(best_rate(engine, True, engine.token_budget), best_rate(engine, False, most_requests(engine)))
+
+
+def best_rate(engine: EngineConfig, holds_prefill: bool, most: int) -> float:
+    """Max of b/t_b over batches of up to `most` tokens with prefill, or without."""
+    tokens = np.arange(1.0, most + 1)
+    return float(np.max(tokens / token_seconds(engine, tokens, holds_prefill)))
+
+
+def most_requests(engine: EngineConfig) -> int:
+    """Most requests that can decode in one batch: each takes a token, a slot, and a KV block."""
+    return min(engine.token_budget, engine.max_num_seqs or engine.token_budget, engine.kv_blocks or engine.token_budget)
 
 
 def critical_rate(engine: EngineConfig, workload: LengthMix, token_budget: int | None = None) -> float:

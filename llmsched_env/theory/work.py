@@ -61,19 +61,28 @@ def decode_steps(output: np.ndarray, engine: EngineConfig) -> np.ndarray:
     return output if engine.separate else output - 1
 
 
-def token_seconds(engine: EngineConfig, tokens: ArrayLike) -> np.ndarray:
+def token_seconds(engine: EngineConfig, tokens: ArrayLike, holds_prefill: bool = True) -> np.ndarray:
     """Seconds of batches of `tokens` >= 1 tokens without attention terms; host overhead per batch is included.
 
-    With a `TabulatedLaw`, where more than the tokens counts, the least that such batches take.
+    Whether they hold prefill matters to a `TabulatedLaw` alone.
     """
-    return np.asarray(engine.batch_time.least_seconds(tokens)) + engine.host_overhead[0]
+    return np.asarray(engine.batch_time.token_seconds(tokens, holds_prefill)) + engine.host_overhead[0]
 
 
 def request_seconds(engine: EngineConfig, work: Work) -> float:
-    """Seconds that a request adds to its batches on top of its tokens: attention, and host time per request.
+    """Seconds that a request adds to its batches on top of its tokens: attention, and time per request.
 
-    The prompt counts as one batch. Re-reading context between chunks (a_ctx) is left out, since the scheduler chooses
-    the chunks. With a `TabulatedLaw` decodes read their context at the lower of its two prices.
+    The prompt counts as one batch, and all batches as such that hold prefill. Re-reading context between chunks (a_ctx)
+    is left out, since the scheduler chooses the chunks.
     """
-    law = engine.batch_time.least()
-    return float(law.a_kv * work.context + law.a_attn * work.pairs + engine.host_overhead[1] * (work.decodes + 1))
+    law, (a_kv, a_seq) = engine.batch_time.coefficients(), engine.batch_time.context_and_request(True)
+    each = engine.host_overhead[1] + a_seq
+    return float(a_kv * work.context + law.a_attn * work.pairs + each * (work.decodes + 1))
+
+
+def request_seconds_apart(engine: EngineConfig, work: Work) -> float:
+    """The same with all decodes in batches that hold no prefill."""
+    law, host = engine.batch_time, engine.host_overhead[1]
+    (_, a_prompt), (a_kv, a_decode) = law.context_and_request(True), law.context_and_request(False)
+    prompt = law.coefficients().a_attn * work.pairs + host + a_prompt
+    return float(prompt + a_kv * work.context + (host + a_decode) * work.decodes)

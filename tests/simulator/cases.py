@@ -55,8 +55,8 @@ def small_case(integer: Callable[[int, int], int], limited: bool = True) -> Case
         ls.Hinge(c=32 * unit, a=4 * unit, b0=b0),
         ls.Roofline(c=32 * unit, a_tok=4 * unit, a_tok_over=2 * unit, b0=b0, a_kv=unit, a_attn=unit, a_ctx=2 * unit),
         ls.TabulatedLaw(
-            decode=[(1, 32 * unit), (3, 48 * unit), (5, 52 * unit)],
-            mixed=[(2, 40 * unit), (4, 64 * unit), (12, 80 * unit)],
+            decode=[(1, 32 * unit), (3, 48 * unit), (5, 52 * unit), (400, 152 * unit)],
+            mixed=[(2, 40 * unit), (4, 64 * unit), (12, 80 * unit), (400, 480 * unit)],
             a_seq=unit,
             a_kv_decode=unit,
             a_kv=2 * unit,

@@ -111,9 +111,19 @@ def test_believing_a_factor_or_a_profile():
 def test_requests_beyond_the_context_length_are_turned_away():
     engine = replace(ENGINE, max_model_len=100)
     workload = ls.Workload.from_arrays([0.0, 0.0, 0.0, 1.0], [90, 90, 200, 99], [10, 11, 1, 1])
-    rows = ls.simulate(baselines.vllm_v1, workload, engine).requests
+    with pytest.warns(UserWarning, match="engine: requests of more than max_model_len=100 tokens"):
+        rows = ls.simulate(baselines.vllm_v1, workload, engine).requests
     assert rows.status.tolist() == ["finished", "rejected", "rejected", "finished"]
     assert rows.left[1] == 0.0 and rows.computed[1] == 0
+
+
+def test_capacity_counts_requests_beyond_the_context_length_as_no_work():
+    lengths = ls.Workload.from_arrays(np.arange(4.0), [90, 90, 200, 300], [10, 10, 20, 1])
+    short = ls.Workload.from_arrays(np.arange(2.0), [90, 90], [10, 10])
+    limited = replace(ENGINE, max_model_len=100)
+    assert theory.capacity(limited, lengths) == pytest.approx(2 * theory.capacity(ENGINE, short))
+    with pytest.raises(ValueError, match="max_model_len must let some requests in, got 50; the shortest has 100"):
+        theory.capacity(replace(ENGINE, max_model_len=50), lengths)
 
 
 def test_bounds_that_noise_breaks_are_refused():

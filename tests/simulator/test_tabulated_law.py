@@ -98,6 +98,25 @@ def test_bounds_and_capacity_are_those_of_the_cheaper_table():
             assert theory.makespan_bound(table, engine) <= result.requests.finish.max()
 
 
+@pytest.mark.parametrize("workload", ["azure-code", "azure-chat", "sharegpt-chat"])
+@pytest.mark.parametrize("profile", [name for name in ls.gpu_profiles() if name.endswith("_lss")])
+def test_capacity_of_measured_tables_is_within_reach(profile, workload):
+    """Below what no scheduler exceeds, and near it: loads are shares of it."""
+    engine = ls.EngineConfig.for_gpu(profile)
+    most = theory.fluid_capacity(engine, ls.preset(workload)).rate
+    assert 0.75 * most <= theory.capacity(engine, ls.preset(workload)) <= most
+
+
+def test_capacity_by_hand():
+    """Two requests of 4 and 2 tokens: all together in batches of 4, or prompts and decodes apart."""
+    law = ls.TabulatedLaw([(1, 1.0), (2, 1.25)], [(1, 2.0), (4, 4.0)], 0.25, 0.0, 0.5, 0.0, 0.0)
+    workload = ls.Workload.from_arrays([0.0, 1.0], [4, 4], [2, 2])
+    together = 5 * 4.0 / 4 + 0.5 * 4 + 0.25 * 2
+    apart = 4 * 4.0 / 4 + 0.25 + 1 * 1.25 / 2
+    engine = ls.EngineConfig(law, token_budget=4, max_num_seqs=2)
+    assert theory.capacity(engine, workload) == pytest.approx(1 / min(together, apart))
+
+
 def test_hindsight_wants_equal_batches():
     flat = ls.TabulatedLaw([(1, 1.0), (9, 1.0)], [(1, 2.0), (9, 2.0)], 0.0, 0.0, 0.0, 0.0, 0.0)
     engine = ls.EngineConfig(flat, kv_blocks=20, block_size=1, token_budget=9)

@@ -295,7 +295,7 @@ def _name(cell: BenchmarkCell, objective: str, plan: TuningPlan) -> str:
     settings = [(name, [scheduler_digest(s) for s in group]) for name, group in plan.index[objective].items()]
     spaces = [sorted((name, param.tune) for name, param in tunable(s).items()) for s in plan.schedulers.values()]
     code = [source_of(part) for part in (search_baselines, search, tune, type(OBJECTIVES[objective]))]
-    requests = distinct_seeds(cell.workload, plan.seeds)
+    requests = distinct_seeds(cell.workload, plan.seeds, cell.engine)
     what = (
         [scheduler_digest(scheduler) for scheduler in plan.schedulers.values()],
         settings,

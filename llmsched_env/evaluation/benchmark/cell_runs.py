@@ -110,7 +110,7 @@ class CellRuns(ABC, Generic[T]):
 
     def __init__(self, cell: BenchmarkCell, seeds: Sequence[int], folder: Path, *more: Any) -> None:
         self.cell = cell
-        self.seeds, requests = distinct_seeds(cell.workload, seeds)
+        self.seeds, requests = distinct_seeds(cell.workload, seeds, cell.engine)
         self.longest = longest_run(cell.workload, cell.engine, self.seeds)
         sources = [source_of(part) for part in (Objective, measure, mean_latency_bound, slo_attainment_bound)]
         digest = digest_of(sources, requests, self.seeds, cell.engine, self.longest, *more)
