@@ -33,6 +33,7 @@ def test_rows_of_200_small_workloads(name):
     assert preemptions > 0 and rejected > 0  # the cases reach what they should
 
 
+@pytest.mark.filterwarnings("ignore:.*turned away as they arrive")
 @pytest.mark.parametrize("scheduler", [*baselines.REGISTRY.values(), ANYTHING], ids=lambda scheduler: scheduler.name)
 def test_rows_of_80_workloads_with_little_memory(scheduler):
     """Prefix caching, swapping, timeouts, batches decided ahead, and engines that are not what schedulers believe."""
