@@ -14,7 +14,7 @@ from llmsched_env.calibration.batches import rows_of
 from llmsched_env.calibration.shortcomings import shortcomings
 from llmsched_env.machine.batches import Batches
 from llmsched_env.machine.law_fit import FORMS, Fit, fit
-from llmsched_env.machine.profile_files import TOKENS_ALONE, law_in_ms, write_profile
+from llmsched_env.machine.profile_files import MEMORY, TOKENS_ALONE, law_in_ms, write_profile
 from llmsched_env.machine.profiles import GPUProfile, gpu_profile, gpu_profiles
 from llmsched_env.validation import check_choice, check_integer
 
@@ -157,10 +157,7 @@ def _range(batches: Batches) -> dict[str, tuple[float, float]]:
     return {name: (float(values.min()), float(values.max())) for name, values in present.items() if len(values)}
 
 
-_KEPT = (
-    *("gpu_memory_bytes", "weight_bytes_per_gpu", "kv_bytes_per_token", "reserve_bytes_per_gpu", "kv_tokens"),
-    *("max_model_len", "expert_parallel"),
-)
+_KEPT = (*MEMORY, "kv_tokens", "max_model_len", "expert_parallel")
 
 
 def _known(memory_of: str | GPUProfile | None) -> tuple[dict[str, Any], dict[str, int]]:

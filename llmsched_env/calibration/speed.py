@@ -16,13 +16,12 @@ from llmsched_env.calibration.step_fit import FEWEST_STEPS, StepFit, fit_steps
 from llmsched_env.machine.batch_time import BatchTime
 from llmsched_env.machine.batches import Batches
 from llmsched_env.machine.config import EngineConfig
-from llmsched_env.machine.profile_files import TOKENS_ALONE, host_in_ms, law_in_ms, write_profile
+from llmsched_env.machine.profile_files import MEMORY, TOKENS_ALONE, host_in_ms, law_in_ms, write_profile
 from llmsched_env.machine.profiles import LAWS, GPUProfile
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
 
 _FITTED = {"name", "batch_time", "host_overhead", "step_noise", "believed", "believed_host_overhead", *TOKENS_ALONE}
-_MEMORY = ("gpu_memory_bytes", "weight_bytes_per_gpu", "kv_bytes_per_token", "reserve_bytes_per_gpu")
 BELIEFS = ("measured", "profile")
 _MERGED = 0.1  # share of requests with fewer gaps than tokens from which on steps cannot be told
 _HALF = 0.5  # share of the steps of a run below which a warning says how many were told
@@ -74,7 +73,7 @@ class SpeedCalibration:
         kept = {field.name: getattr(self.base, field.name) for field in fields(self.base) if field.name not in _FITTED}
         own_blocks = self.base.kv_blocks(block_size=self.engine.block_size)
         if self.engine.kv_blocks is not None and self.engine.kv_blocks != own_blocks:  # the engine's own, as it said
-            kept |= dict.fromkeys(_MEMORY) | {"kv_tokens": self.engine.kv_blocks * self.engine.block_size}
+            kept |= dict.fromkeys(MEMORY) | {"kv_tokens": self.engine.kv_blocks * self.engine.block_size}
         if self.engine.max_model_len is not None:
             kept["max_model_len"] = self.engine.max_model_len
         source = f"{self.base.name} ({self.base.source}), all times multiplied by {self.factor:.4g} after measurements"

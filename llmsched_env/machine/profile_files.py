@@ -26,7 +26,7 @@ FORMS = {
 }
 TOKENS_ALONE = ("staircase", "hinge")
 _TABLES = ("decode", "mixed")  # lists of [tokens, ms]
-_MEMORY = ("gpu_memory_bytes", "weight_bytes_per_gpu", "kv_bytes_per_token", "reserve_bytes_per_gpu")
+MEMORY = ("gpu_memory_bytes", "weight_bytes_per_gpu", "kv_bytes_per_token", "reserve_bytes_per_gpu")
 _WHOLE = {  # the least value of each
     "gpu_memory_bytes": 1,
     "weight_bytes_per_gpu": 1,
@@ -104,7 +104,7 @@ def _flat(numbers: Numbers) -> Numbers:
     if hinge["b0"] == 0:  # the same for whole tokens
         hinge |= {"b0": 1, "c": hinge["c"] + hinge["a"]}
     kv = memory.get("kv_bytes_per_token", memory.get("kv_bytes_per_token_all_gpus"))
-    sizes = {key: memory.get(key) for key in _MEMORY} | {"kv_bytes_per_token": kv}
+    sizes = {key: memory.get(key) for key in MEMORY} | {"kv_bytes_per_token": kv}
     return {
         **{key: numbers[key] for key in ("model", "gpu", "tensor_parallel", "source") if key in numbers},
         "roofline": roofline["coef"],
@@ -127,9 +127,9 @@ def _checked(place: str, numbers: Numbers) -> Numbers:
     result["mape_pct"] = check_number(f"{place}: mape_pct", numbers.get("mape_pct"), at_least=0)  # type: ignore[arg-type]
     p95 = numbers.get("p95_ape_pct")
     result["p95_ape_pct"] = None if p95 is None else check_number(f"{place}: p95_ape_pct", p95, at_least=0)
-    sizes = [key for key in _MEMORY if numbers.get(key) is not None]
-    if sizes and len(sizes) < len(_MEMORY):
-        raise ValueError(f"{place} must state all of {', '.join(_MEMORY)} or none, got {', '.join(sizes)}")
+    sizes = [key for key in MEMORY if numbers.get(key) is not None]
+    if sizes and len(sizes) < len(MEMORY):
+        raise ValueError(f"{place} must state all of {', '.join(MEMORY)} or none, got {', '.join(sizes)}")
     for key, low in _WHOLE.items():
         value = numbers.get(key)
         result[key] = None if value is None else check_integer(f"{place}: {key}", value, at_least=low)
