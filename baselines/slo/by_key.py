@@ -50,8 +50,11 @@ def prompts_by_key(view, seconds, least, spare):
         if n <= 0:
             break
         spared = spare if key[i] >= BEHIND else 0.0
-        if chunk_above(view, i, n, spared) == 0 and waits:
+        taken = chunk_above(view, i, n, spared)
+        if taken == 0 and waits:
             admitting = False
+        while taken > 0 and not waits:  # room for it may have been made by taking tokens of others out of the batch
+            taken = chunk_above(view, i, chunk_within(view, i, tokens_left(view), seconds), spared)
 
 
 @compiled

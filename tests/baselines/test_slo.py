@@ -108,6 +108,14 @@ def test_deadlines_go_before_order_of_arrival_and_no_target_goes_last():
     assert batches_of(baselines.sarathi, **case) == [[(0, 2)], [(1, 2)], [(2, 2)]]
 
 
+def test_a_prompt_gets_the_tokens_that_making_room_for_it_has_freed():
+    # At 1 s prompts 1, 2 and 3 take a token and a block each, and 0, due last, has 1 of 4 tokens left but no block for
+    # it. Request 3 leaves the batch again, and its token is there for the other one that 0 still needs.
+    case = {"law": SECOND, "budget": 4, "arrival": [0, 0.5, 0.5, 0.5], "prompt": [6, 1, 1, 1], "output": [1, 1, 1, 1]}
+    case |= {"ttft": [9.0, 5.0, 5.0, 5.0], "engine": {"kv_blocks": 4, "block_size": 4}}
+    assert batches_of(baselines.edf, **case)[1] == [(1, 1), (2, 1), (0, 2)]
+
+
 @pytest.mark.parametrize(("paced", "tokens"), [(0, 27), (1, 11)])
 def test_qoserve_chunks_what_the_slack_allows(paced, tokens):
     # First token at 0.5 s, due at 1.5 s. The second is due 1 s after the one or the other: 2 s or 1 s are left.
