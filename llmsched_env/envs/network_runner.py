@@ -129,9 +129,10 @@ class NetworkRunner(Runner):
         self._progress[g] = np.zeros((), NETWORK_PROGRESS)
         self._begin(g)
         self._note_step(g, table)
-        present = self._progress[g].tasks_present
+        seen = self._progress[g].copy()
         self._progress[g] = np.zeros((), NETWORK_PROGRESS)  # what came before the first decision counts with its step
-        self._progress[g].tasks_present = present
+        for name in ("tasks_present", "short_rate", "long_rate"):
+            self._progress[g][name] = seen[name]
 
     def step(self, actions: np.ndarray) -> None:
         """Take one step everywhere; results are in `obs`, `terms` and `ends`.

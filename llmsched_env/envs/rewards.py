@@ -88,7 +88,10 @@ NETWORK_PROGRESS = record_dtype(  # what an episode of a network carries from on
     ("tasks_present", "i8"),  # tasks in the system now
     ("task_seconds", "f8"),  # sums over all steps of the episode
     ("call_seconds", "f8"),
+    ("short_rate", "f8"),  # calls/s that are asked for, averaged with weights that fade over SHORT seconds,
+    ("long_rate", "f8"),  # and over LONG seconds
 )
+SHORT, LONG = 2.0, 20.0  # s
 
 
 @compiled
@@ -138,6 +141,9 @@ def count_network_step(world, network, num_tasks, progress, step):
     calls = _call_seconds(world, now)
     step.task_seconds = _task_seconds(world, network, num_tasks, progress, now)
     step.call_seconds = calls - progress.calls_integral
+    asked = 1.0 if network.control.routing > 0 else 0.0
+    progress.short_rate = progress.short_rate * np.exp((progress.time - now) / SHORT) + asked / SHORT
+    progress.long_rate = progress.long_rate * np.exp((progress.time - now) / LONG) + asked / LONG
     progress.calls_integral = calls
     progress.time = now
     progress.task_seconds += step.task_seconds
