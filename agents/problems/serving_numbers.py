@@ -1,5 +1,6 @@
 """Numbers of a scheduler on the validation runs, for TensorBoard."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -62,6 +63,12 @@ def serving_numbers(scheduler: Scheduler, cases: Cases) -> dict[str, float]:
     runs = cases.map([scheduler], run_numbers)[0]
     numbers = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
     return numbers if log is None else numbers | _choices(np.array(log.decisions))
+
+
+def mean_numbers(parts: Sequence[tuple[Scheduler, Cases]]) -> dict[str, float]:
+    """Means of `serving_numbers` over parts of equal size, where a rule is another scheduler at each load."""
+    found = [serving_numbers(scheduler, cases) for scheduler, cases in parts]
+    return {name: float(np.mean([numbers[name] for numbers in found])) for name in found[0]}
 
 
 def _choices(decisions: np.ndarray) -> dict[str, float]:

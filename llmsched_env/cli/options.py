@@ -152,6 +152,10 @@ Seeds = Annotated[int, option(EFFORT, "N", "Test seeds of random workloads.")]
 TuningSeeds = Annotated[int, option(EFFORT, "N", "Seeds of random workloads to tune on.")]
 TrainSeeds = Annotated[int, option(EFFORT, "N", "Trainings, each from a seed of its own.")]
 Trials = Annotated[int, option(EFFORT, "N", "Settings to try of each scheduler; of the benchmark half for p99_ttft.")]
+TrainTrials = Annotated[
+    int | None,
+    option(EFFORT, "N", "Settings to try of each baseline at each load, in the same run; 0: none is tuned."),
+]
 IndexTrials = Annotated[int, option(EFFORT, "N", "Settings of the static index policy, around those of the policy.")]
 Target = Annotated[float, option(EFFORT, "X", "Share of requests that must meet their targets.")]
 MostReplicas = Annotated[int, option(EFFORT, "N", "Where the search for the number of replicas ends.")]

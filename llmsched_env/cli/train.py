@@ -36,6 +36,7 @@ from llmsched_env.cli.options import (
     Steps,
     TrainLoad,
     TrainSeeds,
+    TrainTrials,
     TuningSeeds,
     Validations,
     Workload,
@@ -66,6 +67,7 @@ class TrainOptions(PrintOptions):
     num_envs: NumEnvs = None
     validations: Validations = None
     tuning_seeds: TuningSeeds | None = None
+    trials: TrainTrials = None
     seeds: Seeds | None = None
     seed: Seed = 0
     train_seeds: TrainSeeds = 1
@@ -147,6 +149,7 @@ def _train(config: Training, folder: Path, options: TrainOptions) -> tuple[str, 
         row = {"seed": config.seed, "folder": str(folder.resolve()), "policy": str(best.resolve())}
         if options.no_report:
             return _where(best, folder, None), row
+        learner.settle()
         _printed("Comparing on test requests ...")
         text = problem.report(best, folder, command_line("train", own))
     except KeyboardInterrupt:

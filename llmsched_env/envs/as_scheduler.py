@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Space
 
+from llmsched_env.envs.actions import Actions
 from llmsched_env.envs.batch_queue import BatchQueueArguments
 from llmsched_env.envs.engine_runner import EngineArguments
 from llmsched_env.envs.function_digest import function_digest
@@ -96,6 +97,15 @@ def features_of(env: str, **env_arguments: Any) -> tuple[str, ...]:
         ValueError: for another environment, or an argument that is wrong.
     """
     return _steering(_known(env), env_arguments).features
+
+
+def actions_of(env: str, **env_arguments: Any) -> Actions:
+    """What the actions of an environment of one engine mean, for constant ones; arguments and errors as `features_of`.
+
+    `actions_of(env).scheduler` with the parameters `actions_of(env).params(action)` is the scheduler of an agent that
+    always takes that action.
+    """
+    return _steering(_known(env), env_arguments).actions
 
 
 @dataclass(frozen=True, slots=True)
