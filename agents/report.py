@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.curve_report import curve_section, warning
 from agents.learning_curve import OWN_ACTIONS, LearningCurve
-from agents.verdict import POOLED, Costs, outcome, share_text
+from agents.verdict import Costs, share_text
 from llmsched_env.evaluation import Comparison, text_table, write_report
 from llmsched_env.evaluation.differences import differences_text
 from llmsched_env.evaluation.rendering import Opening, rich_text, write_page
@@ -25,59 +25,65 @@ AGENT = "agent"
 TABLE, REPORT = "table.txt", "report.html"
 
 
-def engine_report(comparison: Comparison, objective: Objective, folder: Path, command: str) -> str:
-    """Of runs on single engines: a sentence of verdict, the learning curve, what is saved of others' costs, tables."""
-    costs, curve = Costs.of(comparison, objective), LearningCurve.of(folder)
-    against = opponents(costs, [AGENT])
-    verdict = verdict_text(costs, AGENT, against)
-    savings = savings_section(costs, [AGENT])
-    opening = [*([curve_section(curve)] if curve.points else []), savings]
-    drawn = [name for name in comparison.schedulers if name in (AGENT, *OWN_ACTIONS, *against, *_FAMILIAR)]
-    write_report(
-        comparison, folder / REPORT, reference=against[0], title="The agent and others", command=command,
-        lead=" ".join([*warning(curve), verdict, "Simulated."]), opening=opening, drawn=drawn,
-    )  # fmt: skip
-    sentences = [fill(line, WIDTH, subsequent_indent="    ") for line in differences_text(comparison).splitlines()]
-    parts = [*warning(curve), fill(verdict, WIDTH), "", *(_text_of(part) for part in opening)]
-    text = "\n".join([*parts, text_table(comparison, against[0]), *sentences, ""])
-    write_text(folder / TABLE, text)
-    return text
-
-
 _FAMILIAR = ("sarathi (defaults)", "vllm_v1 (defaults)")  # in the figures, beside the best
 
 
-def opponents(costs: Costs, agents: Sequence[str]) -> list[str]:
-    """The best baseline, and the best constant action if there is one."""
-    best = costs.best_baseline([*agents, *OWN_ACTIONS])
-    return [best, *(name for name in OWN_ACTIONS[1:] if name in costs.pooled)]
+def engine_report(comparison: Comparison, objective: Objective, folder: Path, command: str) -> str:
+    """Of runs on single engines: a sentence of verdict, the learning curve, what is saved of others' costs, tables.
+
+    Returns:
+        The text down to what is saved; `table.txt` and `report.html` have all.
+    """
+    costs, curve = Costs.of(comparison, objective), LearningCurve.of(folder)
+    verdict, opponents = costs.verdict(AGENT), costs.opponents([AGENT])
+    opening = [*([curve_section(curve)] if curve.points else []), *savings_sections(comparison, costs, [AGENT])]
+    reference, drawn = next(iter(opponents)), (AGENT, *OWN_ACTIONS, *opponents, *_FAMILIAR)
+    write_report(
+        comparison, folder / REPORT, reference=reference, title="The agent and others", command=command,
+        lead=" ".join([*warning(curve), verdict, "Simulated."]), opening=opening, drawn=drawn,
+    )  # fmt: skip
+    text = "\n".join([*warning(curve), fill(verdict, WIDTH), "", *map(section_text, opening)])
+    sentences = [fill(line, WIDTH, subsequent_indent="    ") for line in differences_text(comparison).splitlines()]
+    write_text(folder / TABLE, "\n".join([text, text_table(comparison, reference), *sentences, ""]))
+    return text
 
 
-def verdict_text(costs: Costs, agent: str, against: Sequence[str]) -> str:
-    """The verdict on an agent in one sentence."""
-    clauses = [f"{costs.sentence(agent, name)} ({outcome(costs.saved(agent, name))})" for name in against]
-    seeds = len(costs.pooled[agent])
-    basis = f"{seeds} test seeds, paired 95 % intervals" if seeds > 1 else "one trace, so no intervals"
-    return f"The {agent} {'; it '.join(clauses)}. {basis[0].upper()}{basis[1:]}."
-
-
-def savings_section(costs: Costs, agents: Sequence[str]) -> Opening:
-    """What agents save of the costs of all others, at each load and over all."""
-    places = list(costs.by_place)
-    header = ["Scheduler", *(f"{place}, %" for place in places)]
-    rows = []
-    for agent in agents:
-        others = sorted((name for name in costs.pooled if name not in agents), key=lambda n: costs.pooled[n].mean())
-        whose = f"{agent} against " if len(agents) > 1 else ""
-        rows += [[whose + name, *(share_text(costs.saved(agent, name, place)) for place in places)] for name in others]
-    what = "of the missed requests" if costs.objective.larger_is_better else f"of the {costs.objective.title}"
+def savings_sections(comparison: Comparison, costs: Costs, agents: Sequence[str]) -> list[Opening]:
+    """What all schedulers reach and what agents save of their costs; and that at each load, for the best ones."""
+    objective, cells = costs.objective, list(comparison.by_workload_and_load())
+    order = sorted(costs.names, key=lambda name: float(costs.pooled(name).mean()))
+    means = {
+        name: [objective.scale * cell.interval(objective.metric)[0] for *_, of_load in cells for cell in of_load
+               if cell.scheduler == name]
+        for name in order
+    }  # fmt: skip
+    shares = [(agent, where, loads) for agent in agents for where, loads in costs.groups.items()]
+    header = [
+        "Scheduler", *(f"{objective.title}\nload {load}, {objective.unit}" for load in costs.by_load),
+        *(f"saved by {agent}\n{where}, %" for agent, where, _ in shares),
+    ]  # fmt: skip
+    rows = [
+        [name, *(f"{value:.4g}" for value in means[name]),
+         *("" if name in agents else share_text(costs.saved(agent, name, loads)) for agent, _, loads in shares)]
+        for name in order
+    ]  # fmt: skip
+    what = "missed requests" if objective.larger_is_better else objective.title
     text = (
-        f"The share {what} of each other scheduler that the agent saves, in % with its 95 % interval, paired by test "
-        "seed; below 0 the agent is worse. The best other one stands first."
+        f"The best one stands first. Saved: the share of the {what} of this scheduler that the agent saves, with its "
+        "95 % interval, paired by test seed; below 0 the agent is worse."
     )
-    if POOLED in places:
-        text += f" {POOLED.capitalize()}: of the sums over the loads."
-    return Opening("saved", "What the agent saves", text, header=header, rows=rows)
+    at_each = [
+        [f"{agent} against {name}" if len(agents) > 1 else name,
+         *(share_text(costs.saved(agent, name, [load])) for load in costs.by_load)]
+        for agent in agents for name in costs.opponents(agents)
+    ]  # fmt: skip
+    return [
+        Opening("saved", "The agent and others on test requests", text, header=header, rows=rows),
+        Opening(
+            "loads", "Saved at each load, %", "Of the best baseline and of the best constant action.",
+            header=["Against", *(f"load {load}" for load in costs.by_load)], rows=at_each,
+        ),
+    ]  # fmt: skip
 
 
 def paired_report(
@@ -103,7 +109,7 @@ def paired_report(
     )
     names, *columns = (TextColumn(title, cells) for title, cells in zip(header, zip(*lines, strict=True), strict=True))
     opening = [curve_section(curve)] if curve.points else []
-    parts = [*warning(curve), fill(verdict, WIDTH), "", *map(_text_of, opening)]
+    parts = [*warning(curve), fill(verdict, WIDTH), "", *map(section_text, opening)]
     text = "\n".join([*parts, rich_text(*fitting_tables("", names, columns))])
     write_text(folder / TABLE, text)
     write_page(
@@ -123,12 +129,12 @@ def _against(own: np.ndarray, other: np.ndarray, objective: Objective, name: str
     return f"the agent is {value}{interval} % {word} {name}, the best of the others."
 
 
-def _text_of(part: Opening) -> str:
-    """A section as text."""
+def section_text(part: Opening) -> str:
+    """A section that has a table, as text."""
     names, *columns = (
         TextColumn(title, cells) for title, cells in zip(part.header, zip(*part.rows, strict=True), strict=True)
     )
-    return rich_text(*fitting_tables(part.heading, names, columns), fill(part.text, WIDTH), "")
+    return rich_text(*fitting_tables(part.heading, names, columns, longest_name=26), fill(part.text, WIDTH), "")
 
 
 def _text(mean: float, half: float, objective: Objective) -> str:

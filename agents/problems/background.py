@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 LOG = "tuning.log"
@@ -45,8 +47,21 @@ class Background:
         self._process.wait()
 
 
+def _end_with_parent() -> None:
+    """End this process soon after the training has ended, even if it was killed."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(folder: Path, workplace: Path) -> None:
     """Tune the opponents of the training in a folder."""
+    _end_with_parent()
     from agents.problems.engine import EngineProblem
     from agents.run_folder import read_config
 

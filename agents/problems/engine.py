@@ -74,6 +74,7 @@ class EngineProblem(EnvironmentProblem):
         self.split = workload_split(config.workload, config.slo, config.horizon) if split is None else split
         for workload in (self.split.tuning, self.split.test):
             at_load(workload, config.load[0], self.engine)  # refuses what can't be scaled, before any run
+        self._as_named = split is None and engine is None  # so that another process can open the same problem
         self._own_arms = "arms" in config.env_arguments
         self._fixed = self._usual_arguments() | dict(config.env_arguments)
         self.vector_env(1).close()  # refuses arguments that the environment doesn't have
@@ -121,15 +122,13 @@ class EngineProblem(EnvironmentProblem):
     @cached_property
     def static_best(self) -> BestConstant:
         """The best constant action, by as many simulations as all tuned baselines have together."""
-        self.say("Searching the best constant action ...")
         trials = max(_LEAST_CONSTANTS, self.config.trials * len(rivals(self.objective.name)))
 
         def search() -> BestConstant:
+            self.say("Searching the best constant action ...")
             return best_constant(self.actions, Judge.on(self.tuning_cases, self.objective), trials)
 
-        best = search() if self.workplace is None else self._kept_constant(self.workplace, trials, search)
-        self.say(f"  {best.note}: {self.objective.text(best.value)}")
-        return best
+        return search() if self.workplace is None else self._kept_constant(self.workplace, trials, search)
 
     def _kept_constant(self, workplace: Path, trials: int, search: Callable[[], BestConstant]) -> BestConstant:
         cases = self.tuning_cases
@@ -169,7 +168,6 @@ class EngineProblem(EnvironmentProblem):
         """The registered baselines for the objective, tuned in this run."""
         if self.config.trials == 0:
             return {}
-        self.say(f"Tuning the baselines, {self.config.trials} settings each at every load ...")
         tuning = RivalTuning(
             self.split.tuning, self.config.load, self.engine, self.objective, self._tuning_seeds,  # type: ignore[arg-type]
             self.config.trials, self.workplace,
@@ -183,7 +181,7 @@ class EngineProblem(EnvironmentProblem):
         _ = self.tuned
 
     def begin(self, folder: Path) -> None:
-        if self.config.trials > 0:
+        if self.config.trials > 0 and self._as_named:
             self._background = Background(folder, self.workplace or folder)
 
     def end(self) -> None:

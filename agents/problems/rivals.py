@@ -90,16 +90,15 @@ class RivalTuning:
     folder: Path | None = None
 
     def all(self, say: Callable[[str], None] = lambda line: None) -> dict[str, TunedRival]:
-        """Every rival, tuned; what is in the folder already is read."""
+        """Every rival, tuned; what is in the folder already is read, and `say` is told of what is not."""
         found = {}
         for name, rule in rivals(self.objective.name).items():
-            found[name] = self._kept(rule)
-            say(f"  {name}: {found[name].note}")
+            found[name] = self._kept(rule, say)
         return found
 
-    def _kept(self, rule: Scheduler) -> TunedRival:
+    def _kept(self, rule: Scheduler, say: Callable[[str], None]) -> TunedRival:
         if self.folder is None:
-            return self._tuned(rule)
+            return self._tuned(rule, say)
         requests = [distinct_seeds(self._offered(load), self.seeds, self.engine)[1] for load in self.loads]
         code = [source_of(part) for part in (RivalTuning, tune, Judge, Objective)]
         what = (requests, scheduler_digest(rule), self.engine, list(self.seeds), self.trials, self.objective)
@@ -107,7 +106,7 @@ class RivalTuning:
         return cached(
             self.folder / "tuned" / f"{name}.json",
             read=lambda path: self._read(read_object(path), rule),
-            compute=lambda: self._tuned(rule),
+            compute=lambda: self._tuned(rule, say),
             write=lambda found, path: write_json(path, _record(found), indent=1),
         )
 
@@ -118,7 +117,8 @@ class RivalTuning:
     def _offered(self, load: Load) -> Workload:
         return self.workload if isinstance(load, str) else self.workload.at_load(load, self.engine)
 
-    def _tuned(self, rule: Scheduler) -> TunedRival:
+    def _tuned(self, rule: Scheduler, say: Callable[[str], None]) -> TunedRival:
+        say(f"Tuning {rule.name}, {self.trials} settings at each load ...")
         by_load, texts = {}, []
         for load in self.loads:
             by_load[load], value = self._at(rule, load)

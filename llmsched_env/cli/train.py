@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import Parameter
 
@@ -42,6 +42,9 @@ from llmsched_env.cli.options import (
     Workload,
 )
 from llmsched_env.cli.run_file import command_line, write_run_file
+
+if TYPE_CHECKING:
+    from agents.problem import Problem
 
 RUNS = Path("runs")
 
@@ -110,11 +113,20 @@ def train(*, options: TrainOptions | None = None) -> Answer:
     options = TrainOptions() if options is None else options
     check_integer("--train-seeds", options.train_seeds, at_least=1)
     texts, rows = [], []
-    for config, folder in _trainings(options):
-        text, row = _train(config, folder, options)
+    trainings = list(_trainings(options))
+    together = trainings[0][1].parent if len(trainings) > 1 else None
+    for config, folder in trainings:
+        text, row, problem = _train(config, folder, options, together)
         texts.append(text)
         rows.append(row)
-    return Answer("\n".join(texts), rows, {"command": command_line("train", options)})
+    command = command_line("train", options)
+    if together is not None and not options.no_report:
+        from agents.seeds_report import seeds_report
+
+        _printed("Comparing the trainings of all seeds ...")
+        text = seeds_report(problem, {config.seed: folder for config, folder in trainings}, together, command)
+        texts.append(f"{text}\nReport:       {(together / 'report.html').resolve()}")
+    return Answer("\n".join(texts), rows, {"command": command})
 
 
 def _trainings(options: TrainOptions) -> Iterator[tuple[Training, Path]]:
@@ -134,13 +146,22 @@ def _trainings(options: TrainOptions) -> Iterator[tuple[Training, Path]]:
         yield config, out if len(configs) == 1 else out / f"seed{config.seed}"
 
 
-def _train(config: Training, folder: Path, options: TrainOptions) -> tuple[str, dict[str, Any]]:
-    """Train, compare and say where everything is: the text, and a row of it."""
+def _train(
+    config: Training, folder: Path, options: TrainOptions, together: Path | None
+) -> tuple[str, dict[str, Any], "Problem"]:
+    """Train, compare and say where everything is: the text, a row of it, and what was trained.
+
+    Args:
+        config: of the training.
+        folder: of the training.
+        options: of the command.
+        together: folder of the trainings of all seeds, which share what is tuned; None: there is only this one.
+    """
     from agents.training import begin
 
     own = replace(options, seed=config.seed, train_seeds=1, out=folder)
     try:
-        learner = begin(config, folder, _printed)
+        learner = begin(config, folder, _printed, together)
         if not options.resume:
             write_run_file("train", own, folder)
         learner.train()
@@ -148,14 +169,14 @@ def _train(config: Training, folder: Path, options: TrainOptions) -> tuple[str, 
         best = folder / problem.best
         row = {"seed": config.seed, "folder": str(folder.resolve()), "policy": str(best.resolve())}
         if options.no_report:
-            return _where(best, folder, None), row
+            return _where(best, folder, None), row, problem
         learner.settle()
         _printed("Comparing on test requests ...")
         text = problem.report(best, folder, command_line("train", own))
     except KeyboardInterrupt:
         _printed(f"\nInterrupted. Go on with: llmsched train --resume --out {folder}")
         raise
-    return f"{text}\n{_where(best, folder, folder / 'report.html')}", row
+    return f"{text}\n{_where(best, folder, folder / 'report.html')}", row, problem
 
 
 def _where(best: Path, folder: Path, report: Path | None) -> str:
