@@ -14,8 +14,8 @@ from llmsched_env.validation import check_choice, check_integer, check_number, c
 if TYPE_CHECKING:
     from llmsched_env.machine.config import EngineConfig
 
-VERSIONS = {"BatchQueue": 0, "IndexPolicy": 0, "RequestSelection": 0, "Cluster": 0, "AgentNetwork": 0}
-"""The version of each environment that is trained: its newest."""
+VERSIONS = {"BatchQueue": 1, "IndexPolicy": 0, "RequestSelection": 0, "Cluster": 0, "AgentNetwork": 0}
+"""The newest version of each environment, which is trained unless another one is asked for."""
 ENVIRONMENTS = tuple(VERSIONS)
 SUITE = "suite"
 """As a workload: the training sites of the benchmark and random sites; for a router, random clusters."""
@@ -64,7 +64,8 @@ class Training:
     A field that is None gets the default of its environment and learner.
 
     Attributes:
-        env: BatchQueue, IndexPolicy, RequestSelection, Cluster or AgentNetwork, each in its newest version.
+        env: BatchQueue, IndexPolicy, RequestSelection, Cluster or AgentNetwork; BatchQueue-v0 and ids say the version.
+        version: of the environment; None: the newest, unless `env` says.
         algo: ppo, dqn, maskable_ppo or es (evolution strategies).
         workload: preset, or trace file, of which 60 % train, 20 % tune and 20 % test, in time; suite: those of the
             benchmark and random ones (es).
@@ -98,6 +99,7 @@ class Training:
     """
 
     env: str = "BatchQueue"
+    version: int = OF_ENV
     algo: str = OF_ENV
     workload: str = OF_ENV
     engine: tuple[str, ...] = OF_ENV
@@ -123,7 +125,11 @@ class Training:
     env_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._fill("env", environment_name(self.env))
+        name, version = environment_name(self.env)
+        self._fill("env", name)
+        if self.version is None:
+            self._fill("version", VERSIONS[name] if version is None else version)
+        check_integer(f"version of {name}", self.version, at_least=0, at_most=VERSIONS[name])
         usual = learners(self.env)
         self._fill("algo", usual[0] if self.algo is None else check_choice(f"algo of {self.env}", self.algo, usual))
         defaults = self._defaults()
@@ -221,7 +227,7 @@ class Training:
     @property
     def env_id(self) -> str:
         """The environment's name for Gymnasium."""
-        return f"llmsched/{self.env}-v{VERSIONS[self.env]}"
+        return f"llmsched/{self.env}-v{self.version}"
 
     @property
     def decision_interval(self) -> float | None:
@@ -244,17 +250,14 @@ class Training:
         return f"{self.env}-{self.algo}-{self.reward}"
 
 
-def environment_name(text: str) -> str:
-    """The name of an environment in `ENVIRONMENTS`: of itself, or of an id such as llmsched/BatchQueue-v1.
+def environment_name(text: str) -> tuple[str, int | None]:
+    """The name of an environment in `ENVIRONMENTS`, and the version where one is given: llmsched/BatchQueue-v0.
 
     Raises:
-        ValueError: if there is no such environment, or the id is of another version than the one that is trained.
+        ValueError: if there is no such environment.
     """
     name, _, version = text.removeprefix("llmsched/").partition("-v")
     check_choice("env", name, ENVIRONMENTS)
-    if version and version != str(VERSIONS[name]):
-        raise ValueError(
-            f"env must be {name}-v{VERSIONS[name]}, the version that is trained, got {text!r}; on another one train "
-            "with Stable-Baselines3 itself, see docs/own_policies.md"
-        )
-    return name
+    if version and not version.isdecimal():
+        raise ValueError(f"env must be {name} or {name}-v{VERSIONS[name]}, got {text!r}")
+    return name, int(version) if version else None

@@ -84,8 +84,10 @@ class EngineProblem(EnvironmentProblem):
 
     def _usual_arguments(self) -> dict[str, Any]:
         timed = {} if self.config.env == "RequestSelection" else {"decision_interval": self.config.decision_interval}
-        levels = {"token_budgets": TOKEN_BUDGETS, "admission_limits": (np.inf,)}
-        return timed | (levels if self.config.env_id == "llmsched/BatchQueue-v0" else {})
+        if self.config.env == "BatchQueue" and self.config.version == 0:
+            return timed | {"token_budgets": TOKEN_BUDGETS, "admission_limits": (np.inf,)}
+        discrete = self.config.env == "BatchQueue" and self.config.searches  # as evolution strategies need it
+        return timed | ({"actions": "knobs"} if discrete else {})
 
     @property
     def arguments(self) -> dict[str, Any]:  # type: ignore[override]

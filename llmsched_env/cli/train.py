@@ -89,7 +89,7 @@ class TrainOptions(PrintOptions):
         Raises:
             ValueError: naming the field, its value and what is allowed.
         """
-        given: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(Training)}
+        given: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(Training) if f.name != "version"}
         if self.workload is not None:
             if len(self.workload) != 1:
                 raise ValueError(f"--workload must be one preset, one file or {SUITE}, got {','.join(self.workload)}")

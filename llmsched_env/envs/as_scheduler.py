@@ -12,6 +12,7 @@ from gymnasium.spaces import Space
 
 from llmsched_env.envs.actions import Actions
 from llmsched_env.envs.batch_queue import BatchQueueArguments
+from llmsched_env.envs.batch_queue_v1 import BatchQueueV1Arguments
 from llmsched_env.envs.engine_runner import EngineArguments
 from llmsched_env.envs.function_digest import function_digest
 from llmsched_env.envs.index_policy import IndexPolicyArguments
@@ -26,6 +27,7 @@ from llmsched_env.validation import check_choice, did_you_mean
 
 _ENGINES: dict[str, type[EngineArguments]] = {
     "llmsched/BatchQueue-v0": BatchQueueArguments,
+    "llmsched/BatchQueue-v1": BatchQueueV1Arguments,
     "llmsched/IndexPolicy-v0": IndexPolicyArguments,
     "llmsched/RequestSelection-v0": RequestSelectionArguments,
 }
@@ -210,7 +212,9 @@ def _model_policy(model: Any, steering: Steering) -> Policy:
 def _known(env: str) -> str:
     """The full id of an environment of one engine."""
     ids = (*_ENGINES, *_NETWORKS)
-    short = {form: each for each in ids for form in (each, each.partition("/")[2], each[9:].partition("-")[0])}
+    short = {  # without its version the first one is meant, as ever
+        form: each for each in reversed(ids) for form in (each, each.partition("/")[2], each[9:].partition("-")[0])
+    }
     if env not in short:
         raise ValueError(f"env must be the id of an environment, got {env!r}; {did_you_mean(str(env), ids)}")
     if short[env] in _NETWORKS:

@@ -27,7 +27,7 @@ STEPS = 4 * 16  # of one update, which is one full episode of each environment
 LEARNER = {"n_steps": 16, "batch_size": 32, "n_epochs": 2, "net_arch": (8, 8), "target_kl": 100.0}
 TINY = Training(
     load=(0.5,), train_load=(0.4, 1.2), steps=2 * STEPS, num_envs=4, horizon=4.0, tuning_seeds=1, trials=0, seeds=3,
-    validations=1, learner=LEARNER,
+    validations=1, learner=LEARNER, env_arguments={"actions": "knobs"}, reward="latency", workload="azure-chat",
 )  # fmt: skip
 
 

@@ -21,14 +21,14 @@ from agents.sb3.algorithms import BudgetedDQN, BudgetedPPO
 from agents.sb3.learner import GradientLearner
 from agents.settings import DQNSettings
 from agents.training import open_problem, train
-from llmsched_env.envs.as_scheduler import as_scheduler
-from llmsched_env.envs.batch_queue import NUM_FEATURES
+from llmsched_env.envs.as_scheduler import as_scheduler, features_of
 from llmsched_env.sb3.policy_file import read_description, read_network
 
 STEPS = 4 * 16  # of one update
 TINY = Training(
     load=(0.5,), steps=2 * STEPS, num_envs=4, horizon=4.0, tuning_seeds=1, trials=0, seeds=3, validations=2,
     learner={"n_steps": 16, "batch_size": 32, "n_epochs": 2, "net_arch": (8, 8), "target_kl": 100.0},
+    env_arguments={"actions": "knobs"}, reward="latency", workload="azure-chat",
 )  # fmt: skip
 TINY_DQN = replace(
     TINY, algo="dqn", steps=256,
@@ -228,7 +228,7 @@ def test_a_trace_is_cut_into_training_tuning_and_test(tmp_path, quiet):
         ({"workload": "nowhere.csv"}, "nowhere.csv"),
         ({"reward": "speed"}, "reward must be .*'speed'"),
         ({"env_arguments": {"slots": 3}}, "slots"),
-        ({"env_arguments": {"token_budgets": (512, 256)}}, "token_budgets must be .* ascending"),
+        ({"env_arguments": {"actions": "levers"}}, "actions must be .*levers"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_a_folder_is_made(change, message, tmp_path, quiet):
@@ -269,7 +269,7 @@ def test_the_agent_decides_as_the_model_does(trained_dqn):
     folder, problem, _ = trained_dqn
     path = folder / "last.zip"
     network, model = read_network(path), DQN.load(path, device="cpu")
-    observations = np.random.default_rng(0).random((50, NUM_FEATURES), np.float32)
+    observations = np.random.default_rng(0).random((50, len(features_of(TINY.env_id))), np.float32)
     expected, _ = model.predict(observations, deterministic=True)
     assert [int(network(obs)) for obs in observations] == expected.tolist()
     assert read_description(path).env_arguments["arms"] == problem.arguments["arms"]
@@ -307,3 +307,13 @@ def test_index_numbers_start_at_their_defaults(interval, tmp_path, quiet):
     )
     assert own == pytest.approx(index, rel=0.05)
     assert math.isfinite(state(tmp_path / "best.zip")["best"])
+
+
+def test_the_default_starts_at_the_neutral_action(tmp_path, quiet):
+    problem = train(replace(TINY, env_arguments={}, steps=STEPS, validations=1, seeds=2), tmp_path, quiet)
+    neutral, own = (
+        ls.simulate(scheduler, problem.tuning_cases.workloads[0], problem.engine, seed=7)
+        for scheduler in (problem.known["neutral"], as_scheduler(tmp_path / "first.zip"))
+    )
+    own_e2el, neutral_e2el = (result.summary()["mean_e2el_ms"] for result in (own, neutral))
+    assert own_e2el == pytest.approx(neutral_e2el, rel=0.02)
