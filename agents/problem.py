@@ -58,6 +58,11 @@ class Problem(ABC):
     workplace: Path | None = None
 
     @property
+    def larger_is_better(self) -> bool:
+        """The direction of the values of `validate`."""
+        return True
+
+    @property
     def complete(self) -> bool:
         """Whether `references` gives all that there will be; some may take a while."""
         return True
@@ -100,6 +105,10 @@ class EnvironmentProblem(Problem):
     objective: Objective
     arguments: dict[str, Any]
     features: tuple[str, ...] = ()
+
+    @property
+    def larger_is_better(self) -> bool:
+        return self.objective.larger_is_better
 
     @abstractmethod
     def vector_env(self, num_envs: int, spent: float = 1.0) -> VectorEnv[Any, Any, Any]:

@@ -44,6 +44,7 @@ from llmsched_env.machine.config import EngineConfig
 from llmsched_env.objectives import OBJECTIVES
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
+from llmsched_env.workloads import Workload
 
 TOKEN_BUDGETS = (256, 384, 512, 768, 1024, 2048, 4096, 8192)
 _LEAST_CONSTANTS = 32  # constant actions that are tried where no baseline is tuned
@@ -243,12 +244,19 @@ class EngineProblem(EnvironmentProblem):
     def numbers(self, policy: Policy) -> Numbers:
         return serving_numbers(self.scheduler(policy), self.tuning_cases)
 
-    def compared(self, agents: Mapping[str, Path], folder: Path) -> Comparison:
+    def offered_tests(self) -> list[Workload]:
+        """The test requests at each load."""
+        return [at_load(self.split.test, load, self.engine) for load in self.config.load]
+
+    def compared(
+        self, agents: Mapping[str, Path], folder: Path, more: Mapping[str, Scheduler] | None = None
+    ) -> Comparison:
         """Policies and all opponents on test requests.
 
         Args:
             agents: files of policies, by the name that tables call them.
             folder: where finished runs are kept.
+            more: further schedulers.
         """
         config, test = self.config, self.split.test
         note = f"{config.algo.upper()} for {self.objective.name}; checkpoint chosen on tuning seeds"
@@ -260,7 +268,7 @@ class EngineProblem(EnvironmentProblem):
         for name, rival in self.tuned.items():
             schedulers[name] = {(test.name, load): rule for load, rule in rival.by_load.items()}
             notes[name] = rival.note
-        schedulers |= {name: self.scheduler(policy) for name, policy in agents.items()}
+        schedulers |= {name: self.scheduler(policy) for name, policy in agents.items()} | dict(more or {})
         return compare(
             schedulers, {test.name: test}, config.load, seed_range(TEST_SEEDS, config.seeds), self.engine,  # type: ignore[arg-type]
             folder=self.workplace or folder, notes=notes | dict.fromkeys(agents, note),

@@ -115,6 +115,10 @@ class NetworkSearch(SearchProblem):
         self.problem.end()
 
     @property
+    def larger_is_better(self) -> bool:
+        return self.problem.larger_is_better
+
+    @property
     def complete(self) -> bool:
         return self.problem.complete
 

@@ -28,6 +28,7 @@ from llmsched_env.cli.options import (
     PrintOptions,
     Resume,
     Reward,
+    Search,
     Seed,
     Seeds,
     Slo,
@@ -49,39 +50,24 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 
 
-@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(PrintOptions):
-    """The fields of a `Training`, where None stands for the default of the environment and the learner; and more."""
+class ProblemOptions(PrintOptions):
+    """Environment, requests and runs; None stands for the default of the environment and the learner."""
 
     env: Env = "BatchQueue"
-    algo: Algo = None
     workload: Workload | None = None
     engine: Engine | None = None
     step_noise: StepNoise = None
     believed: Believed = None
     load: Load | None = None
-    train_load: TrainLoad = None
     slo: Slo = None
     reward: Reward = None
-    start: Start = "tuned"
     interval: Interval = None
     horizon: Horizon | None = None
-    num_envs: NumEnvs = None
-    validations: Validations = None
     tuning_seeds: TuningSeeds | None = None
     trials: TrainTrials = None
     seeds: Seeds | None = None
-    seed: Seed = 0
-    train_seeds: TrainSeeds = 1
-    steps: Steps = None
-    minutes: Minutes = None
-    learner: Learner = field(default_factory=dict)
-    aids: Aids = field(default_factory=dict)
     env_arguments: EnvArguments = field(default_factory=dict)
-    resume: Resume = False
-    no_report: NoReport = False
-    out: Out | None = None
 
     def training(self, seed: int) -> Training:
         """What the options say of one training.
@@ -89,7 +75,7 @@ class TrainOptions(PrintOptions):
         Raises:
             ValueError: naming the field, its value and what is allowed.
         """
-        given: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(Training) if f.name != "version"}
+        given: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(Training) if hasattr(self, f.name)}
         if self.workload is not None:
             if len(self.workload) != 1:
                 raise ValueError(f"--workload must be one preset, one file or {SUITE}, got {','.join(self.workload)}")
@@ -98,9 +84,31 @@ class TrainOptions(PrintOptions):
             given["engine"] = tuple(map(_absolute, self.engine))
         if self.slo is not None:
             given["slo"] = (self.slo.ttft, self.slo.tpot)
-        if self.start not in ("tuned", "scratch"):
-            given["start"] = _absolute(self.start)
+        if given.get("start", "tuned") not in ("tuned", "scratch"):
+            given["start"] = _absolute(given["start"])
         return Training(**given | {"seed": seed})
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(ProblemOptions):
+    """All of a `Training`, and more."""
+
+    algo: Algo = None
+    train_load: TrainLoad = None
+    start: Start = "tuned"
+    num_envs: NumEnvs = None
+    validations: Validations = None
+    seed: Seed = 0
+    train_seeds: TrainSeeds = 1
+    search: Search = None
+    steps: Steps = None
+    minutes: Minutes = None
+    learner: Learner = field(default_factory=dict)
+    aids: Aids = field(default_factory=dict)
+    resume: Resume = False
+    no_report: NoReport = False
+    out: Out | None = None
 
 
 def train(*, options: TrainOptions | None = None) -> Answer:
@@ -112,6 +120,8 @@ def train(*, options: TrainOptions | None = None) -> Answer:
 
     options = TrainOptions() if options is None else options
     check_integer("--train-seeds", options.train_seeds, at_least=1)
+    if options.search is not None:
+        return _search(options, check_integer("--search", options.search, at_least=1))
     texts, rows = [], []
     trainings = list(_trainings(options))
     together = trainings[0][1].parent if len(trainings) > 1 else None
@@ -127,6 +137,31 @@ def train(*, options: TrainOptions | None = None) -> Answer:
         text = seeds_report(problem, {config.seed: folder for config, folder in trainings}, together, command)
         texts.append(f"{text}\nReport:       {(together / 'report.html').resolve()}")
     return Answer("\n".join(texts), rows, {"command": command})
+
+
+def _search(options: TrainOptions, trials: int) -> Answer:
+    """The best hyper-parameters of the learner by short trainings."""
+    from agents.learner_search import search_settings
+    from llmsched_env.evaluation.rendering import rich_text
+    from llmsched_env.evaluation.text_tables import TextColumn, fitting_tables
+
+    if options.train_seeds != 1 or options.resume:
+        raise ValueError("--search must be given without --train-seeds and --resume; the same command goes on with it")
+    config = options.training(options.seed)
+    out = options.out or RUNS / f"search-{config.name}"
+    found = search_settings(config, trials, out, _printed)
+    rows = [{"trial": t.number, "state": t.state, "value": t.value, **t.settings} for t in found.trials]
+    ranked = sorted(found.trials, key=lambda trial: (trial.number != found.best.number, trial.number))
+    names = TextColumn("Training", [str(trial.number) for trial in ranked])
+    columns = [
+        TextColumn("best value", ["–" if trial.value is None else f"{trial.value:.6g}" for trial in ranked]),
+        TextColumn("state", [trial.state for trial in ranked], "left"),
+        *(TextColumn(name, [f"{trial.settings[name]:g}" for trial in ranked]) for name in found.best.settings),
+    ]
+    best = replace(options, search=None, out=None, learner={**options.learner, **found.best.settings})
+    command = command_line("train", best)
+    text = f"{rich_text(*fitting_tables('', names, columns))}The best settings stand first:\n{command}"
+    return Answer(text, rows, {"command": command, "folder": str(out.resolve())})
 
 
 def _trainings(options: TrainOptions) -> Iterator[tuple[Training, Path]]:
