@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from llmsched_env.fields import Records, words
+from llmsched_env.fields import Records, records, words
 from llmsched_env.simulator.kv_cache import empty_cache, move_cache
 from llmsched_env.simulator.network import NetworkSimulator
 from llmsched_env.simulator.network_state import Network
@@ -45,6 +45,7 @@ class EngineState:
         lists: of every array `LISTS`, what is in use.
         cache: its row of the arrays `CACHE`.
         records: how many rows of `RECORDS` have been written, and those; empty where nothing is recorded.
+        room: rows that `RECORDS` have room for, which batches under way may count on.
     """
 
     first: int
@@ -55,15 +56,24 @@ class EngineState:
     lists: tuple[np.ndarray, ...]
     cache: tuple[np.ndarray, ...]
     records: tuple[np.ndarray, ...]
+    room: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkState:
-    """A `NetworkSimulator` under way; its arrays are read-only copies."""
+    """A `NetworkSimulator` under way.
+
+    Attributes:
+        tasks: what was loaded.
+        world: read-only copies; of `RECORDS`, of the rows that have been written.
+        network: read-only copies.
+        room: as in `EngineState`.
+    """
 
     tasks: TaskTable
     world: World
     network: Network
+    room: tuple[int, ...]
 
 
 def clone_engine(simulator: Simulator, g: int) -> EngineState:
@@ -84,6 +94,7 @@ def clone_engine(simulator: Simulator, g: int) -> EngineState:
         lists=_copies(_in_use(world, g)),
         cache=_copies(getattr(world, name)[row] for name in CACHE),
         records=() if simulator.record == "off" else _copies((world.recording_record, *_written(world))),
+        room=_room(world),
     )
 
 
@@ -109,7 +120,7 @@ def restore_engine(simulator: Simulator, g: int, state: EngineState) -> None:
         _renumber(world, g, block, shift)
     _restore_cache(simulator, g, state.cache, shift)
     if state.records:
-        simulator.world = _with_records(world, state.records)
+        simulator.world = _with_records(world, state.records, state.room)
 
 
 def _check_alone(simulator: Simulator) -> None:
@@ -144,18 +155,33 @@ def clone_network(simulator: NetworkSimulator) -> NetworkState:
     """What a network is in the middle of. The router that binds its calls is not part of it, but what it remembers."""
     world = simulator.world
     written: dict[str, Any] = dict(zip(RECORDS, _written(world), strict=True))
-    return NetworkState(simulator.tasks, _map(_frozen, world._replace(**written)), _map(_frozen, simulator.network))
+    kept = _map(_frozen, world._replace(**written))
+    return NetworkState(simulator.tasks, kept, _map(_frozen, simulator.network), _room(world))
 
 
 def restore_network(simulator: NetworkSimulator, state: NetworkState) -> None:
     """Let a network go on from `state`, taken of an equal one."""
+    longer: dict[str, Any] = {
+        name: _padded(getattr(state.world, name), room) for name, room in zip(RECORDS, state.room, strict=True)
+    }
     simulator.tasks = state.tasks
-    simulator.world, simulator.network = _map(np.ndarray.copy, state.world), _map(np.ndarray.copy, state.network)
+    simulator.world = _map(np.ndarray.copy, state.world)._replace(**longer)
+    simulator.network = _map(np.ndarray.copy, state.network)
 
 
 def _written(world: World) -> tuple[np.ndarray, ...]:
     """The rows of `RECORDS` that have been written."""
     return tuple(getattr(world, name)[: int(world.recording[name.replace("record", "num")])] for name in RECORDS)
+
+
+def _room(world: World) -> tuple[int, ...]:
+    return tuple(len(getattr(world, name)) for name in RECORDS)
+
+
+def _padded(rows: np.ndarray, length: int) -> np.ndarray:
+    longer = records(rows.dtype, length)
+    longer[: len(rows)] = rows
+    return longer
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -194,14 +220,15 @@ def _restore_cache(simulator: Simulator, g: int, saved: tuple[np.ndarray, ...], 
         simulator.call(move_cache, (*CACHE_TYPES, *CACHE_TYPES, types.int64), *caches, shift)
 
 
-def _with_records(world: World, saved: tuple[np.ndarray, ...]) -> World:
-    """The world with these rows written, in longer arrays where they need them."""
+def _with_records(world: World, saved: tuple[np.ndarray, ...], room: tuple[int, ...]) -> World:
+    """The world with these rows written, in longer arrays where they lack room."""
     _put(world.recording_record, saved[0])
     longer: dict[str, Any] = {}
-    for name, written in zip(RECORDS, saved[1:], strict=True):
-        array, rows = getattr(world, name), written.view(getattr(world, name).dtype, Records)
-        if len(array) < len(rows):
-            longer[name] = rows.copy()
+    for name, written, length in zip(RECORDS, saved[1:], room, strict=True):
+        array = getattr(world, name)
+        rows = written.view(array.dtype, Records)
+        if len(array) < length:
+            longer[name] = _padded(rows, length)
         else:
             array[: len(rows)] = rows
     return world._replace(**longer)

@@ -229,5 +229,6 @@ def new_requests(n: int) -> tuple[Requests, Hidden]:
 
 def block_of(req: Requests) -> np.ndarray:
     """i8[columns, requests]: the memory of the columns that `new_requests` has made, for copies in one go."""
-    block: np.ndarray = req[0].base
+    block = req[0].base
+    assert block is not None, "its columns must be those of new_requests"
     return block
