@@ -53,8 +53,8 @@ def _difference(name: str, its: Any, ours: Any) -> str | None:
     """The first place in which two values differ, with both; None if they are equal."""
     if type(its) is type(ours) and its == ours:
         return None
-    if isinstance(its, dict) and isinstance(ours, dict) and its.keys() == ours.keys():
-        parts = [(key, its[key], ours[key]) for key in its]
+    if isinstance(its, dict) and isinstance(ours, dict):
+        parts = [(key, its.get(key), ours.get(key)) for key in its | ours]
     elif is_dataclass(its) and type(its) is type(ours):
         parts = [(f"{name}.{each.name}", getattr(its, each.name), getattr(ours, each.name)) for each in fields(its)]
     elif isinstance(its, tuple) and isinstance(ours, tuple) and len(its) == len(ours):

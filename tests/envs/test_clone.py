@@ -162,40 +162,194 @@ def test_a_state_goes_on_in_another_slot(case, seed, before, astray, after, sour
     vector.reset(seed=seed)
     plain.reset(seed=seed)
     alone.reset(seed=seed + source)
-
-    def acts(rng):
-        env = single(**arguments)
-        return np.array([action_of(env.action_space, rng) for _ in range(3)])
-
     rng = np.random.default_rng(seed)
     for _ in range(before):
-        actions = acts(rng)
+        actions = some_actions(vector, rng)
         vector.step(actions)
         plain.step(actions)
         if any(alone.step(actions[source])[2:4]):
             alone.reset()
-    state = vector.clone_state(source)
-    others = [i for i in range(3) if i != target]
-    kept = [vector.clone_state(i) for i in others]
+    state, others = vector.clone_state(source), [i for i in range(3) if i != target]
+    kept = {i: vector.clone_state(i) for i in others}
     for _ in range(astray):
-        vector.step(acts(rng))
-    for i, its in zip(others, kept, strict=True):
-        vector.restore_state(i, its)
+        vector.step(some_actions(vector, rng))
+    for i in others:
+        vector.restore_state(i, kept[i])
     vector.restore_state(target, state)
     for _ in range(after):
-        actions = acts(rng)
+        actions = some_actions(vector, rng)
         seen, expected, own = vector.step(actions), plain.step(actions), alone.step(actions[target])
         for i in others:
             assert data([part[i] for part in seen[:4]]) == data([part[i] for part in expected[:4]])
-        assert data([part[target] for part in seen[1:4]]) == data([np.asarray(x)[()] for x in own[1:4]])
-        last = seen[0][target]
+        assert data([part[target] for part in seen[1:4]]) == data([np.asarray(part)[()] for part in own[1:4]])
+        obs, infos = own[0], seen[4]
         if own[2] or own[3]:
-            assert data(seen[4]["final_obs"][target]) == data(own[0])
-            own = (alone.reset()[0],)
-        assert data(last) == data(own[0])
+            assert data(infos["final_obs"][target]) == data(obs)
+            obs, infos = alone.reset()[0], infos["final_info"]
+        assert data(seen[0][target]) == data(obs)
+        assert all(np.array_equal(infos[name][target], value) for name, value in own[4].items())
 
 
-def action_of(space, rng):
+def some_actions(vector, rng):
+    space = vector.single_action_space
     if isinstance(space, gym.spaces.Box):
-        return rng.uniform(-1, 1, space.shape).astype(np.float32)
-    return rng.integers(space.nvec) if isinstance(space, gym.spaces.MultiDiscrete) else rng.integers(space.n)
+        return rng.uniform(-1, 1, (vector.num_envs, *space.shape)).astype(np.float32)
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return rng.integers(space.nvec, size=(vector.num_envs, len(space.nvec)))
+    return rng.integers(space.n, size=vector.num_envs)
+
+
+@each_case
+def test_one_state_in_every_slot_is_one_future_under_several_actions(case):
+    single, several, arguments = CASES[case]
+    env, vector = single(**arguments), several(num_envs=4, **arguments)
+    player = Player(env, 5)
+    player.play(np.random.default_rng(0), 20)
+    state = env.clone_state()
+    vector.reset(seed=9)
+    for i in range(4):
+        vector.restore_state(i, state)
+    same = np.stack([action(env, np.random.default_rng(1))] * 4)
+    for _ in range(30):
+        obs, rewards, terminated, truncated, _ = vector.step(same)
+        assert (obs == obs[0]).all() and (rewards == rewards[0]).all()
+        assert (terminated == terminated[0]).all() and (truncated == truncated[0]).all()
+
+
+def test_room_is_made_for_a_state_that_is_larger():
+    """More requests, clients and cached blocks than the environments have met; those beside it notice nothing."""
+    engine = ls.EngineConfig(LAW, token_budget=512, prefix_caching=True)
+    requests = conversations(1, 300).sample(0)
+    clients = np.arange(300) % 7
+    table = ls.RequestTable.from_columns(
+        requests.arrival, requests.prompt_tokens, requests.output_tokens, client=clients, parent=requests.parent,
+        shared_tokens=requests.shared_tokens,
+    )  # fmt: skip
+    arguments = {"engine": engine, "load": None, "horizon": 12.0, "decision_interval": 0.2}
+    large = BatchQueueEnv(ls.Workload.from_table(table, "large"), **arguments)
+    player = Player(large, 0)
+    player.play(np.random.default_rng(0), 35)
+    state = large.clone_state()
+    small = conversations(2, 20)
+    vector, plain = (BatchQueueVectorEnv(workload=small, **arguments, num_envs=3) for _ in range(2))
+    for each in (vector, plain):
+        each.reset(seed=1)
+        for _ in range(12):
+            each.step(np.full((3, 4), [4, 5, 1, 0]))
+    vector.restore_state(1, state)
+    assert vector._runner.simulator.capacity >= 200 > plain._runner.simulator.capacity
+    for _ in range(20):
+        actions = np.full((3, 4), [5, 5, 2, 0])
+        seen, expected, own = vector.step(actions), plain.step(actions), large.step(actions[1])
+        assert data(seen[0][[0, 2]]) == data(expected[0][[0, 2]])
+        assert data([seen[0][1], seen[1][1]]) == data([own[0], np.float64(own[1])])
+
+
+def test_a_state_carries_the_last_observation_and_the_time():
+    env = BatchQueueEnv(RANDOM, machine(0), horizon=3.0, decision_interval=0.25)
+    env.reset(seed=0)
+    obs = env.step(env.knobs.encode())[0]
+    state = env.clone_state()
+    assert state.time == 0.25
+    np.testing.assert_array_equal(state.obs, obs)
+    with pytest.raises(ValueError, match="read-only"):
+        state.obs[0] = 1.0
+    with pytest.raises(AttributeError):
+        state.time = 0.0
+    assert copy.deepcopy({"node": state})["node"] is state
+
+
+def test_an_environment_that_was_never_reset_goes_on_from_a_state():
+    first, second = (ClusterEnv(RANDOM, FLEET, load=0.8, horizon=3.0) for _ in range(2))
+    player = Player(first, 3)
+    player.play(np.random.default_rng(0), 5)
+    second.restore_state(first.clone_state())
+    own, other = first.step(1), second.step(1)
+    assert data(own) == data(other)
+
+
+BASE = {"workload": RANDOM, "engine": machine(0), "horizon": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (IndexPolicyEnv, BASE, "environment 'BatchQueue', not 'IndexPolicy'"),
+        (RequestSelectionEnv, BASE, "environment 'BatchQueue', not 'RequestSelection'"),
+        (BatchQueueEnv, BASE | {"engine": machine(1)}, "engine.schedule_ahead 0, not 1"),
+        (BatchQueueEnv, BASE | {"engine": machine(0, max_num_seqs=9)}, "engine.max_num_seqs None, not 9"),
+        (BatchQueueEnv, BASE | {"reference": baselines.sarathi}, r"reference None, not \('sarathi',\)"),
+        (BatchQueueEnv, BASE | {"decision_interval": 0.5}, "decision_interval None, not 0.5"),
+        (BatchQueueEnv, BASE | {"record": "requests"}, "record 'off', not 'requests'"),
+    ],
+)
+def test_a_state_of_another_kind_is_refused_by_what_differs(kind, arguments, message):
+    env, other = BatchQueueEnv(**BASE), kind(**arguments)
+    env.reset(seed=0)
+    obs = other.reset(seed=0)[0]
+    with pytest.raises(ValueError, match=f"state must be of an environment of this kind, got one with {message}"):
+        other.restore_state(env.clone_state())
+    np.testing.assert_array_equal(other.clone_state().obs, obs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"engines": (*FLEET[:2], machine(1))}, r"engines\[2\].schedule_ahead 0, not 1"),
+        ({"scheduler": baselines.sarathi}, r"schedulers\[0\].* 'parametric',? ?.*'sarathi'"),
+        ({"routers": (round_robin,), "decision_interval": 1.0}, r"router\[0\] 'unrouted', not 'round_robin'"),
+        ({"horizon": 9.0}, "horizon 3.0, not 9.0"),
+    ],
+)
+def test_a_state_of_another_network_is_refused_by_what_differs(arguments, message):
+    base = {"workload": RANDOM, "engines": FLEET, "horizon": 3.0}
+    env, other = ClusterEnv(**base), ClusterEnv(**base | arguments)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        other.restore_state(env.clone_state())
+
+
+def test_environments_with_other_rewards_refuse_a_state():
+    env, other = BatchQueueEnv(**BASE), BatchQueueEnv(**BASE)
+    env.reset(seed=0)
+    other._kind["rewards"] = ("latency",)  # as if a row of the table were missing
+    with pytest.raises(ValueError, match="rewards"):
+        other.restore_state(env.clone_state())
+
+
+def test_what_is_no_state_or_has_none_is_refused():
+    env, vector = BatchQueueEnv(**BASE), BatchQueueVectorEnv(**BASE, num_envs=2)
+    with pytest.raises(ValueError, match=r"clone_state\(\) needs a reset\(\)"):
+        env.clone_state()
+    with pytest.raises(ValueError, match=r"need a reset\(\)"):
+        vector.clone_state(0)
+    with pytest.raises(ValueError, match="i must be .* 0 and <= 1.*, got 2"):
+        vector.clone_state(2)
+    with pytest.raises(ValueError, match=r"state must be one that clone_state\(\) returned, got 3"):
+        env.restore_state(3)
+
+
+def of(value):
+    """What can change of an object; of engines what is beside their arrays, but for the router that actions set."""
+    if isinstance(value, Simulator | NetworkSimulator):
+        value = {name: each for name, each in vars(value).items() if name not in ("world", "network", "route")}
+    if isinstance(value, PerEnv):
+        value = vars(value)
+    if isinstance(value, dict):
+        return {name: of(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [of(each) for each in value]
+    return value.tobytes() if isinstance(value, np.ndarray) else repr(value)
+
+
+@each_case
+def test_nothing_of_a_runner_is_forgotten(case):
+    """Every attribute of a runner is as it was, whatever has happened since: a new one belongs to `per_env`."""
+    env = CASES[case][0](**CASES[case][2])
+    player = Player(env, 1)
+    player.play(np.random.default_rng(0), 130)
+    state, before = env.clone_state(), of(env._runner)
+    player.play(np.random.default_rng(1), 137)
+    assert of(env._runner) != before
+    env.restore_state(state)
+    assert of(env._runner) == before
