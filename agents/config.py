@@ -45,7 +45,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _SEARCHED: dict[str, dict[str, Any]] = {  # what differs for evolution strategies
     "IndexPolicy": {
-        "workload": SUITE, "engine": (), "load": (0.8, 0.95, 1.1), "train_load": (0.75, 1.15), "reward": "goodput",
+        "workload": SUITE, "engine": (), "load": (0.8, 0.95, 1.1), "train_load": (0.75, 1.15), "reward": "slo",
         "horizon": 60.0, "tuning_seeds": 2,
     },
     "Cluster": {"workload": SUITE, "engine": (), "train_load": (0.7, 1.05)},

@@ -33,7 +33,8 @@ def run_numbers(result: Result) -> dict[str, float]:
     """The numbers of one run: summary, time-averaged queue, composition of batches, and the reward terms.
 
     Composition is the mean over batches: `batch_prefill_tokens`, `batch_decode_tokens` and `batch_num_seqs`. The reward
-    terms are those of the environment: minus the integral of the number in system, and the good requests.
+    terms are those of the environment: minus the integral of the number in system, and minus the requests that missed
+    their SLO.
     """
     summary = result.summary()
     assert result.batches is not None
@@ -45,7 +46,7 @@ def run_numbers(result: Result) -> dict[str, float]:
         "batch_decode_tokens": float(batches.decode_tokens.mean()),
         "batch_num_seqs": float(batches.num_seqs.mean()),
         "reward_latency": -summary["mean_num_in_system"] * result.end,
-        "reward_goodput": summary["slo_attainment"] * summary["num_requests"],
+        "reward_slo": (summary["slo_attainment"] - 1.0) * summary["num_requests"],
     }
 
 

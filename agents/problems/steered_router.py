@@ -35,7 +35,7 @@ from llmsched_env.validation import check_choice, check_number
 
 REFERENCE = least_outstanding_tokens
 """What a training begins at, and validation compares with."""
-_OBJECTIVES = {"calls": "mean_e2el", "goodput": "slo_attainment"}
+_OBJECTIVES = {"calls": "mean_e2el", "slo": "slo_attainment"}
 _MISSED = Objective(
     name="missed", metric="missed", meaning="share of the calls that miss a target", title="Missed targets",
     scale=1e2, unit="%", larger_is_better=False,

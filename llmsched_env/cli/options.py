@@ -176,9 +176,7 @@ TrainLoad = Annotated[
     tuple[float, ...] | None,
     option(TRAINING, "LOW,HIGH", "Loads of training episodes, as shares of the reference capacity.", formats.numbers),
 ]
-Reward = Annotated[
-    str | None, option(TRAINING, "NAME", "Of the environment: latency, goodput; networks: calls, tasks.")
-]
+Reward = Annotated[str | None, option(TRAINING, "NAME", "Of the environment: latency, slo; networks: calls, tasks.")]
 Start = Annotated[
     str,
     option(

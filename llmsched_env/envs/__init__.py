@@ -4,6 +4,7 @@ from gymnasium.envs.registration import register, registry
 
 _ENTRY_POINTS = {
     "llmsched/BatchQueue-v0": "llmsched_env.envs.batch_queue:BatchQueue",
+    "llmsched/BatchQueue-v1": "llmsched_env.envs.batch_queue_v1:BatchQueueV1",
     "llmsched/IndexPolicy-v0": "llmsched_env.envs.index_policy:IndexPolicy",
     "llmsched/RequestSelection-v0": "llmsched_env.envs.request_selection:RequestSelection",
     "llmsched/AgentNetwork-v0": "llmsched_env.envs.agent_network:AgentNetwork",

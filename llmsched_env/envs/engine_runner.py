@@ -74,9 +74,11 @@ _OBSERVE_TYPE = types.FunctionType(types.void(*OBSERVE_SIGNATURE))
 
 @compiled
 def start_episode(world, compose, observe, state, g, interval):
-    """Advance engine `g`, just loaded, to its first decision and observe; see `step_episodes` for the arguments."""
+    """Advance engine `g`, just loaded, to its first decision and observe; see `step_episodes` for the arguments.
+
+    What happens until then, such as a request that is turned away, belongs to the first step.
+    """
     advance_alone(world, compose, g, 0.0 if interval > 0.0 else state.horizons[g])
-    count_engine_step(world, g, state.before[g], state.step[g])
     observe(view_of(world, g), state.memory[g], state.obs[g])
 
 
@@ -242,13 +244,21 @@ class EpisodeRunner(Runner):
         return np.zeros(len(self.ends)) if blocks is None else 1.0 - self.simulator.world.kv.free / blocks
 
     def episode_info(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
-        """Of the episodes of `envs`: requests arrived, finished, within SLO; mean number in system; KV totals."""
+        """Of the episodes of `envs`: what became of their requests, mean number in system, KV totals.
+
+        Requests arrived, finished, finished within their SLO, that missed it or are certain to, and undecided ones.
+        """
         world = self.simulator.world
         seconds = np.maximum(world.engines.clock[envs], np.finfo(float).tiny)
+        missed = self._state.before.missed[envs]
         return {
             "episode_arrived": world.totals.arrived[envs].copy(),
             "episode_finished": world.totals.finished[envs].copy(),
             "episode_good": world.engines.good_requests[envs].astype(np.int64),
+            "episode_missed": missed,
+            "episode_undecided": world.totals.arrived[envs]
+            - world.engines.good_requests[envs].astype(np.int64)
+            - missed,
             "episode_mean_in_system": world.engines.request_seconds[envs] / seconds,
             "episode_preemptions": world.totals.preemptions[envs].copy(),
             "episode_recomputed_tokens": world.totals.recomputed[envs].copy(),

@@ -22,8 +22,8 @@ class Reward:
         meaning: over one step.
         unit: of its values.
         measure: a function that numba can compile, of a record of the step: `ENGINE_STEP` or `NETWORK_STEP`.
-        objective: name of the objective by which policies trained with it are judged; of no two rewards the same, and
-            None where `llmsched train` does not offer the reward.
+        objective: name of the objective by which policies trained with it are judged; of no two rewards the same.
+            None where `llmsched train` does not offer the reward, as no objective of drained runs goes with it.
     """
 
     name: str
@@ -37,6 +37,7 @@ ENGINE_STEP = record_dtype(  # what a step has added at one engine
     ("seconds", "f8"),
     ("request_seconds", "f8"),  # integral of the number of requests in the system
     ("good_requests", "f8"),  # requests finished within their SLO
+    ("missed", "i8"),  # requests that are now certain to miss their SLO, or have
     ("arrived", "i8"),  # requests
     ("finished", "i8"),
     ("generated", "i8"),  # output tokens
@@ -52,11 +53,17 @@ ENGINE_REWARDS = (
         objective="mean_e2el",  # by Little's law: its sum is minus the total latency
     ),
     Reward(
+        "slo",
+        "minus the requests that became certain to miss their TTFT or TPOT target",
+        "requests",
+        lambda step: -step.missed,
+        objective="slo_attainment",  # its sum over a drained episode is minus the requests that missed
+    ),
+    Reward(
         "goodput",
-        "requests that finished within their TTFT and TPOT targets",
+        "requests that finished within both targets; short episodes pay for short answers, as others do not finish",
         "requests",
         lambda step: step.good_requests,
-        objective="slo_attainment",  # its sum, divided by the requests that arrive
     ),
 )
 write_engine_rewards = writer(ENGINE_REWARDS, ("step",))
@@ -102,6 +109,9 @@ def count_engine_step(world, g, before, step):
         step: a record ENGINE_STEP.
     """
     engine, totals = world.engines[g], world.totals[g]
+    missed = missed_requests(world, g, engine.clock)
+    step.missed = missed - before.missed
+    before.missed = missed
     step.seconds = engine.clock - before.seconds
     step.request_seconds = engine.request_seconds - before.request_seconds
     step.good_requests = engine.good_requests - before.good_requests
@@ -118,6 +128,36 @@ def count_engine_step(world, g, before, step):
     before.generated = totals.generated
     before.preemptions = totals.preemptions
     before.recomputed = totals.recomputed
+
+
+@compiled
+def missed_requests(world, g, now):
+    """Requests that had arrived at engine `g` by `now` and have missed their SLO by then, or are certain to.
+
+    A present one is as soon as its first token is late, or as its true length leaves no finish that keeps its TPOT
+    target. One that was turned away or that its client gave up has missed it. This never falls again.
+    """
+    engine = world.engines[g]
+    missed = world.totals[g].arrived - engine.num_in_system - int(engine.good_requests)
+    for k in range(engine.num_waiting):
+        missed += _is_lost(world, world.waiting[g, engine.waiting_head + k], now)
+    for k in range(engine.num_running):
+        missed += _is_lost(world, world.running[g, k], now)
+    return missed
+
+
+@compiled(inline=True)
+def _is_lost(world, i, now):
+    """Whether present request `i`, which has a token to come, misses its SLO even if that is its last and comes now.
+
+    The comparisons are those that decide when it finishes; a later time can't turn them.
+    """
+    req = world.req
+    if np.isnan(req.first_token[i]):
+        return now - req.arrival[i] > req.ttft_slo[i]
+    if req.first_token[i] - req.arrival[i] > req.ttft_slo[i]:
+        return True
+    return (now - req.first_token[i]) / max(1, world.hidden.output_tokens[i] - 1) > req.tpot_slo[i]
 
 
 @compiled

@@ -126,12 +126,13 @@ def _index(view, own, i, numbers, recent):
     own.hopeless[i] = 0.0
     length = log(left)
     key = numbers.by_length * length + numbers.by_age * log(1e-3 + view.clock - req.arrival[i])
-    service = own.size[i]
+    service, kv_tokens = own.size[i], float(req.prompt_tokens[i] + req.generated[i])
     if req.known_output[i] > 0.0:
         known = output_left(view, i)
         key += numbers.by_prediction * log(known)
+        kv_tokens += known
         service += known * (law.a_tok + law.a_kv * (left + 0.5 * known))
-    key += numbers.by_work * log(service)
+    key += numbers.by_work * log(service) + numbers.by_memory * log(kv_tokens)
     if req.ttft_slo[i] < inf:
         slack = own.due[i] - view.clock - numbers.caution * own.size[i]
         slack = max(-1e6, min(1e6, slack))

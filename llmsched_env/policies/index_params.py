@@ -17,6 +17,7 @@ INDEX_PARAMS = {
     "by_urgency": Param(0.0, -100, 100, "for each e-fold of slack in seconds", Linear(0, 4)),
     "by_age": Param(0.0, -100, 100, "for each e-fold of waiting time", Linear(-1, 1)),
     "by_prediction": Param(0.0, -10, 10, "for each e-fold of predicted output", Linear(0, 2)),
+    "by_memory": Param(0.0, -10, 10, "for each e-fold of tokens in the KV cache at its predicted end"),
     "by_work": Param(0.0, -10, 10, "for each e-fold of predicted seconds of service", Linear(0, 2)),
     "late": Param(10.0, -100, 100, "added where the TTFT target cannot be met any more", Linear(0, 20)),
     "outside": Param(0.0, -100, 100, "added outside the largest set of prompts that can be on time", Linear(0, 20)),

@@ -28,6 +28,7 @@ _OUTPUTS = (
     Output("by_urgency", 1),
     Output("by_age", 0, 0.5),
     Output("by_prediction", 0),
+    Output("by_memory", 0),
     Output("by_work", 0),
     Output("late", 15, 6),
     Output("outside", 8, 4),

@@ -23,7 +23,7 @@ def test_each_has_weights_and_a_card_that_says_how_it_was_trained(name):
     assert (pretrained.FOLDER / f"{name}.npz").stat().st_size < 1e6
     card = (pretrained.FOLDER / f"{name}.md").read_text(encoding="utf-8")
     [command] = re.findall(r"llmsched train (.*(?:\\\n.*)?)", card)
-    reward = "latency" if name.startswith("latency") else "goodput"
+    reward = "latency" if name.startswith("latency") else "slo"
     trained = {"network": "--env AgentNetwork --algo es", "router": "--env Cluster --algo es"}
     assert trained.get(name, f"--env IndexPolicy --algo es --reward {reward}") in command
     assert ("pausing=true" in command) == (name.endswith("_pausing") or name == "slo_scratch")

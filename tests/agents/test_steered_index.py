@@ -175,7 +175,7 @@ def test_a_workload_of_ones_own_is_trained_on(small, tmp_path):
     ("change", "message"),
     [
         ({"seed": 1}, "seed must be 0 .* got 1"),
-        ({"reward": "latency"}, "reward must be 'goodput' .* got 'latency'"),
+        ({"reward": "latency"}, "reward must be 'slo' .* got 'latency'"),
         ({"env_arguments": {"pausing": True}}, "env_arguments.pausing must be None .* got True"),
         ({"horizon": 6.0}, r"horizon must be 5\.0 .* got 6\.0"),
     ],

@@ -62,7 +62,7 @@ def found(line):
 
 def test_targets_can_be_trained_for(tmp_path):
     lines = []
-    config = replace(SMALL, reward="goodput", load=(2.5,), learner=dict(SMALL.learner) | {"generations": 1})
+    config = replace(SMALL, reward="slo", load=(2.5,), learner=dict(SMALL.learner) | {"generations": 1})
     train(config, tmp_path, lines.append)
     share = float(re.search(r"cost ([\d.]+)", lines[-1]).group(1))
     assert 0.0 < share < 1.0

@@ -130,7 +130,7 @@ def test_logs_hold_the_serving_numbers_and_reference_lines(trained):
         "request_throughput", "output_throughput", "mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "mean_e2el_ms",
         "slo_attainment", "request_goodput", "mean_num_waiting", "mean_num_in_system", "batch_prefill_tokens",
         "batch_decode_tokens", "batch_num_seqs", "knob_token_budget", "knob_order_fcfs", "knob_order_shortest_prompt",
-        "knob_hold_prefill", "reward_latency", "reward_goodput",
+        "knob_hold_prefill", "reward_latency", "reward_slo",
     ]  # fmt: skip
     assert {f"serve/{name}" for name in expected} <= agent.keys()
     assert {"rollout/ep_rew_mean", "train/approx_kl", "train/entropy_loss"} <= agent.keys()
@@ -152,7 +152,7 @@ def test_validation_numbers_are_those_of_simulate(trained):
     assert logged["serve/batch_num_seqs"] == pytest.approx(result.batches.num_seqs.mean())
     spent = (result.requests.finish - result.requests.arrival).sum()
     assert logged["serve/reward_latency"] == pytest.approx(-spent)
-    assert logged["serve/reward_goodput"] == pytest.approx(result.summary()["slo_attainment"] * len(result.requests))
+    assert logged["serve/reward_slo"] == pytest.approx((result.summary()["slo_attainment"] - 1) * len(result.requests))
     times = np.linspace(0, result.end, 20001)[:-1]
     scheduled = np.searchsorted(np.sort(result.requests.first_scheduled), times, "right")
     waiting = np.searchsorted(result.requests.arrival, times, "right") - scheduled

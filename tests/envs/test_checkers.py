@@ -16,6 +16,11 @@ def test_every_registered_id_is_listed():
 
 VARIANTS = {
     "llmsched/BatchQueue-v0": [{}, {"decision_interval": 0.1}, {"reward": "goodput"}, {"render_mode": "ansi"}],
+    "llmsched/BatchQueue-v1": [
+        {},
+        {"pausing": True, "decision_interval": None},
+        {"actions": "knobs", "render_mode": "ansi"},
+    ],
     "llmsched/IndexPolicy-v0": [{}, {"decision_interval": 0.1, "reward": "goodput", "render_mode": "ansi"}],
     "llmsched/RequestSelection-v0": [
         {},

@@ -9,10 +9,12 @@ from llmsched_env.envs import ENV_IDS
 from llmsched_env.envs.batch_queue import FEATURES
 from llmsched_env.envs.features import ENGINE_FEATURES
 from llmsched_env.envs.network_features import class_features, routing_features
+from llmsched_env.envs.outlook import AHEAD_FEATURES
 from llmsched_env.envs.request_selection import BATCH_FEATURES, SLOT_FEATURES
 
 OBSERVATIONS = {
     "llmsched/BatchQueue-v0": (37,),
+    "llmsched/BatchQueue-v1": (39,),
     "llmsched/IndexPolicy-v0": (37,),
     "llmsched/RequestSelection-v0": (40 + 7 * 16,),
     "llmsched/AgentNetwork-v0": (4 * 2 * 4 + 3 * 2 + 2 * 4 + 2,),
@@ -35,6 +37,7 @@ def test_the_observation_keeps_its_shape(env_id):
     [
         (FEATURES, 3175608364),
         (ENGINE_FEATURES, 452606832),
+        (AHEAD_FEATURES, 2916643682),
         ((*BATCH_FEATURES, *SLOT_FEATURES), 1921756929),
         (class_features(2, 4), 3729301918),
         (routing_features(4), 2079973723),
