@@ -16,11 +16,10 @@ HORIZON, CALLS = 120.0, 1000  # s
 
 def main() -> None:
     """Print one line: medians of clone_state and restore_state, and the size of a state."""
-    env = gym.make("llmsched/BatchQueue-v0", load=0.9, horizon=HORIZON, decision_interval=0.5).unwrapped
-    action = env.knobs.encode(token_budget=512)
+    env = gym.make("llmsched/BatchQueue-v1", load=0.9, horizon=HORIZON).unwrapped
     env.reset(seed=0)
-    for _ in range(int(HORIZON)):  # half of it
-        *_, info = env.step(action)
+    for _ in range(int(HORIZON)):  # of 0.5 s: half of it
+        *_, info = env.step(env.numbers.neutral)
     state = env.clone_state()
     clone = median(timeit.repeat(env.clone_state, number=1, repeat=CALLS))
     restore = median(timeit.repeat(lambda: env.restore_state(state), number=1, repeat=CALLS))

@@ -14,6 +14,7 @@ import llmsched_env as ls
 from baselines.routers import least_outstanding_tokens, power_of_two, round_robin
 from llmsched_env.envs.agent_network import AgentNetworkEnv, AgentNetworkVectorEnv
 from llmsched_env.envs.batch_queue import BatchQueueEnv, BatchQueueVectorEnv
+from llmsched_env.envs.batch_queue_v1 import BatchQueueV1Env, BatchQueueV1VectorEnv
 from llmsched_env.envs.cluster import ClusterEnv, ClusterVectorEnv
 from llmsched_env.envs.env_state import PerEnv
 from llmsched_env.envs.index_policy import IndexPolicyEnv, IndexPolicyVectorEnv
@@ -57,6 +58,7 @@ CASES = {
         BatchQueueVectorEnv,
         ENGINE | {"engine": machine(0, swap_blocks=20), "workload": RANDOM, "decision_interval": 0.11},
     ),
+    "queue, v1": (BatchQueueV1Env, BatchQueueV1VectorEnv, ENGINE | {"decision_interval": 0.15, "pausing": True}),
     "index": (IndexPolicyEnv, IndexPolicyVectorEnv, ENGINE | {"engine": machine(0, prefix_caching=True)}),
     "selection": (RequestSelectionEnv, RequestSelectionVectorEnv, ENGINE | {"slots": 5, "token_budget": 200}),
     "cluster": (ClusterEnv, ClusterVectorEnv, {"workload": AGENTS, "engines": FLEET, "load": None, "horizon": 4.0}),
