@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from llmsched_env.fields import words
-from llmsched_env.simulator.scheduler import Rule
+from llmsched_env.simulator.router import Router
+from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.simulator.snapshot import clone_engine, clone_network, restore_engine, restore_network
 
@@ -64,9 +65,9 @@ def _difference(name: str, its: Any, ours: Any) -> str | None:
     return next(found for part in parts if (found := _difference(*part)) is not None)
 
 
-def identity(rule: Rule) -> tuple[Any, ...]:
+def identity(rule: Scheduler | Router) -> tuple[Any, ...]:
     """What tells a scheduler or router from another one, as plain data."""
-    return (rule.name, *sorted(rule.values.items()), *rule.weights)
+    return (rule.name, *sorted(rule.values.items()), *rule.params, repr(rule.memory), *rule.weights)
 
 
 class PerEnv:

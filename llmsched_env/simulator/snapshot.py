@@ -33,7 +33,7 @@ BY_ENGINE = tuple(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EngineState:
+class EngineSnapshot:
     """One engine of a `Simulator` under way; read-only arrays.
 
     Attributes:
@@ -60,14 +60,14 @@ class EngineState:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NetworkState:
+class NetworkSnapshot:
     """A `NetworkSimulator` under way.
 
     Attributes:
         tasks: what was loaded.
         world: read-only copies; of `RECORDS`, of the rows that have been written.
         network: read-only copies.
-        room: as in `EngineState`.
+        room: as in `EngineSnapshot`.
     """
 
     tasks: TaskTable
@@ -76,7 +76,7 @@ class NetworkState:
     room: tuple[int, ...]
 
 
-def clone_engine(simulator: Simulator, g: int) -> EngineState:
+def clone_engine(simulator: Simulator, g: int) -> EngineSnapshot:
     """What engine `g` is in the middle of.
 
     Raises:
@@ -85,7 +85,7 @@ def clone_engine(simulator: Simulator, g: int) -> EngineState:
     _check_alone(simulator)
     world, size = simulator.world, simulator.capacity
     block, row = slice(g * size, (g + 1) * size), slice(g, g + 1)
-    return EngineState(
+    return EngineSnapshot(
         first=block.start,
         cached_blocks=world.cache_entries.shape[1] - 1,
         requests=_frozen(block_of(world.req)[:, block]),
@@ -98,7 +98,7 @@ def clone_engine(simulator: Simulator, g: int) -> EngineState:
     )
 
 
-def restore_engine(simulator: Simulator, g: int, state: EngineState) -> None:
+def restore_engine(simulator: Simulator, g: int, state: EngineSnapshot) -> None:
     """Let engine `g` go on from `state`, taken of an engine of an equal simulator; makes room where it lacks.
 
     Raises:
@@ -151,22 +151,24 @@ def _renumber(world: World, g: int, block: slice, shift: int) -> None:
         getattr(world, name)[g] += shift
 
 
-def clone_network(simulator: NetworkSimulator) -> NetworkState:
+def clone_network(simulator: NetworkSimulator) -> NetworkSnapshot:
     """What a network is in the middle of. The router that binds its calls is not part of it, but what it remembers."""
     world = simulator.world
     written: dict[str, Any] = dict(zip(RECORDS, _written(world), strict=True))
     kept = _map(_frozen, world._replace(**written))
-    return NetworkState(simulator.tasks, kept, _map(_frozen, simulator.network), _room(world))
+    return NetworkSnapshot(simulator.tasks, kept, _map(_frozen, simulator.network), _room(world))
 
 
-def restore_network(simulator: NetworkSimulator, state: NetworkState) -> None:
+def restore_network(simulator: NetworkSimulator, state: NetworkSnapshot) -> None:
     """Let a network go on from `state`, taken of an equal one."""
-    longer: dict[str, Any] = {
-        name: _padded(getattr(state.world, name), room) for name, room in zip(RECORDS, state.room, strict=True)
-    }
     simulator.tasks = state.tasks
-    simulator.world = _map(np.ndarray.copy, state.world)._replace(**longer)
-    simulator.network = _map(np.ndarray.copy, state.network)
+    simulator.world, simulator.network = _map(_copy, state.world), _map(_copy, state.network)
+    longer: dict[str, Any] = {}
+    for name, length in zip(RECORDS, state.room, strict=True):
+        written = getattr(state.world, name)
+        longer[name] = records(written.dtype, length)
+        _put(longer[name][: len(written)], words(written))
+    simulator.world = simulator.world._replace(**longer)
 
 
 def _written(world: World) -> tuple[np.ndarray, ...]:
@@ -178,14 +180,12 @@ def _room(world: World) -> tuple[int, ...]:
     return tuple(len(getattr(world, name)) for name in RECORDS)
 
 
-def _padded(rows: np.ndarray, length: int) -> np.ndarray:
-    longer = records(rows.dtype, length)
-    longer[: len(rows)] = rows
-    return longer
+def _copy(array: np.ndarray) -> np.ndarray:
+    return words(array).copy().view(array.dtype, type(array))
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
-    copy = array.copy()
+    copy = _copy(array)
     copy.setflags(write=False)
     return copy
 
@@ -226,9 +226,7 @@ def _with_records(world: World, saved: tuple[np.ndarray, ...], room: tuple[int, 
     longer: dict[str, Any] = {}
     for name, written, length in zip(RECORDS, saved[1:], room, strict=True):
         array = getattr(world, name)
-        rows = written.view(array.dtype, Records)
         if len(array) < length:
-            longer[name] = _padded(rows, length)
-        else:
-            array[: len(rows)] = rows
+            array = longer[name] = records(array.dtype, length)
+        _put(array[: written.nbytes // array.itemsize], written)
     return world._replace(**longer)
