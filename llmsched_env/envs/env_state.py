@@ -55,7 +55,7 @@ def _difference(name: str, its: Any, ours: Any) -> str | None:
     if type(its) is type(ours) and its == ours:
         return None
     if isinstance(its, dict) and isinstance(ours, dict):
-        parts = [(key, its.get(key), ours.get(key)) for key in its | ours]
+        parts = [(f"{name}.{key}".lstrip("."), its.get(key), ours.get(key)) for key in its | ours]
     elif is_dataclass(its) and type(its) is type(ours):
         parts = [(f"{name}.{each.name}", getattr(its, each.name), getattr(ours, each.name)) for each in fields(its)]
     elif isinstance(its, tuple) and isinstance(ours, tuple) and len(its) == len(ours):
@@ -65,9 +65,10 @@ def _difference(name: str, its: Any, ours: Any) -> str | None:
     return next(found for part in parts if (found := _difference(*part)) is not None)
 
 
-def identity(rule: Scheduler | Router) -> tuple[Any, ...]:
+def identity(rule: Scheduler | Router) -> dict[str, Any]:
     """What tells a scheduler or router from another one, as plain data."""
-    return (rule.name, *sorted(rule.values.items()), *rule.params, repr(rule.memory), *rule.weights)
+    params = dict(zip(rule.params, rule.param_values().tolist(), strict=True))
+    return {"name": rule.name, "params": params, "memory": repr(rule.memory), "weights": rule.weights}
 
 
 class PerEnv:
