@@ -130,7 +130,7 @@ def prefer(model: BaseAlgorithm, action: np.ndarray, config: Training) -> None:
                 last.bias[int(action)] = settings.start_value
             return
         assert isinstance(settings, PPOSettings)
-        output: Any = model.policy.action_net  # type: ignore[union-attr]
+        output: Any = model.policy.action_net
         biases = output.bias
         biases.zero_()
         if isinstance(space, Box):

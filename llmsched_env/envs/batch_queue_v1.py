@@ -37,9 +37,8 @@ class Range:
     def __call__(self, actions: np.ndarray) -> np.ndarray:
         """f8[...]: the values that actions (f8[...], clipped to [-1, 1]) set."""
         ends = np.array([self.low, self.neutral, self.high])
-        if self.log:
-            return np.exp(np.interp(actions, (-1, 0, 1), np.log(ends)))
-        return np.interp(actions, (-1, 0, 1), ends)
+        values = np.interp(actions, (-1, 0, 1), np.log(ends) if self.log else ends)
+        return np.asarray(np.exp(values) if self.log else values)
 
     def inverse(self, value: float) -> float:
         """The action that sets `value`; of several, the one nearest to 0."""
