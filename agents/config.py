@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from agents.settings import TUNED, LearningAids, Settings, changed, learners
+from agents.settings import AIDS, TUNED, LearningAids, Settings, changed, learners
 from agents.training_budget import TrainingBudget
 from llmsched_env.validation import check_choice, check_integer, check_number, check_range
 
 if TYPE_CHECKING:
     from llmsched_env.machine.config import EngineConfig
 
-ENVIRONMENTS = ("BatchQueue", "IndexPolicy", "RequestSelection", "Cluster", "AgentNetwork")
+VERSIONS = {"BatchQueue": 1, "IndexPolicy": 0, "RequestSelection": 0, "Cluster": 0, "AgentNetwork": 0}
+"""The newest version of each environment, which is trained unless another one is asked for."""
+ENVIRONMENTS = tuple(VERSIONS)
 SUITE = "suite"
 """As a workload: the training sites of the benchmark and random sites; for a router, random clusters."""
 SCRATCH, TUNED_START = "scratch", "tuned"
@@ -25,10 +27,13 @@ OF_ENV: Any = None
 _USUAL: dict[str, Any] = {
     "workload": "azure-chat", "engine": (H100,), "load": (0.6, 0.8, 0.95), "train_load": (0.6, 1.05),
     "reward": "latency", "interval": 0.25, "horizon": 120.0, "num_envs": 64, "validations": 15, "tuning_seeds": 4,
-    "seeds": 20,
+    "trials": 32, "seeds": 20,
 }  # fmt: skip
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "BatchQueue": {},
+    "BatchQueue": {
+        "workload": "sharegpt-chat", "load": (0.8, 0.95, 1.1), "train_load": (0.75, 1.15), "reward": "slo",
+        "interval": 1.0, "num_envs": 128,
+    },
     "IndexPolicy": {},
     "RequestSelection": {
         "load": (0.8, 0.95), "train_load": (0.7, 1.05), "interval": 0.0, "horizon": 60.0, "num_envs": 32,
@@ -51,7 +56,7 @@ _SEARCHED: dict[str, dict[str, Any]] = {  # what differs for evolution strategie
     "Cluster": {"workload": SUITE, "engine": (), "train_load": (0.7, 1.05)},
     "AgentNetwork": {"train_load": (0.85, 0.95), "horizon": 1500.0, "tuning_seeds": 8},
 }  # fmt: skip
-MINUTES = 3.5
+MINUTES = 5.0
 """Of training, where neither steps nor minutes are given and the environment has no number of steps of its own."""
 
 
@@ -62,7 +67,8 @@ class Training:
     A field that is None gets the default of its environment and learner.
 
     Attributes:
-        env: BatchQueue, IndexPolicy, RequestSelection, Cluster or AgentNetwork.
+        env: BatchQueue, IndexPolicy, RequestSelection, Cluster or AgentNetwork; BatchQueue-v0 and ids say the version.
+        version: of the environment; None: the newest, unless `env` says.
         algo: ppo, dqn, maskable_ppo or es (evolution strategies).
         workload: preset, or trace file, of which 60 % train, 20 % tune and 20 % test, in time; suite: those of the
             benchmark and random ones (es).
@@ -81,6 +87,7 @@ class Training:
         num_envs: environments stepped together.
         validations: how often a learner with gradients validates.
         tuning_seeds: runs per load in tuning and validation.
+        trials: settings that are tried of each baseline at each load; 0: none is tuned. Of one engine.
         seeds: runs per load in the final comparison.
         seed: of the training.
         steps: environment steps to train for, over all environments; None: no limit. Not for es.
@@ -95,6 +102,7 @@ class Training:
     """
 
     env: str = "BatchQueue"
+    version: int = OF_ENV
     algo: str = OF_ENV
     workload: str = OF_ENV
     engine: tuple[str, ...] = OF_ENV
@@ -110,6 +118,7 @@ class Training:
     num_envs: int = OF_ENV
     validations: int = OF_ENV
     tuning_seeds: int = OF_ENV
+    trials: int = OF_ENV
     seeds: int = OF_ENV
     seed: int = 0
     steps: int | None = None
@@ -119,7 +128,11 @@ class Training:
     env_arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._fill("env", environment_name(self.env))
+        name, version = environment_name(self.env)
+        self._fill("env", name)
+        if self.version is None:
+            self._fill("version", VERSIONS[name] if version is None else version)
+        check_integer(f"version of {name}", self.version, at_least=0, at_most=VERSIONS[name])
         usual = learners(self.env)
         self._fill("algo", usual[0] if self.algo is None else check_choice(f"algo of {self.env}", self.algo, usual))
         defaults = self._defaults()
@@ -170,6 +183,7 @@ class Training:
         check_number("interval", self.interval, at_least=0, at_most=self.horizon, unit="s")
         for name in ("num_envs", "validations", "tuning_seeds", "seeds"):
             check_integer(name, getattr(self, name), at_least=1)
+        check_integer("trials", self.trials, at_least=0)
         check_integer("seed", self.seed, at_least=0)
         if self.slo is not None:
             for name, limit in zip(("ttft", "tpot"), self.slo, strict=True):
@@ -203,7 +217,10 @@ class Training:
     @property
     def learning_aids(self) -> LearningAids:
         """What makes learning easier."""
-        return changed(LearningAids(), self.aids, "aids")
+        usual = AIDS.get((self.env, self.algo), LearningAids())
+        timed = self.interval > 0 and math.isfinite(self.horizon)  # what groups that share their requests need
+        group = math.gcd(usual.shared_traces, self.num_envs) if timed else 1
+        return changed(replace(usual, shared_traces=group), self.aids, "aids")
 
     def engines(self) -> tuple[EngineConfig, ...]:
         """The machines, one for each name in `engine`."""
@@ -216,7 +233,7 @@ class Training:
     @property
     def env_id(self) -> str:
         """The environment's name for Gymnasium."""
-        return f"llmsched/{self.env}-v0"
+        return f"llmsched/{self.env}-v{self.version}"
 
     @property
     def decision_interval(self) -> float | None:
@@ -239,10 +256,14 @@ class Training:
         return f"{self.env}-{self.algo}-{self.reward}"
 
 
-def environment_name(text: str) -> str:
-    """The name of an environment in `ENVIRONMENTS`, of an id such as llmsched/BatchQueue-v0 or a part of it.
+def environment_name(text: str) -> tuple[str, int | None]:
+    """The name of an environment in `ENVIRONMENTS`, and the version where one is given: llmsched/BatchQueue-v0.
 
     Raises:
         ValueError: if there is no such environment.
     """
-    return check_choice("env", text.removeprefix("llmsched/").removesuffix("-v0"), ENVIRONMENTS)
+    name, _, version = text.removeprefix("llmsched/").partition("-v")
+    check_choice("env", name, ENVIRONMENTS)
+    if version and not version.isdecimal():
+        raise ValueError(f"env must be {name} or {name}-v{VERSIONS[name]}, got {text!r}")
+    return name, int(version) if version else None

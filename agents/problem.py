@@ -30,12 +30,14 @@ class Validation:
         numbers: for TensorBoard, by tag.
         text: the same in a line.
         larger_is_better: the direction of `value`.
+        objective: whose metric `value` is, under its name in `numbers` and in those of the references; None: of none.
     """
 
     value: float
     numbers: Mapping[str, float]
     text: str
     larger_is_better: bool = True
+    objective: Objective | None = None
 
     def better_than(self, best: float | None) -> bool:
         """Whether the value improves on the best so far, None if there is none yet."""
@@ -48,18 +50,36 @@ class Problem(ABC):
     Attributes:
         config: of the training.
         best: name of the file of the best policy.
+        workplace: folder in which searches for opponents are kept, which several trainings may share; None: nowhere.
     """
 
     config: Training
     best = "best.zip"
+    workplace: Path | None = None
+
+    @property
+    def larger_is_better(self) -> bool:
+        """The direction of the values of `validate`."""
+        return True
+
+    @property
+    def complete(self) -> bool:
+        """Whether `references` gives all that there will be; some may take a while."""
+        return True
 
     def first(self) -> dict[str, Any]:
         """What must be the same when a training goes on, beyond its config."""
         return {}
 
+    def begin(self, folder: Path) -> None:  # noqa: B027, there may be nothing to begin
+        """Called when the training in a folder begins or goes on: work may start that goes on beside it."""
+
+    def end(self) -> None:  # noqa: B027
+        """Called when it ends or is interrupted."""
+
     @abstractmethod
     def references(self) -> dict[str, Numbers]:
-        """Numbers of other schedulers on the validation runs, by name."""
+        """Numbers of other schedulers on the validation runs, by name: of those that are known by now."""
 
     @abstractmethod
     def validate(self, policy: Any) -> Validation:
@@ -86,6 +106,10 @@ class EnvironmentProblem(Problem):
     arguments: dict[str, Any]
     features: tuple[str, ...] = ()
 
+    @property
+    def larger_is_better(self) -> bool:
+        return self.objective.larger_is_better
+
     @abstractmethod
     def vector_env(self, num_envs: int, spent: float = 1.0) -> VectorEnv[Any, Any, Any]:
         """The environment to train on, once this share of the budget is spent."""
@@ -106,4 +130,4 @@ class EnvironmentProblem(Problem):
     def validate(self, policy: Policy) -> Validation:
         objective, numbers = self.objective, self.numbers(policy)
         value = numbers[objective.metric]
-        return Validation(value, numbers, objective.text(value), objective.larger_is_better)
+        return Validation(value, numbers, objective.text(value), objective.larger_is_better, objective)

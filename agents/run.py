@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from agents.learning_curve import LearningCurve
 from agents.problem import Problem, Validation
 from agents.tensorboard import TAG, ReferenceLines
 from agents.training_budget import TrainingBudget
@@ -39,6 +40,8 @@ class Learner(ABC):
     Attributes:
         best: value of the best validation so far, None before the first.
         validated: step that was validated last, None if none was.
+        curve: the validations so far.
+        watch: called after each validation with the share of the budget that is spent and the value.
     """
 
     unit = "steps"
@@ -53,6 +56,8 @@ class Learner(ABC):
         self.say = say
         self.best: float | None = None
         self.validated: int | None = None
+        self.curve = LearningCurve.of(folder)
+        self.watch: Callable[[float, float], None] = lambda spent, value: None
 
     @property
     @abstractmethod
@@ -103,11 +108,13 @@ class Learner(ABC):
         if self.validated is not None:
             self.say(f"Going on from {self.step:,} {self.unit}.")
         self.prepare()
-        self.say("Running the references on the validation runs ...")
-        self.references = self.problem.references()
-        self._lines = ReferenceLines(self.folder, self.references, self.step)
-        self.budget.start()
+        self.curve.go_on(-1 if self.validated is None else self.validated, self.unit)
+        self.problem.begin(self.folder)
+        self._lines = ReferenceLines(self.folder, self.curve, self.step)
         try:
+            self.say("Running the references on the validation runs ...")
+            self.problem.references()
+            self.budget.start()
             with self._bar() as bar:
                 self._loop(bar)
         except KeyboardInterrupt:
@@ -115,8 +122,17 @@ class Learner(ABC):
                 self.save()
             raise
         finally:
+            self.problem.end()
             self._lines.close()
             self.close()
+
+    def settle(self) -> None:
+        """Bring the curve and its charts up to date with all references, also those that were not known in time."""
+        if self.curve.complete or not self.curve.points:
+            return
+        self._lines = ReferenceLines(self.folder, self.curve, self.curve.points[-1].step)
+        self._compare()
+        self._lines.close()
 
     def _loop(self, bar: tqdm) -> None:
         saved = time.monotonic()
@@ -138,12 +154,19 @@ class Learner(ABC):
         if improved:
             self.best = found.value
         self.validated = self.step
+        self.curve.add(self.step, self.budget.elapsed(), found)
         best: dict[str, float] = {} if self.best is None else {"best": self.best}
         self.log({TAG + name: number for name, number in {**found.numbers, **best}.items()})
-        self._lines.extend(self.step)
+        self._compare()
         with tqdm.external_write_mode(sys.stdout):
             self.say(f"{self.unit} {self.step:>9,}, {self.budget.elapsed():5.0f} s: {found.text}")
         self.save(found, improved)
+        self.watch(self.budget.spent(self.step), found.value)
+
+    def _compare(self) -> None:
+        references = self.problem.references()
+        self.curve.compare(references, self.problem.complete)
+        self._lines.draw(references, self.problem.complete)
 
     def _bar(self) -> tqdm:
         return tqdm(

@@ -59,7 +59,7 @@ def learner_of(problem: Problem, folder: Path, say: Say = print) -> Learner:
     return GradientLearner(problem, folder, say)
 
 
-def begin(config: Training, folder: Path, say: Say = print) -> Learner:
+def begin(config: Training, folder: Path, say: Say = print, workplace: Path | None = None) -> Learner:
     """A training that is ready to go, or to go on from where the folder stands.
 
     The folder holds `config.json` (config, versions, commit), the best and the last checkpoint, and TensorBoard logs.
@@ -68,12 +68,14 @@ def begin(config: Training, folder: Path, say: Say = print) -> Learner:
         config: what to train.
         folder: made if need be.
         say: prints a line of progress.
+        workplace: where searches for opponents are kept, for trainings that share them; None: in the folder.
 
     Raises:
         ValueError: naming the field, its value and what is allowed; or if another training is in the folder.
         FileNotFoundError: for a trace, a profile or a policy that is not there.
     """
     problem = open_problem(config, say)
+    problem.workplace = workplace or folder
     keep_config(folder, config, problem.first())
     return learner_of(problem, folder, say)
 

@@ -1,5 +1,6 @@
 """Numbers of a scheduler on the validation runs, for TensorBoard."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -51,21 +52,31 @@ def run_numbers(result: Result) -> dict[str, float]:
 
 
 def serving_numbers(scheduler: Scheduler, cases: Cases) -> dict[str, float]:
-    """Means of `run_numbers` over all runs; for a policy over knobs also its mean decisions.
+    """Means of `run_numbers` over all runs; for a policy also its mean decisions.
 
-    These are the token budget (`knob_token_budget`), the shares of decisions for each queue order
-    (`knob_order_<order>`) and for holding prefill (`knob_hold_prefill`), and the watermark (`knob_watermark`).
+    Over knobs these are the token budget (`knob_token_budget`), the shares of decisions for each queue order
+    (`knob_order_<order>`) and for holding prefill (`knob_hold_prefill`), and the watermark (`knob_watermark`); else the
+    parameters that differ from the scheduler's defaults (`sets_<parameter>`).
     """
     log = None
-    if scheduler.controller is not None and scheduler.compose is parametric.compose:
+    if scheduler.controller is not None and not scheduler.asks:
         log = _DecisionLog(scheduler.controller, scheduler.controller.interval)
         scheduler = replace(scheduler, controller=log)
     runs = cases.map([scheduler], run_numbers)[0]
     numbers = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
-    return numbers if log is None else numbers | _choices(np.array(log.decisions))
+    return numbers if log is None else numbers | _choices(scheduler, np.array(log.decisions))
 
 
-def _choices(decisions: np.ndarray) -> dict[str, float]:
+def mean_numbers(parts: Sequence[tuple[Scheduler, Cases]]) -> dict[str, float]:
+    """Means of `serving_numbers` over parts of equal size, where a rule is another scheduler at each load."""
+    found = [serving_numbers(scheduler, cases) for scheduler, cases in parts]
+    return {name: float(np.mean([numbers[name] for numbers in found])) for name in found[0]}
+
+
+def _choices(scheduler: Scheduler, decisions: np.ndarray) -> dict[str, float]:
+    if scheduler.compose is not parametric.compose:
+        set_ones = zip(scheduler.params.items(), decisions.T, strict=True)
+        return {f"sets_{name}": float(own.mean()) for (name, param), own in set_ones if (own != param.default).any()}
     chosen = dict(zip(parametric.params, decisions.T, strict=True))
     return {
         "knob_token_budget": float(chosen["token_budget"].mean()),

@@ -107,6 +107,21 @@ class NetworkSearch(SearchProblem):
         choices = [part.argmax(axis=1) for part in np.split(values, np.cumsum(self.sizes)[:-1], axis=1)]
         return choices[0] if isinstance(self.space, Discrete) else np.stack(choices, axis=1)
 
+    def begin(self, folder: Path) -> None:
+        self.problem.workplace = self.workplace
+        self.problem.begin(folder)
+
+    def end(self) -> None:
+        self.problem.end()
+
+    @property
+    def larger_is_better(self) -> bool:
+        return self.problem.larger_is_better
+
+    @property
+    def complete(self) -> bool:
+        return self.problem.complete
+
     def references(self) -> dict[str, Numbers]:
         return self.problem.references()
 

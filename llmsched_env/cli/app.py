@@ -38,6 +38,10 @@ COMMANDS = {
         "Train a scheduler, and compare it with the baselines.",
         "llmsched train --workload my_trace.csv",
     ),
+    "headroom": Command(
+        "Measure how much there is to win in an environment.",
+        "llmsched headroom --env BatchQueue --workload sharegpt-chat\nllmsched headroom --all --trials 8 --seeds 5",
+    ),
     "evaluate": Command(
         "Compare schedulers and trained policies on shared workloads.",
         'llmsched evaluate --scheduler "orca,sarathi(token_budget=256)" --load 0.8,0.95\n'

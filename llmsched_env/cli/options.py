@@ -150,9 +150,26 @@ Beside = Annotated[
 # How much work.
 Seeds = Annotated[int, option(EFFORT, "N", "Test seeds of random workloads.")]
 TuningSeeds = Annotated[int, option(EFFORT, "N", "Seeds of random workloads to tune on.")]
+AllEnvs = Annotated[bool, option(TRAINING, None, "Every environment, each with its own defaults where not given.")]
+KnownPolicy = Annotated[
+    Path | None,
+    option(TRAINING, "FILE", "The best policy known [default: the best shipped one of the environment's kind]."),
+]
 TrainSeeds = Annotated[int, option(EFFORT, "N", "Trainings, each from a seed of its own.")]
+Search = Annotated[
+    int | None,
+    option(EFFORT, "N", "Search the learner's hyper-parameters by N trainings of --minutes or --steps each (Optuna)."),
+]
 Trials = Annotated[int, option(EFFORT, "N", "Settings to try of each scheduler; of the benchmark half for p99_ttft.")]
-IndexTrials = Annotated[int, option(EFFORT, "N", "Settings of the static index policy, around those of the policy.")]
+TrainTrials = Annotated[
+    int | None,
+    option(EFFORT, "N", "Settings to try of each baseline at each load, in the same run; 0: none is tuned."),
+]
+IndexSearch = Annotated[
+    int | None,
+    option(EFFORT, "N", "Search the learner's hyper-parameters by N trainings of --minutes or --steps each (Optuna)."),
+]
+Trials = Annotated[int, option(EFFORT, "N", "Settings of the static index policy, around those of the policy.")]
 Target = Annotated[float, option(EFFORT, "X", "Share of requests that must meet their targets.")]
 MostReplicas = Annotated[int, option(EFFORT, "N", "Where the search for the number of replicas ends.")]
 Stage = Annotated[

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Space
 
+from llmsched_env.envs.actions import Actions
 from llmsched_env.envs.batch_queue import BatchQueueArguments
+from llmsched_env.envs.batch_queue_v1 import BatchQueueV1Arguments
 from llmsched_env.envs.engine_runner import EngineArguments
 from llmsched_env.envs.function_digest import function_digest
 from llmsched_env.envs.index_policy import IndexPolicyArguments
@@ -25,6 +27,7 @@ from llmsched_env.validation import check_choice, did_you_mean
 
 _ENGINES: dict[str, type[EngineArguments]] = {
     "llmsched/BatchQueue-v0": BatchQueueArguments,
+    "llmsched/BatchQueue-v1": BatchQueueV1Arguments,
     "llmsched/IndexPolicy-v0": IndexPolicyArguments,
     "llmsched/RequestSelection-v0": RequestSelectionArguments,
 }
@@ -96,6 +99,15 @@ def features_of(env: str, **env_arguments: Any) -> tuple[str, ...]:
         ValueError: for another environment, or an argument that is wrong.
     """
     return _steering(_known(env), env_arguments).features
+
+
+def actions_of(env: str, **env_arguments: Any) -> Actions:
+    """What the actions of an environment of one engine mean, for constant ones; arguments and errors as `features_of`.
+
+    `actions_of(env).scheduler` with the parameters `actions_of(env).params(action)` is the scheduler of an agent that
+    always takes that action.
+    """
+    return _steering(_known(env), env_arguments).actions
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +212,9 @@ def _model_policy(model: Any, steering: Steering) -> Policy:
 def _known(env: str) -> str:
     """The full id of an environment of one engine."""
     ids = (*_ENGINES, *_NETWORKS)
-    short = {form: each for each in ids for form in (each, each.partition("/")[2], each[9:].partition("-")[0])}
+    short = {  # without its version the first one is meant, as ever
+        form: each for each in reversed(ids) for form in (each, each.partition("/")[2], each[9:].partition("-")[0])
+    }
     if env not in short:
         raise ValueError(f"env must be the id of an environment, got {env!r}; {did_you_mean(str(env), ids)}")
     if short[env] in _NETWORKS:

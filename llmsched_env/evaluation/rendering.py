@@ -7,7 +7,7 @@ import io
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -36,6 +36,26 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.7,
     "svg.hashsalt": "llmsched_env",
 }
+
+
+class Opening(NamedTuple):
+    """A section that a page begins with: a figure, a table, or both.
+
+    Attributes:
+        id: of the section, for links.
+        heading: its title.
+        text: what it shows.
+        picture: source of the image, see `svg_source`; "": none.
+        header: of the table.
+        rows: of the table; empty: none.
+    """
+
+    id: str
+    heading: str
+    text: str
+    picture: str = ""
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
 
 
 def line_style(i: int) -> dict[str, Any]:

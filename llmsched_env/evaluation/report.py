@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from llmsched_env.evaluation import plots, table
 from llmsched_env.evaluation.cases import load_text
-from llmsched_env.evaluation.comparison import Comparison
-from llmsched_env.evaluation.rendering import svg_source, write_page
+from llmsched_env.evaluation.comparison import CellKey, Comparison, ComparisonCell
+from llmsched_env.evaluation.rendering import Opening, svg_source, write_page
 from llmsched_env.results.stability import STABILITY_THRESHOLD
 from llmsched_env.slo import SLO
 
@@ -58,6 +58,9 @@ def write_report(
     reference: str | None = None,
     title: str = "Comparison of schedulers",
     command: str | None = None,
+    lead: str | None = None,
+    opening: Sequence[Opening] = (),
+    drawn: Sequence[str] | None = None,
 ) -> Path:
     """Write the report: one HTML file that needs no other file, so it can be mailed or archived.
 
@@ -67,6 +70,9 @@ def write_report(
         reference: scheduler to which differences are shown, paired by seed; None: no differences.
         title: heading of the report.
         command: the command line that made it.
+        lead: what stands below the heading; None: what is compared on what.
+        opening: sections before the results.
+        drawn: schedulers that the figures show; None: all.
 
     Returns:
         `path`.
@@ -74,13 +80,15 @@ def write_report(
     Raises:
         ValueError: if `reference` is not in the comparison.
     """
+    shown = comparison if drawn is None else replace(comparison, cells=_cells_of(comparison, drawn))
     return write_page(
         path,
         "report.html.j2",
         title=title,
-        lead=_lead(comparison),
+        lead=_lead(comparison) if lead is None else lead,
+        opening=opening,
         blocks=table.comparison_tables(comparison, reference),
-        figures=_figures(comparison),
+        figures=_figures(shown),
         facts=_facts(comparison, command),
         schedulers=[
             (name, comparison.settings[name], comparison.notes.get(name, "")) for name in comparison.schedulers
@@ -88,6 +96,10 @@ def write_report(
         workloads=_workloads(comparison),
         terms=_TERMS,
     )
+
+
+def _cells_of(comparison: Comparison, names: Sequence[str]) -> dict[CellKey, ComparisonCell]:
+    return {key: cell for key, cell in comparison.cells.items() if key[0] in names}
 
 
 def _lead(comparison: Comparison) -> str:

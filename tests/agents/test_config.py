@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.config import ENVIRONMENTS, H100, Training, environment_name
+from agents.config import ENVIRONMENTS, H100, VERSIONS, Training, environment_name
 from agents.run_folder import CONFIG, keep_config, latest, read_config
 from agents.settings import TUNED, DQNSettings, ESSettings, IndexSettings, LearningAids, PPOSettings, learners
 from agents.training_budget import TrainingBudget
@@ -33,7 +33,9 @@ def test_every_environment_has_defaults_for_each_of_its_learners(env, algo):
     assert config.searches == (algo == "es")
     assert config.searches or (config.steps is None) != (config.minutes is None)
     assert all(value is not None for name, value in asdict(config).items() if name not in NONE_IS_A_CHOICE)
-    assert Training(env=f"llmsched/{env}-v0", algo=algo) == config
+    assert (
+        Training(env=f"llmsched/{env}-v{config.version}", algo=algo) == config == Training(env=config.env_id, algo=algo)
+    )
 
 
 def test_the_usual_learner_is_the_default():
@@ -183,7 +185,17 @@ def test_the_latest_training_is_found(tmp_path):
 
 
 def test_names_of_environments():
-    assert environment_name("llmsched/Cluster-v0") == environment_name("Cluster") == "Cluster"
+    assert environment_name("llmsched/Cluster-v0") == ("Cluster", 0)
+    assert environment_name("Cluster") == ("Cluster", None)
+    old = Training(env="BatchQueue-v0")
+    assert (old.env, old.env_id) == ("BatchQueue", "llmsched/BatchQueue-v0") and old == replace(old)
+    assert Training().env_id == f"llmsched/BatchQueue-v{VERSIONS['BatchQueue']}"
+    for name, message in (
+        ("BatchQueue-v9", "version of BatchQueue must be .* <= 1, got 9"),
+        ("Cluster-vx", "env must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Training(env=name)
 
 
 def test_its_import_is_light():

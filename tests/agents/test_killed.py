@@ -25,23 +25,24 @@ train(Training(**{config!r}), Path({folder!r}), lambda line: print(line, flush=T
 TRAININGS = {
     "ppo": {
         "env": "BatchQueue", "load": (0.5,), "steps": 40 * 512, "num_envs": 8, "horizon": 8.0, "tuning_seeds": 1,
-        "validations": 8, "learner": {"n_steps": 64, "batch_size": 128, "net_arch": (16,)},
+        "trials": 0, "validations": 8, "learner": {"n_steps": 64, "batch_size": 128, "net_arch": (16,)},
     },
     "dqn": {
         "env": "BatchQueue", "algo": "dqn", "load": (0.5,), "steps": 20_000, "num_envs": 8, "horizon": 8.0,
-        "tuning_seeds": 1, "validations": 8, "learner": {"learning_starts": 200, "batch_size": 64, "net_arch": (16,)},
+        "tuning_seeds": 1, "trials": 0, "validations": 8,
+        "learner": {"learning_starts": 200, "batch_size": 64, "net_arch": (16,)},
     },
     "maskable_ppo": {
         "env": "RequestSelection", "load": (0.5,), "steps": 40 * 512, "num_envs": 8, "horizon": 4.0,
-        "tuning_seeds": 1, "validations": 8, "learner": {"n_steps": 64, "batch_size": 128, "net_arch": 8},
+        "tuning_seeds": 1, "trials": 0, "validations": 8, "learner": {"n_steps": 64, "batch_size": 128, "net_arch": 8},
     },
     "es": {
-        "env": "BatchQueue", "algo": "es", "load": (0.5,), "horizon": 8.0, "tuning_seeds": 1,
+        "env": "BatchQueue", "algo": "es", "load": (0.5,), "horizon": 8.0, "tuning_seeds": 1, "trials": 0,
         "learner": {"generations": 60, "pairs": 8, "validate_every": 6},
     },
     "es and coordinate search": {
         "env": "IndexPolicy", "algo": "es", "workload": "azure-chat", "load": (0.9,), "horizon": 20.0,
-        "tuning_seeds": 1, "learner": {"generations": 6, "sites": 2, "cases": 1, "validate_every": 2},
+        "tuning_seeds": 1, "trials": 0, "learner": {"generations": 6, "sites": 2, "cases": 1, "validate_every": 2},
     },
 }  # fmt: skip
 KILLS = 10

@@ -90,8 +90,11 @@ def test_the_optimum_is_reached_by_some_actions_and_by_no_constant_one():
 
 def trained(folder, **config):
     """How well the best policy of a training of this problem does, by the training that everything is trained by."""
+    if config.get("env", "BatchQueue") == "BatchQueue":
+        config["env"] = "BatchQueue-v0"  # whose levels can be chosen
     about = Training(
-        load=("recorded",), train_load=(), horizon=inf, interval=0.0, start="scratch", tuning_seeds=1, validations=10,
+        load=("recorded",), train_load=(), horizon=inf, interval=0.0, start="scratch", tuning_seeds=1, trials=0,
+        validations=10,
         **config,
     )  # fmt: skip
     problem = EngineProblem(about, lambda line: None, Split(WORKLOAD, WORKLOAD, WORKLOAD, recorded=True), ENGINE)

@@ -26,8 +26,8 @@ from llmsched_env.envs.episodes import Episodes
 STEPS = 4 * 16  # of one update, which is one full episode of each environment
 LEARNER = {"n_steps": 16, "batch_size": 32, "n_epochs": 2, "net_arch": (8, 8), "target_kl": 100.0}
 TINY = Training(
-    load=(0.5,), train_load=(0.4, 1.2), steps=2 * STEPS, num_envs=4, horizon=4.0, tuning_seeds=1, seeds=3,
-    validations=1, learner=LEARNER,
+    load=(0.5,), train_load=(0.4, 1.2), steps=2 * STEPS, num_envs=4, horizon=4.0, tuning_seeds=1, trials=0, seeds=3,
+    validations=1, learner=LEARNER, env_arguments={"actions": "knobs"}, reward="latency", workload="azure-chat",
 )  # fmt: skip
 
 
@@ -65,10 +65,9 @@ def test_the_static_baseline_is_the_reference(tmp_path, monkeypatch, quiet, refe
     problem = EngineProblem(config, quiet)
     best = problem.static_best
     model.env.reset()
-    action = problem.knobs.encode(best.token_budget, problem.knobs.admission_limits[-1], best.order)
     totals = np.zeros(4)
     for _ in range(15):
-        model.env.step(np.tile(action, (4, 1)))
+        model.env.step(np.tile(best.action, (4, 1)))
         totals += model.env.get_original_reward()
     assert (totals == 0).all() if reference else (totals < 0).all()
 

@@ -27,7 +27,7 @@ GLOBAL, PER_SLOT = NUM_FEATURES + len(BATCH_FEATURES), len(SLOT_FEATURES)
 STEPS = 4 * 32  # of one update
 TINY = Training(
     env="RequestSelection", load=(0.5,), horizon=3.0, steps=2 * STEPS, num_envs=4, validations=2, tuning_seeds=1,
-    seeds=2, learner={"n_steps": 32, "batch_size": 64, "n_epochs": 2, "net_arch": 8},
+    trials=0, seeds=2, learner={"n_steps": 32, "batch_size": 64, "n_epochs": 2, "net_arch": 8},
 )  # fmt: skip
 
 

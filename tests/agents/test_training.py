@@ -14,19 +14,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import llmsched_env as ls
 from agents.config import Training
-from agents.problems.engine import PUBLISHED, EngineProblem
+from agents.learning_curve import LearningCurve
+from agents.problems.engine import EngineProblem
+from agents.problems.rivals import PUBLISHED
 from agents.sb3.algorithms import BudgetedDQN, BudgetedPPO
 from agents.sb3.learner import GradientLearner
 from agents.settings import DQNSettings
 from agents.training import open_problem, train
-from llmsched_env.envs.as_scheduler import as_scheduler
-from llmsched_env.envs.batch_queue import NUM_FEATURES
+from llmsched_env.envs.as_scheduler import as_scheduler, features_of
 from llmsched_env.sb3.policy_file import read_description, read_network
 
 STEPS = 4 * 16  # of one update
 TINY = Training(
-    load=(0.5,), steps=2 * STEPS, num_envs=4, horizon=4.0, tuning_seeds=1, seeds=3, validations=2,
+    load=(0.5,), steps=2 * STEPS, num_envs=4, horizon=4.0, tuning_seeds=1, trials=0, seeds=3, validations=2,
     learner={"n_steps": 16, "batch_size": 32, "n_epochs": 2, "net_arch": (8, 8), "target_kl": 100.0},
+    env_arguments={"actions": "knobs"}, reward="latency", workload="azure-chat",
 )  # fmt: skip
 TINY_DQN = replace(
     TINY, algo="dqn", steps=256,
@@ -136,11 +138,26 @@ def test_logs_hold_the_serving_numbers_and_reference_lines(trained):
     assert {"rollout/ep_rew_mean", "train/approx_kl", "train/entropy_loss"} <= agent.keys()
     steps = [step for step, _ in agent["serve/mean_e2el_ms"]]
     assert steps[0] == 0 and steps[-1] == 4 * STEPS and sorted(set(steps)) == sorted(steps)
-    for name in (*PUBLISHED, "static_best"):
+    for name in ("sarathi_defaults", "static_best"):
         line = scalars(folder / f"tensorboard/baseline_{name}")["serve/mean_e2el_ms"]
         assert [step for step, _ in line] == steps
         assert len({value for _, value in line}) == 1
     assert agent["serve/mean_e2el_ms"][0][1] == pytest.approx(line[0][1])  # step 0 is static_best
+    against = scalars(folder / "tensorboard/agent_against_static_best")["against/lower_mean_e2el_percent"]
+    assert [step for step, _ in against] == steps
+    assert [value for _, value in against] == pytest.approx(
+        [100 * (1 - own / line[0][1]) for _, own in agent["serve/mean_e2el_ms"]], abs=1e-4
+    )
+
+
+def test_a_baseline_that_would_flatten_a_chart_is_left_out_of_it(trained):
+    folder, *_ = trained
+    assert not (folder / "tensorboard/baseline_fastertransformer_defaults").exists() or (
+        "serve/mean_e2el_ms" not in scalars(folder / "tensorboard/baseline_fastertransformer_defaults")
+    )
+    curve = LearningCurve.of(folder)
+    assert "fastertransformer (defaults)" in curve.references and "static_best" in curve.in_range()
+    assert [point.step for point in curve.points][-1] == 4 * STEPS and curve.complete
 
 
 def test_validation_numbers_are_those_of_simulate(trained):
@@ -180,9 +197,11 @@ def test_the_report_compares_with_all_baselines(trained):
     printed = problem.report(folder / problem.best, folder, "llmsched train")
     for name in (*PUBLISHED, "static_best", "agent"):
         assert name in printed
-    assert "Mean E2E latency: the agent is" in printed and "SLO met: the agent is" in printed
-    assert (folder / "report.html").stat().st_size > 10_000
-    assert "Mean E2E latency: the agent is" in (folder / "table.txt").read_text()
+    assert "the agent has a Mean E2E latency" in " ".join(printed.split()) and "Learning curve" in printed
+    kept = (folder / "table.txt").read_text()
+    assert kept.startswith(printed) and "SLO met: the agent is" in kept
+    html = (folder / "report.html").read_text()
+    assert html.index("Learning curve") < html.index("Results") and "data:image/svg+xml" in html
 
 
 def test_a_trace_is_cut_into_training_tuning_and_test(tmp_path, quiet):
@@ -209,7 +228,7 @@ def test_a_trace_is_cut_into_training_tuning_and_test(tmp_path, quiet):
         ({"workload": "nowhere.csv"}, "nowhere.csv"),
         ({"reward": "speed"}, "reward must be .*'speed'"),
         ({"env_arguments": {"slots": 3}}, "slots"),
-        ({"env_arguments": {"token_budgets": (512, 256)}}, "token_budgets must be .* ascending"),
+        ({"env_arguments": {"actions": "levers"}}, "actions must be .*levers"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_a_folder_is_made(change, message, tmp_path, quiet):
@@ -234,7 +253,7 @@ def test_dqn_starts_at_the_first_arm_which_is_the_tuned_static_baseline(trained_
     static = ls.simulate(problem.static_best.scheduler, workload, problem.engine, seed=7)
     assert agent.requests.tobytes() == static.requests.tobytes()
     best, arms = problem.static_best, problem.arguments["arms"]
-    assert arms[0] == tuple(problem.knobs.encode(best.token_budget, order=best.order))
+    assert arms[0] == tuple(best.action.tolist())
     assert len(set(arms)) == 3
 
 
@@ -250,7 +269,7 @@ def test_the_agent_decides_as_the_model_does(trained_dqn):
     folder, problem, _ = trained_dqn
     path = folder / "last.zip"
     network, model = read_network(path), DQN.load(path, device="cpu")
-    observations = np.random.default_rng(0).random((50, NUM_FEATURES), np.float32)
+    observations = np.random.default_rng(0).random((50, len(features_of(TINY.env_id))), np.float32)
     expected, _ = model.predict(observations, deterministic=True)
     assert [int(network(obs)) for obs in observations] == expected.tolist()
     assert read_description(path).env_arguments["arms"] == problem.arguments["arms"]
@@ -276,15 +295,25 @@ def test_a_training_can_start_at_the_policy_of_another(trained, tmp_path, quiet)
 @pytest.mark.parametrize("interval", [0.0, 0.5])
 def test_index_numbers_start_at_their_defaults(interval, tmp_path, quiet):
     config = Training(
-        env="IndexPolicy", load=(0.5,), steps=64, num_envs=4, horizon=4.0, tuning_seeds=1, seeds=2, validations=1,
-        interval=interval, learner={"n_steps": 16, "batch_size": 32, "net_arch": (8,)},
+        env="IndexPolicy", load=(0.5,), steps=64, num_envs=4, horizon=4.0, tuning_seeds=1, trials=0, seeds=2,
+        validations=1, interval=interval, learner={"n_steps": 16, "batch_size": 32, "net_arch": (8,)},
     )  # fmt: skip
     said = []
     problem = train(config, tmp_path, said.append)
     assert isinstance(problem, EngineProblem)
     own, index = (
         ls.simulate(s, problem.tuning_cases.workloads[0], problem.engine).summary()["mean_e2el_ms"]
-        for s in (as_scheduler(tmp_path / "first.zip"), problem.others["index"])
+        for s in (as_scheduler(tmp_path / "first.zip"), problem.known["neutral"])
     )
     assert own == pytest.approx(index, rel=0.05)
     assert math.isfinite(state(tmp_path / "best.zip")["best"])
+
+
+def test_the_default_starts_at_the_neutral_action(tmp_path, quiet):
+    problem = train(replace(TINY, env_arguments={}, steps=STEPS, validations=1, seeds=2), tmp_path, quiet)
+    neutral, own = (
+        ls.simulate(scheduler, problem.tuning_cases.workloads[0], problem.engine, seed=7)
+        for scheduler in (problem.known["neutral"], as_scheduler(tmp_path / "first.zip"))
+    )
+    own_e2el, neutral_e2el = (result.summary()["mean_e2el_ms"] for result in (own, neutral))
+    assert own_e2el == pytest.approx(neutral_e2el, rel=0.02)
