@@ -14,7 +14,7 @@ from llmsched_env.validation import check_choice, check_integer, check_number, c
 if TYPE_CHECKING:
     from llmsched_env.machine.config import EngineConfig
 
-VERSIONS = {"BatchQueue": 1, "IndexPolicy": 0, "RequestSelection": 0, "Cluster": 0, "AgentNetwork": 0}
+VERSIONS = {"BatchQueue": 1, "IndexPolicy": 0, "RequestSelection": 0, "Cluster": 1, "AgentNetwork": 0}
 """The newest version of each environment, which is trained unless another one is asked for."""
 ENVIRONMENTS = tuple(VERSIONS)
 SUITE = "suite"
@@ -203,6 +203,11 @@ class Training:
         for name, off in (("shared_traces", 1), ("anchor", 0)):
             if self.algo != "ppo" and getattr(aids, name) != off:
                 raise ValueError(f"{name} must be {off} unless algo is 'ppo', got {getattr(aids, name)}")
+
+    @property
+    def scores_engines(self) -> bool:
+        """Whether PPO's policy is one network that scores every engine of a cluster."""
+        return (self.env, self.algo) == ("Cluster", "ppo") and self.version > 0 and "routers" not in self.env_arguments
 
     @property
     def searches(self) -> bool:

@@ -7,6 +7,8 @@ import torch
 from sb3_contrib.common.maskable.buffers import MaskableRolloutBuffer
 from stable_baselines3.common.buffers import RolloutBuffer
 
+from agents.sb3.group_baseline import relative_to_group
+
 
 class TimeDiscounted(RolloutBuffer):
     """A rollout buffer whose steps last `seconds`, f4[steps, envs], which the one who collects them writes.
@@ -22,7 +24,12 @@ class TimeDiscounted(RolloutBuffer):
     """
 
     def __init__(
-        self, *args: Any, time_constant: float = np.inf, lambda_seconds: float | None = None, group: int = 1, **kwargs: Any
+        self,
+        *args: Any,
+        time_constant: float = np.inf,
+        lambda_seconds: float | None = None,
+        group: int = 1,
+        **kwargs: Any,
     ) -> None:
         self.time_constant, self.lambda_seconds, self.group = time_constant, lambda_seconds, group
         super().__init__(*args, **kwargs)
@@ -32,24 +39,32 @@ class TimeDiscounted(RolloutBuffer):
         super().reset()
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
-        """GAE with a discount and a lambda for each step."""
-        next_values, goes_on = last_values.clone().cpu().numpy().flatten(), 1.0 - dones.astype(np.float32)
-        advantage = np.zeros(self.n_envs, np.float32)
-        for step in reversed(range(self.buffer_size)):
-            discount = goes_on * np.exp(-self.seconds[step] / self.time_constant)
-            error = self.rewards[step] + discount * next_values - self.values[step]
-            advantage = error + discount * self._lambda(step) * advantage
-            self.advantages[step] = advantage
-            next_values, goes_on = self.values[step], 1.0 - self.episode_starts[step]
-        self.returns = self.advantages + self.values
-        if self.group > 1:
-            groups = self.advantages.reshape(self.buffer_size, -1, self.group)
-            self.advantages = (groups - groups.mean(axis=2, keepdims=True)).reshape(self.advantages.shape)
+        """GAE with a discount and a lambda for each step.
 
-    def _lambda(self, step: int) -> Any:
+        With `lambda_seconds`, returns are those of lambda 1: rewards to the end of the rollout, and the value there.
+        From values a short lambda ahead the value network would need many updates to see as far as the discount.
+        """
+        last, ends = last_values.clone().cpu().numpy().flatten(), dones.astype(np.float32)
+        following = np.concatenate([self.values[1:], last[None]])
+        goes_on = 1.0 - np.concatenate([self.episode_starts[1:], ends[None]])
+        discount = goes_on * np.exp(-self.seconds / self.time_constant)
+        errors = self.rewards + discount * following - self.values
         if self.lambda_seconds is None:
-            return self.gae_lambda
-        return np.exp(-self.seconds[step] / self.lambda_seconds)
+            self.advantages = _faded_sums(errors, discount * self.gae_lambda)
+            self.returns = self.advantages + self.values
+        else:
+            self.advantages = _faded_sums(errors, discount * np.exp(-self.seconds / self.lambda_seconds))
+            self.returns = _faded_sums(errors, discount) + self.values
+        if self.group > 1:
+            self.advantages = relative_to_group(self.advantages, self.group)
+
+
+def _faded_sums(errors: np.ndarray, fading: np.ndarray) -> np.ndarray:
+    """f4[steps, envs]: at each step its error, and `fading` of the step times the sum after it."""
+    sums, after = np.zeros_like(errors), np.zeros(errors.shape[1], errors.dtype)
+    for step in reversed(range(len(errors))):
+        after = sums[step] = errors[step] + fading[step] * after
+    return sums
 
 
 class MaskableTimeDiscounted(TimeDiscounted, MaskableRolloutBuffer):

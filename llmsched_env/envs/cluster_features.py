@@ -13,7 +13,7 @@ from llmsched_env.machine.compiled_law import seconds_with_host
 from llmsched_env.simulator.router import CHUNK, chunk_seconds, decode_step_seconds, predicted_output
 from llmsched_env.simulator.state import ABSENT, ACTIVE, UNLIMITED
 
-_MS = 1e6  # scale of all durations (ms), so that the difference of two features is the logarithm of their ratio
+MS_SCALE = 1e6  # scale of all durations (ms), so that the difference of two features is the logarithm of their ratio
 _DECODES, _CONTEXT = 64, 1024  # the batch by which the speed of decoding is measured
 
 
@@ -90,23 +90,25 @@ def _room(at):
 
 
 OF_OUTLOOK = (
-    Feature("prefill_ms", f"ms of a batch of {CHUNK} prompt tokens there", _MS, lambda world, g, at: 1e3 * at.prefill),
+    Feature(
+        "prefill_ms", f"ms of a batch of {CHUNK} prompt tokens there", MS_SCALE, lambda world, g, at: 1e3 * at.prefill
+    ),
     Feature(
         "decode_ms",
         f"ms of a decode step of {_DECODES} calls with {_CONTEXT} tokens each",
-        _MS,
+        MS_SCALE,
         lambda world, g, at: 1e3 * at.decode,
     ),
     Feature(
         "prefill_outstanding_ms",
         "ms of computing the prompt tokens left in its calls",
-        _MS,
+        MS_SCALE,
         lambda world, g, at: 1e3 * at.prompt_left / CHUNK * at.prefill,
     ),
     Feature(
         "decode_outstanding_ms",
         "ms of generating the predicted tokens left in its calls, all in one batch",
-        _MS,
+        MS_SCALE,
         lambda world, g, at: 1e3 * at.output_left / max(1, at.waiting + at.running) * at.step,
     ),
     Feature("kv_used", "share of KV blocks in use", None, lambda world, g, at: kv_used(world, g)),
@@ -118,26 +120,28 @@ OF_OUTLOOK = (
     ),
     Feature("waiting", "calls that wait there", 4096, lambda world, g, at: at.waiting),
     Feature("running", "calls that run there", 4096, lambda world, g, at: at.running),
-    Feature("room", "1: the call fits into free memory after the prompts that wait", None, lambda world, g, at: _room(at)),
+    Feature(
+        "room", "1: the call fits into free memory after the prompts that wait", None, lambda world, g, at: _room(at)
+    ),
     Feature(
         "call_prefill_ms",
         "ms of computing the prompt of the call there, without what its prefix cache holds",
-        _MS,
+        MS_SCALE,
         lambda world, g, at: 1e3 * at.missing / CHUNK * at.prefill,
     ),
     Feature(
         "call_decode_ms",
         "ms of generating its predicted tokens there at the present pace",
-        _MS,
+        MS_SCALE,
         lambda world, g, at: 1e3 * at.output * at.step,
     ),
     Feature(
         "held_up_ms",
         "ms by which its prompt holds up the calls there, summed over them",
-        _MS,
+        MS_SCALE,
         lambda world, g, at: 1e3 * (at.waiting + at.running) * at.missing / CHUNK * at.prefill,
     ),
-    Feature("step_ms", "ms of the next decode step with the call in it", _MS, lambda world, g, at: 1e3 * at.step),
+    Feature("step_ms", "ms of the next decode step with the call in it", MS_SCALE, lambda world, g, at: 1e3 * at.step),
 )
 """Of an engine. Arguments: world, engine, `Outlook`."""
 OF_PREDICTED_CALL = (
@@ -148,8 +152,12 @@ OF_PREDICTED_CALL = (
         131072,
         lambda world, i: predicted_output(world.req, i) if i >= 0 else 0.0,
     ),
-    Feature("ttft_ms", "its TTFT target, ms", _MS, lambda world, i: 1e3 * world.req.ttft_slo[i] if i >= 0 else 0.0),
-    Feature("tpot_ms", "its TPOT target, ms", _MS, lambda world, i: 1e3 * world.req.tpot_slo[i] if i >= 0 else 0.0),
+    Feature(
+        "ttft_ms", "its TTFT target, ms", MS_SCALE, lambda world, i: 1e3 * world.req.ttft_slo[i] if i >= 0 else 0.0
+    ),
+    Feature(
+        "tpot_ms", "its TPOT target, ms", MS_SCALE, lambda world, i: 1e3 * world.req.tpot_slo[i] if i >= 0 else 0.0
+    ),
 )
 OF_ARRIVALS = (
     *OF_NETWORK,

@@ -85,8 +85,8 @@ class ClusterV1Env(NetworkEnv):
     binds all calls up to the next tick, k * `decision_interval`; each goes on from what it remembers.
 
     ## Observation Space
-    `Box(0, 1, (n,), float32)` for G engines, as `outlook_features(G)` lists it: {width} features of each engine in equal
-    blocks, so that one network can score engines however many there are, then those of the call and of the network. A
+    `Box(0, 1, (n,), float32)` for G engines, as `outlook_features(G)` lists it: {width} features of each engine in
+    equal blocks, so that one network can score any number of engines, then those of the call and of the network. A
     feature x with a scale is log(1 + x)/log(1 + scale), clipped to [0, 1]. Nothing in it depends on output lengths that
     have not been generated yet.
 

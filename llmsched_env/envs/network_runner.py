@@ -198,13 +198,21 @@ class NetworkRunner(Runner):
         }
 
     def episode_info(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
-        """Of the episodes of `envs`: tasks arrived and finished, time averages of tasks and calls."""
+        """Of the episodes of `envs`: tasks arrived and finished, time averages of tasks and calls, calls and targets.
+
+        Calls that missed their SLO or are certain to, and those that are undecided.
+        """
         simulators = [self.simulators[g] for g in envs]
         seconds = np.array([max(simulator.clock, np.finfo(float).tiny) for simulator in simulators])
+        worlds, missed = [simulator.world for simulator in simulators], self._progress.missed[envs]
+        arrived = np.array([int(world.totals.arrived.sum()) for world in worlds])
+        good = np.array([int(world.engines.good_requests.sum()) for world in worlds])
         finished = [int((~np.isnan(simulator.network.task_finish)).sum()) for simulator in simulators]
         return {
             "episode_arrived": self._progress.tasks_present[envs] + finished,
             "episode_finished": np.array(finished),
+            "episode_missed": missed,
+            "episode_undecided": arrived - good - missed,
             "episode_mean_tasks": self._progress.task_seconds[envs] / seconds,
             "episode_mean_calls": self._progress.call_seconds[envs] / seconds,
         }

@@ -17,7 +17,6 @@ from llmsched_env.evaluation.savings import saved
 from llmsched_env.intervals import mean_interval
 from llmsched_env.simulator.router import Router
 
-
 TUNED = {
     "prefix_aware": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5), "least_match": (0.1, 0.3, 0.6)},
     "session_affinity": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5)},
@@ -109,10 +108,15 @@ def compare(
 
 def tune(name: str, cluster: Cluster) -> Router:
     """The registered router with the parameters of `TUNED` that are best for a cluster, on tuning seeds."""
-    grid = TUNED[name]
-    options = [ROUTERS[name](**dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
+    options = settings_of(name)
     found = costs(options, [(cluster, seed) for seed in seed_range(TUNING_SEEDS, TUNING_RUNS)])
     return options[int(np.argmin(found.mean(axis=1)))]
+
+
+def settings_of(name: str) -> list[Router]:
+    """A router of `TUNED` with each of the settings to search."""
+    grid = TUNED[name]
+    return [ROUTERS[name](**dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
 
 
 def report_tables(comparison: RouterComparison) -> tuple[ReportTable, ReportTable]:
