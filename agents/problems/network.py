@@ -116,11 +116,13 @@ class ClusterProblem(NetworkProblem):
         self.vector_env(1).close()  # refuses arguments that the environment doesn't have
 
     def vector_env(self, num_envs: int, spent: float = 1.0) -> VectorEnv[Any, Any, Any]:
-        config = self.config
+        config, more = self.config, self._resolved
+        if config.scores_engines and num_envs > 1:
+            more["shared_traces"] = config.learning_aids.shared_traces
         return gym.make_vec(
             config.env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", workload=self.workload,
             engines=self.engines, load=config.episode_load, horizon=config.episode_horizon, reward=config.reward,
-            **self._resolved,
+            **more,
         )  # fmt: skip
 
     @property

@@ -97,6 +97,7 @@ def _of_engines(config: Training, settings: PPOSettings) -> dict[str, Any]:
         "rollout_buffer_kwargs": {
             "time_constant": settings.time_constant,
             "lambda_seconds": settings.lambda_seconds,
+            "group": config.learning_aids.shared_traces,
         },
         "policy_kwargs": {"hidden": settings.net_arch[0], "sharpness": sharpness},
     }
