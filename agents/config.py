@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from agents.settings import TUNED, LearningAids, Settings, changed, learners
+from agents.settings import AIDS, TUNED, LearningAids, Settings, changed, learners
 from agents.training_budget import TrainingBudget
 from llmsched_env.validation import check_choice, check_integer, check_number, check_range
 
@@ -30,7 +30,10 @@ _USUAL: dict[str, Any] = {
     "trials": 32, "seeds": 20,
 }  # fmt: skip
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "BatchQueue": {},
+    "BatchQueue": {
+        "workload": "sharegpt-chat", "load": (0.8, 0.95, 1.1), "train_load": (0.75, 1.15), "reward": "slo",
+        "interval": 1.0, "num_envs": 128,
+    },
     "IndexPolicy": {},
     "RequestSelection": {
         "load": (0.8, 0.95), "train_load": (0.7, 1.05), "interval": 0.0, "horizon": 60.0, "num_envs": 32,
@@ -53,7 +56,7 @@ _SEARCHED: dict[str, dict[str, Any]] = {  # what differs for evolution strategie
     "Cluster": {"workload": SUITE, "engine": (), "train_load": (0.7, 1.05)},
     "AgentNetwork": {"train_load": (0.85, 0.95), "horizon": 1500.0, "tuning_seeds": 8},
 }  # fmt: skip
-MINUTES = 3.5
+MINUTES = 5.0
 """Of training, where neither steps nor minutes are given and the environment has no number of steps of its own."""
 
 
@@ -214,7 +217,10 @@ class Training:
     @property
     def learning_aids(self) -> LearningAids:
         """What makes learning easier."""
-        return changed(LearningAids(), self.aids, "aids")
+        usual = AIDS.get((self.env, self.algo), LearningAids())
+        timed = self.interval > 0 and math.isfinite(self.horizon)  # what groups that share their requests need
+        group = math.gcd(usual.shared_traces, self.num_envs) if timed else 1
+        return changed(replace(usual, shared_traces=group), self.aids, "aids")
 
     def engines(self) -> tuple[EngineConfig, ...]:
         """The machines, one for each name in `engine`."""

@@ -234,7 +234,16 @@ class LearningAids:
 Settings = PPOSettings | DQNSettings | ESSettings | IndexSettings
 
 TUNED: dict[tuple[str, str], Settings] = {
-    ("BatchQueue", "ppo"): PPOSettings(),
+    ("BatchQueue", "ppo"): PPOSettings(
+        n_steps=16,
+        n_epochs=5,
+        learning_rate=6e-4,
+        ent_coef=0.0,
+        time_constant=10.0,
+        gae_lambda=0.95,
+        target_kl=0.03,
+        log_std_init=-1.6,
+    ),
     ("BatchQueue", "dqn"): DQNSettings(),
     ("BatchQueue", "es"): ESSettings(100, noise=0.3, learning_rate=0.1),
     ("IndexPolicy", "ppo"): PPOSettings(),
@@ -249,6 +258,11 @@ TUNED: dict[tuple[str, str], Settings] = {
     ("AgentNetwork", "es"): ESSettings(120),
 }
 """By environment and learner: which there are, and the best settings known."""
+AIDS: dict[tuple[str, str], LearningAids] = {
+    # most of the variance of what an action brings comes from the requests
+    ("BatchQueue", "ppo"): LearningAids(shared_traces=16),
+}
+"""The learning aids that are on unless a training says otherwise."""
 
 
 def learners(env: str) -> tuple[str, ...]:

@@ -71,6 +71,11 @@ def records(dtype: np.dtype, shape: int | tuple[int, ...] = 1) -> Records:
     return np.zeros(shape, dtype).view(Records)
 
 
+def words(array: np.ndarray) -> np.ndarray:
+    """The memory of records as numbers of 8 bytes: NumPy copies records field by field. Other arrays as they are."""
+    return array.view(np.int64, np.ndarray) if isinstance(array, Records) else array
+
+
 def field_names(dtype: np.dtype) -> Sequence[str]:
     """The names of the fields of `dtype`."""
     names = dtype.names

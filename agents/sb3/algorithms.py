@@ -130,10 +130,11 @@ def prefer(model: BaseAlgorithm, action: np.ndarray, config: Training) -> None:
                 last.bias[int(action)] = settings.start_value
             return
         assert isinstance(settings, PPOSettings)
-        biases = model.policy.action_net.bias  # type: ignore[union-attr]
-        assert isinstance(biases, torch.Tensor)
+        output: Any = model.policy.action_net
+        biases = output.bias
         biases.zero_()
         if isinstance(space, Box):
+            output.weight.zero_()  # the very action, whatever is observed
             biases.copy_(torch.as_tensor(action))
         else:
             assert isinstance(space, Discrete | MultiDiscrete)

@@ -204,6 +204,8 @@ class AgentNetworkArguments:
 class ClassRunner(NetworkRunner):
     """An action sets the weight of each class at each engine, as `actions` says, at ticks k * `decision_interval`."""
 
+    per_env = (*NetworkRunner.per_env, "_ticks")
+
     def __init__(
         self,
         given: AgentNetworkArguments,
@@ -216,6 +218,7 @@ class ClassRunner(NetworkRunner):
         observation = NetworkObservation(num_features, nf.observe_classes)
         super().__init__(simulators, draws, observation, actions.space, given.horizon, given.reward)
         self.interval, self.classes, self.actions = given.decision_interval, classes, actions
+        self.kind |= {"decision_interval": self.interval}
         self._ticks = np.zeros(len(self.simulators), np.int64)
 
     def _check(self, table: TaskTable) -> None:

@@ -14,6 +14,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from llmsched_env.envs.env_state import EnvState, PerEnv
 from llmsched_env.envs.rewards import Reward
 from llmsched_env.features import Feature, markdown_table
 from llmsched_env.validation import check_choice, check_integer
@@ -86,10 +87,12 @@ def _indented(table: Sequence[Any]) -> str:
     return "\n    ".join(rows)
 
 
-class Runner(ABC):
-    """Episodes side by side, one for each environment.
+class Runner(PerEnv, ABC):
+    """Episodes side by side, one for each environment. What an episode changes is in an attribute of `per_env`.
 
     Attributes:
+        kind: in what two of them must be equal for one to go on with the episodes of the other, by name; plain data.
+        tables: of each environment, the requests or tasks of the episode; None before the first.
         action_space: of an environment.
         obs: f4[num_envs, features], the latest observations.
         terms: f8[num_envs, rewards], every reward of the last step.
@@ -105,6 +108,9 @@ class Runner(ABC):
     Raises:
         ValueError: if there is no such reward.
     """
+
+    kind: dict[str, Any]
+    tables: Sequence[Any]
 
     def __init__(
         self, num_envs: int, action_space: Space[Any], num_features: int, table: Sequence[Reward], reward: str
@@ -123,6 +129,34 @@ class Runner(ABC):
     @abstractmethod
     def step(self, actions: np.ndarray) -> None:
         """Take one step everywhere; `actions` holds an element of the action space for each environment."""
+
+    @abstractmethod
+    def time(self, g: int) -> float:
+        """Of the episode of environment `g`, s."""
+
+    def clone_state(self, g: int, kind: dict[str, Any], rng: np.random.Generator) -> EnvState:
+        """The state of environment `g`, of this kind, which draws its episodes from `rng`.
+
+        Raises:
+            ValueError: before the first reset.
+        """
+        if self.tables[g] is None:
+            raise ValueError("clone_state() needs a reset() before it")
+        obs = self.obs[g].copy()
+        obs.setflags(write=False)
+        return EnvState(obs, self.time(g), kind, self.clone(g), rng.bit_generator.state)
+
+    def restore_state(self, g: int, kind: dict[str, Any], rng: np.random.Generator, state: EnvState) -> None:
+        """Let environment `g`, of this kind, which draws its episodes from `rng`, go on from `state`.
+
+        Raises:
+            ValueError: naming what differs, if `state` is of another kind.
+        """
+        if not isinstance(state, EnvState):
+            raise ValueError(f"state must be one that clone_state() returned, got {state!r}")
+        state.check_kind(kind)
+        self.restore(g, state.episode)
+        rng.bit_generator.state = state.generator
 
     @abstractmethod
     def step_info(self) -> dict[str, np.ndarray]:
@@ -148,6 +182,7 @@ class RunnerEnv(gym.Env[np.ndarray, Any]):
 
     def __init__(self, runner: Runner, render_mode: str | None) -> None:
         self._runner = runner
+        self._kind = {"environment": type(self).__name__.removesuffix("Env")} | runner.kind
         self.render_mode = render_mode
         self.action_space = runner.action_space
         self.observation_space = _unit_box(runner)
@@ -168,6 +203,28 @@ class RunnerEnv(gym.Env[np.ndarray, Any]):
             info.update({name: values[0].item() for name, values in self._runner.episode_info([0]).items()})
         reward = float(self._runner.rewards()[0])
         return self._runner.obs[0].copy(), reward, bool(end == TERMINATED), bool(end == TRUNCATED), info
+
+    def clone_state(self) -> EnvState:
+        """The state of the episode and of the generator that the next ones are drawn from.
+
+        `restore_state` brings it back, as often as wanted, and steps after it are those that would have followed: equal
+        observations, rewards, infos, recorded rows, and episodes after a reset without a seed. `state.obs` is the last
+        observation, `state.time` the clock (s). Wrappers keep their own state.
+
+        Raises:
+            ValueError: before the first reset.
+        """
+        return self._runner.clone_state(0, self._kind, self.np_random)
+
+    def restore_state(self, state: EnvState) -> None:
+        """Go on from `state`, of this environment or another one of its kind; `step` may follow at once.
+
+        Episodes after the present one have the load and length that are set here (`set_episodes`).
+
+        Raises:
+            ValueError: naming what differs, if `state` is of another kind: engine, scheduler, features, rewards, ...
+        """
+        self._runner.restore_state(0, self._kind, self.np_random, state)
 
     def _info(self) -> dict[str, Any]:
         step_info = self._runner.step_info()
@@ -196,6 +253,7 @@ class RunnerVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def __init__(self, runner: Runner, group: int = 1) -> None:
         self.num_envs = len(runner.obs)
         self._runner = runner
+        self._kind = {"environment": type(self).__name__.removesuffix("VectorEnv")} | runner.kind
         self._group = group
         self._rngs: Sequence[np.random.Generator] = ()
         self.single_action_space = runner.action_space
@@ -230,6 +288,32 @@ class RunnerVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if len(done) > 0:
             self._begin_next(done, infos)
         return self._runner.obs.copy(), rewards, terminated, truncated, infos
+
+    def clone_state(self, i: int) -> EnvState:
+        """The state of environment `i`; see `RunnerEnv.clone_state`.
+
+        Raises:
+            ValueError: before the first reset, or if there is no such environment.
+        """
+        return self._runner.clone_state(i, self._kind, self._generator(i))
+
+    def restore_state(self, i: int, state: EnvState) -> None:
+        """Let environment `i` go on from `state`, of any environment of the same kind, single or of a vector.
+
+        The same state in several of them is the same future under several actions. They also draw the same episodes
+        after it, until the next reset with a seed.
+
+        Raises:
+            ValueError: before the first reset, if there is no such environment, or naming what differs, if `state` is
+                of another kind: engine, scheduler, features, rewards, ...
+        """
+        self._runner.restore_state(i, self._kind, self._generator(i), state)
+
+    def _generator(self, i: int) -> np.random.Generator:
+        check_integer("i", i, at_least=0, at_most=self.num_envs - 1)
+        if not self._rngs:
+            raise ValueError("states of a vector environment need a reset() before them")
+        return self._rngs[i]
 
     def _begin_next(self, done: np.ndarray, infos: dict[str, Any]) -> None:
         """Start the next episodes of the environments `done`, and put the last of the old ones into `infos`."""

@@ -1,6 +1,6 @@
 """`llmsched/BatchQueue-v1`: an agent sets how a queue is ordered and how long steps last, single and vectorised.
 
-The scheduler is the index policy (`llmsched_env.policies.index`). Of its numbers an agent sets ten that a user of a
+The scheduler is the index policy (`llmsched_env.policies.index`). Of its numbers an agent sets a dozen that a user of a
 serving engine has words for; the others stay where they do nothing. In the middle of all ranges stands a plain rule.
 """
 
@@ -37,9 +37,8 @@ class Range:
     def __call__(self, actions: np.ndarray) -> np.ndarray:
         """f8[...]: the values that actions (f8[...], clipped to [-1, 1]) set."""
         ends = np.array([self.low, self.neutral, self.high])
-        if self.log:
-            return np.exp(np.interp(actions, (-1, 0, 1), np.log(ends)))
-        return np.interp(actions, (-1, 0, 1), ends)
+        values = np.interp(actions, (-1, 0, 1), np.log(ends) if self.log else ends)
+        return np.asarray(np.exp(values) if self.log else values)
 
     def inverse(self, value: float) -> float:
         """The action that sets `value`; of several, the one nearest to 0."""
@@ -58,13 +57,16 @@ RANGES = {
     "by_prediction": Range(-2, 0, 2),
     "by_memory": Range(-2, 0, 2),
     "late": Range(-10, 0, 20),
+    "outside": Range(-10, 0, 20),
     "step_share": Range(0.3, 0.9, 3, log=True),
     "spend": Range(0, 0, 1),
+    "join": Range(0.3, 30, 1000, log=True),
     "spare": Range(0, 0, 0.8),
     "keep": Range(0, 0, 0.5),
 }
 """The numbers of the index policy that an agent sets. With all of them neutral requests are served first come first
 served, in steps of 0.9 times the longest that keeps the TPOT targets of decoding requests."""
+_SHED, _STAYS_SHED = "outside", "decline"  # the second, for prompts that were outside once, follows the first
 PAUSING = {"begun": Range(-2, 2, 6)}
 """With `pausing` also by how much requests whose prefill has begun go before others; without, they always do."""
 
@@ -89,7 +91,9 @@ class QueueNumbers:
         self.names = tuple(self.ranges)
         self.space = Box(-1.0, 1.0, (len(self.names),), np.float32)
         self.neutral = np.zeros(len(self.names), np.float32)
-        self._columns = [list(index.params).index(name) for name in self.names]
+        columns = list(index.params)
+        self._columns = [columns.index(name) for name in self.names]
+        self._shed, self._stays_shed = columns.index(_SHED), columns.index(_STAYS_SHED)
         self._fixed = index.param_values() if pausing else index(begun=ALWAYS).param_values()
 
     def __repr__(self) -> str:
@@ -102,12 +106,13 @@ class QueueNumbers:
         params[...] = self._fixed
         for k, (column, mapping) in enumerate(zip(self._columns, self.ranges.values(), strict=True)):
             params[..., column] = mapping(actions[..., k])
+        params[..., self._stays_shed] = np.maximum(0.0, params[..., self._shed])
         return params
 
     def values(self, action: np.ndarray) -> Mapping[str, float]:
-        """The numbers that an action sets, by name: `index(**values)` is the scheduler with them."""
+        """What an action sets, by name of a parameter: `index(**values)` is the scheduler with it."""
         params = self.params(np.asarray(action))
-        return {name: float(params[column]) for name, column in zip(self.names, self._columns, strict=True)}
+        return {name: float(params[list(index.params).index(name)]) for name in (*self.names, _STAYS_SHED)}
 
     def encode(self, **values: float) -> np.ndarray:
         """f4[numbers]: the action that sets these numbers, and leaves the others neutral.
@@ -116,6 +121,7 @@ class QueueNumbers:
             ValueError: for an unknown name, or a value that no action sets.
         """
         action = self.neutral.copy()
+        values.pop(_STAYS_SHED, None)  # of `values`; it follows
         for name, value in values.items():
             check_choice("number", name, self.names)
             mapping = self.ranges[name]
@@ -173,8 +179,8 @@ class BatchQueueV1Env(EngineEnv):
     rows as `simulate(index(**unwrapped.numbers.values(action)), ...)` (`llmsched_env.policies.index`).
 
     ## Action Space
-    `Box(-1, 1, (10,), float32)`. 0 is the neutral value of each number, -1 and 1 are the ends of its range; the scale
-    on either side of 0 is linear, that of `step_share` logarithmic.
+    `Box(-1, 1, (12,), float32)`. 0 is the neutral value of each number, -1 and 1 are the ends of its range; the scale
+    on either side of 0 is linear, for `step_share` and `join` logarithmic.
 
     | Num | Number          | Range        | Neutral | Meaning                                                         |
     |-----|-----------------|--------------|---------|-----------------------------------------------------------------|
@@ -184,11 +190,13 @@ class BatchQueueV1Env(EngineEnv):
     | 3   | `by_prediction` | -2 to 2      | 0       | index, for each e-fold of predicted output tokens               |
     | 4   | `by_memory`     | -2 to 2      | 0       | index, for each e-fold of KV tokens at the predicted end        |
     | 5   | `late`          | -10 to 20    | 0       | index, where the TTFT target cannot be met any more             |
-    | 6   | `step_share`    | 0.3 to 3     | 0.9     | longest step with prefill, over the longest that keeps TPOT     |
-    | 7   | `spend`         | 0 to 1       | 0       | or the share of what decodes can bear until their ends          |
-    | 8   | `spare`         | 0 to 0.8     | 0       | KV blocks that admitting late requests must leave free (share)  |
-    | 9   | `keep`          | 0 to 0.5     | 0       | KV blocks that admitting any request must leave free (share)    |
-    | (10)| `begun`         | -2 to 6      | 2       | only with `pausing`: index, less this where prefill has begun   |
+    | 6   | `outside`       | -10 to 20    | 0       | index, outside the largest set of prompts that can be on time   |
+    | 7   | `step_share`    | 0.3 to 3     | 0.9     | longest step with prefill, over the longest that keeps TPOT     |
+    | 8   | `spend`         | 0 to 1       | 0       | or the share of what decodes can bear until their ends          |
+    | 9   | `join`          | 0.3 to 1000  | 30      | prefill after which no prompt joins, over the shortest step     |
+    | 10  | `spare`         | 0 to 0.8     | 0       | KV blocks that admitting late requests must leave free (share)  |
+    | 11  | `keep`          | 0 to 0.5     | 0       | KV blocks that admitting any request must leave free (share)    |
+    | (12)| `begun`         | -2 to 6      | 2       | only with `pausing`: index, less this where prefill has begun   |
 
     With all of them neutral requests are served first come first served, in steps of 0.9 times the longest that keeps
     the TPOT targets of decoding requests. Without `pausing` prompts that have begun go first, as in vLLM.

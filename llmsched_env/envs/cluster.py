@@ -19,6 +19,7 @@ from llmsched_env.envs.base import (
     documented,
 )
 from llmsched_env.envs.batch_queue import parametric
+from llmsched_env.envs.env_state import identity
 from llmsched_env.envs.episodes import Draws, Episodes, Load, RequestEpisodes, TaskEpisodes, spread
 from llmsched_env.envs.network_runner import UNROUTED, NetworkEnv, NetworkObservation, NetworkRunner
 from llmsched_env.envs.rewards import NETWORK_REWARDS
@@ -62,6 +63,8 @@ class RoutingRunner(NetworkRunner):
 class RouterRunner(NetworkRunner):
     """The action is one of `routers`, which binds calls up to the next tick, k * `interval`; each keeps its memory."""
 
+    per_env = (*NetworkRunner.per_env, "_ticks", "_memories")
+
     def __init__(
         self,
         simulators: Sequence[NetworkSimulator],
@@ -74,6 +77,7 @@ class RouterRunner(NetworkRunner):
         engines = len(simulators[0].engines)
         super().__init__(simulators, draws, _observation(engines), Discrete(len(routers)), horizon, reward)
         self.interval, self.routers = interval, tuple(routers)
+        self.kind |= {"decision_interval": interval, "routers": tuple(identity(router) for router in routers)}
         self._ticks = np.zeros(len(self.simulators), np.int64)
         self._memories: list[list[np.ndarray]] = [[] for _ in self.simulators]
 

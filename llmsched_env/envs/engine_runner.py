@@ -12,6 +12,7 @@ from numba import typeof, types
 from llmsched_env.compiled import compiled, function_pointer
 from llmsched_env.compiled import interpreted as as_python
 from llmsched_env.envs.base import GOES_ON, TERMINATED, TRUNCATED, Runner, RunnerEnv, RunnerVectorEnv
+from llmsched_env.envs.env_state import identity
 from llmsched_env.envs.episodes import Episodes, Load
 from llmsched_env.envs.features import MEMORY_SIZE, OBSERVE_SIGNATURE
 from llmsched_env.envs.reference import Reference
@@ -136,6 +137,8 @@ class EpisodeRunner(Runner):
         ValueError: naming the argument, its value and what is allowed.
     """
 
+    per_env = ("simulator", "reference", "tables", "seeds", "_state")
+
     def __init__(
         self,
         *,
@@ -156,6 +159,15 @@ class EpisodeRunner(Runner):
         self.reference = None if reference is None else Reference(reference, episodes.engine, num_envs)
         self.tables: list[RequestTable | None] = [None] * num_envs
         self.seeds = [0] * num_envs  # of step noise
+        self.kind = {
+            "engine": episodes.engine,
+            "scheduler": identity(actions.scheduler),
+            "reference": None if reference is None else identity(reference),
+            "decision_interval": steering.interval,
+            "features": steering.features,
+            "rewards": self.reward_names,
+            "record": record,
+        }
         self._state = _new_state(self.obs, self.terms, self.ends)
         if self.simulator.interpreted:
             self._observe: Any = as_python(observe)
@@ -203,6 +215,10 @@ class EpisodeRunner(Runner):
             resume = True
         if self.reference is not None:
             self.reference.follow(self.simulator.world.engines.clock.copy(), self.ends)
+
+    def time(self, g: int) -> float:
+        """Of the episode in engine `g`, s."""
+        return self.simulator.clock(g)
 
     def rewards(self) -> np.ndarray:
         """f8[num_envs]: the reward of the last step, less that of the reference over the same time."""

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Space
@@ -12,6 +12,7 @@ from numba import typeof, types
 from llmsched_env.compiled import compiled, compiled_entry, function_pointer
 from llmsched_env.compiled import interpreted as as_python
 from llmsched_env.envs.base import Runner, RunnerEnv
+from llmsched_env.envs.env_state import identity
 from llmsched_env.envs.episodes import Draws
 from llmsched_env.envs.render import network_as_text
 from llmsched_env.envs.rewards import (
@@ -98,6 +99,8 @@ class NetworkRunner(Runner):
         ValueError: naming the argument, its value and what is allowed.
     """
 
+    per_env: ClassVar[tuple[str, ...]] = ("simulators", "tables", "seeds", "obs", "terms", "ends", "_progress", "_step")
+
     def __init__(
         self,
         simulators: Sequence[NetworkSimulator],
@@ -112,6 +115,16 @@ class NetworkRunner(Runner):
         self.simulators, self.draws, self.horizon = tuple(simulators), draws, horizon
         self.tables: list[TaskTable | None] = [None] * n
         self.seeds = [0] * n
+        first = self.simulators[0]
+        self.kind = {
+            "engines": first.engines,
+            "schedulers": tuple(identity(scheduler) for scheduler in first.scheduler_of),
+            "router": identity(first.router),
+            "horizon": horizon,
+            "features": observation.num_features,
+            "rewards": self.reward_names,
+            "record": first.record,
+        }
         self._progress, self._step = records(NETWORK_PROGRESS, n), records(NETWORK_STEP, n)
         if self.simulators[0].interpreted:
             self._observe: Any = as_python(observation.observe)
@@ -132,6 +145,10 @@ class NetworkRunner(Runner):
         present = self._progress[g].tasks_present
         self._progress[g] = np.zeros((), NETWORK_PROGRESS)  # what came before the first decision counts with its step
         self._progress[g].tasks_present = present
+
+    def time(self, g: int) -> float:
+        """Of network `g`, s."""
+        return self.simulators[g].clock
 
     def step(self, actions: np.ndarray) -> None:
         """Take one step everywhere; results are in `obs`, `terms` and `ends`.

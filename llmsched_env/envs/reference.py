@@ -9,6 +9,7 @@ from numba import typeof, types
 
 from llmsched_env.compiled import compiled
 from llmsched_env.envs.base import TERMINATED
+from llmsched_env.envs.env_state import PerEnv
 from llmsched_env.envs.rewards import ENGINE_REWARDS, ENGINE_STEP, count_engine_step, write_engine_rewards
 from llmsched_env.fields import records
 from llmsched_env.machine.config import EngineConfig
@@ -20,7 +21,7 @@ from llmsched_env.workloads import RequestTable
 _STEPS_TYPE = typeof(records(ENGINE_STEP))
 
 
-class Reference:
+class Reference(PerEnv):
     """A scheduler that serves the episodes of `num_envs` environments on engines of its own.
 
     Attributes:
@@ -34,6 +35,8 @@ class Reference:
     Raises:
         ValueError: if `scheduler` is not a `Scheduler`, or has a controller.
     """
+
+    per_env = ("terms", "_simulator", "_before", "_step")
 
     def __init__(self, scheduler: Scheduler, engine: EngineConfig, num_envs: int) -> None:
         if not isinstance(scheduler, Scheduler):

@@ -25,7 +25,7 @@ from llmsched_env.simulator.recording import (
 )
 from llmsched_env.simulator.scheduler import Scheduler, compiled_compose
 from llmsched_env.simulator.state import CACHE_ENTRY, UNLIMITED
-from llmsched_env.simulator.world import COMPOSE_TYPE, WORLD_TYPE, View, World, new_world, view_of
+from llmsched_env.simulator.world import COMPOSE_TYPE, REQUEST_LISTS, WORLD_TYPE, View, World, new_world, view_of
 from llmsched_env.tables.request_table import RequestTable
 
 _view_of = as_python(view_of)
@@ -90,12 +90,7 @@ class Simulator:
 
     def load(self, g: int, table: RequestTable, seed: int = 0) -> None:
         """Put engine `g` back to time 0 with the requests of `table` to come."""
-        clients = int(table.client.max(initial=0)) + 1
-        cached = blocks_to_cache(self.engine, table)
-        grows = len(table) > self.capacity or clients > self.world.client_memory.shape[1]
-        if grows or cached > self._cached_blocks:
-            self._cached_blocks = max(cached, self._cached_blocks)
-            self._grow(len(table), clients)
+        self.make_room(len(table), int(table.client.max(initial=0)) + 1, blocks_to_cache(self.engine, table))
         world, n = self.world, len(table)
         first = g * self.capacity
         fill_requests(world, slice(first, first + self.capacity), table, self.scheduler)
@@ -104,9 +99,16 @@ class Simulator:
             recording = world.recording
             recording.num_batches = recording.num_entries = recording.num_gaps = 0
         if self.engine.prefix_caching:
-            self._call(empty_cache, CACHE_TYPES, world.cache_slots[g], world.cache_entries[g])
+            self.call(empty_cache, CACHE_TYPES, world.cache_slots[g], world.cache_entries[g])
         world.events[g, :n] = np.arange(first, first + n)  # sorted by arrival: already a heap
         world.engines[g].num_events = n
+
+    def make_room(self, requests: int, clients: int, cached_blocks: int) -> None:
+        """Have room at every engine for this many requests, clients and blocks in the prefix cache."""
+        grows = requests > self.capacity or clients > self.world.client_memory.shape[1]
+        if grows or cached_blocks > self._cached_blocks:
+            self._cached_blocks = max(cached_blocks, self._cached_blocks)
+            self._grow(requests, clients)
 
     def _grow(self, capacity: int, clients: int) -> None:
         """Room for more requests; what other engines hold moves along."""
@@ -121,12 +123,11 @@ class Simulator:
             by_engine[:, :old_capacity] = b.reshape(self.num_engines, old_capacity, *b.shape[1:])
         ours = new.req.parent.reshape(self.num_engines, -1)
         ours += np.where(ours < 0, 0, shift)
-        indices = ("waiting", "running", "arrived", "finished", "events", "heap", "batch_requests")
         for name in World._fields[2:]:
             a, b = getattr(new, name), getattr(old, name)
             if name == "request_memory" or name in RECORDS or name.startswith("cache_"):  # moved, or below
                 continue
-            if name in indices:  # request numbers move with their engine's block of rows
+            if name in REQUEST_LISTS:  # request numbers move with their engine's block of rows
                 a[..., : b.shape[-1]] = b + (shift if b.ndim == 2 else shift[:, :, None])
             elif a.shape == b.shape:
                 a[...] = b
@@ -135,13 +136,13 @@ class Simulator:
         if self.engine.prefix_caching:
             for g in range(self.num_engines):
                 caches = (old.cache_slots[g], old.cache_entries[g], new.cache_slots[g], new.cache_entries[g])
-                self._call(move_cache, (*CACHE_TYPES, *CACHE_TYPES, types.int64), *caches, int(shift[g, 0]))
+                self.call(move_cache, (*CACHE_TYPES, *CACHE_TYPES, types.int64), *caches, int(shift[g, 0]))
         entries = old.record_entries[: old.recording.num_entries]
         if len(entries):
             entries["request"] += shift[entries["engine"], 0]
         self.world = new._replace(**{name: getattr(old, name) for name in RECORDS})
 
-    def _call(self, function: Any, signature: tuple[Any, ...], *arguments: Any) -> Any:
+    def call(self, function: Any, signature: tuple[Any, ...], *arguments: Any) -> Any:
         """Call a compiled function in the mode of this simulator."""
         return (as_python(function) if self.interpreted else compiled_entry(function, signature))(*arguments)
 
@@ -169,7 +170,7 @@ class Simulator:
 
     def clock_to(self, g: int, time: float) -> None:
         """Let an engine with nothing left to do stand idle until `time`."""
-        self._call(clock_to, (WORLD_TYPE, types.int64, types.float64), self.world, g, time)
+        self.call(clock_to, (WORLD_TYPE, types.int64, types.float64), self.world, g, time)
 
     def view(self, g: int) -> View:
         """What the scheduler of engine `g` sees now."""

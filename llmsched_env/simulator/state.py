@@ -218,9 +218,17 @@ class Hidden(NamedTuple):
 
 
 def new_requests(n: int) -> tuple[Requests, Hidden]:
-    """Blank columns for `n` requests."""
-    floats = {"arrival", "known_output", "first_token", "last_token_time", "ttft_slo", "tpot_slo", "path_left"}
-    visible = Requests(**{f: np.zeros(n, np.float64 if f in floats else np.int64) for f in Requests._fields})
-    integers = {"output_tokens", "leave_after", "engine", "recomputed", "prefix_hit", "status"}
-    hidden = Hidden(**{f: np.zeros(n, np.int64 if f in integers else np.float64) for f in Hidden._fields})
-    return visible, hidden
+    """Blank columns for `n` requests, in one block of memory: see `block_of`."""
+    seen = {"arrival", "known_output", "first_token", "last_token_time", "ttft_slo", "tpot_slo", "path_left"}
+    floats = seen | {"ready", "timeout", "first_scheduled", "finish", "left"}
+    names = (*Requests._fields, *Hidden._fields)
+    block = np.zeros((len(names), n), np.int64)
+    columns = [row.view(np.float64) if name in floats else row for name, row in zip(names, block, strict=True)]
+    return Requests(*columns[: len(Requests._fields)]), Hidden(*columns[len(Requests._fields) :])
+
+
+def block_of(req: Requests) -> np.ndarray:
+    """i8[columns, requests]: the memory of the columns that `new_requests` has made, for copies in one go."""
+    block = req[0].base
+    assert block is not None, "its columns must be those of new_requests"
+    return block

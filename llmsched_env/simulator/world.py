@@ -161,6 +161,10 @@ class World(NamedTuple):
         return self.recording_record[0]
 
 
+REQUEST_LISTS = ("waiting", "running", "arrived", "finished", "departed", "events", "heap", "batch_requests")
+"""The arrays of a `World` that hold numbers of requests, which change where the rows of their engine move."""
+
+
 def new_world(
     engines: int,
     capacity: int,

@@ -44,6 +44,7 @@ def test_ends_of_the_range_neutral_and_back(pausing):
     assert numbers.names == tuple(ranges)
     for at, end in ((-1.0, "low"), (0.0, "neutral"), (1.0, "high")):
         values = numbers.values(np.full(len(numbers.names), at, np.float32))
+        assert values.pop("decline") == max(0.0, values["outside"])  # what was put off stays so
         assert values == pytest.approx({name: getattr(ranges[name], end) for name in ranges}, rel=1e-12)
     assert numbers.encode().tolist() == [0.0] * len(ranges)
     action = np.random.default_rng(0).uniform(0.01, 1, len(ranges)).astype(np.float32)

@@ -12,7 +12,7 @@ from tests.simulator.cases import memory_cases
 
 ENVS = ("BatchQueue-v0", "BatchQueue-v1", "IndexPolicy-v0", "RequestSelection-v0")
 SECOND = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=1))  # every batch takes 1 s
-NEUTRAL = np.zeros(10, np.float32)
+NEUTRAL = np.zeros(12, np.float32)
 
 
 def play(env, seed, actions):

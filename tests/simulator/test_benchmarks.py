@@ -21,6 +21,13 @@ def test_engine_speed(monkeypatch, capsys):
     assert re.fullmatch(r"engine: [\d,]+ requests/s, [\d,]+ batches/s, [\d,]+ simulated s/s\n", out)
 
 
+def test_clone_speed(monkeypatch, capsys):
+    out = run(monkeypatch, capsys, "clone_speed.py")
+    assert re.fullmatch(
+        r"state: \d+ us to clone, \d+ us to restore, [\d.]+ MB, at 60 s of .*, [1-9]\d* requests .*\n", out
+    )
+
+
 def test_trace_speed(monkeypatch, capsys, tmp_path):
     trace = tmp_path / "two.csv"
     trace.write_text("arrival,prompt_tokens,output_tokens\n0,600,2\n1.5,3,1")
