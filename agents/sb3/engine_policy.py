@@ -71,7 +71,8 @@ class EngineScorer(nn.Module):
         """What the value is computed from: a network, and sums over engines of what those there will have to wait."""
         latent: torch.Tensor = self.state(self._inputs(features)).mean(dim=1)
         engines = self._engines(features)
-        calls = sum(_unscaled(engines[:, :, _PLACE[name]], 4096.0) for name in ("waiting", "running")) / _CALLS
+        waiting, running = (_unscaled(engines[:, :, _PLACE[name]], 4096.0) for name in ("waiting", "running"))
+        calls = (waiting + running) / _CALLS
         prefill, decode = (
             _unscaled(engines[:, :, _PLACE[f"{phase}_outstanding_ms"]], MS_SCALE) / 1e3
             for phase in ("prefill", "decode")

@@ -17,7 +17,7 @@ from llmsched_env.evaluation.savings import saved
 from llmsched_env.intervals import mean_interval
 from llmsched_env.simulator.router import Router
 
-TUNED = {
+TUNED: dict[str, dict[str, tuple[float, ...]]] = {
     "prefix_aware": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5), "least_match": (0.1, 0.3, 0.6)},
     "session_affinity": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5)},
     "least_outstanding_seconds": {"output_weight": (0, 0.3, 1, 3), "own_decode": (0, 0.3, 1, 3)},
