@@ -16,6 +16,7 @@ from llmsched_env.envs.agent_network import AgentNetworkEnv, AgentNetworkVectorE
 from llmsched_env.envs.batch_queue import BatchQueueEnv, BatchQueueVectorEnv, parametric
 from llmsched_env.envs.batch_queue_v1 import BatchQueueV1Env, BatchQueueV1VectorEnv
 from llmsched_env.envs.cluster import ClusterEnv, ClusterVectorEnv
+from llmsched_env.envs.cluster_v1 import ClusterV1Env, ClusterV1VectorEnv
 from llmsched_env.envs.env_state import PerEnv
 from llmsched_env.envs.index_policy import IndexPolicyEnv, IndexPolicyVectorEnv
 from llmsched_env.envs.request_selection import RequestSelectionEnv, RequestSelectionVectorEnv
@@ -66,6 +67,11 @@ CASES = {
         ClusterEnv,
         ClusterVectorEnv,
         {"workload": RANDOM, "engines": FLEET, "load": (0.4, 1.2), "horizon": 3.0},
+    ),
+    "cluster, v1": (
+        ClusterV1Env,
+        ClusterV1VectorEnv,
+        {"workload": conversations(1), "engines": FLEET, "load": (0.4, 1.2), "horizon": 3.0, "reward": "slo"},
     ),
     "cluster, routers": (
         ClusterEnv,
