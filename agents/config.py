@@ -14,13 +14,13 @@ from llmsched_env.validation import check_choice, check_integer, check_number, c
 if TYPE_CHECKING:
     from llmsched_env.machine.config import EngineConfig
 
-VERSIONS = {"BatchQueue": 1, "IndexPolicy": 0, "RequestSelection": 0, "Cluster": 0, "AgentNetwork": 0}
+VERSIONS = {"BatchQueue": 1, "IndexPolicy": 0, "RequestSelection": 0, "Cluster": 1, "AgentNetwork": 0}
 """The newest version of each environment, which is trained unless another one is asked for."""
 ENVIRONMENTS = tuple(VERSIONS)
 SUITE = "suite"
 """As a workload: the training sites of the benchmark and random sites; for a router, random clusters."""
 SCRATCH, TUNED_START = "scratch", "tuned"
-H100 = "llama-3.1-8b_h100-80gb_tp1_aic"
+H100, L40S = "llama-3.1-8b_h100-80gb_tp1_aic", "llama-3.1-8b_l40s-48gb_tp1_aic"
 OF_ENV: Any = None
 """Default of a field that depends on the environment and the learner."""
 
@@ -40,8 +40,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "validations": 8, "steps": 500_000,
     },
     "Cluster": {
-        "engine": (H100,) * 4, "load": (0.9,), "train_load": (0.9, 0.9), "reward": "calls", "interval": 0.0,
-        "horizon": 60.0, "num_envs": 16, "validations": 8, "seeds": 10,
+        "engine": (H100, H100, L40S, L40S), "load": (0.9,), "train_load": (0.9, 0.9), "reward": "calls",
+        "interval": 0.0, "horizon": 60.0, "num_envs": 16, "validations": 12, "minutes": 20.0,
     },
     "AgentNetwork": {
         "workload": "rybko-stolyar", "engine": (), "load": (0.9,), "train_load": (0.9, 0.9), "reward": "tasks",
@@ -147,7 +147,7 @@ class Training:
                     )
         elif self.steps is None and self.minutes is None:
             self._fill("steps", defaults.get("steps"))
-            self._fill("minutes", None if "steps" in defaults else MINUTES)
+            self._fill("minutes", None if "steps" in defaults else defaults.get("minutes", MINUTES))
         self._check()
 
     def _fill(self, name: str, value: Any) -> None:
@@ -196,13 +196,18 @@ class Training:
     def _check_aids(self, aids: LearningAids) -> None:
         changes = {name for name in self.aids if getattr(aids, name) != getattr(LearningAids(), name)}
         if self.searches or self.env in ("Cluster", "AgentNetwork"):
-            for name in sorted(changes):
+            for name in sorted(changes - ({"shared_traces"} if self.scores_engines else set())):
                 raise ValueError(f"aids must be left out for {self.env} with {self.algo}, got {name}")
         if self.num_envs % aids.shared_traces:
             raise ValueError(f"shared_traces must divide num_envs={self.num_envs}, got {aids.shared_traces}")
         for name, off in (("shared_traces", 1), ("anchor", 0)):
             if self.algo != "ppo" and getattr(aids, name) != off:
                 raise ValueError(f"{name} must be {off} unless algo is 'ppo', got {getattr(aids, name)}")
+
+    @property
+    def scores_engines(self) -> bool:
+        """Whether PPO's policy is one network that scores every engine of a cluster."""
+        return (self.env, self.algo) == ("Cluster", "ppo") and self.version > 0 and "routers" not in self.env_arguments
 
     @property
     def searches(self) -> bool:
@@ -212,13 +217,15 @@ class Training:
     @property
     def settings(self) -> Settings:
         """The hyper-parameters."""
-        return changed(TUNED[self.env, self.algo], self.learner, f"learner {self.algo}")
+        plain = (self.env, self.algo) == ("Cluster", "ppo") and not self.scores_engines
+        return changed(TUNED["Cluster-v0" if plain else self.env, self.algo], self.learner, f"learner {self.algo}")
 
     @property
     def learning_aids(self) -> LearningAids:
         """What makes learning easier."""
         usual = AIDS.get((self.env, self.algo), LearningAids())
-        timed = self.interval > 0 and math.isfinite(self.horizon)  # what groups that share their requests need
+        # What groups that share their requests need: calls come at the same times, whatever engines they are sent to.
+        timed = self.scores_engines or (self.interval > 0 and math.isfinite(self.horizon))
         group = math.gcd(usual.shared_traces, self.num_envs) if timed else 1
         return changed(replace(usual, shared_traces=group), self.aids, "aids")
 

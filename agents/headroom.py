@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
-import baselines
 from agents.config import Training
 from agents.learning_curve import OWN_ACTIONS
 from agents.problem import Policy
@@ -21,7 +20,6 @@ from agents.problems.network import AgentNetworkProblem, ClusterProblem, Network
 from agents.run import Say
 from agents.training import open_problem
 from agents.verdict import Costs
-from llmsched_env.envs.batch_queue import parametric
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.search import search
 from llmsched_env.intervals import mean_interval
@@ -213,9 +211,8 @@ def _network_policy(problem: NetworkProblem, tests: Sequence[TaskTable], policy:
         name = pretrained.NETWORK
         return tasks_present({name: pretrained.load(name)}, tests)[name], f"pretrained {name}"
     assert isinstance(problem, ClusterProblem)
-    router, named = pretrained.router(), problem.arguments.get("scheduler")
-    scheduler = parametric if named is None else baselines.get(named)
-    runs = [simulate_network(scheduler, table, problem.engines, router, record="requests") for table in tests]
+    router = pretrained.router()
+    runs = [simulate_network(problem.scheduler, table, problem.engines, router, record="requests") for table in tests]
     return np.array([problem.value(result) for result in runs]), router.name
 
 

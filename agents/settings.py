@@ -29,10 +29,12 @@ class PPOSettings:
         time_constant: seconds over which the future is discounted by 1/e. It is long, since the backlog of a busy
             minute lasts for minutes.
         gae_lambda: of the advantage estimate.
+        lambda_seconds: seconds over which lambda falls to 1/e, where a policy scores the engines of a cluster, whose
+            decisions may follow each other within ms or seconds; there it takes the place of `gae_lambda`.
         target_kl: an update stops early beyond it.
         net_arch: hidden layers of the policy, and of the separate value network.
         start_logit: by how much the logits of the starting action exceed the others; of MaskablePPO the weight of the
-            preference for short prompts.
+            preference for short prompts; of a policy that scores engines that of the logarithm of predicted latency.
         log_std_init: of continuous actions at the start.
 
     Raises:
@@ -46,6 +48,7 @@ class PPOSettings:
     ent_coef: float = 0.003
     time_constant: float = 60.0
     gae_lambda: float = 0.98
+    lambda_seconds: float = 8.0
     target_kl: float = 0.02
     net_arch: tuple[int, ...] = (64, 64)
     start_logit: float = 2.0
@@ -59,7 +62,8 @@ class PPOSettings:
             check_number(name, getattr(self, name), above=0)
         for name in ("ent_coef", "start_logit"):
             check_number(name, getattr(self, name), at_least=0)
-        check_number("time_constant", self.time_constant, above=0, unit="s", finite=False)
+        for name in ("time_constant", "lambda_seconds"):
+            check_number(name, getattr(self, name), above=0, unit="s", finite=False)
         check_number("gae_lambda", self.gae_lambda, at_least=0, at_most=1)
         check_number("log_std_init", self.log_std_init)
         _check_layers(self.net_arch)
@@ -250,8 +254,20 @@ TUNED: dict[tuple[str, str], Settings] = {
     ("IndexPolicy", "es"): IndexSettings(),
     ("RequestSelection", "maskable_ppo"): PPOSettings(n_steps=256, target_kl=0.03, net_arch=(32,), start_logit=20.0),
     ("RequestSelection", "es"): ESSettings(100, noise=0.3, learning_rate=0.1),
-    # without entropy some seeds end at sending every call to the slow engine
-    ("Cluster", "ppo"): PPOSettings(n_steps=64, batch_size=512, ent_coef=0.05, gae_lambda=0.95, time_constant=10.0),
+    # Long lambda: what a prompt costs those it holds up shows in the seconds after it, what it saves at once.
+    ("Cluster", "ppo"): PPOSettings(
+        n_steps=2048,
+        n_epochs=6,
+        learning_rate=3e-3,
+        ent_coef=0.0,
+        time_constant=20.0,
+        lambda_seconds=8.0,
+        target_kl=0.03,
+        net_arch=(32,),
+        start_logit=3.0,
+    ),
+    # Of Cluster-v0 and of routers to choose among: without entropy some seeds end at the slow one alone.
+    ("Cluster-v0", "ppo"): PPOSettings(n_steps=64, batch_size=512, ent_coef=0.05, gae_lambda=0.95, time_constant=10.0),
     ("Cluster", "dqn"): DQNSettings(time_constant=10.0),
     ("Cluster", "es"): ESSettings(60, runs=8),
     ("AgentNetwork", "ppo"): PPOSettings(n_steps=50, batch_size=800, time_constant=400.0),
@@ -261,6 +277,7 @@ TUNED: dict[tuple[str, str], Settings] = {
 AIDS: dict[tuple[str, str], LearningAids] = {
     # most of the variance of what an action brings comes from the requests
     ("BatchQueue", "ppo"): LearningAids(shared_traces=16),
+    ("Cluster", "ppo"): LearningAids(shared_traces=8),
 }
 """The learning aids that are on unless a training says otherwise."""
 

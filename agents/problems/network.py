@@ -20,10 +20,12 @@ from baselines import routers
 from llmsched_env.envs.agent_network import AgentNetworkEnv
 from llmsched_env.envs.batch_queue import parametric
 from llmsched_env.envs.cluster import ClusterEnv
+from llmsched_env.envs.cluster_v1 import PREDICTIONS, ClusterV1Env
 from llmsched_env.envs.network_runner import UNROUTED, NetworkEnv
 from llmsched_env.envs.rewards import NETWORK_REWARDS
 from llmsched_env.evaluation.benchmark.network_cases import PRIORITIES, NetworkSetting, mean_tasks
 from llmsched_env.evaluation.benchmark.router_cases import cost
+from llmsched_env.evaluation.benchmark.routers import TUNED, settings_of
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, map_cases, seed_range
 from llmsched_env.objectives import Objective
 from llmsched_env.results.records import NetworkResult
@@ -109,14 +111,18 @@ class ClusterProblem(NetworkProblem):
         super().__init__(config)
         self.engines = config.engines()
         self.workload = preset(config.workload, horizon=config.horizon)
+        if config.version > 0:
+            self.workload = self.workload.with_predictor(PREDICTIONS)
         self.vector_env(1).close()  # refuses arguments that the environment doesn't have
 
     def vector_env(self, num_envs: int, spent: float = 1.0) -> VectorEnv[Any, Any, Any]:
-        config = self.config
+        config, more = self.config, self._resolved
+        if config.scores_engines and num_envs > 1:
+            more["shared_traces"] = config.learning_aids.shared_traces
         return gym.make_vec(
             config.env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", workload=self.workload,
             engines=self.engines, load=config.episode_load, horizon=config.episode_horizon, reward=config.reward,
-            **self._resolved,
+            **more,
         )  # fmt: skip
 
     @property
@@ -138,18 +144,37 @@ class ClusterProblem(NetworkProblem):
         return [TaskTable.from_columns(workload.sample(seed)) for workload in drawn for seed in seeds]
 
     def single_env(self, tasks: TaskTable) -> NetworkEnv:
-        return ClusterEnv(FixedTasks(tasks), self.engines, load=None, horizon=None, record="requests", **self._resolved)
+        env = ClusterV1Env if self.config.version > 0 else ClusterEnv
+        return env(FixedTasks(tasks), self.engines, load=None, horizon=None, record="requests", **self._resolved)
 
     def value(self, result: NetworkResult) -> float:
         return cost(result, "mean_e2el")
 
+    @property
+    def scheduler(self) -> Scheduler:
+        """That of every engine."""
+        usual = baselines.vllm_v1 if self.config.version > 0 else parametric
+        return self._resolved.get("scheduler", usual)  # type: ignore[no-any-return]
+
     def rules(self, tasks: Sequence[TaskTable]) -> dict[str, np.ndarray]:
-        scheduler = self._resolved.get("scheduler", parametric)
+        """Every registered router, and those with parameters with the best of `trials` settings on tuning seeds."""
+        return self._route(routers.ROUTERS | self._tuned, tasks)
 
+    def _route(self, named: dict[str, Router], tasks: Sequence[TaskTable]) -> dict[str, np.ndarray]:
         def run(router: Router, table: TaskTable) -> float:
-            return self.value(simulate_network(scheduler, table, self.engines, router, record="requests"))
+            return self.value(simulate_network(self.scheduler, table, self.engines, router, record="requests"))
 
-        return _rows(run, routers.ROUTERS, tasks)
+        return _rows(run, named, tasks)
+
+    @cached_property
+    def _tuned(self) -> dict[str, Router]:
+        found, most = {}, self.config.trials
+        for name in TUNED if most > 0 else ():
+            settings = settings_of(name)
+            kept = settings[:: -(-len(settings) // most)]  # spread over the grid
+            rows = self._route({str(k): router for k, router in enumerate(kept)}, self._tuning)
+            found[f"{name} (tuned)"] = min(zip(kept, rows.values(), strict=True), key=lambda pair: pair[1].mean())[0]
+        return found
 
 
 class AgentNetworkProblem(NetworkProblem):

@@ -14,10 +14,12 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecNormalize
 
 from agents.config import SCRATCH, Training
+from agents.sb3.engine_policy import EnginePolicy
 from agents.sb3.environment import discount
 from agents.sb3.group_baseline import GroupBaselineBuffer
 from agents.sb3.schedules import DecayingEntropy, FollowsBudget
-from agents.sb3.slot_policy import SlotPolicy, TimeDiscountedBuffer
+from agents.sb3.slot_policy import SlotPolicy
+from agents.sb3.time_buffer import MaskableTimeDiscounted, TimeDiscounted
 from agents.settings import DQNSettings, PPOSettings
 from agents.training_budget import TrainingBudget
 
@@ -45,7 +47,7 @@ def make_model(config: Training, env: VecNormalize, budget: TrainingBudget, seed
     masked = config.algo == "maskable_ppo"
     algorithm: Any = BudgetedMaskablePPO if masked else BudgetedPPO
     model: BudgetedPPO | BudgetedMaskablePPO = algorithm(
-        SlotPolicy if masked else "MlpPolicy",
+        SlotPolicy if masked else EnginePolicy if config.scores_engines else "MlpPolicy",
         env,
         learning_rate=_falling(settings.learning_rate),
         n_steps=settings.n_steps,
@@ -56,14 +58,18 @@ def make_model(config: Training, env: VecNormalize, budget: TrainingBudget, seed
         target_kl=settings.target_kl,
         seed=seed,
         device="cpu",
-        **(_masked(config, settings) if masked else _unmasked(config, settings)),
+        **_of_policy(config, settings),
     )
     model.budget = budget
     model.start_ent_coef = settings.ent_coef
     return model
 
 
-def _unmasked(config: Training, settings: PPOSettings) -> dict[str, Any]:
+def _of_policy(config: Training, settings: PPOSettings) -> dict[str, Any]:
+    if config.algo == "maskable_ppo":
+        return _masked(config, settings)
+    if config.scores_engines:
+        return _of_engines(config, settings)
     layers, group = list(settings.net_arch), config.learning_aids.shared_traces
     return {
         "gamma": discount(config.decision_interval, settings.time_constant),
@@ -77,9 +83,23 @@ def _masked(config: Training, settings: PPOSettings) -> dict[str, Any]:
     shortest_first = 0.0 if config.start == SCRATCH else settings.start_logit
     return {
         "gamma": 1.0,  # the buffer discounts
-        "rollout_buffer_class": TimeDiscountedBuffer,
+        "rollout_buffer_class": MaskableTimeDiscounted,
         "rollout_buffer_kwargs": {"time_constant": settings.time_constant},
         "policy_kwargs": {"hidden": settings.net_arch[0], "shortest_first": shortest_first},
+    }
+
+
+def _of_engines(config: Training, settings: PPOSettings) -> dict[str, Any]:
+    sharpness = 0.0 if config.start == SCRATCH else settings.start_logit
+    return {
+        "gamma": 1.0,  # the buffer discounts
+        "rollout_buffer_class": TimeDiscounted,
+        "rollout_buffer_kwargs": {
+            "time_constant": settings.time_constant,
+            "lambda_seconds": settings.lambda_seconds,
+            "group": config.learning_aids.shared_traces,
+        },
+        "policy_kwargs": {"hidden": settings.net_arch[0], "sharpness": sharpness},
     }
 
 

@@ -41,7 +41,7 @@ def aids_callbacks(config: Training, model: BaseAlgorithm, budget: TrainingBudge
 
 
 class NoteSeconds(BaseCallback):
-    """Tells a `TimeDiscountedBuffer` how long each step took.
+    """Tells a `TimeDiscounted` how long each step took.
 
     Args:
         env: the adapter below all wrappers, whose `seconds` say so.

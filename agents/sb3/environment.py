@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
-from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from agents.config import Training
 from agents.settings import DQNSettings, PPOSettings
@@ -32,8 +32,29 @@ def normalized(env: VectorEnv[Any, Any, Any], config: Training) -> VecNormalize:
     assert isinstance(settings, PPOSettings | DQNSettings)
     numbers = NETWORK_NUMBERS if config.env in ("Cluster", "AgentNetwork") else EPISODE_NUMBERS
     monitored = VecMonitor(SB3VecEnv(env), info_keywords=numbers)
+    if config.scores_engines:
+        return TimeNormalize(monitored, settings.time_constant)
     gamma = 0.99 if config.algo == "maskable_ppo" else discount(config.decision_interval, settings.time_constant)
     return VecNormalize(monitored, norm_obs=False, clip_reward=math.inf, gamma=gamma)
+
+
+class TimeNormalize(VecNormalize):
+    """Scales rewards by the spread of returns that are discounted in time.
+
+    Args:
+        env: over a `SB3VecEnv`, which says how long steps took.
+        time_constant: s over which the future is discounted by 1/e.
+    """
+
+    def __init__(self, env: VecEnv, time_constant: float) -> None:
+        super().__init__(env, norm_obs=False, clip_reward=math.inf)
+        self._time_constant = time_constant
+
+    def _update_reward(self, reward: np.ndarray) -> None:
+        adapter = self.unwrapped
+        assert isinstance(adapter, SB3VecEnv)
+        self.returns = self.returns * np.exp(-adapter.seconds / self._time_constant) + reward
+        self.ret_rms.update(self.returns)
 
 
 def discount(interval: float | None, time_constant: float) -> float:

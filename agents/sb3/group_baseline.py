@@ -28,5 +28,10 @@ class GroupBaselineBuffer(RolloutBuffer):
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
         """As in `RolloutBuffer`, then relative to the group; returns stay those of each environment."""
         super().compute_returns_and_advantage(last_values, dones)
-        groups = self.advantages.reshape(self.buffer_size, -1, self.group)
-        self.advantages = (groups - groups.mean(axis=2, keepdims=True)).reshape(self.advantages.shape)
+        self.advantages = relative_to_group(self.advantages, self.group)
+
+
+def relative_to_group(advantages: np.ndarray, group: int) -> np.ndarray:
+    """f4[steps, envs] less the mean over the `group` environments in a row that share their requests."""
+    groups = advantages.reshape(len(advantages), -1, group)
+    return np.asarray((groups - groups.mean(axis=2, keepdims=True)).reshape(advantages.shape))

@@ -19,7 +19,7 @@ from agents.run import Learner, Say
 from agents.sb3.algorithms import make_model, prefer
 from agents.sb3.callbacks import EpisodeNumbers, NoteSeconds, aids_callbacks
 from agents.sb3.environment import normalized, restore_reward_statistics, reward_statistics
-from agents.sb3.slot_policy import TimeDiscountedBuffer
+from agents.sb3.time_buffer import TimeDiscounted
 from agents.tensorboard import FOLDER, writer
 from agents.training_budget import TrainingBudget
 from llmsched_env.evaluation.cases import TRAINING_SEEDS
@@ -138,7 +138,7 @@ class GradientLearner(Learner):
 
 
 def _discounts_in_time(model: BaseAlgorithm) -> bool:
-    return isinstance(getattr(model, "rollout_buffer", None), TimeDiscountedBuffer)
+    return isinstance(getattr(model, "rollout_buffer", None), TimeDiscounted)
 
 
 def _state(last: Path) -> dict[str, Any] | None:

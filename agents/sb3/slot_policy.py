@@ -1,11 +1,9 @@
-"""The policy of `llmsched/RequestSelection-v0`: one network scores every slot, and discounts count simulated time."""
+"""The policy of `llmsched/RequestSelection-v0`: one network scores every slot."""
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-from sb3_contrib.common.maskable.buffers import MaskableRolloutBuffer
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from torch import nn
 
@@ -86,33 +84,3 @@ class SlotPolicy(MaskableActorCriticPolicy):
         self.action_net = nn.Identity()
         self.value_net = nn.Linear(scorer.latent_dim_vf, 1)
         self.optimizer = self.optimizer_class(self.parameters(), **({"lr": lr_schedule(1)} | self.optimizer_kwargs))
-
-
-class TimeDiscountedBuffer(MaskableRolloutBuffer):
-    """A rollout buffer whose discount is one of simulated time: a choice that takes none is not discounted.
-
-    Args:
-        args: of `MaskableRolloutBuffer`.
-        time_constant: s over which the future is discounted by 1/e.
-        kwargs: of `MaskableRolloutBuffer`.
-    """
-
-    def __init__(self, *args: Any, time_constant: float = np.inf, **kwargs: Any) -> None:
-        self.time_constant = time_constant
-        super().__init__(*args, **kwargs)
-
-    def reset(self) -> None:
-        self.seconds = np.zeros((self.buffer_size, self.n_envs), np.float32)
-        super().reset()
-
-    def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
-        """GAE with a discount for each step."""
-        next_values, goes_on = last_values.clone().cpu().numpy().flatten(), 1.0 - dones.astype(np.float32)
-        advantage = np.zeros(self.n_envs, np.float32)
-        for step in reversed(range(self.buffer_size)):
-            discount = goes_on * np.exp(-self.seconds[step] / self.time_constant)
-            error = self.rewards[step] + discount * next_values - self.values[step]
-            advantage = error + discount * self.gae_lambda * advantage
-            self.advantages[step] = advantage
-            next_values, goes_on = self.values[step], 1.0 - self.episode_starts[step]
-        self.returns = self.advantages + self.values

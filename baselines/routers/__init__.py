@@ -5,7 +5,7 @@ from baselines.registry import import_modules
 from baselines.routers.distserve import distserve_pools
 from llmsched_env.simulator.router import Router
 
-ORDER = ("blind", "queue_lengths", "affinity", "memory")
+ORDER = ("blind", "queue_lengths", "outstanding_seconds", "affinity", "memory")
 
 import_modules(__name__)
 

@@ -9,6 +9,7 @@ _ENTRY_POINTS = {
     "llmsched/RequestSelection-v0": "llmsched_env.envs.request_selection:RequestSelection",
     "llmsched/AgentNetwork-v0": "llmsched_env.envs.agent_network:AgentNetwork",
     "llmsched/Cluster-v0": "llmsched_env.envs.cluster:Cluster",
+    "llmsched/Cluster-v1": "llmsched_env.envs.cluster_v1:ClusterV1",
 }
 ENV_IDS = tuple(_ENTRY_POINTS)
 

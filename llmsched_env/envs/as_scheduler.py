@@ -31,7 +31,7 @@ _ENGINES: dict[str, type[EngineArguments]] = {
     "llmsched/IndexPolicy-v0": IndexPolicyArguments,
     "llmsched/RequestSelection-v0": RequestSelectionArguments,
 }
-_NETWORKS = ("llmsched/Cluster-v0", "llmsched/AgentNetwork-v0")
+_NETWORKS = ("llmsched/Cluster-v0", "llmsched/Cluster-v1", "llmsched/AgentNetwork-v0")
 
 
 def as_scheduler(

@@ -235,7 +235,7 @@ class RunnerVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """A vector environment over a runner.
 
     `infos` holds arrays of shape [num_envs] with their masks. When an episode ends, `final_obs` and `final_info` hold
-    its last observation and info, and the observation is already that of the next one (`AutoresetMode.SAME_STEP`).
+    its last observation and info; observation and infos are already those of the next (`AutoresetMode.SAME_STEP`).
     Environment i of seed s is the single environment of seed s + i. In a group that shares its draws, each is the
     single environment of the seed of the group's first.
 
@@ -330,6 +330,9 @@ class RunnerVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             final[name][done] = values
         for g in done:
             self._runner.start(g, self._rngs[g])
+        self._runner.terms[done] = 0.0
+        for name, values in self._runner.step_info().items():
+            infos[name][done] = values[done]
         infos.update(final_obs=final_obs, _final_obs=mask, _final_info=mask.copy())
         infos["final_info"] = {
             k: v for name, value in final.items() for k, v in ((name, value), (f"_{name}", mask.copy()))

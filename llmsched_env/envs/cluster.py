@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from gymnasium.spaces import Discrete
@@ -40,9 +41,15 @@ DEFAULT_ENGINES = ("llama-3.1-8b_h100-80gb_tp1_aic",) * 4
 class RoutingRunner(NetworkRunner):
     """The action is the engine of the call that is ready."""
 
-    def __init__(self, simulators: Sequence[NetworkSimulator], draws: Draws, horizon: float, reward: str) -> None:
-        engines = len(simulators[0].engines)
-        super().__init__(simulators, draws, _observation(engines), Discrete(engines), horizon, reward)
+    def __init__(
+        self,
+        simulators: Sequence[NetworkSimulator],
+        draws: Draws,
+        observation: NetworkObservation,
+        horizon: float,
+        reward: str,
+    ) -> None:
+        super().__init__(simulators, draws, observation, Discrete(len(simulators[0].engines)), horizon, reward)
 
     def _begin(self, g: int) -> None:
         self.simulators[g].network.control.asks_outside = 1
@@ -69,13 +76,13 @@ class RouterRunner(NetworkRunner):
         self,
         simulators: Sequence[NetworkSimulator],
         draws: Draws,
+        observation: NetworkObservation,
         horizon: float,
         reward: str,
         routers: Sequence[Router],
         interval: float,
     ) -> None:
-        engines = len(simulators[0].engines)
-        super().__init__(simulators, draws, _observation(engines), Discrete(len(routers)), horizon, reward)
+        super().__init__(simulators, draws, observation, Discrete(len(routers)), horizon, reward)
         self.interval, self.routers = interval, tuple(routers)
         self.kind |= {"decision_interval": interval, "routers": tuple(identity(router) for router in routers)}
         self._ticks = np.zeros(len(self.simulators), np.int64)
@@ -98,14 +105,11 @@ class RouterRunner(NetworkRunner):
         return TERMINATED if self.horizon == np.inf and simulator.nothing_happens else GOES_ON
 
 
-def _observation(engines: int) -> NetworkObservation:
-    return NetworkObservation(len(nf.routing_features(engines)), nf.observe_engines)
-
-
 @dataclass(frozen=True)
 class ClusterArguments:
     """Arguments of both classes; see `ClusterEnv`."""
 
+    version: ClassVar[int] = 0
     workload: Workload | TaskSource | str = "azure-chat"
     engines: Sequence[EngineConfig | str] = DEFAULT_ENGINES
     scheduler: Scheduler | None = None
@@ -126,20 +130,32 @@ class ClusterArguments:
             raise ValueError("engines must hold at least one, got none")
         interval = self._interval()
         engines = tuple(each if isinstance(each, EngineConfig) else EngineConfig.for_gpu(each) for each in self.engines)
-        scheduler = parametric if self.scheduler is None else self.scheduler
+        scheduler = self._scheduler()
         if scheduler.controller is not None or scheduler.asks:
             raise ValueError(f"scheduler must be one without a controller, got {scheduler.name!r} with one")
         routers = (UNROUTED,) if self.routers is None else tuple(self.routers)
-        informed = max(routers, key=lambda router: KNOWN_LENGTHS.index(router.needs_lengths))
+        informed = self._informed(routers)
         plain = any(compiled_route(router.route) is None for router in routers)
         simulators = [
             NetworkSimulator(engines, scheduler, informed, record, interpreted=plain) for _ in range(num_envs)
         ]
         until = math.inf if self.horizon is None else check_number("horizon", self.horizon, above=0, unit="s")
-        draws = self._draws(engines)
+        draws, observation = self._draws(engines), self._observation(len(engines))
         if interval is None:
-            return RoutingRunner(simulators, draws, until, self.reward)
-        return RouterRunner(simulators, draws, until, self.reward, routers, interval)
+            return RoutingRunner(simulators, draws, observation, until, self.reward)
+        return RouterRunner(simulators, draws, observation, until, self.reward, routers, interval)
+
+    def _observation(self, engines: int) -> NetworkObservation:
+        """What an agent sees of so many engines."""
+        return NetworkObservation(len(nf.routing_features(engines)), nf.observe_engines)
+
+    def _scheduler(self) -> Scheduler:
+        """That of every engine."""
+        return parametric if self.scheduler is None else self.scheduler
+
+    def _informed(self, routers: Sequence[Router]) -> Router:
+        """The one by whose declaration calls are loaded with known output lengths."""
+        return max(routers, key=lambda router: KNOWN_LENGTHS.index(router.needs_lengths))
 
     def _interval(self) -> float | None:
         """Seconds between the choices of a router; None: the agent routes every call."""
@@ -147,7 +163,8 @@ class ClusterArguments:
         if self.routers is None:
             if interval is not None:
                 raise ValueError(
-                    f"decision_interval must be None for llmsched/Cluster-v0 without routers, got {interval!r}"
+                    f"decision_interval must be None for llmsched/Cluster-v{self.version} without routers, "
+                    f"got {interval!r}"
                 )
             return None
         if len(self.routers) == 0:

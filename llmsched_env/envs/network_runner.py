@@ -142,9 +142,10 @@ class NetworkRunner(Runner):
         self._progress[g] = np.zeros((), NETWORK_PROGRESS)
         self._begin(g)
         self._note_step(g, table)
-        present = self._progress[g].tasks_present
+        seen = self._progress[g].copy()
         self._progress[g] = np.zeros((), NETWORK_PROGRESS)  # what came before the first decision counts with its step
-        self._progress[g].tasks_present = present
+        for name in ("tasks_present", "short_rate", "long_rate"):
+            self._progress[g][name] = seen[name]
 
     def time(self, g: int) -> float:
         """Of network `g`, s."""
@@ -197,13 +198,21 @@ class NetworkRunner(Runner):
         }
 
     def episode_info(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
-        """Of the episodes of `envs`: tasks arrived and finished, time averages of tasks and calls."""
+        """Of the episodes of `envs`: tasks arrived and finished, time averages of tasks and calls, calls and targets.
+
+        Calls that missed their SLO or are certain to, and those that are undecided.
+        """
         simulators = [self.simulators[g] for g in envs]
         seconds = np.array([max(simulator.clock, np.finfo(float).tiny) for simulator in simulators])
+        worlds, missed = [simulator.world for simulator in simulators], self._progress.missed[envs]
+        arrived = np.array([int(world.totals.arrived.sum()) for world in worlds])
+        good = np.array([int(world.engines.good_requests.sum()) for world in worlds])
         finished = [int((~np.isnan(simulator.network.task_finish)).sum()) for simulator in simulators]
         return {
             "episode_arrived": self._progress.tasks_present[envs] + finished,
             "episode_finished": np.array(finished),
+            "episode_missed": missed,
+            "episode_undecided": arrived - good - missed,
             "episode_mean_tasks": self._progress.task_seconds[envs] / seconds,
             "episode_mean_calls": self._progress.call_seconds[envs] / seconds,
         }

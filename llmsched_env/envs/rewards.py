@@ -71,6 +71,7 @@ write_engine_rewards = writer(ENGINE_REWARDS, ("step",))
 NETWORK_STEP = record_dtype(  # what a step has added in a network
     ("task_seconds", "f8"),  # integral of the number of tasks in the system
     ("call_seconds", "f8"),  # integral of the number of calls at engines
+    ("missed", "i8"),  # calls that are now certain to miss their SLO, or have
 )
 NETWORK_REWARDS = (
     Reward(
@@ -85,6 +86,12 @@ NETWORK_REWARDS = (
         "call-seconds",
         lambda step: -step.call_seconds,
     ),
+    Reward(
+        "slo",
+        "minus the calls that became certain to miss their TTFT or TPOT target",
+        "calls",
+        lambda step: -step.missed,
+    ),
 )
 write_network_rewards = writer(NETWORK_REWARDS, ("step",))
 
@@ -93,9 +100,13 @@ NETWORK_PROGRESS = record_dtype(  # what an episode of a network carries from on
     ("time", "f8"),  # of the last decision, s
     ("calls_integral", "f8"),  # integral of the number of calls up to then
     ("tasks_present", "i8"),  # tasks in the system now
+    ("missed", "i8"),  # calls that have missed their SLO, or are certain to
     ("task_seconds", "f8"),  # sums over all steps of the episode
     ("call_seconds", "f8"),
+    ("short_rate", "f8"),  # calls/s that are asked for, averaged with weights that fade over SHORT seconds,
+    ("long_rate", "f8"),  # and over LONG seconds
 )
+SHORT, LONG = 2.0, 20.0  # s
 
 
 @compiled
@@ -162,7 +173,7 @@ def _is_lost(world, i, now):
 
 @compiled
 def count_network_step(world, network, num_tasks, progress, step):
-    """Write the integrals since the last decision to `step`, and bring `progress` up to date.
+    """Write what has come since the last decision to `step`, and bring `progress` up to date.
 
     A task is in the system from its arrival to the end of its last call, also while its calls wait for a tool; for ever
     if one of its calls was rejected or abandoned. A call is at an engine while it waits or runs there.
@@ -178,6 +189,14 @@ def count_network_step(world, network, num_tasks, progress, step):
     calls = _call_seconds(world, now)
     step.task_seconds = _task_seconds(world, network, num_tasks, progress, now)
     step.call_seconds = calls - progress.calls_integral
+    missed = 0
+    for g in range(len(world.engines)):
+        missed += missed_requests(world, g, now)
+    step.missed = missed - progress.missed
+    progress.missed = missed
+    asked = 1.0 if network.control.routing > 0 else 0.0
+    progress.short_rate = progress.short_rate * np.exp((progress.time - now) / SHORT) + asked / SHORT
+    progress.long_rate = progress.long_rate * np.exp((progress.time - now) / LONG) + asked / LONG
     progress.calls_integral = calls
     progress.time = now
     progress.task_seconds += step.task_seconds

@@ -18,14 +18,18 @@ import numpy as np
 
 from llmsched_env.compiled import compiled
 from llmsched_env.features import Feature, names, writer
-from llmsched_env.machine.compiled_law import seconds_with_host
 from llmsched_env.policies.perceptron import Output, Perceptron, evaluate, rescale, scaling
 from llmsched_env.policies.weights import load_weights
 from llmsched_env.simulator.memory import number_names, number_record, router_memory
-from llmsched_env.simulator.router import Router, cached_prefix, demanded_blocks
-
-CHUNK = 512  # tokens; the unit of work is a batch of this size on an engine
-UNKNOWN_OUTPUT = 128.0  # tokens of a call without a prediction
+from llmsched_env.simulator.router import (
+    CHUNK,
+    Router,
+    cached_prefix,
+    chunk_seconds,
+    decode_step_seconds,
+    demanded_blocks,
+    predicted_output,
+)
 
 
 class FleetStatistics(NamedTuple):
@@ -205,7 +209,7 @@ def _fleet_statistics(fleet, i):
             engines += 1
             calls += fleet.outstanding[g].calls
             waiting += max(0.0, fleet.outstanding[g].calls - fleet.engines[g].num_running)
-            batch, known = batch_of(fleet, g), fleet.outstanding[g].known_work
+            batch, known = chunk_seconds(fleet.law[g]), fleet.outstanding[g].known_work
             seconds += batch
             tokens += known
             fastest, slowest = min(fastest, batch), max(slowest, batch)
@@ -215,7 +219,7 @@ def _fleet_statistics(fleet, i):
     return FleetStatistics(
         calls=calls / engines,
         waiting=waiting / engines,
-        output=_output(fleet, i),
+        output=predicted_output(fleet.req, i),
         fullest=fullest,
         slowest=slowest,
         fastest=fastest,
@@ -229,39 +233,23 @@ def _fleet_statistics(fleet, i):
 
 @compiled
 def _engine_load(fleet, g, i, mean_batch):
-    running, size, sent = fleet.engines[g].num_running, fleet.kv[g].block_size, fleet.outstanding[g]
-    prompt, held = fleet.req.prompt_tokens[i], fleet.kv[g].total - fleet.kv[g].free
+    running, prompt, sent = fleet.engines[g].num_running, fleet.req.prompt_tokens[i], fleet.outstanding[g]
     return EngineLoad(
-        batch=batch_of(fleet, g),
+        batch=chunk_seconds(fleet.law[g]),
         mean_batch=mean_batch,
-        step=seconds_with_host(
-            fleet.law[g], running + 1.0, float(held * size + prompt), 0.0, 0.0, running + 1.0, False
-        ),
+        step=decode_step_seconds(fleet.law[g], fleet.kv[g], running, prompt),
         calls=sent.calls,
         prompts=sent.prompt_tokens,
         tokens=sent.known_work,
         running=running,
         demanded=demanded_blocks(fleet, g),
         total=float(fleet.kv[g].total),
-        block_size=size,
+        block_size=fleet.kv[g].block_size,
         prompt=prompt,
         missing=float(prompt - cached_prefix(fleet, g, i)),
-        output=_output(fleet, i),
+        output=predicted_output(fleet.req, i),
         repeated=_memory(fleet).last == g + 1.0,
     )
-
-
-@compiled(inline=True)
-def batch_of(fleet, g):
-    """Seconds that engine `g` takes for a batch of `CHUNK` tokens of prompts."""
-    return seconds_with_host(fleet.law[g], float(CHUNK), 0.0, 0.0, 0.0, 1.0, True)
-
-
-@compiled(inline=True)
-def _output(fleet, i):
-    """Predicted output tokens of call `i`."""
-    known = fleet.req.known_output[i]
-    return UNKNOWN_OUTPUT if np.isnan(known) else known
 
 
 learned_router = Router(

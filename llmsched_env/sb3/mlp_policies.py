@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Space
 
+from llmsched_env.sb3.engine_network import TERMS, EngineNetwork
 from llmsched_env.sb3.mlp import MLP
 from llmsched_env.sb3.slot_network import PREFERENCE, SlotNetwork
 
-Network = MLP | SlotNetwork
+Network = MLP | SlotNetwork | EngineNetwork
 ALTERNATIVE = "load the model with stable-baselines3 and call as_scheduler(model, ...), which takes every policy"
 
 
@@ -82,6 +83,8 @@ def network_of(
     """
     if PREFERENCE in state:
         return SlotNetwork(state, space)
+    if TERMS in state:
+        return EngineNetwork(state, space)
     if module not in _KINDS:
         raise ValueError(f"policies of {module} are not known to be MLPs; {ALTERNATIVE}")
     others = {k: v for k, v in arguments.items() if k not in _HARMLESS and not (k == "use_sde" and str(v) == "False")}

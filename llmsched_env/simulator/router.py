@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 from numba import types
 
 from llmsched_env.compiled import FunctionPointer, compiled, function_pointer
+from llmsched_env.machine.compiled_law import seconds_with_host
 from llmsched_env.simulator.kv_cache import IDLE_OR_HELD, prefix_blocks
 from llmsched_env.simulator.network_state import FLEET_TYPE, Fleet
 from llmsched_env.simulator.scheduler import Rule
@@ -14,6 +16,8 @@ from llmsched_env.validation import check_choice
 
 KNOWN_LENGTHS = ("no", "predicted", "true")
 """What a router may be told of output lengths, from nothing to all."""
+CHUNK = 512  # tokens; the speed of an engine is what a batch of this many prompt tokens takes
+UNKNOWN_OUTPUT = 128.0  # tokens of a call without a prediction
 
 
 @dataclass(frozen=True)
@@ -64,3 +68,23 @@ def demanded_blocks(fleet, g):
         return float(held)
     waiting = max(0.0, calls - fleet.engines[g].num_running)
     return held + waiting * prompts / calls / fleet.kv[g].block_size
+
+
+@compiled(inline=True)
+def predicted_output(req, i):
+    """Predicted output tokens of call `i`; `UNKNOWN_OUTPUT` without a prediction."""
+    known = req.known_output[i]
+    return UNKNOWN_OUTPUT if np.isnan(known) else known
+
+
+@compiled(inline=True)
+def chunk_seconds(law):
+    """Seconds of a batch of `CHUNK` prompt tokens."""
+    return seconds_with_host(law, float(CHUNK), 0.0, 0.0, 0.0, 1.0, True)
+
+
+@compiled(inline=True)
+def decode_step_seconds(law, kv, running, prompt):
+    """Seconds of the next decode step of an engine on which `running` calls run, with one of `prompt` tokens more."""
+    context = (kv.total - kv.free) * kv.block_size + prompt
+    return seconds_with_host(law, running + 1.0, float(context), 0.0, 0.0, running + 1.0, False)

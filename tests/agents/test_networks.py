@@ -20,8 +20,8 @@ SMALL = Training(
 )  # fmt: skip
 FAST, SLOW = "llama-3.1-8b_h100-80gb_tp1_aic", "llama-3.1-8b_rtx4090-24gb_tp1_lss"
 CLUSTER = Training(
-    env="Cluster", engine=(SLOW, FAST), load=(0.4,), train_load=(0.4, 0.4), horizon=20.0, seed=0, tuning_seeds=6,
-    seeds=6, start="scratch",
+    env="Cluster-v0", engine=(SLOW, FAST), load=(0.4,), train_load=(0.4, 0.4), horizon=20.0, seed=0, tuning_seeds=6,
+    trials=0, seeds=6, start="scratch",
 )  # fmt: skip
 
 

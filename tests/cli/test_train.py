@@ -24,11 +24,7 @@ def train(llmsched, *more):
 def test_a_policy_is_trained_and_compared(llmsched, tmp_path):
     status, printed, _ = train(llmsched, "--out", tmp_path / "run", "--slo", "ttft=1,tpot=0.05")
     assert status == 0
-    assert (
-        "the agent misses" in " ".join(printed.split())
-        and "Report: " in printed
-        and "best.zip" in printed
-    )
+    assert "the agent misses" in " ".join(printed.split()) and "Report: " in printed and "best.zip" in printed
     assert max(len(line) for line in printed.splitlines() if not line.startswith(("Report", "Policy", "Tensor"))) <= 100
     kept = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"config.json", "run.toml", "best.zip", "last.zip", "report.html", "table.txt", "tensorboard"} <= kept

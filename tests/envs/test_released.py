@@ -19,6 +19,7 @@ OBSERVATIONS = {
     "llmsched/RequestSelection-v0": (40 + 7 * 16,),
     "llmsched/AgentNetwork-v0": (4 * 2 * 4 + 3 * 2 + 2 * 4 + 2,),
     "llmsched/Cluster-v0": (8 * 4 + 4,),
+    "llmsched/Cluster-v1": (13 * 4 + 9,),
 }
 
 

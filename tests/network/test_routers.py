@@ -11,6 +11,7 @@ from baselines.routers import (
     br_0,
     distserve_pools,
     join_shortest_queue,
+    least_outstanding_seconds,
     least_outstanding_tokens,
     llumnix,
     prefix_aware,
@@ -73,6 +74,27 @@ def test_margin_below_the_highest_engine_is_filled_first():
     for prompt, engine in ((4, 2), (20, 1)):
         tasks = table([0.0] * 4 + [1.5], [*held, prompt], [9] * 4 + [1], engine=[0, 1, 1, 2, -1])
         assert engines_of(br_0, tasks, CACHING, count=3)[4] == engine
+
+
+def test_seconds_are_those_of_each_engine():
+    """A batch of 512 tokens takes 5.12 s on engine 0 and 15.36 s on engine 1; a decode step 0.01 and 0.03 s."""
+    engines = [ls.EngineConfig(ls.Staircase(c=0.0, a=a, b0=1), token_budget=4) for a in (0.01, 0.03)]
+
+    def third(prompts, predicted, router):
+        tasks = table([0.0] * 3, [*prompts, 8], [50] * 3, engine=[0, 1, -1], predicted_output=predicted)
+        result = simulate_network(baselines.sarathi, tasks, engines, router, interpreted=True)
+        return result.requests.engine[2]
+
+    alone = least_outstanding_seconds(own_decode=0)
+    # (280 + 10) * 0.01 = 2.9 s and (90 + 10) * 0.03 = 3 s; the other way round with 320 tokens, 3.3 s.
+    assert [third([prompt, 90], [10, 10, 100], alone) for prompt in (280, 320)] == [0, 1]
+    # The same with 0.01 and 0.03 s for each of its 100 predicted tokens: 4.3 s and 6 s.
+    assert third([320, 90], [10, 10, 100], least_outstanding_seconds) == 0
+    # Predicted tokens of others count as `output_weight` says: 2 + w and 0.3 + 3 w seconds.
+    chosen = [third([200, 10], [100, 100, 1], alone(output_weight=w)) for w in (0.8, 0.9)]
+    assert chosen == [1, 0]
+    # One that has no prediction is taken to yield 128 tokens: 1.28 s against 3.84 s of decode, 3 s of work against 0.6.
+    assert [third([300, 20], [1e-9, 1e-9, np.nan], least_outstanding_seconds(own_decode=w)) for w in (0.9, 1)] == [1, 0]
 
 
 @pytest.mark.parametrize("router", [join_shortest_queue, least_outstanding_tokens])

@@ -15,23 +15,12 @@ from llmsched_env.evaluation.benchmark.tables import ReportTable
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
 from llmsched_env.evaluation.savings import saved
 from llmsched_env.intervals import mean_interval
-from llmsched_env.policies.learned_router import PERCEPTRON, TERMS, with_weights
 from llmsched_env.simulator.router import Router
 
-
-def constant_weights(changes: Mapping[str, float]) -> np.ndarray:
-    """f8[size]: the terms of the router count as at the start, but for these changes by name of the term."""
-    weights, spread = np.zeros(PERCEPTRON.size), {term.name: term.spread for term in TERMS}
-    for name, change in changes.items():
-        PERCEPTRON.output_layer(weights)[PERCEPTRON.output_place(name), -1] = change / spread[name]
-    return weights
-
-
-BY_HAND = with_weights(constant_weights({"speed": 1.0}), "least_outstanding_seconds")
-"""A rule written by hand with the same terms: known tokens over the speed of the engine."""
-TUNED = {
+TUNED: dict[str, dict[str, tuple[float, ...]]] = {
     "prefix_aware": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5), "least_match": (0.1, 0.3, 0.6)},
     "session_affinity": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5)},
+    "least_outstanding_seconds": {"output_weight": (0, 0.3, 1, 3), "own_decode": (0, 0.3, 1, 3)},
 }
 """Parameters of routers to search: for each cluster the best values are found on tuning seeds."""
 TUNING_RUNS = 3
@@ -106,23 +95,28 @@ def compare(
         ValueError: if `seeds` is no number of test seeds.
     """
     tested = seed_range(TEST_SEEDS, seeds)
-    names = (router.name, *ROUTERS, *(f"{name}, tuned" for name in TUNED), BY_HAND.name)
+    names = (router.name, *ROUTERS, *(f"{name}, tuned" for name in TUNED))
     values = []
     with tqdm(clusters, unit="clusters", dynamic_ncols=True, disable=None if progress else True) as bar:
         for cluster in bar:
             bar.set_description(cluster.name)
             tuned = [tune(name, cluster) for name in TUNED]
-            routers = [router, *ROUTERS.values(), *tuned, BY_HAND]
+            routers = [router, *ROUTERS.values(), *tuned]
             values.append(costs(routers, [(cluster, seed) for seed in tested]))
     return RouterComparison(names, tuple(clusters), np.stack(values, axis=1))
 
 
 def tune(name: str, cluster: Cluster) -> Router:
     """The registered router with the parameters of `TUNED` that are best for a cluster, on tuning seeds."""
-    grid = TUNED[name]
-    options = [ROUTERS[name](**dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
+    options = settings_of(name)
     found = costs(options, [(cluster, seed) for seed in seed_range(TUNING_SEEDS, TUNING_RUNS)])
     return options[int(np.argmin(found.mean(axis=1)))]
+
+
+def settings_of(name: str) -> list[Router]:
+    """A router of `TUNED` with each of the settings to search."""
+    grid = TUNED[name]
+    return [ROUTERS[name](**dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
 
 
 def report_tables(comparison: RouterComparison) -> tuple[ReportTable, ReportTable]:

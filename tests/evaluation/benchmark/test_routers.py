@@ -13,7 +13,6 @@ from llmsched_env.evaluation.benchmark.router_cases import (
     validation_cases,
 )
 from llmsched_env.evaluation.benchmark.routers import (
-    BY_HAND,
     CLUSTERS,
     GROUPS,
     H100,
@@ -59,7 +58,7 @@ def test_what_is_saved_is_the_share_of_the_others_latency():
 
 def test_every_registered_router_is_compared():
     comparison = compare(with_weights(np.zeros(PERCEPTRON.size)), 2, [TINY])
-    assert set(ROUTERS) <= set(comparison.names) and BY_HAND.name in comparison.names
+    assert set(ROUTERS) <= set(comparison.names) and "least_outstanding_seconds, tuned" in comparison.names
     assert comparison.saved_by_first("least_outstanding_tokens", [TINY]) == (0.0, 0.0)
     assert {cluster.workload for cluster in GROUPS["new"]}.isdisjoint(TRAINED)
 
