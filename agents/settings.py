@@ -258,8 +258,8 @@ TUNED: dict[tuple[str, str], Settings] = {
     ("Cluster", "ppo"): PPOSettings(
         n_steps=2048, n_epochs=6, learning_rate=3e-3, ent_coef=0.0, time_constant=20.0, lambda_seconds=8.0,
         target_kl=0.03, net_arch=(32,), start_logit=3.0,
-    ),
-    # Of Cluster-v0 and of routers to choose among: without entropy some seeds end at always the slow engine.
+    ),  # fmt: skip
+    # Of Cluster-v0 and of routers to choose among: without entropy some seeds end at the slow one alone.
     ("Cluster-v0", "ppo"): PPOSettings(n_steps=64, batch_size=512, ent_coef=0.05, gae_lambda=0.95, time_constant=10.0),
     ("Cluster", "dqn"): DQNSettings(time_constant=10.0),
     ("Cluster", "es"): ESSettings(60, runs=8),

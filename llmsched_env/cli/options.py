@@ -169,7 +169,7 @@ IndexSearch = Annotated[
     int | None,
     option(EFFORT, "N", "Search the learner's hyper-parameters by N trainings of --minutes or --steps each (Optuna)."),
 ]
-Trials = Annotated[int, option(EFFORT, "N", "Settings of the static index policy, around those of the policy.")]
+IndexTrials = Annotated[int, option(EFFORT, "N", "Settings of the static index policy, around those of the policy.")]
 Target = Annotated[float, option(EFFORT, "X", "Share of requests that must meet their targets.")]
 MostReplicas = Annotated[int, option(EFFORT, "N", "Where the search for the number of replicas ends.")]
 Stage = Annotated[

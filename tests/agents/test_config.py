@@ -11,7 +11,7 @@ import pytest
 
 from agents.config import ENVIRONMENTS, H100, VERSIONS, Training, environment_name
 from agents.run_folder import CONFIG, keep_config, latest, read_config
-from agents.settings import TUNED, DQNSettings, ESSettings, IndexSettings, LearningAids, PPOSettings, learners
+from agents.settings import AIDS, TUNED, DQNSettings, ESSettings, IndexSettings, LearningAids, PPOSettings, learners
 from agents.training_budget import TrainingBudget
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,12 +29,14 @@ def test_engines_scatter_and_are_believed_as_the_training_says():
 @pytest.mark.parametrize(("env", "algo"), TUNED)
 def test_every_environment_has_defaults_for_each_of_its_learners(env, algo):
     config = Training(env=env, algo=algo)
-    assert config.settings == TUNED[env, algo] and config.learning_aids == LearningAids()
+    assert config.settings == TUNED[env, algo] and config.learning_aids == AIDS.get((env, algo), LearningAids())
     assert config.searches == (algo == "es")
     assert config.searches or (config.steps is None) != (config.minutes is None)
     assert all(value is not None for name, value in asdict(config).items() if name not in NONE_IS_A_CHOICE)
     assert (
-        Training(env=f"llmsched/{env}-v{config.version}", algo=algo) == config == Training(env=config.env_id, algo=algo)
+        Training(env=f"llmsched/{config.env}-v{config.version}", algo=algo)
+        == config
+        == Training(env=config.env_id, algo=algo)
     )
 
 

@@ -52,7 +52,7 @@ def about_to_learn(config, folder, monkeypatch):
 
 def small_model(small, settings=LEARNER):
     """An untrained model of two small environments."""
-    config = Training(interval=0.1, learner=settings)
+    config = Training(interval=0.1, num_envs=2, aids={"shared_traces": 1}, learner=settings)
     env = normalized(BatchQueueVectorEnv(2, **small, decision_interval=0.1), config)
     env.seed(0)
     return make_model(config, env, TrainingBudget(10**9), seed=0)

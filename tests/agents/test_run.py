@@ -12,7 +12,11 @@ class Values(Problem):
     """Its value is what a list says of each step."""
 
     def __init__(self, values, larger_is_better):
-        self.values, self.larger_is_better = values, larger_is_better
+        self.values, self._larger_is_better = values, larger_is_better
+
+    @property
+    def larger_is_better(self):
+        return self._larger_is_better
 
     def references(self):
         return {"constant": {"value": 1.0}}

@@ -156,7 +156,7 @@ def test_resuming_goes_on_where_training_stopped(trained):
 def test_the_report_is_that_of_any_scheduler(trained):
     folder, problem, *_ = trained
     text = problem.report(folder / problem.best, folder, "llmsched train")
-    assert all(name in text for name in ("agent", "fcfs", "shortest_prompt"))
+    assert all(name in text for name in ("agent", "neutral", "shortest_prompt"))
     assert "Mean E2E latency: the agent is" in text
 
 

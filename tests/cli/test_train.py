@@ -24,11 +24,7 @@ def train(llmsched, *more):
 def test_a_policy_is_trained_and_compared(llmsched, tmp_path):
     status, printed, _ = train(llmsched, "--out", tmp_path / "run", "--slo", "ttft=1,tpot=0.05")
     assert status == 0
-    assert (
-        "the agent has a Mean E2E latency" in " ".join(printed.split())
-        and "Report: " in printed
-        and "best.zip" in printed
-    )
+    assert "the agent misses" in " ".join(printed.split()) and "Report: " in printed and "best.zip" in printed
     assert max(len(line) for line in printed.splitlines() if not line.startswith(("Report", "Policy", "Tensor"))) <= 100
     kept = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"config.json", "run.toml", "best.zip", "last.zip", "report.html", "table.txt", "tensorboard"} <= kept
@@ -48,6 +44,45 @@ def test_several_seeds_are_trained_each_in_a_folder_of_its_own(llmsched, tmp_pat
     assert status == 0 and [row["seed"] for row in rows] == [3, 4]
     assert [read_config(Path(row["folder"])).seed for row in rows] == [3, 4]
     assert all(Path(row["policy"]).is_file() for row in rows)
+
+
+def test_the_report_over_seeds_has_their_mean_and_a_verdict_on_each(llmsched, tmp_path):
+    status, printed, _ = train(llmsched, "--train-seeds", 2, "--out", tmp_path, "--reward", "slo")
+    assert status == 0 and "interquartile mean over 2 training seeds" in " ".join(printed.split())
+    kept = (tmp_path / "table.txt").read_text()
+    assert "Learning curves" in kept and "agent 0" in kept and "agent 1" in kept and "mean over seeds" in kept
+    assert "Learning curves" in (tmp_path / "report.html").read_text()
+    assert len(list((tmp_path / "tuned").iterdir())) == 1  # the constant action, searched once for both
+
+
+def test_hyper_parameters_are_searched_and_printed_as_a_command(llmsched, tmp_path):
+    status, printed, _ = train(llmsched, "--search", 2, "--out", tmp_path)
+    command = printed.splitlines()[-1]
+    assert status == 0 and command.startswith("llmsched train --load 0.5") and "learning_rate=" in command
+    status, again, _ = train(llmsched, "--search", 2, "--out", tmp_path, "--json")
+    assert status == 0 and json.loads(again)["command"] == command and len(json.loads(again)["rows"]) == 2
+    status, _, error = train(llmsched, "--search", 2, "--train-seeds", 2)
+    assert status == 2 and "--search must be given without --train-seeds" in error
+
+
+def test_hyper_parameters_come_from_a_file_too(llmsched, tmp_path):
+    (tmp_path / "my.toml").write_text("steps = 64\n[learner]\nlearning_rate = 2e-4\nnet_arch = [8, 8]\nn_steps = 16\n")
+    words = [word for word in SMALL if word not in ("--learner", SMALL[-1])]
+    status, _, error = llmsched(
+        "train", *words, "--config", tmp_path / "my.toml", "--no-report", "--out", tmp_path / "a"
+    )
+    assert status == 0, error
+    settings = read_config(tmp_path / "a").settings
+    assert (settings.learning_rate, settings.net_arch, settings.n_steps) == (2e-4, (8, 8), 16)
+
+
+def test_headroom_is_a_table_of_an_environment(llmsched, tmp_path):
+    words = ["--load", "0.5", "--horizon", "4", "--tuning-seeds", "1", "--trials", "0", "--seeds", "2"]
+    status, printed, _ = llmsched("headroom", *words, "--workload", "azure-chat", "--out", tmp_path, "--csv")
+    header, row = printed.splitlines()
+    assert status == 0 and header.startswith("env,site,metric,random") and row.startswith("llmsched/BatchQueue-v1")
+    status, _, error = llmsched("headroom", "--all", "--policy", tmp_path / "best.zip")
+    assert status == 2 and "--policy must be left out with --all" in error
 
 
 def test_an_interrupted_training_says_how_to_go_on(llmsched, tmp_path, monkeypatch):
@@ -71,6 +106,9 @@ def test_an_interrupted_training_says_how_to_go_on(llmsched, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--env", "BatchQueue-v7"], "version of BatchQueue must be"),
+        (["--trials", "-1"], "trials must be"),
+        (["--search", "0"], "--search must be"),
         (["--env", "Batch"], "did you mean 'BatchQueue'"),
         (["--algo", "sarsa"], "algo of BatchQueue must be"),
         (["--engine", "llama-3.1-8b_h10"], "did you mean 'llama-3.1-8b_h100-80gb_tp1_aic'"),

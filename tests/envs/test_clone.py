@@ -16,6 +16,7 @@ from llmsched_env.envs.agent_network import AgentNetworkEnv, AgentNetworkVectorE
 from llmsched_env.envs.batch_queue import BatchQueueEnv, BatchQueueVectorEnv, parametric
 from llmsched_env.envs.batch_queue_v1 import BatchQueueV1Env, BatchQueueV1VectorEnv
 from llmsched_env.envs.cluster import ClusterEnv, ClusterVectorEnv
+from llmsched_env.envs.cluster_v1 import ClusterV1Env, ClusterV1VectorEnv
 from llmsched_env.envs.env_state import PerEnv
 from llmsched_env.envs.index_policy import IndexPolicyEnv, IndexPolicyVectorEnv
 from llmsched_env.envs.request_selection import RequestSelectionEnv, RequestSelectionVectorEnv
@@ -36,7 +37,7 @@ def conversations(seed=0, n=120):
     parent = np.where(np.arange(n) % 3 > 0, np.arange(n) - rng.integers(1, 3, n), -1)
     prompt, output = rng.integers(40, 250, n), rng.integers(1, 40, n)
     shared = np.where(parent < 0, 0, np.minimum(prompt, prompt[parent]) - 3)
-    timeout = np.where(rng.random(n) < 0.2, 1.5, np.inf)
+    timeout = np.where(rng.random(n) < 0.3, 0.6, np.inf)
     columns = {"parent": parent, "shared_tokens": shared, "timeout": timeout}
     table = ls.RequestTable.from_columns(np.sort(rng.uniform(0, 15, n)), prompt, output, **columns)
     return ls.Workload.from_table(table, "conversations").with_slo(ls.SLO(ttft=0.5, tpot=0.05))
@@ -66,6 +67,11 @@ CASES = {
         ClusterEnv,
         ClusterVectorEnv,
         {"workload": RANDOM, "engines": FLEET, "load": (0.4, 1.2), "horizon": 3.0},
+    ),
+    "cluster, v1": (
+        ClusterV1Env,
+        ClusterV1VectorEnv,
+        {"workload": conversations(1), "engines": FLEET, "load": (0.4, 1.2), "horizon": 3.0, "reward": "slo"},
     ),
     "cluster, routers": (
         ClusterEnv,
@@ -356,3 +362,17 @@ def test_nothing_of_a_runner_is_forgotten(case):
     assert of(env._runner) != before
     env.restore_state(state)
     assert of(env._runner) == before
+
+
+def test_the_cases_have_preemptions_prefix_hits_and_clients_that_give_up():
+    """So that equality above says something of KV memory, the prefix cache and the queues."""
+    for case in ("queue", "selection"):
+        env = CASES[case][0](**CASES[case][2], record="requests")
+        player, found = Player(env, 1), []
+        for _ in range(12):
+            player.play(np.random.default_rng(0), 10)
+            requests = env.result().requests
+            found.append(
+                [requests.preemptions.sum(), requests.prefix_hit.sum(), (requests.status == "abandoned").sum()]
+            )
+        assert (np.max(found, axis=0) > 0).all(), (case, found)
