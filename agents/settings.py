@@ -256,8 +256,15 @@ TUNED: dict[tuple[str, str], Settings] = {
     ("RequestSelection", "es"): ESSettings(100, noise=0.3, learning_rate=0.1),
     # Long lambda: what a prompt costs those it holds up shows in the seconds after it, what it saves at once.
     ("Cluster", "ppo"): PPOSettings(
-        n_steps=2048, n_epochs=6, learning_rate=3e-3, ent_coef=0.0, time_constant=20.0, lambda_seconds=8.0,
-        target_kl=0.03, net_arch=(32,), start_logit=3.0,
+        n_steps=2048,
+        n_epochs=6,
+        learning_rate=3e-3,
+        ent_coef=0.0,
+        time_constant=20.0,
+        lambda_seconds=8.0,
+        target_kl=0.03,
+        net_arch=(32,),
+        start_logit=3.0,
     ),  # fmt: skip
     # Of Cluster-v0 and of routers to choose among: without entropy some seeds end at the slow one alone.
     ("Cluster-v0", "ppo"): PPOSettings(n_steps=64, batch_size=512, ent_coef=0.05, gae_lambda=0.95, time_constant=10.0),
