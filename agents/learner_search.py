@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gymnasium.spaces import Box
+
 from agents.config import Training
+from agents.problem import EnvironmentProblem, Problem
 from agents.run import Say
 from agents.settings import DQNSettings, ESSettings, PPOSettings, Settings
 from agents.training import begin, open_problem
@@ -31,12 +34,13 @@ class Between:
 SPACES: dict[type[Settings], dict[str, Between]] = {
     PPOSettings: {
         "learning_rate": Between(1e-4, 3e-3),
-        "n_steps": Between(16, 256, whole=True),
+        "n_steps": Between(8, 4096, whole=True),
         "batch_size": Between(256, 8192, whole=True),
         "n_epochs": Between(2, 10, whole=True),
         "ent_coef": Between(1e-5, 3e-2),
         "time_constant": Between(2.0, 200.0),
         "gae_lambda": Between(0.9, 1.0, log=False),
+        "lambda_seconds": Between(1.0, 60.0),
         "target_kl": Between(0.005, 0.1),
         "log_std_init": Between(-3.0, -0.5, log=False),
     },
@@ -113,6 +117,7 @@ def search_settings(config: Training, trials: int, folder: Path, say: Say = prin
 
     config = replace(config, trials=0)
     problem = open_problem(config, lambda line: None)  # refuses what cannot be, before anything is written
+    space = {name: ends for name, ends in space.items() if name not in _without_effect(problem)}
     folder.mkdir(parents=True, exist_ok=True)
     study = _open(config, folder, problem.larger_is_better)
     _requeue_interrupted(study)
@@ -132,6 +137,16 @@ def search_settings(config: Training, trials: int, folder: Path, say: Say = prin
     found = tuple(_outcome(trial) for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED"))
     best = next(trial for trial in found if trial.number == study.best_trial.number)
     return SettingsSearch(found, best)
+
+
+def _without_effect(problem: Problem) -> set[str]:
+    """Names of settings that change nothing of a training."""
+    if not isinstance(problem, EnvironmentProblem):
+        return set()
+    env = problem.vector_env(1)
+    env.close()
+    discrete = set() if isinstance(env.single_action_space, Box) else {"log_std_init"}
+    return discrete | ({"gae_lambda"} if problem.config.scores_engines else {"lambda_seconds"})
 
 
 def _open(config: Training, folder: Path, larger_is_better: bool) -> Any:
