@@ -20,7 +20,7 @@ from llmsched_env.simulator.step_time import attention_seconds, chunk_seconds
 _CHUNK = 2048  # tokens of a chunk whose time a token of prefill is taken to have
 
 
-class Outlook(NamedTuple):
+class QueueOutlook(NamedTuple):
     """What is predicted."""
 
     prefill: float  # s that the prefill left takes, of waiting and running requests
@@ -43,7 +43,7 @@ class SeenAhead(NamedTuple):
     waiting: Waiting
     running: Running
     rates_record: Records  # RATES[1]
-    ahead: Outlook
+    ahead: QueueOutlook
 
     @property
     def rates(self) -> Any:
@@ -52,7 +52,7 @@ class SeenAhead(NamedTuple):
 
 @compiled
 def look_ahead(view, running):
-    """The `Outlook` of `view`; `running` is what was counted of its running requests."""
+    """The `QueueOutlook` of `view`; `running` is what was counted of its running requests."""
     req = view.req
     per_token = chunk_seconds(view, _CHUNK, 0) / _CHUNK
     prefill, least_ttft, hopeless, slack, waiting_output, waiting_tokens = 0.0, inf, 0, 0.0, 0.0, 0.0
@@ -94,7 +94,7 @@ def look_ahead(view, running):
                 least_tpot = min(least_tpot, req.tpot_slo[i])
                 least_lead = min(least_lead, max(0.0, lead))
     free = float(view.kv.free * view.kv.block_size) if view.kv.total < UNLIMITED else inf
-    return Outlook(
+    return QueueOutlook(
         prefill, least_ttft, hopeless, slack, waiting_output, waiting_tokens, step, least_tpot, least_lead, lost,
         growth, free,
     )  # fmt: skip

@@ -164,9 +164,9 @@ def test_a_step_counts_everything_that_a_reward_may_read(small, play, random_pol
 def test_a_reward_is_one_row():
     table = (*ENGINE_REWARDS, Reward("output", "output tokens", "tokens", lambda step: step.generated))
     write, step, terms = interpreted(writer(table, ("step",))), records(ENGINE_STEP), np.empty(len(table))
-    step.request_seconds, step.good_requests, step.generated = 2.5, 1.0, 7
+    step.request_seconds, step.missed, step.good_requests, step.generated = 2.5, 3, 1.0, 7
     write(step[0], terms)
-    assert terms[:2].tolist() == [-2.5, 1.0] and terms[-1] == 7.0
+    assert terms[:3].tolist() == [-2.5, -3.0, 1.0] and terms[-1] == 7.0
 
 
 @pytest.mark.parametrize(("single", "vector"), PAIRS)
