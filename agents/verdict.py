@@ -17,6 +17,8 @@ from llmsched_env.objectives import Objective
 TUNED = " (tuned)"
 """Ends the name of a baseline that was tuned in the same run."""
 STATIC_BEST = OWN_ACTIONS[1]
+_NO_DIFFERENCE: Literal["not significantly different"] = "not significantly different"
+_DOUBT = f" ({_NO_DIFFERENCE})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,8 @@ class Costs:
         for where, loads in self.groups.items():
             rivals = self.opponents([agent, *agents], loads)
             texts = [
-                f"{amount_text(share := self.saved(agent, name, loads), self.objective)} than {title}, {name} "
-                f"({outcome(share)})"
+                f"{amount_text(share := self.saved(agent, name, loads), self.objective)} than {title}, {name}"
+                f"{_DOUBT if outcome(share) == _NO_DIFFERENCE else ''}"
                 for name, title in rivals.items()
             ]
             clauses.append(f"at {where} it {' and '.join(texts)}")
@@ -124,7 +126,7 @@ def _number(share: float) -> str:
 def outcome(share: Interval) -> Literal["better", "worse", "not significantly different"]:
     """Whether the interval leaves a doubt."""
     if np.isnan(share.low) or share.low <= 0 <= share.high:
-        return "not significantly different"
+        return _NO_DIFFERENCE
     return "better" if share.low > 0 else "worse"
 
 

@@ -51,7 +51,7 @@ def test_the_verdict_says_it_for_loads_below_one_first(costs):
     assert text.startswith(
         "At load 0.8 the agent misses 50 % [50, 50] fewer requests than the best baseline, edf (tuned)"
     )
-    assert "misses 33 % [33, 33] more requests than the best constant action, static_best (worse)" in text
+    assert "misses 33 % [33, 33] more requests than the best constant action, static_best" in text
     assert "; at loads 0.8 and 1.1 it misses" in text and text.endswith("4 test seeds, paired 95 % intervals.")
 
 
