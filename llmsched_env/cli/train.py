@@ -37,7 +37,7 @@ from llmsched_env.cli.options import (
     Steps,
     TrainLoad,
     TrainSeeds,
-    TrainTrials,
+    Trials,
     TuningSeeds,
     Validations,
     Workload,
@@ -65,7 +65,7 @@ class ProblemOptions(PrintOptions):
     interval: Interval = None
     horizon: Horizon | None = None
     tuning_seeds: TuningSeeds | None = None
-    trials: TrainTrials = None
+    trials: Trials | None = None
     seeds: Seeds | None = None
     env_arguments: EnvArguments = field(default_factory=dict)
 
