@@ -31,11 +31,12 @@ class Between:
     whole: bool = False
 
 
-SPACES: dict[type[Settings], dict[str, Between]] = {
+_POWERS = tuple(2**k for k in range(3, 14))
+SPACES: dict[type[Settings], dict[str, Between | tuple[int, ...]]] = {
     PPOSettings: {
         "learning_rate": Between(1e-4, 3e-3),
-        "n_steps": Between(8, 4096, whole=True),
-        "batch_size": Between(256, 8192, whole=True),
+        "n_steps": _POWERS[:10],
+        "batch_size": _POWERS[5:],
         "n_epochs": Between(2, 10, whole=True),
         "ent_coef": Between(1e-5, 3e-2),
         "time_constant": Between(2.0, 200.0),
@@ -60,7 +61,7 @@ SPACES: dict[type[Settings], dict[str, Between]] = {
         "runs": Between(1, 8, whole=True),
     },
 }
-"""By the class of the settings: what is searched, and between which ends."""
+"""By the class of the settings: what is searched, between which ends or among which values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,18 +204,26 @@ def _train(config: Training, settings: Mapping[str, Any], trial: Any, folder: Pa
     return learner.best
 
 
-def _distribution(ends: Between) -> Any:
-    from optuna.distributions import FloatDistribution, IntDistribution
+def _distribution(ends: Between | tuple[int, ...]) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+    if isinstance(ends, tuple):
+        return CategoricalDistribution(ends)
     if ends.whole:
         return IntDistribution(int(ends.low), int(ends.high), log=ends.log)
     return FloatDistribution(ends.low, ends.high, log=ends.log)
 
 
-def _within(settings: Mapping[str, Any], space: Mapping[str, Between]) -> dict[str, Any]:
+def _within(settings: Mapping[str, Any], space: Mapping[str, Between | tuple[int, ...]]) -> dict[str, Any]:
     """The settings of the config, moved into the ranges that are searched."""
-    found = {name: min(max(settings[name], ends.low), ends.high) for name, ends in space.items()}
-    return {name: int(value) if space[name].whole else float(value) for name, value in found.items()}
+    return {name: _nearest(settings[name], ends) for name, ends in space.items()}
+
+
+def _nearest(value: float, ends: Between | tuple[int, ...]) -> float:
+    if isinstance(ends, tuple):
+        return min(ends, key=lambda own: abs(own - value))
+    inside = min(max(value, ends.low), ends.high)
+    return int(inside) if ends.whole else float(inside)
 
 
 def _rounded(value: float) -> float:
