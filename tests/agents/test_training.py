@@ -17,6 +17,7 @@ from agents.config import Training
 from agents.learning_curve import LearningCurve
 from agents.problems.engine import EngineProblem
 from agents.problems.rivals import PUBLISHED
+from agents.problems.workload_split import Split
 from agents.sb3.algorithms import BudgetedDQN, BudgetedPPO
 from agents.sb3.learner import GradientLearner
 from agents.settings import DQNSettings
@@ -239,6 +240,13 @@ def test_what_cannot_be_trained_is_refused_before_a_folder_is_made(change, messa
     with pytest.raises((ValueError, FileNotFoundError, TypeError), match=message):
         train(replace(TINY, **change), tmp_path / "run", quiet)
     assert not list(tmp_path.iterdir())
+
+
+def test_attainment_of_requests_without_targets_is_refused(quiet):
+    workload = ls.Workload.from_arrays([0.0, 1.0], [10, 10], [2, 2])
+    config = replace(TINY, reward="slo", load=("recorded",), train_load=())
+    with pytest.raises(ValueError, match="slo must be given for reward 'slo'"):
+        EngineProblem(config, quiet, Split(workload, workload, workload, recorded=True))
 
 
 @pytest.fixture(scope="module")
