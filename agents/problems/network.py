@@ -156,6 +156,10 @@ class ClusterProblem(NetworkProblem):
         usual = baselines.vllm_v1 if self.config.version > 0 else parametric
         return self._resolved.get("scheduler", usual)  # type: ignore[no-any-return]
 
+    def references(self) -> dict[str, Numbers]:
+        rows = self._route(routers.ROUTERS, self._tuning)  # untuned, as training waits for them
+        return {name: {self.objective.metric: float(row.mean())} for name, row in rows.items()}
+
     def rules(self, tasks: Sequence[TaskTable]) -> dict[str, np.ndarray]:
         """Every registered router, and those with parameters with the best of `trials` settings on tuning seeds."""
         return self._route(routers.ROUTERS | self._tuned, tasks)

@@ -44,7 +44,7 @@ def test_features_of_a_case_worked_by_hand():
         for a in (0.001, 0.002)
     ]
     calls = RequestTable.from_columns(
-        [0.0, 0.0, 0.06, 0.06], [80, 20, 30, 40], [9, 9, 9, 9], predicted_output=[5, 10, 4, np.nan],
+        [0.0, 0.0, 0.061, 0.061], [80, 20, 30, 40], [9, 90, 9, 9], predicted_output=[5, 10, 4, np.nan],
         ttft_slo=[1, 1, 0.5, 1], tpot_slo=[0.1] * 4,
     )  # fmt: skip
     env = ClusterV1Env(FixedTasks(TaskTable.from_columns(calls)), engines, load=None, horizon=None)
@@ -65,17 +65,17 @@ def test_features_of_a_case_worked_by_hand():
     close(seen["decode_outstanding_ms"], [5 * 1, 0])
     close(seen["held_up_ms"], [20, 0])
     close(rest["short_rate"], 1.0)
-    # At 60 ms engine 0 runs the second batch of the first call, whose 50 tokens of the first are there.
+    # At 61 ms engine 0 runs the second batch of the first call, and engine 1 the decode of the 11th token of its own.
     seen, rest = measured(env.step(1)[0], 2)
     close(seen["waiting"], [0, 0])
     close(seen["running"], [1, 1])
-    close(seen["kv_used"], [8 / 20, 3 / 20])  # that batch has its blocks
-    close(rest["short_rate"], np.exp(-0.03) + 0.5)
+    close(seen["kv_used"], [8 / 20, 4 / 20])  # batches under way have their blocks
+    close(rest["short_rate"], np.exp(-0.0305) + 0.5)
     close(seen["step_ms"], [2, 4])
     close(seen["held_up_ms"], [30, 60])
     seen, rest = measured(env.step(0)[0], 2)
     close(rest["predicted_output"], 128)
-    close(seen["room"], [0, 0])  # 120 tokens are free at most, and 168 are asked for
+    close(seen["room"], [0, 0])  # 160 tokens are free at most, and 168 are asked for
 
 
 @pytest.mark.parametrize("tasks", ["requests", "agents"])
@@ -143,8 +143,9 @@ def test_slo_rewards_sum_to_minus_the_calls_that_missed(seed, horizon, actions):
     """With preemption, calls that are turned away, and clients that give up; those undecided at the end count 0."""
     case, rng = seeded_case(seed), np.random.default_rng(seed)
     n = len(case.tasks)
+    own = case.tasks.calls
     calls = RequestTable.from_columns(
-        rng.uniform(0, 2, n), case.tasks.calls.prompt_tokens * rng.integers(1, 9, n), case.tasks.calls.output_tokens,
+        np.sort(rng.uniform(0, 2, n)), own.prompt_tokens * rng.integers(1, 9, n), own.output_tokens,
         ttft_slo=rng.uniform(0, 2, n), tpot_slo=rng.uniform(0, 0.6, n),
         timeout=np.where(rng.random(n) < 0.3, rng.uniform(0, 2, n), np.inf),
     )  # fmt: skip
