@@ -76,7 +76,7 @@ class EngineProblem(EnvironmentProblem):
         table = self.split.tuning.sample(TUNING_SEEDS)
         if self.objective.needs() and not np.isfinite([table.ttft_slo, table.tpot_slo]).any():
             raise ValueError(
-                f"slo must be given for reward {config.reward!r}: {self.split.tuning.name!r} has requests without targets"
+                f"slo must be given for reward {config.reward!r}: {self.split.tuning.name!r} has none in its requests"
             )
         for workload in (self.split.tuning, self.split.test):
             at_load(workload, config.load[0], self.engine)  # refuses what can't be scaled, before any run
