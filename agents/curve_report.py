@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogFormatter, NullFormatter
 
 from agents.learning_curve import OWN_ACTIONS, LearningCurve
 from llmsched_env.evaluation.rendering import Opening, line_style, panel_grid, styled, svg_source, svg_text
 
 NO_PROGRESS = "THE TRAINING DID NOT IMPROVE ON ITS START."
 """The first line of the report of a training whose best checkpoint is its first."""
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 _LINES = 6  # references that are drawn and named, the best ones
 
 
@@ -68,27 +71,41 @@ def curve_figure(curves: Sequence[LearningCurve], mean: Any = None) -> str:
             _reference_line(axes, first, name, value, k)
         for curve in curves:
             steps = [point.step for point in curve.points]
-            values = [curve.scale * point.value for point in curve.points]
+            values = [_drawn(curve, point.value) for point in curve.points]
             alone = len(curves) == 1
             style: dict[str, Any] = (
                 {"linewidth": 2.4, "marker": "o", "ms": 4} if alone else {"linewidth": 0.9, "alpha": 0.5}
             )
             axes.plot(steps, values, color="black", label="agent" if alone else None, **style)
             best = curve.best
-            axes.plot([best.step], [curve.scale * best.value], marker="*", ms=13 if alone else 8, color="black")
+            axes.plot([best.step], [_drawn(curve, best.value)], marker="*", ms=13 if alone else 8, color="black")
         if mean is not None:
             steps, middle, half = mean
-            axes.plot(steps, first.scale * middle, color="black", linewidth=2.4, label="agent, mean over seeds")
-            low, high = first.scale * (middle - half), first.scale * (middle + half)
+            axes.plot(steps, _drawn(first, middle), color="black", linewidth=2.4, label="agent, mean over seeds")
+            low, high = _drawn(first, middle - half), _drawn(first, middle + half)
             axes.fill_between(steps, low, high, color="black", alpha=0.15, linewidth=0)
         unit = f" ({first.value_unit})" if first.value_unit else ""
         axes.set(xlabel=f"{first.unit.capitalize()} of training (star: the checkpoint that is kept)")
-        axes.set(ylabel=f"{first.title}{unit}")
+        if _by_misses(first):
+            axes.set(ylabel="Requests that miss their SLO (%), lower is better", yscale="log")
+        else:
+            axes.set(ylabel=f"{first.title}{unit}", yscale="log" if first.objective else "linear")
+        axes.yaxis.set_major_formatter(_PLAIN)
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 1)) if first.objective else NullFormatter())
         figure.legend(loc="outside right upper")
         return svg_text(figure)
+
+
+def _by_misses(curve: LearningCurve) -> bool:
+    return curve.objective == "slo_attainment"
+
+
+def _drawn(curve: LearningCurve, value: Any) -> Any:
+    """A value as it is drawn: an attainment near 1 by what is missing, at least a hundredth of a percent."""
+    return curve.scale * np.maximum(1.0 - value, 1e-4) if _by_misses(curve) else curve.scale * value
 
 
 def _reference_line(axes: Axes, curve: LearningCurve, name: str, value: float, k: int) -> None:
     wide = 2.0 if name in (curve.best_baseline, "static_best") else 1.1
     style = line_style(k) | {"linewidth": wide}
-    axes.axhline(curve.scale * value, label=f"{name}: {curve.text(value)}", **style)
+    axes.axhline(_drawn(curve, value), label=f"{name}: {_drawn(curve, value):.4g} {curve.value_unit}".rstrip(), **style)

@@ -88,8 +88,9 @@ class Headroom:
 def headroom(config: Training, folder: Path, policy: Path | None = None, say: Say = print) -> Headroom:
     """Measure what schedulers of all kinds reach in the environment of a training, on test requests.
 
-    The baselines are tuned with `config.trials` settings each, and the constant action is searched by as many
-    simulations as they have together; what was searched is kept in the folder.
+    On one engine the baselines are tuned with `config.trials` settings each, and the constant action is searched by as
+    many simulations as they have together; what was searched is kept in the folder. In networks rules have their
+    defaults, and `config.trials` constant actions are tried.
 
     Args:
         config: environment, workload, engine, loads, objective (by its reward), trials and seeds.

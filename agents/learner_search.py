@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gymnasium.spaces import Box
+
 from agents.config import Training
+from agents.problem import EnvironmentProblem, Problem
 from agents.run import Say
 from agents.settings import DQNSettings, ESSettings, PPOSettings, Settings
 from agents.training import begin, open_problem
@@ -28,15 +31,17 @@ class Between:
     whole: bool = False
 
 
-SPACES: dict[type[Settings], dict[str, Between]] = {
+_POWERS = tuple(2**k for k in range(3, 14))
+SPACES: dict[type[Settings], dict[str, Between | tuple[int, ...]]] = {
     PPOSettings: {
         "learning_rate": Between(1e-4, 3e-3),
-        "n_steps": Between(16, 256, whole=True),
-        "batch_size": Between(256, 8192, whole=True),
+        "n_steps": _POWERS[:10],
+        "batch_size": _POWERS[5:],
         "n_epochs": Between(2, 10, whole=True),
         "ent_coef": Between(1e-5, 3e-2),
         "time_constant": Between(2.0, 200.0),
         "gae_lambda": Between(0.9, 1.0, log=False),
+        "lambda_seconds": Between(1.0, 60.0),
         "target_kl": Between(0.005, 0.1),
         "log_std_init": Between(-3.0, -0.5, log=False),
     },
@@ -56,7 +61,7 @@ SPACES: dict[type[Settings], dict[str, Between]] = {
         "runs": Between(1, 8, whole=True),
     },
 }
-"""By the class of the settings: what is searched, and between which ends."""
+"""By the class of the settings: what is searched, between which ends or among which values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,7 @@ def search_settings(config: Training, trials: int, folder: Path, say: Say = prin
 
     config = replace(config, trials=0)
     problem = open_problem(config, lambda line: None)  # refuses what cannot be, before anything is written
+    space = {name: ends for name, ends in space.items() if name not in _without_effect(problem)}
     folder.mkdir(parents=True, exist_ok=True)
     study = _open(config, folder, problem.larger_is_better)
     _requeue_interrupted(study)
@@ -132,6 +138,16 @@ def search_settings(config: Training, trials: int, folder: Path, say: Say = prin
     found = tuple(_outcome(trial) for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED"))
     best = next(trial for trial in found if trial.number == study.best_trial.number)
     return SettingsSearch(found, best)
+
+
+def _without_effect(problem: Problem) -> set[str]:
+    """Names of settings that change nothing of a training."""
+    if not isinstance(problem, EnvironmentProblem):
+        return set()
+    env = problem.vector_env(1)
+    env.close()
+    discrete = set() if isinstance(env.single_action_space, Box) else {"log_std_init"}
+    return discrete | ({"gae_lambda"} if problem.config.scores_engines else {"lambda_seconds"})
 
 
 def _open(config: Training, folder: Path, larger_is_better: bool) -> Any:
@@ -188,18 +204,26 @@ def _train(config: Training, settings: Mapping[str, Any], trial: Any, folder: Pa
     return learner.best
 
 
-def _distribution(ends: Between) -> Any:
-    from optuna.distributions import FloatDistribution, IntDistribution
+def _distribution(ends: Between | tuple[int, ...]) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+    if isinstance(ends, tuple):
+        return CategoricalDistribution(ends)
     if ends.whole:
         return IntDistribution(int(ends.low), int(ends.high), log=ends.log)
     return FloatDistribution(ends.low, ends.high, log=ends.log)
 
 
-def _within(settings: Mapping[str, Any], space: Mapping[str, Between]) -> dict[str, Any]:
+def _within(settings: Mapping[str, Any], space: Mapping[str, Between | tuple[int, ...]]) -> dict[str, Any]:
     """The settings of the config, moved into the ranges that are searched."""
-    found = {name: min(max(settings[name], ends.low), ends.high) for name, ends in space.items()}
-    return {name: int(value) if space[name].whole else float(value) for name, value in found.items()}
+    return {name: _nearest(settings[name], ends) for name, ends in space.items()}
+
+
+def _nearest(value: float, ends: Between | tuple[int, ...]) -> float:
+    if isinstance(ends, tuple):
+        return min(ends, key=lambda own: abs(own - value))
+    inside = min(max(value, ends.low), ends.high)
+    return int(inside) if ends.whole else float(inside)
 
 
 def _rounded(value: float) -> float:

@@ -109,10 +109,6 @@ class LearningCurve:
     def _score(self, name: str) -> float:
         return self.references[name] if self.larger_is_better else -self.references[name]
 
-    def text(self, value: float) -> str:
-        """A value as it is printed."""
-        return f"{self.scale * value:.4g} {self.value_unit}".rstrip()
-
     def cost(self, value: float) -> float:
         """What is to be made small: the value itself, or the share that is missing to 1."""
         return 1.0 - value if self.larger_is_better else value

@@ -265,7 +265,7 @@ TUNED: dict[tuple[str, str], Settings] = {
         target_kl=0.03,
         net_arch=(32,),
         start_logit=3.0,
-    ),  # fmt: skip
+    ),
     # Of Cluster-v0 and of routers to choose among: without entropy some seeds end at the slow one alone.
     ("Cluster-v0", "ppo"): PPOSettings(n_steps=64, batch_size=512, ent_coef=0.05, gae_lambda=0.95, time_constant=10.0),
     ("Cluster", "dqn"): DQNSettings(time_constant=10.0),

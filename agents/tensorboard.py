@@ -87,8 +87,12 @@ class ReferenceLines:
 
 
 def differences(curve: LearningCurve, own: float, other: float) -> dict[str, float]:
-    """By how much a value is better than another, by tag: in points, and as the share of the cost that is saved."""
-    saved = 100.0 * (1.0 - curve.cost(own) / curve.cost(other)) if curve.cost(other) > 0 else math.nan
+    """By how much a value is better than another, by tag: in points, and as the share of the cost that is saved.
+
+    Below 0 the other one is better, and the share is what it saves: -50 and 50 are equally far from level.
+    """
+    less, more = sorted((curve.cost(own), curve.cost(other)))
+    saved = math.copysign(100.0 * (1.0 - less / more), curve.cost(other) - curve.cost(own)) if more > 0 else math.nan
     if not curve.larger_is_better:
         return {f"lower_{curve.objective or 'cost'}_percent": saved}
     points = {f"{curve.objective}_points": 100.0 * (own - other)}

@@ -19,8 +19,8 @@ from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
 
 STATIC_BEST, NEUTRAL = "static_best", "neutral"
 """What tables call the best constant action, and the neutral one."""
-_SCREENING_SEEDS = 1
-_FINALISTS = 8
+_SCREENING_SEEDS, _FINALISTS_SHARE = 2, 8  # as of rivals: on two seeds, and an eighth of what was tried on all
+_FINALISTS = 8  # at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def best_constant(actions: Actions, judge: Judge, trials: int) -> BestConstant:
     """Search the constant action that is best on all runs together.
 
     Of the knobs token budget x queue order is searched, with the admission limit at its highest level and no hold; of
-    arms all; of a box `trials` actions, by the tuner's own search from the neutral one. All are tried on the first seed
-    of every workload, the best of them on all seeds, and the best there wins.
+    arms all; of a box `trials` actions, by the tuner's own search from the neutral one. All are tried on the first two
+    seeds of every workload, the best eighth of them on all seeds, and the best there wins.
 
     Args:
         actions: what they mean.
@@ -88,7 +88,9 @@ def best_constant(actions: Actions, judge: Judge, trials: int) -> BestConstant:
         trials: actions to try of a box.
     """
     tried = _tried(actions, judge.first(_SCREENING_SEEDS), trials)
-    settings = [scheduler_of(actions, action, STATIC_BEST) for action in tried[:_FINALISTS]]
+    settings = [
+        scheduler_of(actions, action, STATIC_BEST) for action in tried[: max(_FINALISTS, trials // _FINALISTS_SHARE)]
+    ]
     ranked = judge.ranked(settings)
     finalists = tuple(tried[place] for place, _ in ranked)
     best = settings[ranked[0][0]]

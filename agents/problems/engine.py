@@ -73,6 +73,11 @@ class EngineProblem(EnvironmentProblem):
         check_choice("reward", config.reward, tuple(_REWARDS))
         self.objective = OBJECTIVES[_REWARDS[config.reward]]
         self.split = workload_split(config.workload, config.slo, config.horizon) if split is None else split
+        table = self.split.tuning.sample(TUNING_SEEDS)
+        if self.objective.needs() and not np.isfinite([table.ttft_slo, table.tpot_slo]).any():
+            raise ValueError(
+                f"slo must be given for reward {config.reward!r}: {self.split.tuning.name!r} has none in its requests"
+            )
         for workload in (self.split.tuning, self.split.test):
             at_load(workload, config.load[0], self.engine)  # refuses what can't be scaled, before any run
         self._as_named = split is None and engine is None  # so that another process can open the same problem

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cyclopts import Parameter
 
 from llmsched_env.cli.answers import Answer
-from llmsched_env.cli.options import AllEnvs, KnownPolicy, Out
+from llmsched_env.cli.options import All, Out, Policy
 from llmsched_env.cli.run_file import command_line, write_run_file
 from llmsched_env.cli.train import ProblemOptions
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class HeadroomOptions(ProblemOptions):
     """Of what, and where the best known policy is."""
 
-    all: AllEnvs = False
-    policy: KnownPolicy = None
+    all: All = False
+    policy: Policy = None
     out: Out = Path("runs/headroom")
 
 

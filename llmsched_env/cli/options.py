@@ -150,8 +150,8 @@ Beside = Annotated[
 # How much work.
 Seeds = Annotated[int, option(EFFORT, "N", "Test seeds of random workloads.")]
 TuningSeeds = Annotated[int, option(EFFORT, "N", "Seeds of random workloads to tune on.")]
-AllEnvs = Annotated[bool, option(TRAINING, None, "Every environment, each with its own defaults where not given.")]
-KnownPolicy = Annotated[
+All = Annotated[bool, option(TRAINING, None, "Every environment, each with its own defaults where not given.")]
+Policy = Annotated[
     Path | None,
     option(TRAINING, "FILE", "The best policy known [default: the best shipped one of the environment's kind]."),
 ]
@@ -160,14 +160,14 @@ Search = Annotated[
     int | None,
     option(EFFORT, "N", "Search the learner's hyper-parameters by N trainings of --minutes or --steps each (Optuna)."),
 ]
-Trials = Annotated[int, option(EFFORT, "N", "Settings to try of each scheduler; of the benchmark half for p99_ttft.")]
-TrainTrials = Annotated[
-    int | None,
-    option(EFFORT, "N", "Settings to try of each baseline at each load, in the same run; 0: none is tuned."),
-]
-IndexSearch = Annotated[
-    int | None,
-    option(EFFORT, "N", "Search the learner's hyper-parameters by N trainings of --minutes or --steps each (Optuna)."),
+Trials = Annotated[
+    int,
+    option(
+        EFFORT,
+        "N",
+        "Settings to try of each scheduler (training and headroom: at each load, 0: none is tuned); of the benchmark "
+        "half for p99_ttft.",
+    ),
 ]
 IndexTrials = Annotated[int, option(EFFORT, "N", "Settings of the static index policy, around those of the policy.")]
 Target = Annotated[float, option(EFFORT, "X", "Share of requests that must meet their targets.")]

@@ -37,12 +37,12 @@ from llmsched_env.cli.options import (
     Steps,
     TrainLoad,
     TrainSeeds,
-    TrainTrials,
+    Trials,
     TuningSeeds,
     Validations,
     Workload,
 )
-from llmsched_env.cli.run_file import command_line, write_run_file
+from llmsched_env.cli.run_file import RUN_FILE, command_line, write_run_file
 
 if TYPE_CHECKING:
     from agents.problem import Problem
@@ -65,7 +65,7 @@ class ProblemOptions(PrintOptions):
     interval: Interval = None
     horizon: Horizon | None = None
     tuning_seeds: TuningSeeds | None = None
-    trials: TrainTrials = None
+    trials: Trials | None = None
     seeds: Seeds | None = None
     env_arguments: EnvArguments = field(default_factory=dict)
 
@@ -125,6 +125,8 @@ def train(*, options: TrainOptions | None = None) -> Answer:
     texts, rows = [], []
     trainings = list(_trainings(options))
     together = trainings[0][1].parent if len(trainings) > 1 else None
+    if together is not None:
+        write_run_file("train", replace(options, out=together), together)
     for config, folder in trainings:
         text, row, problem = _train(config, folder, options, together)
         texts.append(text)
@@ -209,7 +211,8 @@ def _train(
         _printed("Comparing on test requests ...")
         text = problem.report(best, folder, command_line("train", own))
     except KeyboardInterrupt:
-        _printed(f"\nInterrupted. Go on with: llmsched train --resume --out {folder}")
+        again = f"--resume --out {folder}" if together is None else f"--config {together / RUN_FILE}"
+        _printed(f"\nInterrupted. Go on with: llmsched train {again}")
         raise
     return f"{text}\n{_where(best, folder, folder / 'report.html')}", row, problem
 

@@ -94,8 +94,7 @@ def trained(folder, **config):
         config["env"] = "BatchQueue-v0"  # whose levels can be chosen
     about = Training(
         load=("recorded",), train_load=(), horizon=inf, interval=0.0, start="scratch", tuning_seeds=1, trials=0,
-        validations=10,
-        **config,
+        reward="latency", validations=10, **config,
     )  # fmt: skip
     problem = EngineProblem(about, lambda line: None, Split(WORKLOAD, WORKLOAD, WORKLOAD, recorded=True), ENGINE)
     learns = NetworkSearch(problem) if about.searches else problem

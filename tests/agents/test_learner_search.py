@@ -17,7 +17,7 @@ TINY = Training(
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch):
     """Only settings of small trainings."""
-    space = {"learning_rate": SPACES[type(TINY.settings)]["learning_rate"], "n_epochs": learner_search.Between(1, 2)}
+    space = {"learning_rate": SPACES[type(TINY.settings)]["learning_rate"]}
     space["n_epochs"] = learner_search.Between(1, 2, whole=True)
     monkeypatch.setitem(SPACES, type(TINY.settings), space)
 

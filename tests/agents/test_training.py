@@ -17,6 +17,7 @@ from agents.config import Training
 from agents.learning_curve import LearningCurve
 from agents.problems.engine import EngineProblem
 from agents.problems.rivals import PUBLISHED
+from agents.problems.workload_split import Split
 from agents.sb3.algorithms import BudgetedDQN, BudgetedPPO
 from agents.sb3.learner import GradientLearner
 from agents.settings import DQNSettings
@@ -146,7 +147,11 @@ def test_logs_hold_the_serving_numbers_and_reference_lines(trained):
     against = scalars(folder / "tensorboard/agent_against_static_best")["against/lower_mean_e2el_percent"]
     assert [step for step, _ in against] == steps
     assert [value for _, value in against] == pytest.approx(
-        [100 * (1 - own / line[0][1]) for _, own in agent["serve/mean_e2el_ms"]], abs=1e-4
+        [
+            100 * (1 - min(own, line[0][1]) / max(own, line[0][1])) * (1 if own <= line[0][1] else -1)
+            for _, own in agent["serve/mean_e2el_ms"]
+        ],
+        abs=1e-4,
     )
 
 
@@ -235,6 +240,13 @@ def test_what_cannot_be_trained_is_refused_before_a_folder_is_made(change, messa
     with pytest.raises((ValueError, FileNotFoundError, TypeError), match=message):
         train(replace(TINY, **change), tmp_path / "run", quiet)
     assert not list(tmp_path.iterdir())
+
+
+def test_attainment_of_requests_without_targets_is_refused(quiet):
+    workload = ls.Workload.from_arrays([0.0, 1.0], [10, 10], [2, 2])
+    config = replace(TINY, reward="slo", load=("recorded",), train_load=())
+    with pytest.raises(ValueError, match="slo must be given for reward 'slo'"):
+        EngineProblem(config, quiet, Split(workload, workload, workload, recorded=True))
 
 
 @pytest.fixture(scope="module")

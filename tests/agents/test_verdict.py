@@ -101,6 +101,7 @@ def test_a_training_that_ends_at_its_start_says_so_in_capitals(curve):
 
 def test_differences_are_above_zero_where_the_agent_is_better(curve):
     assert differences(curve, 0.96, 0.92) == pytest.approx({"slo_attainment_points": 4.0, "fewer_misses_percent": 50.0})
+    assert differences(curve, 0.92, 0.96)["fewer_misses_percent"] == pytest.approx(-50.0)
     assert differences(curve, 1.0, 1.0) == {"slo_attainment_points": 0.0}
     curve.larger_is_better, curve.objective = False, "mean_e2el"
     assert differences(curve, 3.0, 4.0) == {"lower_mean_e2el_percent": 25.0}

@@ -53,6 +53,8 @@ def test_the_report_over_seeds_has_their_mean_and_a_verdict_on_each(llmsched, tm
     assert "Learning curves" in kept and "agent 0" in kept and "agent 1" in kept and "mean over seeds" in kept
     assert "Learning curves" in (tmp_path / "report.html").read_text()
     assert len(list((tmp_path / "tuned").iterdir())) == 1  # the constant action, searched once for both
+    status, again, _ = llmsched("train", "--config", tmp_path / "run.toml", "--no-report")
+    assert status == 0 and again.count("The training is over after 64 steps.") == 2
 
 
 def test_hyper_parameters_are_searched_and_printed_as_a_command(llmsched, tmp_path):
