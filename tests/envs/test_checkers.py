@@ -32,6 +32,7 @@ VARIANTS = {
         {"decision_interval": 0.5},
         {"horizon": 90.0, "reward": "calls", "render_mode": "ansi"},
     ],
+    "llmsched/Cluster-v1": [{}, {"engines": ["llama-2-7b_a100-80gb_tp1"] * 2, "reward": "slo", "render_mode": "ansi"}],
     "llmsched/Cluster-v0": [{}, {"engines": ["llama-2-7b_a100-80gb_tp1"]}, {"reward": "tasks", "render_mode": "ansi"}],
 }
 

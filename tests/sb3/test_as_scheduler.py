@@ -117,7 +117,7 @@ def test_the_environment_is_inferred_from_the_spaces_of_a_model(runs, tmp_path):
     ("policy", "arguments", "message"),
     [
         (sarathi, {}, "policy sarathi: env must be given, one of llmsched/BatchQueue-v0, "),
-        (sarathi, {"env": "BatchQeue"}, "did you mean 'llmsched/BatchQueue-v0'"),
+        (sarathi, {"env": "BatchQeue"}, "did you mean 'llmsched/BatchQueue-v"),
         (sarathi, {"env": "Cluster"}, r"Cluster-v0 is a network of engines.*gymnasium\.make\('llmsched/Cluster-v0'\)"),
         (sarathi, {"env": "AgentNetwork-v0"}, "AgentNetwork-v0 is a network"),
         (sarathi, {"env": "BatchQueue", "token_budget": 3}, "got 'token_budget'; did you mean 'token_budgets'"),
