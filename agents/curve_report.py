@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogFormatter, NullFormatter
 
-from agents.learning_curve import OWN_ACTIONS, LearningCurve
+from agents.learning_curve import OWN_ACTIONS, STATIC_BEST, LearningCurve
 from llmsched_env.evaluation.rendering import Opening, line_style, panel_grid, styled, svg_source, svg_text
 
 NO_PROGRESS = "THE TRAINING DID NOT IMPROVE ON ITS START."
@@ -33,7 +33,7 @@ def shown_lines(curve: LearningCurve) -> dict[str, float]:
 
 def curve_rows(curve: LearningCurve) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table of validations, with what the agent has over the best baseline and constant."""
-    others = [name for name in (curve.best_baseline, "static_best") if name in curve.references]
+    others = [name for name in (curve.best_baseline, STATIC_BEST) if name in curve.references]
     unit = f", {curve.value_unit}" if curve.value_unit else ""
     header = [curve.unit.capitalize(), "Time, s", f"{curve.title}{unit}", *(f"less {name}" for name in others), "Best"]
     rows = []
@@ -106,6 +106,6 @@ def _drawn(curve: LearningCurve, value: Any) -> Any:
 
 
 def _reference_line(axes: Axes, curve: LearningCurve, name: str, value: float, k: int) -> None:
-    wide = 2.0 if name in (curve.best_baseline, "static_best") else 1.1
+    wide = 2.0 if name in (curve.best_baseline, STATIC_BEST) else 1.1
     style = line_style(k) | {"linewidth": wide}
     axes.axhline(_drawn(curve, value), label=f"{name}: {_drawn(curve, value):.4g} {curve.value_unit}".rstrip(), **style)

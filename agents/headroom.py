@@ -13,20 +13,19 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
 from agents.config import Training
-from agents.learning_curve import OWN_ACTIONS
+from agents.learning_curve import NEUTRAL, STATIC_BEST
 from agents.problem import Policy
+from agents.problems.constant_action import searched
 from agents.problems.engine import EngineProblem
 from agents.problems.network import AgentNetworkProblem, ClusterProblem, NetworkProblem, tasks_present
 from agents.run import Say
 from agents.training import open_problem
 from agents.verdict import Costs
 from llmsched_env.evaluation.cases import TEST_SEEDS, TUNING_SEEDS, seed_range
-from llmsched_env.evaluation.search import search
 from llmsched_env.intervals import mean_interval
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.objectives import Objective
 from llmsched_env.policies import pretrained
-from llmsched_env.simulator.scheduler import Linear, Param
 from llmsched_env.simulator.simulate import simulate_network
 from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.theory import mean_latency_bound, slo_attainment_bound
@@ -153,8 +152,8 @@ def _of_engine(problem: EngineProblem, folder: Path, policy: Path | None) -> Hea
 
     seeds = next(iter(comparison.cells.values())).seeds
     cells = {
-        "random": cell("random"), "neutral": cell(OWN_ACTIONS[0]), "best baseline": cell(baseline),
-        "best constant": cell(OWN_ACTIONS[1]), "best policy": cell(best_policy),
+        "random": cell("random"), "neutral": cell(NEUTRAL), "best baseline": cell(baseline),
+        "best constant": cell(STATIC_BEST), "best policy": cell(best_policy),
         "bound": Cell(np.array([_bound(problem.offered_tests(), problem.engine, seed, objective) for seed in seeds])),
     }  # fmt: skip
     return Headroom(config.env_id, _site(config), objective, cells)
@@ -221,24 +220,8 @@ def _best_action(space: Space[Any], cost: Callable[[Any], float], trials: int) -
     """The action of least cost: of few ones all are tried, else `trials` by the tuner's search."""
     if isinstance(space, Discrete):
         return min(range(int(space.n)), key=cost)
-    if isinstance(space, MultiDiscrete):
-        params = {
-            str(k): Param(0, 0, n - 1, tune=tuple(map(float, range(n)))) for k, n in enumerate(space.nvec.tolist())
-        }
-    else:
-        assert isinstance(space, Box)
-        ends = zip(space.low.tolist(), space.high.tolist(), strict=True)
-        params = {str(k): Param((a + b) / 2, a, b, tune=Linear(a, b)) for k, (a, b) in enumerate(ends)}
-
-    def action(values: Mapping[str, float]) -> np.ndarray:
-        own = [values[name] if values else param.default for name, param in params.items()]
-        return np.array(own, space.dtype)
-
-    def evaluate(settings: Sequence[Mapping[str, float]]) -> list[float]:
-        return [cost(action(values)) for values in settings]
-
-    tried = [pair for batch in search(params, evaluate, trials, larger_is_better=False) for pair in batch]
-    return action(min(tried, key=lambda pair: pair[1])[0])
+    assert isinstance(space, Box | MultiDiscrete)
+    return searched(space, lambda tried: [cost(action) for action in tried], trials, larger_is_better=False)[0]
 
 
 def _site(config: Training) -> str:

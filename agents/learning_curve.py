@@ -12,7 +12,9 @@ from agents.problem import Numbers, Validation
 from llmsched_env.files import read_object_if_exists, write_json
 
 FILE = "validations.json"
-OWN_ACTIONS = ("neutral", "static_best")
+NEUTRAL, STATIC_BEST = "neutral", "static_best"
+"""What tables call the neutral action, and the best constant one."""
+OWN_ACTIONS = (NEUTRAL, STATIC_BEST)
 """References that are constant actions of the environment, not baselines."""
 _REACH = 2.0  # a reference whose cost is more than so many times that of the worst point would flatten the curve
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from agents.learning_curve import OWN_ACTIONS, LearningCurve, Point
+from agents.learning_curve import OWN_ACTIONS, STATIC_BEST, LearningCurve, Point
 from agents.problem import Numbers
 
 FOLDER = "tensorboard"
@@ -116,7 +116,7 @@ def _near(leading: Mapping[str, Numbers], references: Mapping[str, Numbers]) -> 
 
 def _opponents(curve: LearningCurve) -> list[str]:
     """What the agent is measured against: the best baseline, and the best constant action."""
-    return [name for name in (curve.best_baseline, OWN_ACTIONS[1]) if name is not None and name in curve.references]
+    return [name for name in (curve.best_baseline, STATIC_BEST) if name is not None and name in curve.references]
 
 
 def _run(name: str) -> str:

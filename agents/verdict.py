@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.learning_curve import OWN_ACTIONS
+from agents.learning_curve import OWN_ACTIONS, STATIC_BEST
 from llmsched_env.evaluation import Comparison
 from llmsched_env.evaluation.benchmark.statistics import Interval, mean_over_cells, reduction, stratified
 from llmsched_env.evaluation.cases import load_text
@@ -16,7 +16,6 @@ from llmsched_env.objectives import Objective
 
 TUNED = " (tuned)"
 """Ends the name of a baseline that was tuned in the same run."""
-STATIC_BEST = OWN_ACTIONS[1]
 _NO_DIFFERENCE: Literal["not significantly different"] = "not significantly different"
 _DOUBT = f" ({_NO_DIFFERENCE})"
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+from agents.learning_curve import STATIC_BEST
 from agents.problems.judge import Judge
 from llmsched_env.envs.actions import Actions
 from llmsched_env.envs.batch_queue import ORDERS, Knobs
@@ -17,8 +18,6 @@ from llmsched_env.envs.index_policy import IndexNumbers
 from llmsched_env.evaluation.search import Values, search
 from llmsched_env.simulator.scheduler import Linear, Param, Scheduler
 
-STATIC_BEST, NEUTRAL = "static_best", "neutral"
-"""What tables call the best constant action, and the neutral one."""
 _SCREENING_SEEDS, _FINALISTS_SHARE = 2, 8  # as of rivals: on two seeds, and an eighth of what was tried on all
 _FINALISTS = 8  # at least
 
@@ -113,11 +112,15 @@ def _text(name: str, value: float) -> str:
 
 def _tried(actions: Actions, judge: Judge, trials: int) -> list[np.ndarray]:
     """Actions that were tried, the best first."""
+
+    def constants(tried: Sequence[np.ndarray]) -> list[Scheduler]:
+        return [scheduler_of(actions, action, STATIC_BEST) for action in tried]
+
     if isinstance(actions.space, Box):
-        return _search_box(actions, actions.space, judge, trials)
+        larger, start = judge.objective.larger_is_better, neutral_action(actions)
+        return searched(actions.space, lambda tried: judge.values(constants(tried)), trials, larger, start)
     candidates = _candidates(actions)
-    ranked = judge.ranked([scheduler_of(actions, action, STATIC_BEST) for action in candidates])
-    return [candidates[place] for place, _ in ranked]
+    return [candidates[place] for place, _ in judge.ranked(constants(candidates))]
 
 
 def _candidates(actions: Actions) -> list[np.ndarray]:
@@ -129,19 +132,41 @@ def _candidates(actions: Actions) -> list[np.ndarray]:
     return [np.array(k) for k in range(int(space.n))]
 
 
-def _search_box(actions: Actions, space: Box, judge: Judge, trials: int) -> list[np.ndarray]:
-    start = neutral_action(actions)
-    middle = 0.5 * (space.low + space.high) if start is None else start
-    places = zip(middle.tolist(), space.low.tolist(), space.high.tolist(), strict=True)
-    params = {str(k): Param(own, low, high, tune=Linear(low, high)) for k, (own, low, high) in enumerate(places)}
+def searched(
+    space: Box | MultiDiscrete,
+    worth: Callable[[list[np.ndarray]], list[float]],
+    trials: int,
+    larger_is_better: bool,
+    start: np.ndarray | None = None,
+) -> list[np.ndarray]:
+    """`trials` actions that the tuner's search tries, the best first; of equals the earlier.
+
+    Args:
+        space: of the actions.
+        worth: values of actions.
+        trials: how many to try.
+        larger_is_better: the direction of the values.
+        start: the first one; None: the middle of a box, the lowest levels else.
+    """
+    if isinstance(space, Box):
+        low, high = space.low, space.high
+        first = 0.5 * (low + high) if start is None else start
+        tunes: list[Linear | tuple[float, ...]] = [
+            Linear(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)
+        ]
+    else:
+        low, high = np.zeros(len(space.nvec)), space.nvec - 1
+        first = low if start is None else start
+        tunes = [tuple(map(float, range(n))) for n in space.nvec.tolist()]
+    places = zip(first.tolist(), low.tolist(), high.tolist(), tunes, strict=True)
+    params = {str(k): Param(own, a, b, tune=tune) for k, (own, a, b, tune) in enumerate(places)}
 
     def action_of(values: Values) -> np.ndarray:
         return np.array([values[name] if values else param.default for name, param in params.items()], space.dtype)
 
     def evaluate(settings: Sequence[Values]) -> list[float]:
-        return judge.values([scheduler_of(actions, action_of(values), STATIC_BEST) for values in settings])
+        return worth([action_of(values) for values in settings])
 
-    larger = judge.objective.larger_is_better
-    tried = [pair for batch in search(params, evaluate, trials, larger) for pair in batch]
-    tried.sort(key=lambda pair: -judge.objective.score(pair[1]))
+    tried = [pair for batch in search(params, evaluate, trials, larger_is_better) for pair in batch]
+    tried.sort(key=lambda pair: -pair[1] if larger_is_better else pair[1])
     return [action_of(values) for values, _ in tried]

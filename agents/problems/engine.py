@@ -15,11 +15,10 @@ from gymnasium.vector import VectorEnv
 import baselines
 from agents.config import Training
 from agents.curriculum import Curriculum
+from agents.learning_curve import NEUTRAL, STATIC_BEST
 from agents.problem import EnvironmentProblem, Numbers, Policy
 from agents.problems.background import Background
 from agents.problems.constant_action import (
-    NEUTRAL,
-    STATIC_BEST,
     BestConstant,
     best_constant,
     neutral_action,

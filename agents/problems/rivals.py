@@ -9,6 +9,7 @@ from typing import Any
 
 import baselines
 from agents.problems.judge import Judge
+from agents.problems.workload_split import at_load
 from llmsched_env.evaluation.cases import Cases, Load, load_text
 from llmsched_env.evaluation.run_cache import digest_of, distinct_seeds, file_name, scheduler_digest, source_of
 from llmsched_env.evaluation.tuning import Tuned, tunable, tune
@@ -99,7 +100,9 @@ class RivalTuning:
     def _kept(self, rule: Scheduler, say: Callable[[str], None]) -> TunedRival:
         if self.folder is None:
             return self._tuned(rule, say)
-        requests = [distinct_seeds(self._offered(load), self.seeds, self.engine)[1] for load in self.loads]
+        requests = [
+            distinct_seeds(at_load(self.workload, load, self.engine), self.seeds, self.engine)[1] for load in self.loads
+        ]
         code = [source_of(part) for part in (RivalTuning, tune, Judge, Objective)]
         what = (requests, scheduler_digest(rule), self.engine, list(self.seeds), self.trials, self.objective)
         name = file_name(rule.name, self.workload.name, self.objective.name, digest_of(code, *what))
@@ -113,9 +116,6 @@ class RivalTuning:
     def _read(self, record: Mapping[str, Any], rule: Scheduler) -> TunedRival:
         values = dict(zip(self.loads, record["values"], strict=True))
         return TunedRival({load: rule(**own) if own else rule for load, own in values.items()}, record["note"])
-
-    def _offered(self, load: Load) -> Workload:
-        return self.workload if isinstance(load, str) else self.workload.at_load(load, self.engine)
 
     def _tuned(self, rule: Scheduler, say: Callable[[str], None]) -> TunedRival:
         say(f"Tuning {rule.name}, {self.trials} settings at each load ...")
@@ -137,7 +137,7 @@ class RivalTuning:
                 seeds=self.seeds[:_SCREENING_SEEDS], trials=self.trials, folder=self.folder, progress=False,
             )  # fmt: skip
             settings = self._finalists(rule, tuned)
-        cases = Cases((self._offered(load),), tuple(self.seeds), self.engine)
+        cases = Cases((at_load(self.workload, load, self.engine),), tuple(self.seeds), self.engine)
         place, value = Judge.on(cases, self.objective).ranked(settings)[0]
         return settings[place], value
 

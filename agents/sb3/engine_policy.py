@@ -1,13 +1,12 @@
 """The policy of `llmsched/Cluster-v1`: one network scores every engine, so it serves any number of them."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
+from agents.sb3.scorer_policy import ScorerPolicy
 from llmsched_env.envs.cluster_features import MS_SCALE, OF_ARRIVALS, OF_OUTLOOK, OF_PREDICTED_CALL
 from llmsched_env.features import names
 
@@ -95,20 +94,7 @@ def _unscaled(values: torch.Tensor, scale: float) -> torch.Tensor:
     return torch.expm1(values * math.log1p(scale))
 
 
-class EnginePolicy(ActorCriticPolicy):
+class EnginePolicy(ScorerPolicy, ActorCriticPolicy):  # type: ignore[misc]  # networks that do the same
     """An `ActorCriticPolicy` whose logits are those of an `EngineScorer`."""
 
-    def __init__(self, *args: Any, hidden: int = 32, sharpness: float = 0.0, **kwargs: Any) -> None:
-        self._scorer = (hidden, sharpness)
-        super().__init__(*args, **kwargs)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        hidden, sharpness = self._scorer
-        return super()._get_constructor_parameters() | {"hidden": hidden, "sharpness": sharpness}
-
-    def _build(self, lr_schedule: Callable[[float], float]) -> None:
-        scorer = EngineScorer(self.features_dim, *self._scorer)
-        self.mlp_extractor = scorer  # type: ignore[assignment]  # it has the same methods
-        self.action_net = nn.Identity()
-        self.value_net = nn.Linear(scorer.latent_dim_vf, 1)
-        self.optimizer = self.optimizer_class(self.parameters(), **({"lr": lr_schedule(1)} | self.optimizer_kwargs))
+    scorer, start = EngineScorer, "sharpness"

@@ -1,12 +1,10 @@
 """The policy of `llmsched/RequestSelection-v0`: one network scores every slot."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from torch import nn
 
+from agents.sb3.scorer_policy import ScorerPolicy
 from llmsched_env.envs.features import NUM_FEATURES
 from llmsched_env.envs.request_selection import BATCH_FEATURES, SLOT_FEATURES
 
@@ -67,20 +65,7 @@ class SlotScorer(nn.Module):
         return features[:, _GLOBAL:].reshape(len(features), -1, _PER_SLOT)
 
 
-class SlotPolicy(MaskableActorCriticPolicy):
+class SlotPolicy(ScorerPolicy, MaskableActorCriticPolicy):  # type: ignore[misc]  # networks that do the same
     """A `MaskableActorCriticPolicy` whose logits are those of a `SlotScorer`."""
 
-    def __init__(self, *args: Any, hidden: int = 32, shortest_first: float = 0.0, **kwargs: Any) -> None:
-        self._scorer = (hidden, shortest_first)
-        super().__init__(*args, **kwargs)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        hidden, shortest_first = self._scorer
-        return super()._get_constructor_parameters() | {"hidden": hidden, "shortest_first": shortest_first}
-
-    def _build(self, lr_schedule: Callable[[float], float]) -> None:
-        scorer = SlotScorer(self.features_dim, *self._scorer)
-        self.mlp_extractor = scorer  # type: ignore[assignment]  # it has the same methods
-        self.action_net = nn.Identity()
-        self.value_net = nn.Linear(scorer.latent_dim_vf, 1)
-        self.optimizer = self.optimizer_class(self.parameters(), **({"lr": lr_schedule(1)} | self.optimizer_kwargs))
+    scorer, start = SlotScorer, "shortest_first"

@@ -18,7 +18,7 @@ from llmsched_env.envs.outlook import AHEAD_FEATURES, AHEAD_OBSERVATION, NUM_AHE
 from llmsched_env.envs.rewards import ENGINE_REWARDS
 from llmsched_env.envs.steering import Steering
 from llmsched_env.policies.index import index
-from llmsched_env.policies.index_params import ALWAYS, INDEX_PARAMS
+from llmsched_env.policies.index_params import INDEX_PARAMS
 from llmsched_env.validation import check_choice, check_number
 
 
@@ -94,7 +94,7 @@ class QueueNumbers:
         columns = list(index.params)
         self._columns = [columns.index(name) for name in self.names]
         self._shed, self._stays_shed = columns.index(_SHED), columns.index(_STAYS_SHED)
-        self._fixed = index.param_values() if pausing else index(begun=ALWAYS).param_values()
+        self._fixed = index.param_values()
 
     def __repr__(self) -> str:
         return f"QueueNumbers({', '.join(self.names)})"

@@ -250,15 +250,14 @@ class EpisodeRunner(Runner):
         """
         world = self.simulator.world
         seconds = np.maximum(world.engines.clock[envs], np.finfo(float).tiny)
-        missed = self._state.before.missed[envs]
+        arrived, missed = world.totals.arrived[envs].copy(), self._state.before.missed[envs]
+        good = world.engines.good_requests[envs].astype(np.int64)
         return {
-            "episode_arrived": world.totals.arrived[envs].copy(),
+            "episode_arrived": arrived,
             "episode_finished": world.totals.finished[envs].copy(),
-            "episode_good": world.engines.good_requests[envs].astype(np.int64),
+            "episode_good": good,
             "episode_missed": missed,
-            "episode_undecided": world.totals.arrived[envs]
-            - world.engines.good_requests[envs].astype(np.int64)
-            - missed,
+            "episode_undecided": arrived - good - missed,
             "episode_mean_in_system": world.engines.request_seconds[envs] / seconds,
             "episode_preemptions": world.totals.preemptions[envs].copy(),
             "episode_recomputed_tokens": world.totals.recomputed[envs].copy(),
