@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from llmsched_env.interrupts import workers
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import NetworkResult, Result
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, SELECT, STALLED
@@ -109,15 +108,10 @@ def simulate_many(
 
     seeds = [check_integer("seeds", seed, at_least=0) for seed in seeds]
     _check_run(scheduler, workload, engine, horizon, record)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
+    with workers() as pool:  # threads: compiled code releases the interpreter lock
         runs = [pool.submit(simulate, scheduler, workload, engine, seed, horizon, record) for seed in seeds]
-        try:
-            return [
-                run.result() for run in tqdm(runs, desc=scheduler.name, disable=None if progress else True, leave=False)
-            ]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        bar = tqdm(runs, desc=scheduler.name, disable=None if progress else True, leave=False)
+        return [run.result() for run in bar]
 
 
 def simulate_network(
