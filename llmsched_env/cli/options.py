@@ -199,8 +199,8 @@ Start = Annotated[
     option(
         TRAINING,
         "tuned|scratch|FILE",
-        "What the policy starts from: the best static setting or what development found; a plain or random policy; the "
-        "file of a policy.",
+        "What the policy starts from: the neutral action, the best static setting of knobs, or a plain rule; a random "
+        "policy, where a gradient learner trains it; the file of a policy.",
     ),
 ]
 Interval = Annotated[
