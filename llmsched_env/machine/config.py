@@ -8,7 +8,7 @@ from llmsched_env.machine.profiles import GPUProfile, gpu_profile
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 FIRST_TOKEN = ("with_prefill", "separate")
-MOST = 2**40  # of any limit: no machine comes near it, and products of two are whole numbers of 64 bits still
+MOST = 2**40  # of any limit: no machine comes near it, and times the largest block it still is a 64-bit integer
 MOST_NOISE = 2.0  # of step_noise; at 2 one step in a hundred takes more than 14 times its mean
 
 
@@ -72,7 +72,7 @@ class EngineConfig:
             check_integer("max_num_seqs", self.max_num_seqs, at_least=1, at_most=MOST, unit="requests")
         if self.kv_blocks is not None:
             check_integer("kv_blocks", self.kv_blocks, at_least=1, at_most=MOST, unit="blocks")
-        check_integer("block_size", self.block_size, at_least=1, at_most=MOST, unit="tokens")
+        check_integer("block_size", self.block_size, at_least=1, at_most=2**20, unit="tokens")
         check_choice("first_token", self.first_token, FIRST_TOKEN)
         check_integer("schedule_ahead", self.schedule_ahead, at_least=0, at_most=1, unit="batches")
         _check_host("host_overhead", self.host_overhead)

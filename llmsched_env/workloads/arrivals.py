@@ -17,7 +17,6 @@ import numpy as np
 
 from llmsched_env.validation import check_number
 
-
 MOST_ARRIVALS = 1e8
 """Of one sample, on average; a hundred million requests take tens of gigabytes."""
 
