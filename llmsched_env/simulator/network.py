@@ -13,6 +13,7 @@ from llmsched_env.compiled import compiled_entry
 from llmsched_env.compiled import interpreted as as_python
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import TASK_DTYPE, NetworkResult
+from llmsched_env.simulator.guard import Guard
 from llmsched_env.simulator.kv_cache import empty_cache
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED
 from llmsched_env.simulator.memory import seeded
@@ -50,6 +51,7 @@ class NetworkSimulator:
         record: "off", "requests", "batches" or "entries".
         pools: roles of the engines; None: all do both.
         interpreted: run everything as plain Python, for debugging; the rows are the same.
+        debug: check every index of the schedulers, and what they write; see `guard.Guard`.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -63,6 +65,7 @@ class NetworkSimulator:
         record: str = "batches",
         pools: Pools | None = None,
         interpreted: bool = False,
+        debug: bool = False,
     ) -> None:
         self.engines = tuple(engines)
         if not self.engines:
@@ -81,11 +84,14 @@ class NetworkSimulator:
         if len(distinct) > NUM_SLOTS:
             raise ValueError(f"schedulers must be at most {NUM_SLOTS} distinct ones, got {len(distinct)}")
         self._slots = [distinct.index(scheduler.compose) for scheduler in self.scheduler_of]
-        composes: list[Any] = [None if interpreted else compiled_compose(compose) for compose in distinct]
-        self.route: Any = None if interpreted else compiled_route(router.route)
+        python = interpreted or debug
+        composes: list[Any] = [None if python else compiled_compose(compose) for compose in distinct]
+        self.route: Any = None if python else compiled_route(router.route)
         self.interpreted = self.route is None or None in composes
         if self.interpreted:
             composes, self.route = [as_python(compose) for compose in distinct], as_python(router.route)
+        if debug:
+            composes = [Guard(self.scheduler_of[self._slots.index(slot)]) for slot in range(len(distinct))]
         self._bind_by(router)
         self.composes = tuple((composes * NUM_SLOTS)[:NUM_SLOTS])
         self._advance = self.kernel(advance_network, types.float64)

@@ -35,6 +35,7 @@ def simulate(
     horizon: float | None = None,
     record: str = "batches",
     interpreted: bool = False,
+    debug: bool = False,
 ) -> Result:
     """Run `scheduler` on one sample of `workload`.
 
@@ -47,6 +48,8 @@ def simulate(
             runs until every request has left.
         record: "requests", "batches" or "entries": how much to keep.
         interpreted: run as plain Python, for debugging; the rows are the same.
+        debug: check every index of the scheduler, and after each decision that it wrote nothing that it may not; the
+            rows are the same, and come a hundred times slower.
 
     Warns:
         RuntimeWarning: if the run stalls (the result says since when).
@@ -58,7 +61,7 @@ def simulate(
     """
     _check_run(scheduler, workload, engine, horizon, record)
     check_integer("seed", seed, at_least=0)
-    result = replay(scheduler, workload.sample(seed), workload.name, engine, seed, horizon, record, interpreted)
+    result = replay(scheduler, workload.sample(seed), workload.name, engine, seed, horizon, record, interpreted, debug)
     result = replace(result, **_load(workload, engine))
     if result.stalled:
         warnings.warn(
@@ -78,12 +81,13 @@ def replay(
     horizon: float | None,
     record: str,
     interpreted: bool = False,
+    debug: bool = False,
 ) -> Result:
     """`simulate` on requests that have been drawn already, of a workload called `name`, for runs in great numbers.
 
     It checks no argument and leaves capacity and load out: to find them can take as long as the run.
     """
-    simulator = Simulator(engine, scheduler, record=record, interpreted=interpreted)
+    simulator = Simulator(engine, scheduler, record=record, interpreted=interpreted, debug=debug)
     simulator.load(0, table, seed)
     until = math.inf if horizon is None else float(horizon)
     controller = None if scheduler.controller is None else scheduler.controller.fresh(engine)
@@ -124,6 +128,7 @@ def simulate_network(
     record: str = "batches",
     pools: Pools | None = None,
     interpreted: bool = False,
+    debug: bool = False,
 ) -> NetworkResult:
     """Run a network of engines on one sample of tasks.
 
@@ -137,6 +142,7 @@ def simulate_network(
         record: "requests", "batches" or "entries": how much to keep.
         pools: engines that only prefill or only decode; None: all do both.
         interpreted: run as plain Python, for debugging; the rows are the same.
+        debug: as for `simulate`; of the schedulers.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -148,7 +154,7 @@ def simulate_network(
     table = tasks if isinstance(tasks, TaskTable) else tasks.sample(seed)
     if not isinstance(table, TaskTable):
         table = TaskTable.from_columns(table)
-    simulator = NetworkSimulator(engines, schedulers, router, record, pools, interpreted)
+    simulator = NetworkSimulator(engines, schedulers, router, record, pools, interpreted, debug)
     simulator.load(table, seed)
     reason = simulator.run(math.inf if horizon is None else float(horizon))
     result = simulator.result(getattr(tasks, "name", "tasks"), seed, reason)

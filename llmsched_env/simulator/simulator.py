@@ -11,6 +11,7 @@ from llmsched_env.compiled import interpreted as as_python
 from llmsched_env.fields import records
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import Result
+from llmsched_env.simulator.guard import Guard
 from llmsched_env.simulator.kv_cache import empty_cache, move_cache
 from llmsched_env.simulator.loop import BAD_WAKE, RECORD_FULL, SELECT, STALLED, STUCK, advance_alone, clock_to
 from llmsched_env.simulator.memory import seeded
@@ -42,6 +43,7 @@ class Simulator:
         engines: how many.
         record: "off", "requests", "batches" or "entries": what the rows will hold.
         interpreted: run everything as plain Python, for debugging; the rows are the same.
+        debug: check every index of the scheduler, and what it writes; see `guard.Guard`.
     """
 
     def __init__(
@@ -51,14 +53,17 @@ class Simulator:
         engines: int = 1,
         record: str = "batches",
         interpreted: bool = False,
+        debug: bool = False,
     ) -> None:
         self.engine = engine
         self.scheduler = scheduler
         self.num_engines = engines
         self.record = record
-        pointer = None if interpreted else compiled_compose(scheduler.compose)
+        pointer = None if interpreted or debug else compiled_compose(scheduler.compose)
         self.interpreted = pointer is None
-        self.compose = as_python(scheduler.compose) if pointer is None else pointer
+        self.compose: Any = as_python(scheduler.compose) if pointer is None else pointer
+        if debug:
+            self.compose = Guard(scheduler)
         self._returns = is_ours(scheduler.compose)
         self._advance = self.kernel(advance_alone, types.int64, types.float64)
         self._cached_blocks = 0
