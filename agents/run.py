@@ -162,8 +162,8 @@ class Learner(ABC):
             self.best = found.value
         self.validated = self.step
         self.validated_now()
-        self.save()
         self.curve.add(self.step, self.budget.elapsed(), found)
+        self.save()
         best: dict[str, float] = {} if self.best is None else {"best": self.best}
         self.log({TAG + name: number for name, number in {**found.numbers, **best}.items()})
         self._compare()

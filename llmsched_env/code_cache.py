@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import pickle
 import shutil
 import sys
 import types
@@ -21,8 +22,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
+
+from llmsched_env.files import replacing
 
 _ROOT = Path(__file__).resolve().parents[1]
 _MARKS = (b"@compiled", b"import numba", b"from numba")
@@ -125,39 +130,44 @@ class _Impl(CompileResultCacheImpl):  # type: ignore[misc]
         self._filename_base = self.get_filename_base(name, getattr(sys, "abiflags", ""))
 
 
-class _Files(IndexDataCacheFile):  # type: ignore[misc]
-    """The index and the code of a function, each behind its checksum; what does not agree with it is not there."""
+class _Files:
+    """The code of a function, a file for each signature; what does not agree with its checksum is not there.
 
-    def _read(self, path: str) -> bytes | None:
-        content = Path(path).read_bytes()
-        checksum, content = content[:_CHECKSUM], content[_CHECKSUM:]
-        return content if hashlib.sha256(content).digest() == checksum else None
+    A file is named by all that its code depends on. (numba numbers files in an index; of two processes that write at
+    the same time, one then finds the other's code under its own signature.)
+    """
 
-    def _write(self, path: str, content: bytes) -> None:
-        with self._open_for_write(path) as file:
-            file.write(hashlib.sha256(content).digest() + content)
+    def __init__(self, folder: str, name: str) -> None:
+        self._folder, self._name = Path(folder), name
 
-    def _load_index(self) -> dict[Any, str]:
-        import pickle
+    def path(self, key: Any) -> Path:
+        """Of the code for a key: signature, machine, and digests of the source."""
+        digest = hashlib.sha256(repr((numba.__version__, key)).encode()).hexdigest()
+        return self._folder / f"{self._name}.{digest[:24]}.nbc"
 
+    def load(self, key: Any) -> Any:
+        """What `save` wrote, None if it is not there."""
         try:
-            content = self._read(self._index_path)
+            content = self.path(key).read_bytes()
         except FileNotFoundError:
-            return {}
-        version, index = (None, {}) if content is None else pickle.loads(content)
-        return dict(index) if version == self._version else {}
+            return None
+        checksum, content = content[:_CHECKSUM], content[_CHECKSUM:]
+        return pickle.loads(content) if hashlib.sha256(content).digest() == checksum else None
 
-    def _save_index(self, overloads: dict[Any, str]) -> None:
-        self._write(self._index_path, self._dump((self._version, overloads)))
+    def save(self, key: Any, data: Any) -> None:
+        """Write it, at once or not at all."""
+        content = dumps(data)
+        with replacing(self.path(key)) as partial:
+            try:
+                partial.write_bytes(hashlib.sha256(content).digest() + content)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
 
-    def _load_data(self, name: str) -> Any:
-        import pickle
-
-        content = self._read(self._data_path(name))
-        return None if content is None else pickle.loads(content)
-
-    def _save_data(self, name: str, data: Any) -> None:
-        self._write(self._data_path(name), self._dump(data))
+    def flush(self) -> None:
+        """Forget all signatures."""
+        for path in self._folder.glob(f"{self._name}.*.nbc"):
+            path.unlink(missing_ok=True)
 
 
 class MachineCode(FunctionCache):  # type: ignore[misc]
@@ -167,7 +177,7 @@ class MachineCode(FunctionCache):  # type: ignore[misc]
         self._name, self._py_func = repr(function), function
         self._impl = _Impl(function, folder)
         self._cache_path = self._impl.locator.get_cache_path()
-        self._cache_file = _Files(self._cache_path, self._impl.filename_base, "")
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base)
         self.enable()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

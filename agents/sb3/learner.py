@@ -54,7 +54,7 @@ class GradientLearner(Learner):
             kept = _state(folder / problem.best)  # may be newer than the last checkpoint, if it was killed in between
             if kept is None:
                 self.best = self.validated = None
-            elif self.best is None or kept["best"] > self.best:
+            elif self.best is None or (kept["best"] > self.best) == problem.larger_is_better:
                 self.best = kept["best"]
         self._next = 0.0  # share of the budget at which to validate
         self.env: VecNormalize

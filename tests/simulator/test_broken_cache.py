@@ -50,7 +50,7 @@ def run(place: Path, cache: Path, call: str = CALL) -> tuple[float, int, str]:
 
 
 def kept(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.suffix in (".nbi", ".nbc")]
+    return [path for path in folder.rglob("*") if path.suffix in (".nbi", ".nbc", ".partial")]
 
 
 def test_without_a_folder_nothing_is_kept_and_that_is_told(place):
@@ -73,18 +73,16 @@ def test_a_user_who_edits_a_helper_in_another_file_runs_the_new_code(place):
     assert run(place, cache)[:2] == (6.0, 1)
 
 
-@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
 @pytest.mark.parametrize(
     "spoil",
     [lambda b: b[: len(b) // 2], lambda b: b[:40] + bytes(200) + b[240:]],
     ids=["cut", "garbled"],
 )
-def test_files_that_are_spoiled_are_made_again(place, suffix, spoil):
+def test_files_that_are_spoiled_are_made_again(place, spoil):
     cache = place / "cache"
     run(place, cache)
     for path in kept(cache):
-        if path.suffix == suffix:
-            path.write_bytes(spoil(path.read_bytes()))
+        path.write_bytes(spoil(path.read_bytes()))
     assert run(place, cache)[:2] == (6.0, 0)
     assert run(place, cache)[:2] == (6.0, 1)
 
@@ -93,7 +91,7 @@ FULL = """
 import errno, os
 from llmsched_env import code_cache
 def full(*_): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-code_cache._Files._write = full
+code_cache.Path.write_bytes = full
 """
 
 
@@ -102,3 +100,27 @@ def test_a_full_disk_is_told_of_and_does_no_harm(place):
     value, _, told = run(place, cache, FULL + CALL)
     assert value == 6.0 and told.count("No space left") == 1
     assert not kept(cache)
+
+
+BOTH = """
+import sys
+import user
+from numba import types
+kind = (types.float64, types.int64)[int(sys.argv[1])]
+user.twice.compile((kind,))
+print(float(user.twice(kind.cast_python_value(2))))
+"""
+
+
+def test_processes_that_compile_at_the_same_time_keep_each_others_code(place):
+    cache = place / "cache"
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": f"{place}:{ROOT}"}
+    together = [
+        subprocess.Popen([sys.executable, "-c", BOTH, str(k)], cwd=place, env=environment, stdout=subprocess.PIPE)
+        for k in range(2)
+    ]
+    assert [process.communicate()[0].split()[0] for process in together] == [b"12.0", b"12.0"]
+    names = sorted(path.name for path in kept(cache) if path.name.startswith("user.twice"))
+    assert len(names) == 2
+    for kind, value in (("1.0", 6.0), ("1", 6.0)):
+        assert run(place, cache, CALL.replace("1.0", kind))[:2] == (value, 1)
