@@ -37,8 +37,8 @@ def read_arrays(path: Path, what: str) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {what} at {path}")
     try:
-        with np.load(path) as file:
-            arrays = {name: np.asarray(file[name]) for name in file}
+        with path.open("rb") as content, np.load(content) as file:  # it leaves a path open that holds no arrays
+            arrays = {name: np.asarray(file[name]) for name in file.files}
     except UNREADABLE as error:
         raise ValueError(f"{path} is no {what}: {error}") from None
     for name, array in arrays.items():

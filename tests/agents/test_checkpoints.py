@@ -78,7 +78,7 @@ def test_spoiled_weights_are_refused_with_the_name_of_the_file(weights, spoil):
 )
 def test_files_that_hold_no_weights_are_refused_with_their_name(weights, content):
     whole = weights.read_bytes()
-    for spoiled in (content, whole[: len(whole) // 2], whole[:500] + content + whole[500 + len(content) :]):
+    for spoiled in (content, whole[: len(whole) // 2], content + whole[len(content) + 1 :]):
         weights.write_bytes(spoiled)
         with pytest.raises(ValueError, match=str(weights)):
             load_index(weights)
