@@ -59,8 +59,9 @@ def bounds_checked(function: Any) -> Any:
     """
 
     def checked(original: Any, twin: types.FunctionType) -> Any:
-        options = dict(getattr(original, "targetoptions", {"nogil": True}))
-        return numba.njit(**options | {"boundscheck": True})(twin)
+        options = dict(getattr(original, "targetoptions", {"nogil": True})) | {"boundscheck": True}
+        options.pop("nopython", None)  # which `njit` implies
+        return numba.njit(**options)(twin)
 
     return _twin(function, {}, checked, always=True)
 

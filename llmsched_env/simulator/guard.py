@@ -1,8 +1,9 @@
-"""A scheduler under guard, for debugging: its indices are checked, and what it writes."""
+"""A scheduler under guard, for debugging: its indices are checked in one run, and what it writes in another."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numba.core.errors import NumbaError
 from llmsched_env.compiled import bounds_checked, interpreted
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.state import EVICTED, LAST_TOKEN, PREEMPTED, REJECTED, RUNNING, WAITING, Requests
-from llmsched_env.simulator.world import VIEW_TYPE, View
+from llmsched_env.simulator.world import View
 
 _BY_PRIMITIVES = {"scheduled", "kv_blocks", "published", "computed", "reserved", "swapped", "phase", "preemptions"}
 _READ_ONLY = tuple(name for name in Requests._fields if name not in _BY_PRIMITIVES)
@@ -20,22 +21,16 @@ _READ_ONLY = tuple(name for name in Requests._fields if name not in _BY_PRIMITIV
 class Guard:
     """Composes as a scheduler does, and raises where it leaves its bounds.
 
-    Its `compose` is compiled with bounds checks if numba can compile it, else it runs as plain Python. After every
-    decision what a scheduler may only read must be as before, and the batch must be one that the primitives can make.
+    Its `compose` runs as plain Python. After every decision what a scheduler may only read must be as before, and the
+    batch must be one that the primitives can make.
 
     Raises:
-        IndexError: an index of an array is out of bounds.
         ValueError: the scheduler wrote what it may not, naming it.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.name = scheduler.name
-        self.compose: Any = bounds_checked(scheduler.compose)
-        try:
-            if hasattr(self.compose, "compile"):
-                self.compose.compile((VIEW_TYPE,))
-        except NumbaError:
-            self.compose = interpreted(scheduler.compose)
+        self.compose = interpreted(scheduler.compose)
 
     def __call__(self, view: View) -> float:
         before = {name: part.tobytes() for name, part in _parts(view)}
@@ -50,6 +45,19 @@ class Guard:
                 f"{view.clock:g} s it changed {', '.join(wrong)}"
             )
         return wake
+
+
+def check_bounds(schedulers: tuple[Scheduler, ...], run: Callable[[tuple[Scheduler, ...]], object]) -> None:
+    """`run` with every index checked in those of the schedulers that can be compiled.
+
+    Raises:
+        IndexError: an index of an array is out of bounds.
+    """
+    checked = {scheduler.compose: bounds_checked(scheduler.compose) for scheduler in schedulers}
+    try:
+        run(tuple(replace(scheduler, compose=checked[scheduler.compose]) for scheduler in schedulers))
+    except NumbaError:  # one cannot be compiled: in plain Python NumPy checks
+        return
 
 
 def _parts(view: View) -> Iterator[tuple[str, np.ndarray]]:

@@ -13,6 +13,7 @@ import numpy as np
 from llmsched_env.interrupts import workers
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import NetworkResult, Result
+from llmsched_env.simulator.guard import check_bounds
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, SELECT, STALLED
 from llmsched_env.simulator.network import NetworkSimulator
 from llmsched_env.simulator.pools import Pools
@@ -48,8 +49,9 @@ def simulate(
             runs until every request has left.
         record: "requests", "batches" or "entries": how much to keep.
         interpreted: run as plain Python, for debugging; the rows are the same.
-        debug: check every index of the scheduler, and after each decision that it wrote nothing that it may not; the
-            rows are the same, and come a hundred times slower.
+        debug: run twice, first with every index of compiled code checked, then in plain Python with a check after each
+            decision that the scheduler wrote nothing that it may not; the rows are the same, and come a hundred times
+            slower. Raises IndexError or ValueError, saying what is wrong.
 
     Warns:
         RuntimeWarning: if the run stalls (the result says since when).
@@ -87,6 +89,9 @@ def replay(
 
     It checks no argument and leaves capacity and load out: to find them can take as long as the run.
     """
+    if debug:
+        more = (table, name, engine, seed, horizon, record)
+        check_bounds((scheduler,), lambda checked: replay(checked[0], *more))
     simulator = Simulator(engine, scheduler, record=record, interpreted=interpreted, debug=debug)
     simulator.load(0, table, seed)
     until = math.inf if horizon is None else float(horizon)
@@ -154,6 +159,10 @@ def simulate_network(
     table = tasks if isinstance(tasks, TaskTable) else tasks.sample(seed)
     if not isinstance(table, TaskTable):
         table = TaskTable.from_columns(table)
+    if debug:
+        all_of_them = (schedulers,) * len(engines) if isinstance(schedulers, Scheduler) else tuple(schedulers)
+        more = (table, engines, router, seed, horizon, record, pools)
+        check_bounds(all_of_them, lambda checked: simulate_network(checked, *more))
     simulator = NetworkSimulator(engines, schedulers, router, record, pools, interpreted, debug)
     simulator.load(table, seed)
     reason = simulator.run(math.inf if horizon is None else float(horizon))

@@ -233,10 +233,13 @@ def test_a_long_run_goes_on_after_its_pauses(monkeypatch):
 
 
 def writes(what):
-    def first(view):
+    def compose(view):
+        ls.chunks(view, view.running, ls.ALL)
+        ls.chunks(view, view.waiting, ls.ALL)
         exec(what, {"view": view})
+        return math.inf
 
-    return scheduler(first)
+    return ls.Scheduler("probe", compose)
 
 
 @pytest.mark.parametrize(
