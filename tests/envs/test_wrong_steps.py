@@ -108,7 +108,8 @@ def test_an_environment_goes_on_where_it_was_pickled(name, again):
     for _ in range(3):
         action = env.action_space.sample()
         ours, its = env.step(action), twin.step(action)
-        assert np.array_equal(ours[0], its[0]) and ours[1:] == its[1:]
+        assert np.array_equal(ours[0], its[0]) and ours[1:4] == its[1:4] and ours[4].keys() == its[4].keys()
+        assert all(np.array_equal(value, its[4][key]) for key, value in ours[4].items())
         if ours[2] or ours[3]:
             break
     assert np.array_equal(env.reset()[0], twin.reset()[0])

@@ -17,7 +17,7 @@ import llmsched_env as ls
 
 engine = ls.EngineConfig(ls.Staircase(c=0.01, a=0.03, b0=128))
 short = ls.Workload.from_arrays([0.0], [4], [2])
-hours = ls.Workload.from_arrays([0.0], [10**10], [2])  # a token a batch
+hours = ls.Workload.from_arrays([0.0], [10**9], [2])  # a token a batch
 if "compile" not in sys.argv:
     ls.simulate(baselines.sarathi, short, engine)
 print("ready", flush=True)
