@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 80
+
+
+def shown(value: object) -> str:
+    """A value for a message: its `repr`, short whatever its size and depth."""
+    return _SHORT.repr(value)[:200]
 
 
 def did_you_mean(value: str, choices: Iterable[str]) -> str:
