@@ -7,10 +7,10 @@ from pathlib import Path
 
 from llmsched_env.validation import check_number
 from llmsched_env.workloads.arrivals import Poisson, Renewal
-from llmsched_env.workloads.closed_requests import ClosedRequests
+from llmsched_env.workloads.closed_requests import ClosedRequests, user_tasks
 from llmsched_env.workloads.formats import recognised
 from llmsched_env.workloads.formats.row_log import RowLog
-from llmsched_env.workloads.formats.trace_format import head_of
+from llmsched_env.workloads.formats.trace_format import Head, TraceFormat, head_of
 from llmsched_env.workloads.task_sources import FixedTasks, ReplayedTasks, SingleCalls, TaskSource
 from llmsched_env.workloads.workload import Workload
 
@@ -59,25 +59,30 @@ def load_trace(
     if rate is not None:
         check_number("rate", rate, above=0, unit="requests/s")
     head, log = head_of(path, time_unit, block_tokens), RowLog(skip_bad_rows)
-    trace_format = recognised(head)
-    head = trace_format.chosen(head)
-    source = trace_format.read(head, log)
-    workload = Workload(
+    workload = _requests(head, recognised(head), log)
+    if rate is not None:
+        return workload.scaled(rate)
+    users = workload.max_concurrency
+    if users is not None and not isinstance(workload.source, ClosedRequests):
+        warnings.warn(
+            f"{head.path}: the start times come from a closed loop of {users}, so they follow from the engine that was "
+            "measured; they are replayed as they are. To run it closed on another engine: load_tasks(path), "
+            f"--concurrency {users}",
+            UserWarning,
+            stacklevel=2,
+        )
+    return workload
+
+
+def _requests(head: Head, trace_format: TraceFormat, log: RowLog) -> Workload:
+    source = trace_format.read(trace_format.chosen(head), log)
+    return Workload(
         source,
         head.name,
         skipped=log.skipped(),
         recognised=", ".join([trace_format.name, *log.words]),
         max_concurrency=log.users,
     )
-    if log.users is not None and rate is None and not isinstance(source, ClosedRequests):
-        warnings.warn(
-            f"{head.path}: the start times come from a closed loop of {log.users}, so they follow from the engine that "
-            "was measured; they are replayed as they are. To run it closed on another engine: load_tasks(path), "
-            f"--concurrency {log.users}",
-            UserWarning,
-            stacklevel=2,
-        )
-    return workload if rate is None else workload.scaled(rate)
 
 
 def load_tasks(
@@ -94,7 +99,8 @@ def load_tasks(
     For sessions of kv-cache-tester, agent calls in CSV, Qwen-Bailian, Dynamo and TraceLab, a task is a session with its
     sub-agents, in a closed loop: a call is ready its recorded wait after the *simulated* end of the previous call, and
     only the beginning of a session is taken from the recorded times. In all other formats of `load_trace`, including
-    Mooncake and ServeGen, sessions are unknown and every request is a task of one call.
+    Mooncake and ServeGen, sessions are unknown and every request is a task of one call. Of requests that were measured
+    in a closed loop of N users, a task is what one user sends: every N-th request, each when the one before has ended.
 
     Args:
         path: file or folder; its stem becomes the source's name. "FILE#2" is the second run in a file of several.
@@ -116,9 +122,12 @@ def load_tasks(
     head, log = head_of(path, time_unit, block_tokens), RowLog(skip_bad_rows)
     trace_format = recognised(head)
     if trace_format.read_tasks is None:
-        single = SingleCalls(
-            load_trace(path, skip_bad_rows=skip_bad_rows, time_unit=time_unit, block_tokens=block_tokens)
-        )
+        workload = _requests(head, trace_format, log)
+        if workload.max_concurrency is not None and rate is None:
+            source = workload.source
+            table = source.table if isinstance(source, ClosedRequests) else workload.sample(0)
+            return FixedTasks(user_tasks(table, workload.max_concurrency), head.name)
+        single = SingleCalls(workload)
         if arrivals is None:
             return single if rate is None else single.scaled(rate)
         tasks = single.sample(0)

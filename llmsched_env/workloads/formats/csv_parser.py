@@ -12,8 +12,8 @@ CLEAN, ODD = 0, 1
 
 FNV_BASIS, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 
-FIRST_YEAR, LAST_YEAR = 1678, 2261
-"""Years whose nanoseconds since 1970 an int64 holds."""
+FIRST_YEAR, LAST_YEAR = 1900, 2150
+"""Years whose nanoseconds since 1970, and their differences, an int64 holds."""
 
 _COMMA, _NEWLINE, _RETURN, _SPACE, _QUOTE = 44, 10, 13, 32, 34
 _ZERO, _NINE, _PLUS, _MINUS, _POINT, _COLON, _T, _Z = 48, 57, 43, 45, 46, 58, 84, 90

@@ -113,7 +113,9 @@ def _read(head: Head, log: RowLog) -> TimelessRequests:
     counts = []
     for what, own in head.document.items():
         upto = [own.upto[bound] for bound in sorted(own.upto)]
-        if not upto or not upto[-1] >= 1 or any(np.diff(upto) < 0):
+        if any(np.diff(upto) < 0):
+            raise ValueError(f"{head.path}: the histogram of {what} tokens must not decrease")
+        if not upto or not upto[-1] >= 1:
             raise ValueError(
                 f"{head.path}: the histogram of {what} tokens must count at least one request, got {upto[-1:]}"
             )
