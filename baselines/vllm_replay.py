@@ -27,8 +27,13 @@ from llmsched_env.validation import check_choice, check_integer, check_number, s
 
 _MOST = 10**12  # of any whole number in a recording
 _LIMITS = {"max_num_seqs": 1, "max_num_batched_tokens": 1, "num_gpu_blocks": 2, "block_size": 1, "max_model_len": 2}
-_FLAGS = ("enable_chunked_prefill", "long_prefill_token_threshold_adaptive", "scheduler_reserve_full_isl")
-_FLAGS += ("async_scheduling", "enable_prefix_caching")
+_FLAGS = (
+    "enable_chunked_prefill",
+    "long_prefill_token_threshold_adaptive",
+    "scheduler_reserve_full_isl",
+    "async_scheduling",
+    "enable_prefix_caching",
+)
 _OPTIONAL = ("max_num_scheduled_tokens", "max_num_active_seqs", "long_prefill_token_threshold")
 _OF_REQUESTS = {"arrival_us": 0, "prompt_len": 1, "output_len": 1}
 _OF_SOME = {"priority": -_MOST, "parent": -1, "shared_tokens": 0}
@@ -58,6 +63,7 @@ def read_recording(path: Path) -> dict[str, Any]:
     check_choice(f"{path}: config.policy", config.get("policy", "fcfs"), ("fcfs", "priority"))
     for key in ("c_us", "a_us"):
         check_number(f"{path}: batch_time.{key}", law.get(key), at_least=0, at_most=_MOST)  # type: ignore[arg-type]
+    check_integer(f"{path}: batch_time.b0", law.get("b0"), at_least=1, at_most=10**9)  # type: ignore[arg-type]
     requests = recording.get("requests")
     if not isinstance(requests, list) or not requests or not all(isinstance(request, dict) for request in requests):
         raise ValueError(f"{path}: requests must be a list of objects, got {shown(requests)}")

@@ -39,7 +39,7 @@ _TEXTS = (
     b",",
     b"{",
     b"}",
-    b"[" * 3,
+    b"[[[",
     b"]",
     b"1e999",
     b"-",
@@ -63,7 +63,7 @@ def mutated(text, rng):
             documents[k] = _dumped(_changed(value, rng), rng)
             return b"\n".join(documents)
     data = bytearray(text)
-    for _ in range(int(rng.integers(1, 6))):
+    for _ in range(int(rng.integers(1, 4))):
         at = int(rng.integers(len(data) + 1))
         kind = int(rng.integers(6))
         if kind == 0:
@@ -98,8 +98,10 @@ def _changed(value, rng):
             del place[key]
         elif kind < 0.3 and isinstance(place, list):
             place.insert(key, copy.deepcopy(place[key]))
-        elif kind < 0.4 and isinstance(place[key], int | float):
+        elif kind < 0.4 and isinstance(place[key], float):
             place[key] = place[key] * float(10.0 ** rng.integers(-12, 13))
+        elif kind < 0.4 and isinstance(place[key], int):
+            place[key] = place[key] * 10 ** int(rng.integers(1, 25))
         else:
             place[key] = copy.deepcopy(_VALUES[int(rng.integers(len(_VALUES)))])
         if not value:
@@ -123,9 +125,6 @@ def _dumped(value, rng):
     if rng.random() < 0.05 and '"' in text:
         depth = _DEEP if rng.random() < 0.5 else _DEEPER
         at = text.find(": ") + 2
-        text = (
-            text[:at] + "[" * depth + "]" * depth + ", " + text[at:]
-            if rng.random() < 0.3
-            else "[" * depth + "]" * depth
-        )
+        deep = "[" * depth + "]" * depth
+        text = f'{text[:at]}{deep}, "b": {text[at:]}' if rng.random() < 0.7 else deep
     return text.encode("utf-8", "surrogatepass")

@@ -1,5 +1,6 @@
 """Damaged files of every kind that we read give our errors, which name the file, or are read; never anything else."""
 
+import contextlib
 import gzip
 import json
 import shutil
@@ -12,6 +13,7 @@ import pytest
 
 from baselines.vllm_replay import first_difference, read_recording, recorded_steps
 from llmsched_env.calibration import VllmSettings, read_batches, read_run
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.machine.profiles import gpu_profile
 from llmsched_env.workloads import load_tasks, load_trace
 from llmsched_env.workloads.sources import FixedRequests
@@ -79,6 +81,8 @@ DYNAMO = {
 }
 EVENTS = [{"event_type": "user_message", "timestamp": f"2025-05-10T00:00:0{k}Z"} for k in range(2)]
 TRACELAB = {"session_id": "a", "project": "p", "input_tokens_total": 9, "output_tokens": 2, "prefix_tokens": 3}
+VLLM_RUN = {"arrival_time": 5.0, "input_toks": 5, "output_toks": 2}
+VLLM_RUN |= {"queued_ts": 5.0, "first_token_ts": 6.0, "last_token_ts": 7.0}
 SESSION = {
     "block_size": 64,
     "requests": [
@@ -93,11 +97,14 @@ PROMETHEUS = "".join(
     for name in ("vllm:request_prompt_tokens", "vllm:request_generation_tokens")
 )
 TRACES = {
-    "plain.csv": "arrival,prompt_tokens,output_tokens,client\n0.5,10,2,\n1.25,20,3,1\n3,7,1,0\n",
-    "azure.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.25,10,2\n2024-05-10 00:00:01+00:00,9,3\n",
+    "plain.csv": "arrival,prompt_tokens,output_tokens,client\n" + "0.5,10,2,\n" * 9 + "1.25,20,3,1\n3,7,1,0\n",
+    "azure.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    + "2024-05-10 00:00:01.25,10,2\n" * 9
+    + "2024-05-10 00:00:02+00:00,9,3\n",
     "burstgpt.csv": "Timestamp,Model,Request tokens,Response tokens,Session ID\n5,GPT-4,10,2,a\n9.5,ChatGPT,20,3,\n",
     "lengths.csv": "arrived_at,num_prefill_tokens,num_decode_tokens\n0.5,10,2\n0.75,20,3\n",
-    "calls.csv": "session_id,t_s,input_tokens,output_tokens,prefix_hit_tokens,wait_before_s\na,0,10,2,0,\na,5,20,3,12,4.5\na/b,2,5,1,0,\n",
+    "calls.csv": "session_id,t_s,input_tokens,output_tokens,prefix_hit_tokens,wait_before_s\n"
+    "a,0,10,2,0,\na,5,20,3,12,4.5\na/b,2,5,1,0,\n",
     "spend.csv": "startTime,endTime,prompt_tokens,completion_tokens\n2025-05-10T00:00:00,2025-05-10T00:00:02,10,2\n",
     "metrics.txt": PROMETHEUS,
     "mooncake.jsonl": [ROW, {**ROW, "timestamp": 900, "hash_ids": [1, 3]}],
@@ -126,7 +133,7 @@ TRACES = {
     "ramp.json": BENCH
     | {"max_concurrency": None, "ramp_up_strategy": "linear", "ramp_up_start_rps": 1, "ramp_up_end_rps": 3},
     "times.json": BENCH | {"start_times": [1.0, 1.0, 2.0, 3.0]},
-    "append.json": [BENCH, BENCH],
+    "append.json": [BENCH, BENCH | {"max_concurrency": None}],
     "sglang.json": BENCH | {"total_output_tokens_retokenized": 9},
     "guidellm.json": {"benchmarks": [GUIDELLM]},
     "inference_perf.json": {"items": [INFERENCE_PERF, INFERENCE_PERF]},
@@ -151,6 +158,9 @@ def damage(path, text, read, rounds, also=()):
     def too_long(number, frame):
         raise TimeoutError(f"more than {CPU_SECONDS} s of CPU")
 
+    path.write_bytes(text)
+    with contextlib.suppress(ValueError), warnings.catch_warnings(action="ignore"):
+        read(path)  # compiled parsers are ready from here on
     before = signal.signal(signal.SIGVTALRM, too_long)
     try:
         for k in range(rounds):
@@ -180,7 +190,8 @@ def damage(path, text, read, rounds, also=()):
 
 
 def read_requests(path):
-    workload = load_trace(path)
+    skip = path.stat().st_size % 2 == 0
+    workload = load_trace(f"{path}#1" if path.name == "append.json" else path, skip_bad_rows=skip)
     if isinstance(workload.source, FixedRequests):
         assert len(workload.sample(0)) >= 1
     workload.length_sample()
@@ -233,7 +244,7 @@ def test_serving_runs(tmp_path, name, rounds):
 def test_batches(tmp_path, rounds):
     titles = "profile,total_tokens,decode_kv_tokens,prefill_attn_pairs,prefill_context_tokens,num_seqs,iter_ms\n"
     text = titles + "a,100,500,0,0,4,10.5\nb,200,0,5000,100,2,20\n"
-    assert min(damage(tmp_path / "batches.csv", text.encode(), read_batches, rounds)) >= 20
+    assert min(damage(tmp_path / "batches.csv", text.encode(), read_batches, rounds)) >= 3
 
 
 ROOFLINE = {"c": 5.0, "a_tok": 0.1, "a_tok_over": 0.1, "b0": 128, "a_kv": 1e-5, "a_attn": 1e-7, "a_ctx": 1e-6}
@@ -282,7 +293,8 @@ PROFILES["several"]["profiles"]["a"]["memory"] |= {"reserve_bytes_per_gpu": 0}
 def test_profiles(tmp_path, name, rounds):
     text = json.dumps(PROFILES[name]).encode()
     assert gpu_profile_of(tmp_path / "profile.json", text) is not None
-    assert min(damage(tmp_path / f"{name}.json", text, gpu_profile, rounds)) >= 20
+    also = ["gpu_memory_utilization must be >"]  # of an engine without room for a KV block
+    assert min(damage(tmp_path / f"{name}.json", text, EngineConfig.for_gpu, rounds, also)) >= 20
 
 
 def gpu_profile_of(path, text):
