@@ -79,6 +79,13 @@ Predict = Annotated[
     ),
 ]
 SkipBadRows = Annotated[bool, option(WORKLOAD, None, "List malformed rows of files, do not refuse them.")]
+TimeUnit = Annotated[
+    Literal["s", "ms", "us", "ns"] | None,
+    option(WORKLOAD, None, "Unit of recorded times [default: recognised, or as the format documents]."),
+]
+BlockTokens = Annotated[
+    int | None, option(WORKLOAD, "N", "Tokens per block of hash_ids in traces [default: recognised].")
+]
 
 # On what.
 Engine = Annotated[
@@ -356,3 +363,5 @@ class WorkloadOptions:
     slo: Slo = None
     predict: Predict = None
     skip_bad_rows: SkipBadRows = False
+    time_unit: TimeUnit = None
+    block_tokens: BlockTokens = None
