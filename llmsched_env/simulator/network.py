@@ -12,12 +12,12 @@ from numba import types
 from llmsched_env.compiled import compiled_entry
 from llmsched_env.compiled import interpreted as as_python
 from llmsched_env.machine.config import EngineConfig
-from llmsched_env.results.records import TASK_DTYPE, NetworkResult
+from llmsched_env.results.records import NetworkResult
 from llmsched_env.simulator.kv_cache import empty_cache
 from llmsched_env.simulator.loop import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED
 from llmsched_env.simulator.memory import seeded
-from llmsched_env.simulator.network_loop import LISTS_FULL, advance_network
-from llmsched_env.simulator.network_state import NETWORK_TYPE, ROUTE_TYPE, new_network
+from llmsched_env.simulator.network_loop import LISTS_FULL, STARTS_AT_ONCE, TASKS_LOW, advance_network
+from llmsched_env.simulator.network_state import NETWORK_TYPE, ROUTE_TYPE, continued, new_network
 from llmsched_env.simulator.pools import ROLES, Pools
 from llmsched_env.simulator.recording import batch_rows, entry_rows, gap_rows, request_rows, with_longer_records
 from llmsched_env.simulator.router import Router, compiled_route
@@ -30,6 +30,7 @@ from llmsched_env.simulator.simulator import (
     known_output,
     reset_engine,
 )
+from llmsched_env.simulator.task_rows import task_rows
 from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE, View, new_world, view_of
 from llmsched_env.tables.task_table import TaskTable
 
@@ -97,9 +98,28 @@ class NetworkSimulator:
         """Go back to time 0 with these tasks to come.
 
         Raises:
-            ValueError: if a call is pinned to an engine that there is not, or has a timeout with separate pools.
+            ValueError: if a call is pinned to an engine that there is not, or has a timeout with separate pools, or if
+                tasks are drawn as needed where a prefix cache has unlimited memory.
         """
-        calls = tasks.calls
+        cached = [engine.kv_blocks for engine in self.engines if engine.prefix_caching]
+        if None in cached and tasks.pool is not None and tasks.pool.longer is not None:
+            raise ValueError("kv_blocks must be a number for prefix caching in a closed loop, got None")
+        self._fill(tasks)
+        self._drawn_at = math.nan
+        for g, (engine, scheduler) in enumerate(zip(self.engines, self.scheduler_of, strict=True)):
+            reset_engine(self.world, g, engine, scheduler, seed * len(self.engines) + g)
+            self.world.engines[g].scheduler = self._slots[g]
+            self.world.engines[g].networked = 1
+            self.world.engines[g].hands_over = self.pools.hands_over(g)
+            self.world.engines[g].next_event = np.inf
+            if engine.prefix_caching:
+                empty = as_python(empty_cache) if self.interpreted else compiled_entry(empty_cache, CACHE_TYPES)
+                empty(self.world.cache_slots[g], self.world.cache_entries[g])
+        self.network.rng[:] = seeded(seed)
+
+    def _fill(self, tasks: TaskTable) -> None:
+        """A new world and network with these tasks, in which nothing has happened; engines are not set up."""
+        calls, pool = tasks.calls, tasks.pool
         wrong = np.flatnonzero(tasks.engine >= len(self.engines))
         if wrong.size:
             raise ValueError(f"engine[{wrong[0]}] must be below {len(self.engines)}, got {tasks.engine[wrong[0]]}")
@@ -113,7 +133,7 @@ class NetworkSimulator:
             num_params=max(len(scheduler.numbers()) for scheduler in self.scheduler_of),
             request_columns=columns("request"),
             client_columns=columns("client"),
-            clients=int(calls.client.max(initial=0)) + 1,
+            clients=int(calls.client.max(initial=0)) + 1 if pool is None else pool.users,
             engine_columns=columns("engine"),
             heap=any("heap" in scheduler.memory for scheduler in self.scheduler_of),
             cached_blocks=max(blocks_to_cache(engine, calls) for engine in self.engines),
@@ -133,16 +153,24 @@ class NetworkSimulator:
         fill_requests(self.world, slice(0, len(calls)), calls, self._most_informed())
         self._fill_graph(tasks)
         self._fill_classes(tasks)
-        for g, (engine, scheduler) in enumerate(zip(self.engines, self.scheduler_of, strict=True)):
-            reset_engine(self.world, g, engine, scheduler, seed * len(self.engines) + g)
-            self.world.engines[g].scheduler = self._slots[g]
-            self.world.engines[g].networked = 1
-            self.world.engines[g].hands_over = self.pools.hands_over(g)
-            self.world.engines[g].next_event = np.inf
-            if engine.prefix_caching:
-                empty = as_python(empty_cache) if self.interpreted else compiled_entry(empty_cache, CACHE_TYPES)
-                empty(self.world.cache_slots[g], self.world.cache_entries[g])
-        self.network.rng[:] = seeded(seed)
+
+    def _draw_more(self) -> None:
+        """Put more tasks of the closed loop into the tables, after those that there are.
+
+        Raises:
+            ValueError: if all that were drawn the last time have been used up in no time.
+        """
+        pool, old_world, old_network = self.tasks.pool, self.world, self.network
+        assert pool is not None and pool.longer is not None  # only such tasks run low
+        if self._drawn_at == self.clock:
+            raise ValueError(
+                f"tasks of a closed loop without think times must fit on the engines, got {self.tasks.num_tasks} in a "
+                f"row up to {self.clock:g} s that were rejected at once"
+            )
+        self._drawn_at = self.clock
+        least = int(old_network.control.next_task) + 2 * STARTS_AT_ONCE * pool.users
+        self._fill(pool.longer(max(2 * self.tasks.num_tasks, least)))
+        self.world, self.network = continued(old_world, old_network, self.world, self.network)
 
     def _most_informed(self) -> Scheduler:
         """The one of the schedulers (and the router) that is told most of output lengths."""
@@ -168,15 +196,30 @@ class NetworkSimulator:
         work = tasks.calls.prompt_tokens + known
         req.path_left[:] = tasks.path_left(work)
         rows = self.world.tasks
-        rows.arrival[: tasks.num_tasks] = tasks.arrival
+        started, start = self._start_users(tasks)
+        rows.arrival[: tasks.num_tasks] = start
         rows.virtual_finish = np.inf
         np.add.at(rows.cost, tasks.task, tasks.calls.prompt_tokens * known + known**2 / 2)
         np.add.at(rows.calls_left, tasks.task, 1)
-        roots = np.flatnonzero(network.waits_for == 0)
-        self.world.hidden.ready[roots] += tasks.delay[roots]
+        roots = np.flatnonzero((network.waits_for == 0) & started[tasks.task])
+        self.world.hidden.ready[roots] = start[tasks.task[roots]] + tasks.delay[roots]
         order = roots[np.argsort(self.world.hidden.ready[roots], kind="stable")]  # sorted: already a heap
         network.calls[: len(order)] = order
         network.control.num_calls = len(order)
+
+    def _start_users(self, tasks: TaskTable) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each task has a start, bool[T], and when, f8[T] s (inf: unknown)."""
+        network, pool = self.network, tasks.pool
+        network.first_call[: tasks.num_tasks + 1] = np.searchsorted(tasks.task, np.arange(tasks.num_tasks + 1))
+        if pool is None:
+            return np.ones(tasks.num_tasks, bool), tasks.arrival
+        network.think[:] = pool.think
+        control = network.control
+        control.users, control.until, control.num_tasks = pool.users, pool.until, tasks.num_tasks
+        control.has_more = int(pool.longer is not None)
+        control.next_task = min(pool.users, tasks.num_tasks)
+        started = (np.arange(tasks.num_tasks) < pool.users) & (pool.think < pool.until)
+        return started, np.where(started, pool.think, np.inf)
 
     def _fill_classes(self, tasks: TaskTable) -> None:
         rows, klass = self.world.classes, tasks.calls.klass
@@ -199,6 +242,8 @@ class NetworkSimulator:
                 self.world = with_longer_records(self.world)
             elif reason == LISTS_FULL:
                 self._grow_lists()
+            elif reason == TASKS_LOW:
+                self._draw_more()
             elif reason == BAD_WAKE:
                 name = self.scheduler_of[int(self.network.control.at_engine)].name
                 raise ValueError(
@@ -215,7 +260,12 @@ class NetworkSimulator:
         """`advance` with the controllers of schedulers that have one: before batches, when asked, or at ticks.
 
         A learned scheduler decides for every engine by what it sees there.
+
+        Raises:
+            ValueError: if the users of a closed loop would go on for ever.
         """
+        if until == math.inf and self.tasks.pool is not None and self.tasks.pool.endless:
+            raise ValueError("horizon must be a number of seconds for a closed loop without a duration, got None")
         controllers = {
             g: scheduler.controller.fresh(self.engines[g])
             for g, scheduler in enumerate(self.scheduler_of)
@@ -294,7 +344,7 @@ class NetworkSimulator:
         """The rows so far, of all engines."""
         return NetworkResult(
             requests=request_rows(self.world, self.tasks.calls, 0, range(len(self.engines)), self.tasks.task),
-            tasks=self._task_rows(),
+            tasks=task_rows(self.world, self.network, self.tasks, self.engines[0], self.clock),
             batches=batch_rows(self.world),
             batch_entries=self._entry_rows(),
             token_gaps=gap_rows(self.world),
@@ -316,37 +366,6 @@ class NetworkSimulator:
         if rows is not None:  # calls that have not become ready have no row
             rows.request = np.cumsum(~np.isnan(self.world.req.arrival))[rows.request] - 1
         return rows
-
-    def _task_rows(self) -> np.recarray:
-        tasks, calls = self.tasks, self.tasks.calls
-        arrived = np.flatnonzero(tasks.arrival <= self.clock)
-        first = np.searchsorted(tasks.task, np.arange(tasks.num_tasks))
-        seconds = isolated_seconds(self.engines[0], calls.prompt_tokens, calls.output_tokens)
-        rows = np.zeros(len(arrived), TASK_DTYPE)
-        rows["arrival"] = tasks.arrival[arrived]
-        rows["finish"] = self.network.task_finish[arrived]
-        rows["calls"] = np.bincount(tasks.task, minlength=tasks.num_tasks)[arrived]
-        rows["finished"] = rows["calls"] - self.world.tasks.calls_left[arrived].astype(np.int64)
-        work = calls.prompt_tokens + calls.output_tokens - 1 + self.engines[0].separate
-        rows["tokens"] = np.bincount(tasks.task, weights=work, minlength=tasks.num_tasks)[arrived]
-        rows["critical_path"] = tasks.critical_path(seconds)[arrived]
-        rows["klass"] = calls.klass[first[arrived]]
-        return rows.view(np.recarray)
-
-
-def isolated_seconds(engine: EngineConfig, prompt: np.ndarray, output: np.ndarray) -> np.ndarray:
-    """f8[n]: time of calls alone on an idle engine: prefill in the fewest batches, then a token a batch.
-
-    Contexts are taken at their mean, and nothing is found in a prefix cache.
-    """
-    law, budget = engine.batch_time, engine.token_budget
-    chunks = np.ceil(prompt / budget)
-    chunk = prompt / chunks
-    mean_context = (prompt - chunk) / 2
-    prefill = chunks * law.seconds(chunk, 0, chunk * (mean_context + (chunk + 1) / 2), mean_context)
-    decodes = output - 1 + engine.separate
-    seconds = prefill + decodes * law.seconds(1, prompt + output / 2)
-    return np.asarray(seconds + (chunks + decodes) * sum(engine.host_overhead))
 
 
 _LISTS = (

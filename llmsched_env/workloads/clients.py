@@ -109,6 +109,10 @@ class ManyClients:
             horizon=self.horizon,
         )
 
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n requests of a seed, all at time 0; after the last one the first follows again."""
+        return self.sample(seed).repeated(n)
+
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """Draw requests on [0, horizon) from a seed that `rng` draws."""
         return replace(self, horizon=horizon).sample(int(rng.integers(2**63)))

@@ -44,6 +44,10 @@ class ClosedRequests:
             "(`load_trace(path, rate=...)`, `--load 0.8`)"
         )
 
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n requests, all at time 0; after the last one the first follows again."""
+        return self.table.repeated(n)
+
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """Refused, as `sample`."""
         return self.sample(0)

@@ -25,6 +25,8 @@ class Source(Protocol):
 
     def sample(self, seed: int) -> RequestTable: ...
 
+    def in_order(self, seed: int, n: int) -> RequestTable: ...
+
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable: ...
 
     def at_rate(self, rate: float) -> Source: ...
@@ -61,6 +63,10 @@ class FixedRequests:
     def sample(self, seed: int) -> RequestTable:
         """All requests, for any seed."""
         return self.table
+
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n requests, all at time 0; after the last one the first follows again."""
+        return self.table.repeated(n)
 
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """A uniformly random window of the requests; all of them if the trace is shorter than `horizon`."""
@@ -129,7 +135,15 @@ class RandomRequests:
         """Draw the requests of a seed."""
         streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2)]
         arrival = self.arrivals.times(streams[0], self.rate, self.horizon)
-        prompt, output = self._draw_lengths(streams[1], len(arrival))
+        return self._table(arrival, streams[1])
+
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n requests of a seed, with the lengths that they have in `sample`, all at time 0."""
+        _, lengths = np.random.SeedSequence(seed).spawn(2)
+        return self._table(np.zeros(n), np.random.default_rng(lengths))
+
+    def _table(self, arrival: np.ndarray, rng: np.random.Generator) -> RequestTable:
+        prompt, output = self._draw_lengths(rng, len(arrival))
         slo = self.slo or SLO()
         return RequestTable.from_columns(
             arrival,
@@ -212,6 +226,10 @@ class TimelessRequests:
     def sample(self, seed: int) -> RequestTable:
         """All requests, with arrivals drawn from the seed."""
         return self._requests(np.random.default_rng(seed)).table
+
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n requests, all at time 0; after the last one the first follows again."""
+        return self.table.repeated(n)
 
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """A uniformly random window of the requests at newly drawn arrivals."""
