@@ -46,7 +46,8 @@ def table_rows(plan: FleetPlan) -> list[list[str]]:
 
 def _cells(sizing: Sizing) -> list[str]:
     if sizing.replicas is None:
-        return [f"over {max(sizing.points)}", str(sizing.first_guess), *[""] * 6]
+        never = f"never: {sizing.demand.unfit} of {sizing.demand.requests} requests do not fit"
+        return [f"over {max(sizing.points)}" if sizing.points else never, str(sizing.first_guess), *[""] * 6]
     n, point = sizing.replicas, sizing.points[sizing.replicas]
     unsure = f" (or {sizing.at_least})" if sizing.at_least != n else ""
     shares = [
@@ -73,7 +74,13 @@ def text_table(plan: FleetPlan) -> str:
     rows = table_rows(plan)
     names = TextColumn("\n".join(COLUMNS[:2]), ["\n".join(row[:2]) for row in rows], "left")
     columns = [TextColumn(_HEADERS[name], [row[k] for row in rows]) for k, name in enumerate(COLUMNS)]
-    return rich_text(*fitting_tables(_lead(plan), names, columns[2:]))
+    text = rich_text(*fitting_tables(_lead(plan), names, columns[2:]))
+    return text + "".join(f"Warning: {warning}\n" for warning in warnings_of(plan))
+
+
+def warnings_of(plan: FleetPlan) -> list[str]:
+    """Why the answers are to be doubted, each with the machine and scheduler."""
+    return [f"{', '.join(key)}: {each}" for key, sizing in plan.sizings.items() for each in sizing.warnings]
 
 
 def curves(plan: FleetPlan) -> str:
@@ -105,6 +112,7 @@ def write_plan(plan: FleetPlan, path: Path, command: str) -> Path:
         answer=None if best is None else (*best, plan.sizings[best].replicas),
         columns=COLUMNS,
         rows=table_rows(plan),
+        warnings=warnings_of(plan),
         picture=svg_source(curves(plan)),
         router=plan.router,
         command=command,

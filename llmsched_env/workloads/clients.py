@@ -121,6 +121,10 @@ class ManyClients:
         """The same clients with all rates multiplied by one factor."""
         return replace(self, factor=self.factor * rate / self.rate)
 
+    def lasting(self, seconds: float) -> ManyClients:
+        """The same for at least so long."""
+        return replace(self, horizon=max(self.horizon, seconds))
+
     def with_slo(self, slo: SLO) -> ManyClients:
         """The same clients with these targets for all."""
         return replace(self, clients=tuple(replace(client, slo=slo) for client in self.clients))

@@ -56,6 +56,10 @@ class ClosedRequests:
         """The same requests with Poisson arrivals at this rate."""
         return TimelessRequests(self.table, rate, Poisson())
 
+    def lasting(self, seconds: float) -> ClosedRequests:
+        """The same requests: without arrivals they do not last."""
+        return self
+
     def with_slo(self, slo: SLO) -> ClosedRequests:
         """The same requests with these targets."""
         return replace(self, table=self.table.with_slo(slo))

@@ -152,6 +152,10 @@ class PredictedRequests:
         """The same source at another rate."""
         return replace(self, source=self.source.at_rate(rate))
 
+    def lasting(self, seconds: float) -> PredictedRequests:
+        """The same source for at least so long."""
+        return replace(self, source=self.source.lasting(seconds))
+
     def with_slo(self, slo: SLO) -> PredictedRequests:
         """The same source with these targets."""
         return replace(self, source=self.source.with_slo(slo))

@@ -196,6 +196,10 @@ class AgentSessions:
         """The same sessions at another rate."""
         return replace(self, rate=rate)
 
+    def lasting(self, seconds: float) -> AgentSessions:
+        """The same for at least so long."""
+        return replace(self, horizon=max(self.horizon, seconds))
+
     def with_slo(self, slo: SLO) -> AgentSessions:
         """The same sessions with these targets; their `pace` is unchanged."""
         return replace(self, slo=slo)

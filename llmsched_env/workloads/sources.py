@@ -31,6 +31,8 @@ class Source(Protocol):
 
     def at_rate(self, rate: float) -> Source: ...
 
+    def lasting(self, seconds: float) -> Source: ...
+
     def with_slo(self, slo: SLO) -> Self: ...
 
     def lengths(self) -> tuple[np.ndarray, np.ndarray]: ...
@@ -82,6 +84,16 @@ class FixedRequests:
             number = f"{len(self.table)} request{'s' if len(self.table) > 1 else ''}"
             raise ValueError(f"the rate cannot be changed: arrivals do not spread over time ({number})")
         return FixedRequests(self.table.stretched(self.rate / rate))
+
+    def lasting(self, seconds: float) -> FixedRequests:
+        """The requests over and over at their rate, until arrivals last so long; as they are if they do."""
+        length = len(self.table) / self.rate if self.table.horizon is None else self.table.horizon
+        times = math.ceil(seconds / length - 1e-9) if math.isfinite(self.rate) else 1
+        if times <= 1:
+            return self
+        table = self.table.repeated(times * len(self.table))
+        shift = np.repeat(np.arange(times) * length, len(self.table))
+        return FixedRequests(replace(table, arrival=np.tile(self.table.arrival, times) + shift, horizon=times * length))
 
     def with_slo(self, slo: SLO) -> FixedRequests:
         """The same requests with these targets."""
@@ -163,6 +175,10 @@ class RandomRequests:
         """The same generator at another rate."""
         return replace(self, rate=rate)
 
+    def lasting(self, seconds: float) -> RandomRequests:
+        """The same generator for at least so long."""
+        return replace(self, horizon=max(self.horizon, seconds))
+
     def with_slo(self, slo: SLO) -> RandomRequests:
         """The same generator with these targets."""
         return replace(self, slo=slo)
@@ -238,6 +254,11 @@ class TimelessRequests:
     def at_rate(self, rate: float) -> TimelessRequests:
         """The same requests at another rate."""
         return replace(self, rate=rate)
+
+    def lasting(self, seconds: float) -> TimelessRequests:
+        """The requests over and over, until arrivals last so long; as they are if they do."""
+        times = max(1, math.ceil(seconds * self.rate / len(self.table) - 1e-9))
+        return self if times == 1 else replace(self, table=self.table.repeated(times * len(self.table)))
 
     def with_slo(self, slo: SLO) -> TimelessRequests:
         """The same requests with these targets."""

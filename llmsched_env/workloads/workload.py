@@ -213,6 +213,10 @@ class Workload:
         source = self.source.at_rate(check_number("rate", rate, above=0, unit="requests/s"))
         return replace(self, source=source, load=None)
 
+    def lasting(self, seconds: float) -> Workload:
+        """Return the workload with arrivals for at least so many seconds: fixed requests come over and over."""
+        return replace(self, source=self.source.lasting(check_number("seconds", seconds, above=0, unit="s")))
+
     def at_load(self, load: float, engine: EngineConfig) -> Workload:
         """Return the workload scaled to `load` times the reference capacity of an engine, see `theory.capacity`."""
         load = check_number("load", load, above=0)
