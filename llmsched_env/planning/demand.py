@@ -18,6 +18,9 @@ TIMES_ALONE = 20
 """Arrivals must last so many times as long as a mean request takes alone, for queues to show."""
 
 
+_CERTAIN = 1.05  # times alone are of mean contexts: nearer to a target than this, a simulation decides
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
     """A workload that lasts long enough, and what it asks of one machine.
@@ -28,6 +31,7 @@ class Demand:
         load: offered rate over the reference capacity of one replica; nan of users in a closed loop.
         requests: how many arrive with the first seed.
         unfit: how many of them do not fit on a replica even alone.
+        late: how many fit, and miss their targets even alone on an idle replica.
         fixed: whether every seed gives the same requests.
         warnings: what has been changed, and what does not fit.
     """
@@ -37,8 +41,17 @@ class Demand:
     load: float
     requests: int
     unfit: int
+    late: int
     fixed: bool
     warnings: tuple[str, ...]
+
+    @property
+    def never(self) -> str:
+        """Which requests no number of replicas serves within their targets; empty: none."""
+        reasons = [f"{self.unfit} of {self.requests} requests do not fit"] if self.unfit else []
+        if self.late:
+            reasons.append(f"{self.late} of {self.requests} requests miss their targets even alone")
+        return ", ".join(reasons)
 
 
 def demand_on(engine: EngineConfig, workload: Workload | ClosedLoop) -> Demand:
@@ -60,18 +73,21 @@ def demand_on(engine: EngineConfig, workload: Workload | ClosedLoop) -> Demand:
     lasting, warnings = _long_enough(engine, workload)
     table = lasting.sample(0)
     calls = table if isinstance(table, RequestTable) else table.calls
-    unfit = int(np.count_nonzero(~fits(engine, calls.prompt_tokens, calls.output_tokens)))
-    if unfit:
-        warnings.append(f"{unfit} of {len(calls)} requests do not fit on this machine, and count as missed")
-    return Demand(
+    fit = fits(engine, calls.prompt_tokens, calls.output_tokens)
+    late = fit & _late_alone(engine, calls)
+    demand = Demand(
         workload=lasting,
         seconds=_seconds(lasting, table),
         load=workload.rate / capacity(engine, workload),
         requests=len(calls),
-        unfit=unfit,
+        unfit=int(np.count_nonzero(~fit)),
+        late=int(np.count_nonzero(late)),
         fixed=lasting.sample(1) is table,
         warnings=tuple(warnings),
     )
+    if demand.never:
+        demand = replace(demand, warnings=(*warnings, f"{demand.never} on this machine, and count as missed"))
+    return demand
 
 
 def _long_enough(engine: EngineConfig, workload: Workload | ClosedLoop) -> tuple[Workload | ClosedLoop, list[str]]:
@@ -108,3 +124,14 @@ def fits(engine: EngineConfig, prompt: np.ndarray, output: np.ndarray) -> np.nda
     if engine.max_model_len is not None:
         fit &= prompt + output <= engine.max_model_len
     return fit
+
+
+def _late_alone(engine: EngineConfig, calls: RequestTable) -> np.ndarray:
+    """bool[n]: whether requests miss their targets for certain, whatever the scheduler and however idle the engine."""
+    if engine.prefix_caching or engine.step_noise:
+        return np.zeros(len(calls), bool)
+    prompt, output = calls.prompt_tokens, calls.output_tokens
+    first = isolated_seconds(engine, prompt, np.ones(len(calls)) - engine.separate)
+    per_token = (isolated_seconds(engine, prompt, output) - first) / np.maximum(output - 1, 1)
+    late = (first > _CERTAIN * calls.ttft_slo) | ((output > 1) & (per_token > _CERTAIN * calls.tpot_slo))
+    return np.asarray(late)

@@ -53,6 +53,7 @@ class FleetPlan:
             "first_guess": sizing.first_guess,
             "requests": sizing.demand.requests,
             "do_not_fit": sizing.demand.unfit,
+            "late_even_alone": sizing.demand.late,
             "seconds": sizing.demand.seconds,
             "warnings": sizing.warnings,
             "points": [_point_row(sizing, point) for _, point in sorted(sizing.points.items())],

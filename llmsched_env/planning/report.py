@@ -46,7 +46,7 @@ def table_rows(plan: FleetPlan) -> list[list[str]]:
 
 def _cells(sizing: Sizing) -> list[str]:
     if sizing.replicas is None:
-        never = f"never: {sizing.demand.unfit} of {sizing.demand.requests} requests do not fit"
+        never = f"never: {sizing.demand.never}"
         return [f"over {max(sizing.points)}" if sizing.points else never, str(sizing.first_guess), *[""] * 6]
     n, point = sizing.replicas, sizing.points[sizing.replicas]
     unsure = f" (or {sizing.at_least})" if sizing.at_least != n else ""
@@ -88,6 +88,8 @@ def curves(plan: FleetPlan) -> str:
     with styled():
         figure, (attainment, goodput, cost) = panel_grid(3, columns=3)
         for k, ((machine, scheduler), sizing) in enumerate(plan.sizings.items()):
+            if not sizing.points:
+                continue
             numbers = sorted(sizing.points)
             style = {**line_style(k), "marker": MARKERS[k % len(MARKERS)], "label": f"{machine}, {scheduler}"}
             for axes, name, scale in ((attainment, "attainment", 100), (goodput, "goodput", 1)):
@@ -113,7 +115,7 @@ def write_plan(plan: FleetPlan, path: Path, command: str) -> Path:
         columns=COLUMNS,
         rows=table_rows(plan),
         warnings=warnings_of(plan),
-        picture=svg_source(curves(plan)),
+        picture=svg_source(curves(plan)) if any(sizing.points for sizing in plan.sizings.values()) else None,
         router=plan.router,
         command=command,
     )

@@ -158,7 +158,7 @@ def size(
     demand = demand_on(option.engine, workload)
     guess = 1 if math.isnan(demand.load) else max(1, math.ceil(demand.load - 1e-9))
     sizing = Sizing(option, scheduler, target, guess, demand, warnings=list(demand.warnings))
-    if demand.unfit > (1 - target) * demand.requests + 1e-9:
+    if demand.unfit + demand.late > (1 - target) * demand.requests + 1e-9:
         return sizing
 
     def enough(replicas: int) -> bool | None:

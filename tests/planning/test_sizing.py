@@ -9,7 +9,7 @@ import baselines
 import llmsched_env as ls
 from baselines.routers import join_shortest_queue, round_robin
 from llmsched_env.planning import Option, plan, size
-from llmsched_env.planning.report import table_rows, text_table
+from llmsched_env.planning.report import table_rows, text_table, write_plan
 from llmsched_env.workloads.closed_requests import ClosedRequests
 
 SECOND = ls.EngineConfig(ls.Staircase(c=0.5, a=0.5, b0=10**6), token_budget=1)  # one request of one token in a second
@@ -53,7 +53,7 @@ def test_what_the_last_requests_take_does_not_make_a_fleet_dearer():
     assert not sizing.warnings
 
 
-def test_requests_that_fit_on_no_replica_are_said_to():
+def test_requests_that_fit_on_no_replica_are_said_to(tmp_path):
     small = ls.EngineConfig(ls.Staircase(c=0.1, a=0.1, b0=512), kv_blocks=8, max_model_len=120)  # 128 tokens
     prompt = np.array([100, 117, 118, 200] * 10)  # with three output tokens
     workload = ls.Workload.from_arrays(np.arange(40.0), prompt, np.full(40, 3), slo=ls.SLO(ttft=5.0))
@@ -61,6 +61,8 @@ def test_requests_that_fit_on_no_replica_are_said_to():
     assert sizing.replicas is None and not sizing.points
     answer = plan([Option("toy", small, 1.0)], {"sarathi": baselines.sarathi}, workload, round_robin, 0.95)
     assert "never: 20 of 40" in table_rows(answer)[0][2] and "20 of 40 requests do not fit" in text_table(answer)
+    page = write_plan(answer, tmp_path / "page.html", "llmsched plan").read_text()
+    assert "never: 20 of 40 requests do not fit" in page and "Against replicas" not in page
     with pytest.warns(UserWarning, match="turned away as they arrive"):
         some = size(Option("toy", small, 1.0), baselines.sarathi, workload, round_robin, target=0.5)
     assert some.replicas == 1 and some.points[1].attainment == (0.5,)
@@ -102,7 +104,20 @@ def test_requests_without_times_are_refused_with_what_to_give():
 
 def test_a_target_out_of_reach_is_said_to_be():
     slow = every(0.5, ttft=0.9)  # an idle engine takes a second
-    assert size(Option("toy", SECOND, 1.0), baselines.sarathi, slow, round_robin, most_replicas=4).replicas is None
+    sizing = size(Option("toy", SECOND, 1.0), baselines.sarathi, slow, round_robin)
+    assert sizing.replicas is None and not sizing.points
+    assert sizing.demand.never == "60 of 60 requests miss their targets even alone"
+    few = size(Option("toy", SECOND, 1.0), baselines.sarathi, every(0.1), round_robin, target=1.0, most_replicas=4)
+    assert few.replicas is None and max(few.points) == 4
+
+
+def test_decodes_that_are_too_slow_even_alone_are_said_to_be():
+    engine = ls.EngineConfig(ls.Staircase(c=0.1, a=0.0, b0=10**6))  # a token in 0.1 s
+    workload = ls.Workload.from_arrays(
+        np.arange(60.0), np.ones(60), np.tile([1, 9], 30), slo=ls.SLO(ttft=5.0, tpot=0.09)
+    )
+    sizing = size(Option("toy", engine, 1.0), baselines.sarathi, workload, round_robin, target=0.9)
+    assert sizing.replicas is None and (sizing.demand.unfit, sizing.demand.late) == (0, 30)
 
 
 def test_random_arrivals_are_decided_by_intervals():
