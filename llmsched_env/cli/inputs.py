@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from llmsched_env.cli.options import EngineOptions, WorkloadOptions
 
 if TYPE_CHECKING:
     from llmsched_env.machine.config import EngineConfig
-    from llmsched_env.workloads import LengthPredictor, Workload
+    from llmsched_env.workloads import ClosedLoop, LengthPredictor, Workload
 
 
 def workloads_of(options: WorkloadOptions) -> dict[str, Workload]:
@@ -27,6 +28,36 @@ def workloads_of(options: WorkloadOptions) -> dict[str, Workload]:
             workload = workload.with_predictor(_predictor(options.predict, workload))
         found[workload.name] = workload
     return found
+
+
+def closed(workload: Workload, users: int | None, horizon: float, repeats: bool = False) -> Workload | ClosedLoop:
+    """The workload, or so many users who send its requests, if a number is given.
+
+    Args:
+        workload: with targets and predictions.
+        users: how many; None: requests arrive by themselves.
+        horizon: seconds for which users start tasks, unless they go through a trace once.
+        repeats: whether a trace is gone through over and over.
+
+    Raises:
+        ValueError: if the number of users is not above 0.
+    """
+    from llmsched_env.workloads import AgentTasks, ClosedLoop, task_preset
+    from llmsched_env.workloads.predictors import PredictedRequests
+    from llmsched_env.workloads.sessions import AgentSessions
+
+    if users is None:
+        return workload
+    source = workload.source.source if isinstance(workload.source, PredictedRequests) else workload.source
+    if isinstance(source, AgentSessions):
+        tasks = task_preset(workload.name, slo=workload.slo)
+        if isinstance(workload.source, PredictedRequests) and isinstance(tasks, AgentTasks):
+            tasks = replace(tasks, predictor=workload.source.predictor)
+        return ClosedLoop(tasks, users, duration=horizon)
+    table = getattr(source, "table", None)
+    if table is None or repeats:
+        return ClosedLoop(lengths=workload, users=users, duration=horizon)
+    return ClosedLoop(lengths=workload, users=users, tasks=len(table))
 
 
 def engines_of(options: EngineOptions) -> dict[str, EngineConfig]:

@@ -10,11 +10,11 @@ import numpy as np
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.task_rows import isolated_seconds
 from llmsched_env.tables.request_table import RequestTable
-from llmsched_env.tables.task_table import TaskTable
+from llmsched_env.tables.task_table import TaskTable, requests_of
 from llmsched_env.theory import capacity
 from llmsched_env.workloads import ClosedLoop, Workload
 
-TIMES_ALONE = 20
+TIMES_ALONE = 30
 """Arrivals must last so many times as long as a mean request takes alone, for queues to show."""
 
 
@@ -29,7 +29,7 @@ class Demand:
         workload: what is simulated.
         seconds: for which requests arrive.
         load: offered rate over the reference capacity of one replica; nan of users in a closed loop.
-        requests: how many arrive with the first seed.
+        requests: how many the workload as given has with the first seed.
         unfit: how many of them do not fit on a replica even alone.
         late: how many fit, and miss their targets even alone on an idle replica.
         fixed: whether every seed gives the same requests.
@@ -71,8 +71,7 @@ def demand_on(engine: EngineConfig, workload: Workload | ClosedLoop) -> Demand:
             "the number of users (--concurrency)"
         )
     lasting, warnings = _long_enough(engine, workload)
-    table = lasting.sample(0)
-    calls = table if isinstance(table, RequestTable) else table.calls
+    table, calls = lasting.sample(0), requests_of(workload.sample(0))
     fit = fits(engine, calls.prompt_tokens, calls.output_tokens)
     late = fit & _late_alone(engine, calls)
     demand = Demand(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from llmsched_env.evaluation.rendering import (
 )
 from llmsched_env.evaluation.table import format_interval
 from llmsched_env.evaluation.text_tables import TextColumn, fitting_tables
+from llmsched_env.intervals import mean_interval
 from llmsched_env.planning.plan import FleetPlan
 from llmsched_env.planning.sizing import Sizing
+from llmsched_env.planning.users import MostUsers
 
 COLUMNS = (
     "Machine",
@@ -81,6 +84,23 @@ def text_table(plan: FleetPlan) -> str:
 def warnings_of(plan: FleetPlan) -> list[str]:
     """Why the answers are to be doubted, each with the machine and scheduler."""
     return [f"{', '.join(key)}: {each}" for key, sizing in plan.sizings.items() for each in sizing.warnings]
+
+
+def users_table(found: Mapping[tuple[str, str], MostUsers], replicas: int, workload: str) -> str:
+    """The most users by machine and scheduler as a text table, with the numbers that they see."""
+    limits = next(iter(found.values())).limits
+    rows = []
+    for each in found.values():
+        point = each.points.get(each.users)
+        seen = ["" if point is None else _interval(mean_interval(point.values[name]), 1.0) for name in limits]
+        rows.append([str(each.users), f"{each.at_least} to {each.at_most}", *seen])
+    heads = ["Users", "95 %\ninterval", *(f"{name}\n(s)" for name in limits)]
+    columns = [TextColumn(head, [row[k] for row in rows]) for k, head in enumerate(heads)]
+    names = TextColumn("Machine\nScheduler", ["\n".join(key) for key in found], "left")
+    asked = " and ".join(f"{name} up to {limit:g} s" for name, limit in limits.items())
+    lead = f"Most users in a closed loop of {workload} on {replicas} replica{'s' if replicas > 1 else ''}: {asked}"
+    notes = [f"Warning: {', '.join(key)}: {warning}\n" for key, each in found.items() for warning in each.warnings]
+    return rich_text(*fitting_tables(lead, names, columns)) + "".join(notes)
 
 
 def curves(plan: FleetPlan) -> str:

@@ -207,3 +207,8 @@ class EngineTasks(Protocol):
 
     def reference_capacity(self, engine: EngineConfig) -> float:
         """Calls/s that the engine sustains on this mix of lengths."""
+
+
+def requests_of(table: RequestTable | TaskTable) -> RequestTable:
+    """The requests of a table, or all calls of its tasks."""
+    return table.calls if isinstance(table, TaskTable) else table

@@ -9,7 +9,6 @@ import numpy as np
 
 from llmsched_env.slo import SLO
 from llmsched_env.tables.request_table import RequestTable
-from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads.arrivals import Poisson
 from llmsched_env.workloads.sources import TimelessRequests, length_parts
 
@@ -71,20 +70,3 @@ class ClosedRequests:
     def split(self, fractions: tuple[float, ...]) -> tuple[ClosedRequests, ...]:
         """Consecutive parts by number of requests."""
         return tuple(replace(self, table=table) for table in length_parts(self.table, fractions))
-
-
-def user_tasks(table: RequestTable, users: int) -> TaskTable:
-    """The requests as one task for each user, who sends every `users`-th of them, each when the one before ended."""
-    order = np.concatenate([np.arange(user, len(table), users) for user in range(min(users, len(table)))])
-    task = order % users
-    calls = RequestTable.from_columns(
-        np.zeros(len(table)),
-        table.prompt_tokens[order],
-        table.output_tokens[order],
-        client=task,
-        ttft_slo=table.ttft_slo[order],
-        tpot_slo=table.tpot_slo[order],
-    )
-    later = np.flatnonzero(task[1:] == task[:-1])
-    edges = list(zip(later.tolist(), (later + 1).tolist(), strict=True))
-    return TaskTable.from_columns(calls, task, edges, np.zeros(len(table)))

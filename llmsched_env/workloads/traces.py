@@ -7,7 +7,8 @@ from pathlib import Path
 
 from llmsched_env.validation import check_number
 from llmsched_env.workloads.arrivals import Poisson, Renewal
-from llmsched_env.workloads.closed_requests import ClosedRequests, user_tasks
+from llmsched_env.workloads.closed_loop import ClosedLoop
+from llmsched_env.workloads.closed_requests import ClosedRequests
 from llmsched_env.workloads.formats import recognised
 from llmsched_env.workloads.formats.row_log import RowLog
 from llmsched_env.workloads.formats.trace_format import Head, TraceFormat, head_of
@@ -100,7 +101,7 @@ def load_tasks(
     sub-agents, in a closed loop: a call is ready its recorded wait after the *simulated* end of the previous call, and
     only the beginning of a session is taken from the recorded times. In all other formats of `load_trace`, including
     Mooncake and ServeGen, sessions are unknown and every request is a task of one call. Of requests that were measured
-    in a closed loop of N users, a task is what one user sends: every N-th request, each when the one before has ended.
+    in a closed loop of N users, every request is a task, which one of N users sends who is free: a `ClosedLoop`.
 
     Args:
         path: file or folder; its stem becomes the source's name. "FILE#2" is the second run in a file of several.
@@ -124,9 +125,9 @@ def load_tasks(
     if trace_format.read_tasks is None:
         workload = _requests(head, trace_format, log)
         if workload.max_concurrency is not None and rate is None:
-            source = workload.source
-            table = source.table if isinstance(source, ClosedRequests) else workload.sample(0)
-            return FixedTasks(user_tasks(table, workload.max_concurrency), head.name)
+            requests = len(workload.source.lengths()[0])
+            users = workload.max_concurrency
+            return ClosedLoop(lengths=workload, users=users, tasks=requests, name=head.name)
         single = SingleCalls(workload)
         if arrivals is None:
             return single if rate is None else single.scaled(rate)

@@ -6,9 +6,13 @@ import math
 import numpy as np
 import pytest
 
+import llmsched_env as ls
+from baselines import vllm_v1
 from llmsched_env.calibration import read_run
 from llmsched_env.workloads import load_tasks, load_trace
 from llmsched_env.workloads.closed_requests import ClosedRequests
+
+ENGINE = ls.EngineConfig(ls.Staircase(c=0.01, a=0.01, b0=64), token_budget=256)
 
 LENGTHS = {"input_lens": [10, 20, 30, 40, 50, 60], "output_lens": [3, 2, 5, 4, 3, 2]}
 LATENCIES = {
@@ -46,11 +50,12 @@ def test_a_closed_loop_without_start_times_is_no_burst(written, result):
 
 
 @pytest.mark.parametrize("more", [{}, {"start_times": [7.0, 7.0, 8.0, 8.5, 9.0, 10.0]}], ids=["no times", "times"])
-def test_as_tasks_each_user_sends_when_its_request_before_has_ended(written, more):
+def test_as_tasks_whoever_is_free_sends_the_next_request(written, more):
     tasks = load_tasks(written(CLOSED | more)).sample(0)
-    assert tasks.num_tasks == 2 and (tasks.arrival == 0).all() and (tasks.delay == 0).all()
-    assert tasks.calls.prompt_tokens.tolist() == [10, 30, 50, 20, 40, 60]
-    assert tasks.edges.tolist() == [[0, 1], [1, 2], [3, 4], [4, 5]]
+    assert tasks.num_tasks == 6 and (tasks.calls.arrival == 0).all() and tasks.pool.users == 2
+    assert tasks.calls.prompt_tokens.tolist() == [10, 20, 30, 40, 50, 60] and not tasks.pool.think.any()
+    rows = ls.simulate(vllm_v1, load_tasks(written(CLOSED | more)), ENGINE, interpreted=True).requests
+    assert rows.arrival.tolist() == [0.0, 0.0, *np.sort(rows.finish)[:4].tolist()]
 
 
 def test_start_times_of_a_closed_loop_are_replayed_with_a_warning(written):
