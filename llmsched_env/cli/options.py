@@ -52,7 +52,9 @@ Names = tuple[str, ...]
 Loads = tuple[float | Literal["recorded"], ...]
 
 # What is served.
-Workload = Annotated[Names, option(WORKLOAD, "NAME|FILE,...", "Presets and trace files.", formats.names)]
+Workload = Annotated[
+    Names, option(WORKLOAD, "NAME|FILE,...", "Presets and trace files; FILE#2: its second run.", formats.names)
+]
 Horizon = Annotated[float, option(WORKLOAD, "S", "Seconds of arrivals of presets; traces are run whole.")]
 Rate = Annotated[float | None, option(WORKLOAD, "R", "Requests/s, instead of the workload's own.")]
 Load = Annotated[
