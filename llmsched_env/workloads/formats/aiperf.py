@@ -22,7 +22,6 @@ from llmsched_env.workloads.formats.row_log import CellError, RowLog
 from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
 
-
 _AT_TIMES = ("poisson", "gamma", "constant", "user_centric", "fixed_schedule")  # types of phases in the settings
 
 
