@@ -80,8 +80,8 @@ class Training:
         train_load: range from which the load of each training episode is drawn; empty: the workload's own rate.
         slo: (TTFT, TPOT) targets in s; None: those of the workload, 1 and 0.1 for a trace without.
         reward: of the environment; the objective that it leads to chooses the best checkpoint.
-        start: tuned: the best static setting, or what development found; scratch: a plain or random policy; or the
-            file of a policy.
+        start: tuned: the neutral action, the best static setting of knobs, or a plain rule; scratch: a random policy,
+            where it is not trained by evolution strategies; or the file of a policy.
         interval: s between decisions; 0: before every batch, or whenever the environment asks.
         horizon: length of training episodes, and of the arrivals of other runs, s; inf: until all have left.
         num_envs: environments stepped together.

@@ -172,7 +172,7 @@ class IndexSettings:
     """Of the search for an index policy: stages of evolution strategies, then sweeps of a coordinate search.
 
     Attributes:
-        generations: of the first stage; None: those of `problems.index_start`.
+        generations: of the search over constants, and of that over these and what they depend on.
         sites: cases of a generation on sites of the suite, each on another one; or on the workload that is given.
         random_sites: cases of a generation on random sites; none where a workload is given.
         validate_every: generations between validations.
@@ -184,7 +184,7 @@ class IndexSettings:
         ValueError: naming the field, its value and what is allowed.
     """
 
-    generations: int | None = None
+    generations: tuple[int, ...] = (60, 140)
     sites: int = 6
     random_sites: int = 5
     validate_every: int = 20
@@ -193,8 +193,10 @@ class IndexSettings:
     cases: int = 6
 
     def __post_init__(self) -> None:
-        if self.generations is not None:
-            check_integer("generations", self.generations, at_least=0)
+        if len(self.generations) != 2:
+            raise ValueError(f"generations must be two numbers, got {self.generations}")
+        for count in self.generations:
+            check_integer("generations", count, at_least=0)
         for name in ("sites", "random_sites", "sweeps"):
             check_integer(name, getattr(self, name), at_least=0)
         check_integer("sites + random_sites", self.sites + self.random_sites, at_least=1)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 import baselines
-from agents.config import SCRATCH, SUITE, TUNED_START, Training
+from agents.config import SUITE, TUNED_START, Training
 from agents.problems.index_cases import IndexCase, IndexCases, OwnCases, SuiteCases, costs
-from agents.problems.index_start import PLAIN_STAGES, STAGES, IndexStage, first_weights, searched
+from agents.problems.index_form import STAGES, IndexStage, first_weights, searched
 from agents.report import AGENT, paired_report
 from agents.search.stages import CoordinateStage, EvolutionStage, Stage
 from agents.search.steering import SteeringSearch
@@ -70,9 +70,8 @@ class SteeredIndex(SteeringSearch):
     @property
     def _evolution(self) -> tuple[IndexStage, ...]:
         """The stages of evolution strategies."""
-        first, *others = (PLAIN_STAGES if self.config.start == SCRATCH else STAGES)[self.objective]
-        generations = self._settings.generations
-        return (first if generations is None else replace(first, generations=generations), *others)
+        stages, generations = STAGES[self.objective], self._settings.generations
+        return tuple(replace(stage, generations=own) for stage, own in zip(stages, generations, strict=True))
 
     def first(self) -> dict[str, Any]:
         """A digest of what the search begins with: constants and files may change."""
@@ -80,8 +79,8 @@ class SteeredIndex(SteeringSearch):
 
     def first_weights(self) -> np.ndarray:
         start = self.config.start
-        first = first_weights(self.objective, self.pausing, start == SCRATCH)
-        if start in (SCRATCH, TUNED_START):
+        first = first_weights(self.objective, self.pausing)
+        if start == TUNED_START:
             return first
         fixed = [PERCEPTRON.output_place(name) for name in ("begun", "blocking")]
         weights = load_weights(start, PERCEPTRON)

@@ -37,12 +37,14 @@ class SteeringSearch(SearchProblem):
     objective = "mean_e2el"
 
     def __init__(self, config: Training) -> None:
+        if config.start == SCRATCH:
+            raise ValueError(f"start must be {TUNED_START!r}, a plain rule, or the file of a policy, got {SCRATCH!r}")
         self.config = config
 
     def first_weights(self) -> np.ndarray:
         """Those of a file, or random hidden units and outputs of 0: the rule as it is without a network."""
         start = self.config.start
-        if start not in (SCRATCH, TUNED_START):
+        if start != TUNED_START:
             return load_weights(start, self.perceptron)
         weights, inputs = np.zeros(self.perceptron.size), len(self.perceptron.inputs)
         units = np.random.default_rng([self.config.seed, 1]).normal(

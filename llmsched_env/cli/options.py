@@ -187,6 +187,9 @@ Stage = Annotated[
 ]
 Cells = Annotated[int | None, option(EFFORT, "N", "Cells of the suite, spread over it [default: all].")]
 RandomSites = Annotated[int, option(EFFORT, "N", "Sites drawn at random, unseen in development, the loads in turn.")]
+SitesFrom = Annotated[
+    int, option(EFFORT, "K", "Number of the first random site; a look after a policy was changed takes new ones.")
+]
 Clusters = Annotated[int | None, option(EFFORT, "N", "Clusters, spread over those of the suite [default: all].")]
 NetworkRuns = Annotated[int, option(EFFORT, "N", "Held-out runs of each scheduler of the agent network.")]
 RouterSeeds = Annotated[int, option(EFFORT, "N", "Test seeds of each cluster of the comparison of routers.")]
@@ -208,8 +211,8 @@ Start = Annotated[
     option(
         TRAINING,
         "tuned|scratch|FILE",
-        "What the policy starts from: the best static setting or what development found; a plain or random policy; the "
-        "file of a policy.",
+        "What the policy starts from: the neutral action, the best static setting of knobs, or a plain rule; a random "
+        "policy, where a gradient learner trains it; the file of a policy.",
     ),
 ]
 Interval = Annotated[

@@ -1,9 +1,9 @@
-"""Random sites to train on: engine, classes of requests, lengths, targets, burstiness."""
+"""Random sites to train on: engine, what is believed of it, classes of requests, lengths, targets, burstiness."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -21,6 +21,9 @@ _CLASSES = (0.45, 0.35, 0.2)  # chances of one, two and three classes
 _REQUESTS = 600  # about this number in a case, within the horizons below
 _SHORTEST, _LONGEST = 6.0, 120.0  # s of arrivals
 _WITHOUT_PREDICTIONS = 0.2  # share of sites
+_MISTAKEN = 0.5  # share of sites whose step times scatter and are not what schedulers believe
+_MOST_SCATTER = 0.2  # of step times: standard deviation of their logarithm
+_MOST_WRONG = 1.3  # factor by which beliefs are off, either way
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,9 @@ def random_site(rng: np.random.Generator) -> RandomSite:
     shares = rng.dirichlet(np.full(count, 2.0))
     clients = tuple(_client(rng, engine, k, max(0.02, share)) for k, share in enumerate(shares.tolist()))
     predictor = None if rng.random() < _WITHOUT_PREDICTIONS else LengthPredictor(rng.uniform(0.3, 1.2))
+    if rng.random() < _MISTAKEN:
+        engine = replace(engine, step_noise=rng.uniform(0, _MOST_SCATTER))
+        engine = engine.believing(_log_uniform(rng, 1 / _MOST_WRONG, _MOST_WRONG))
     return RandomSite(f"{count} random classes on {profile}", clients, engine, predictor)
 
 

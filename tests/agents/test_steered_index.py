@@ -11,7 +11,7 @@ import llmsched_env as ls
 from agents.config import Training
 from agents.problems import index_cases, steered_index
 from agents.problems.index_cases import OwnCases, SuiteCases, costs
-from agents.problems.index_start import IndexStage, first_weights, searched
+from agents.problems.index_form import IndexStage, first_weights, searched
 from agents.problems.steered_index import SteeredIndex
 from agents.training import train
 from llmsched_env.evaluation.benchmark.four_knobs import keeps_four_knobs
@@ -39,13 +39,13 @@ def small(monkeypatch):
         IndexStage(2, 0.1, 0.02, 2, 1.0, numbers, ("join", "extra"), ("queue", "prompt")),
     )
     monkeypatch.setattr(steered_index, "STAGES", dict.fromkeys(("slo_attainment", "mean_e2el"), stages))
-    learner = {"sites": 1, "random_sites": 1, "validate_every": 1, "average": 0.5, "sweeps": 2, "cases": 1}
+    learner = {"generations": (2, 2), "sites": 1, "random_sites": 1, "validate_every": 1, "average": 0.5}
+    learner |= {"sweeps": 2, "cases": 1}
     return Training(env="IndexPolicy", algo="es", load=(0.9,), horizon=5.0, tuning_seeds=2, seeds=2, learner=learner)
 
 
-def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy():
+def test_its_constants_are_those_of_an_index_policy():
     workload, weights = SITE.at(0.9, 30.0), first_weights()
-    output_layer(weights)[:, :-1] = 0.0
     constants = dict(zip(INDEX_PARAMS, SCALING.numbers(output_layer(weights)[:, -1]), strict=True))
     one, other = (
         ls.simulate(s, workload, SITE.engine)
@@ -56,9 +56,9 @@ def test_without_what_depends_on_the_queue_the_first_policy_is_an_index_policy()
 
 @pytest.mark.parametrize("pausing", [False, True])
 @pytest.mark.parametrize("objective", ["slo_attainment", "mean_e2el"])
-def test_a_plain_start_steers_nothing_and_is_a_static_setting(objective, pausing):
-    workload, weights = SITE.at(0.9, 30.0), first_weights(objective, pausing, plain=True)
-    assert not output_layer(weights)[:, :-1].any() and output_layer(first_weights(objective, pausing))[:, :-1].any()
+def test_the_start_steers_nothing_and_is_a_static_setting(objective, pausing):
+    workload, weights = SITE.at(0.9, 30.0), first_weights(objective, pausing)
+    assert not output_layer(weights)[:, :-1].any()
     policy = replace(with_weights(weights), decision_time=(0.0, 0.0))
     as_it_comes, setting, other = static_settings(policy, 3)
     assert as_it_comes == index and other.values != setting.values
@@ -158,7 +158,7 @@ def test_a_training_that_is_over_is_left_as_it_is(small, tmp_path):
 def test_a_workload_of_ones_own_is_trained_on(small, tmp_path):
     config = replace(
         small, workload="sharegpt-chat", engine=("llama-3.1-8b_rtx4090-24gb_tp1_lss",), slo=(2.0, 0.1),
-        learner=dict(small.learner) | {"generations": 0, "sweeps": 0},
+        learner=dict(small.learner) | {"generations": (0, 0), "sweeps": 0},
     )  # fmt: skip
     cases = OwnCases(config)
     for first, seeds in ((TUNING_SEEDS, 2), (TEST_SEEDS, 3)):
@@ -222,6 +222,7 @@ def test_files_that_are_no_policies_are_refused(content, tmp_path):
         ({"reward": "fairness"}, "reward of an index policy must be .* got 'fairness'"),
         ({"env_arguments": {"slots": 3}}, "name in env_arguments must be .* got 'slots'"),
         ({"start": "nowhere.npz"}, "nowhere.npz"),
+        ({"start": "scratch"}, "start must be 'tuned', a plain rule, or the file of a policy, got 'scratch'"),
     ],
 )
 def test_trainings_that_make_no_sense_are_refused(small, change, message, tmp_path):

@@ -85,16 +85,18 @@ def test_seconds_are_those_of_each_engine():
         result = simulate_network(baselines.sarathi, tasks, engines, router, interpreted=True)
         return result.requests.engine[2]
 
-    alone = least_outstanding_seconds(own_decode=0)
+    alone, no_others = least_outstanding_seconds(own_decode=0, held_up=0), least_outstanding_seconds(held_up=0)
     # (280 + 10) * 0.01 = 2.9 s and (90 + 10) * 0.03 = 3 s; the other way round with 320 tokens, 3.3 s.
     assert [third([prompt, 90], [10, 10, 100], alone) for prompt in (280, 320)] == [0, 1]
     # The same with 0.01 and 0.03 s for each of its 100 predicted tokens: 4.3 s and 6 s.
-    assert third([320, 90], [10, 10, 100], least_outstanding_seconds) == 0
+    assert third([320, 90], [10, 10, 100], no_others) == 0
     # Predicted tokens of others count as `output_weight` says: 2 + w and 0.3 + 3 w seconds.
     chosen = [third([200, 10], [100, 100, 1], alone(output_weight=w)) for w in (0.8, 0.9)]
     assert chosen == [1, 0]
     # One that has no prediction is taken to yield 128 tokens: 1.28 s against 3.84 s of decode, 3 s of work against 0.6.
-    assert [third([300, 20], [1e-9, 1e-9, np.nan], least_outstanding_seconds(own_decode=w)) for w in (0.9, 1)] == [1, 0]
+    assert [third([300, 20], [1e-9, 1e-9, np.nan], no_others(own_decode=w)) for w in (0.9, 1)] == [1, 0]
+    # Its own 8 tokens take 0.08 or 0.24 s, and the call that is there waits as long: 3.36 s against 3.48 s.
+    assert [third([310, 90], [10, 10, 100], alone(held_up=w)) for w in (0, 0.5, 1)] == [1, 1, 0]
 
 
 @pytest.mark.parametrize("router", [join_shortest_queue, least_outstanding_tokens])

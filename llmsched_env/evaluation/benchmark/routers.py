@@ -20,8 +20,10 @@ from llmsched_env.simulator.router import Router
 TUNED: dict[str, dict[str, tuple[float, ...]]] = {
     "prefix_aware": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5), "least_match": (0.1, 0.3, 0.6)},
     "session_affinity": {"more_calls": (0, 4, 16, 64), "times": (1.0, 1.1, 1.5)},
-    "least_outstanding_seconds": {"output_weight": (0, 0.3, 1, 3), "own_decode": (0, 0.3, 1, 3)},
-}
+    "least_outstanding_seconds": {
+        "output_weight": (0, 1), "own_decode": (0.3, 1, 3, 10), "held_up": (0, 0.3, 1, 3),
+    },
+}  # fmt: skip
 """Parameters of routers to search: for each cluster the best values are found on tuning seeds."""
 TUNING_RUNS = 3
 

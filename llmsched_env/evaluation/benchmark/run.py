@@ -178,7 +178,7 @@ def _simulate(options: BenchmarkOptions, stages: Sequence[str]) -> None:
     chosen = single_engine_baselines(beside, () if named == ("all",) else named)
     objectives, policies = options.objective, policies_of(options)
     clusters = _clusters(options.clusters) if "cluster" in stages else []
-    drawn = _random_cells(options.random_sites, options.load) if "random" in stages else []
+    drawn = _random_cells(options.random_sites, options.sites_from, options.load) if "random" in stages else []
     run = Benchmark(
         cells=_cells(options.cells, options.load) if {"tune", "test"} & set(stages) else [],
         policies=policies,
@@ -240,11 +240,12 @@ def _cells(count: int | None, loads: Sequence[float]) -> list[BenchmarkCell]:
     return _spread("--cells", count, cells)
 
 
-def _random_cells(count: int, loads: Sequence[float]) -> list[BenchmarkCell]:
+def _random_cells(count: int, first: int, loads: Sequence[float]) -> list[BenchmarkCell]:
     """Sites that were never drawn in training or development: the generator starts at the test seeds."""
     check_integer("--random-sites", count, at_least=1)
+    check_integer("--sites-from", first, at_least=0)
     cells = []
-    for k in range(count):
+    for k in range(first, first + count):
         site, load = random_site(np.random.default_rng([TEST_SEEDS, k])), loads[k % len(loads)]
         cells.append(BenchmarkCell(f"{k + 1}: {site.name}", load, site.at(load), site.engine, held_out=True))
     return cells
