@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llmsched_env.validation import shown
+
 T = TypeVar("T")
 
 
@@ -19,10 +21,24 @@ def read_json(path: str | Path) -> Any:
         FileNotFoundError: there is no such file.
         ValueError: it is not JSON; naming file, line and column.
     """
+    return parse_json(Path(path).read_text(encoding="utf-8-sig", errors="replace"), str(path))
+
+
+def parse_json(text: str, place: str) -> Any:
+    """The JSON value in a text.
+
+    Raises:
+        ValueError: it is not JSON, is nested too deeply, or holds an integer of thousands of digits; the message begins
+            with `place`.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig", errors="replace"))
+        return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}, column {error.colno} must be JSON: {error.msg}") from None
+        raise ValueError(f"{place}, line {error.lineno}, column {error.colno} must be JSON: {error.msg}") from None
+    except RecursionError:
+        raise ValueError(f"{place} must be JSON that is not nested so deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{place} must be JSON: {error}") from None
 
 
 def read_object(path: str | Path) -> dict[str, Any]:
@@ -34,7 +50,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise ValueError(f"{path} must be a JSON object, got {repr(value)[:80]}")
+        raise ValueError(f"{path} must be a JSON object, got {shown(value)}")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,14 @@ def _workload(name: str, options: WorkloadOptions) -> Workload:
     from llmsched_env.workloads import load_trace, preset
 
     if Path(name).suffix or "/" in name:
-        return load_trace(name, skip_bad_rows=options.skip_bad_rows)
+        workload = load_trace(
+            name,
+            skip_bad_rows=options.skip_bad_rows,
+            time_unit=options.time_unit,
+            block_tokens=options.block_tokens,
+        )
+        print(f"{name}: {workload.recognised}: {workload.source!r}", file=sys.stderr)
+        return workload
     return preset(name, horizon=options.horizon)
 
 
@@ -61,10 +69,13 @@ def _with_targets(workload: Workload, options: WorkloadOptions) -> Workload:
     import numpy as np
 
     from llmsched_env.slo import TRACE_SLO
+    from llmsched_env.workloads.closed_requests import ClosedRequests
 
     if options.slo is not None:
         return workload.with_slo(options.slo)
-    if workload.slo is None and np.isinf(workload.sample(0).ttft_slo).all():
+    source = workload.source
+    table = source.table if isinstance(source, ClosedRequests) else workload.sample(0)
+    if workload.slo is None and np.isinf(table.ttft_slo).all():
         return workload.with_slo(TRACE_SLO)
     return workload
 

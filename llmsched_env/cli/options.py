@@ -52,7 +52,9 @@ Names = tuple[str, ...]
 Loads = tuple[float | Literal["recorded"], ...]
 
 # What is served.
-Workload = Annotated[Names, option(WORKLOAD, "NAME|FILE,...", "Presets and trace files.", formats.names)]
+Workload = Annotated[
+    Names, option(WORKLOAD, "NAME|FILE,...", "Presets and trace files; FILE#2: its second run.", formats.names)
+]
 Horizon = Annotated[float, option(WORKLOAD, "S", "Seconds of arrivals of presets; traces are run whole.")]
 Rate = Annotated[float | None, option(WORKLOAD, "R", "Requests/s, instead of the workload's own.")]
 Load = Annotated[
@@ -79,6 +81,13 @@ Predict = Annotated[
     ),
 ]
 SkipBadRows = Annotated[bool, option(WORKLOAD, None, "List malformed rows of files, do not refuse them.")]
+TimeUnit = Annotated[
+    Literal["s", "ms", "us", "ns"] | None,
+    option(WORKLOAD, None, "Unit of recorded times [default: recognised, or as the format documents]."),
+]
+BlockTokens = Annotated[
+    int | None, option(WORKLOAD, "N", "Tokens per block of hash_ids in traces [default: recognised].")
+]
 
 # On what.
 Engine = Annotated[
@@ -359,3 +368,5 @@ class WorkloadOptions:
     slo: Slo = None
     predict: Predict = None
     skip_bad_rows: SkipBadRows = False
+    time_unit: TimeUnit = None
+    block_tokens: BlockTokens = None

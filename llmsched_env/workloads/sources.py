@@ -27,7 +27,7 @@ class Source(Protocol):
 
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable: ...
 
-    def at_rate(self, rate: float) -> Self: ...
+    def at_rate(self, rate: float) -> Source: ...
 
     def with_slo(self, slo: SLO) -> Self: ...
 
@@ -231,17 +231,25 @@ class TimelessRequests:
 
     def split(self, fractions: tuple[float, ...]) -> tuple[TimelessRequests, ...]:
         """Consecutive parts by number of requests."""
-        cuts = np.rint(np.cumsum([0.0, *fractions]) * len(self.table)).astype(int).tolist()
-        if min(np.diff(cuts)) < 1:
-            counts = np.diff(cuts).tolist()
-            raise ValueError(f"split fractions must leave requests in every part, got {fractions} with {counts}")
-        parts = zip(cuts[:-1], cuts[1:], strict=True)
-        return tuple(replace(self, table=self.table.rows(first, last)) for first, last in parts)
+        return tuple(replace(self, table=table) for table in length_parts(self.table, fractions))
 
     def _requests(self, rng: np.random.Generator) -> FixedRequests:
         arrival = np.cumsum(self.arrivals.gaps(rng, len(self.table)))
         arrival *= len(self.table) / self.rate / arrival[-1]
         return FixedRequests(self.table.at(arrival))
+
+
+def length_parts(table: RequestTable, fractions: tuple[float, ...]) -> list[RequestTable]:
+    """Consecutive parts of a table by number of requests.
+
+    Raises:
+        ValueError: a part has no requests.
+    """
+    cuts = np.rint(np.cumsum([0.0, *fractions]) * len(table)).astype(int).tolist()
+    if min(np.diff(cuts)) < 1:
+        counts = np.diff(cuts).tolist()
+        raise ValueError(f"split fractions must leave requests in every part, got {fractions} with {counts}")
+    return [table.rows(first, last) for first, last in zip(cuts[:-1], cuts[1:], strict=True)]
 
 
 class SystemPrompt(NamedTuple):

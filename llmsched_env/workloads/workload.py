@@ -49,6 +49,8 @@ class Workload:
         slo: the targets that all requests share, or None if they have none or differ.
         load: load set by `at_load`; None before, and after `scaled`.
         skipped: rows of its file that were left out.
+        recognised: what was recognised in its file, such as "Qwen-Bailian trace, seconds, blocks of 16".
+        max_concurrency: its file was measured in a closed loop of so many users; None: it was not.
     """
 
     source: Source
@@ -56,6 +58,8 @@ class Workload:
     slo: SLO | None = None
     load: float | None = None
     skipped: Skipped = Skipped()
+    recognised: str = ""
+    max_concurrency: int | None = None
 
     @classmethod
     def poisson(
@@ -253,6 +257,7 @@ class Workload:
     def __repr__(self) -> str:
         extras = [f"SLO(ttft={self.slo.ttft:g}, tpot={self.slo.tpot:g})"] if self.slo else []
         extras += [f"load {self.load:g}"] if self.load is not None else []
+        extras += [self.recognised] if self.recognised else []
         return f"<Workload {self.name}: {', '.join([repr(self.source), *extras])}>"
 
 
