@@ -24,6 +24,7 @@ from llmsched_env.cli.options import (
     RouterSeeds,
     Scheduler,
     Seeds,
+    SitesFrom,
     Stage,
     Traces,
     Trials,
@@ -58,6 +59,7 @@ class BenchmarkCommand(BenchmarkOptions, PrintOptions):
     tuning_seeds: TuningSeeds = BenchmarkOptions.tuning_seeds
     seeds: Seeds = BenchmarkOptions.seeds
     random_sites: RandomSites = BenchmarkOptions.random_sites
+    sites_from: SitesFrom = BenchmarkOptions.sites_from
     clusters: Clusters = BenchmarkOptions.clusters
     network_runs: NetworkRuns = BenchmarkOptions.network_runs
     router_seeds: RouterSeeds = BenchmarkOptions.router_seeds

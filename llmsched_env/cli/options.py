@@ -52,7 +52,9 @@ Names = tuple[str, ...]
 Loads = tuple[float | Literal["recorded"], ...]
 
 # What is served.
-Workload = Annotated[Names, option(WORKLOAD, "NAME|FILE,...", "Presets and trace files.", formats.names)]
+Workload = Annotated[
+    Names, option(WORKLOAD, "NAME|FILE,...", "Presets and trace files; FILE#2: its second run.", formats.names)
+]
 Horizon = Annotated[float, option(WORKLOAD, "S", "Seconds of arrivals of presets; traces are run whole.")]
 Rate = Annotated[float | None, option(WORKLOAD, "R", "Requests/s, instead of the workload's own.")]
 Load = Annotated[
@@ -194,6 +196,9 @@ Stage = Annotated[
 ]
 Cells = Annotated[int | None, option(EFFORT, "N", "Cells of the suite, spread over it [default: all].")]
 RandomSites = Annotated[int, option(EFFORT, "N", "Sites drawn at random, unseen in development, the loads in turn.")]
+SitesFrom = Annotated[
+    int, option(EFFORT, "K", "Number of the first random site; a look after a policy was changed takes new ones.")
+]
 Clusters = Annotated[int | None, option(EFFORT, "N", "Clusters, spread over those of the suite [default: all].")]
 NetworkRuns = Annotated[int, option(EFFORT, "N", "Held-out runs of each scheduler of the agent network.")]
 RouterSeeds = Annotated[int, option(EFFORT, "N", "Test seeds of each cluster of the comparison of routers.")]

@@ -45,8 +45,8 @@ def test_hyper_parameters_are_changed_by_name():
     config = Training(learner={"ent_coef": 0.5, "n_steps": 8.0, "net_arch": 32}, aids={"reference": 1, "anchor": 0.2})
     assert config.settings == replace(Training().settings, ent_coef=0.5, n_steps=8, net_arch=(32,))
     assert config.learning_aids == replace(Training().learning_aids, reference=True, anchor=0.2)
-    index = Training(env="IndexPolicy", algo="es", learner={"generations": 3})
-    assert index.settings == IndexSettings(generations=3)
+    index = Training(env="IndexPolicy", algo="es", learner={"generations": (3, 4)})
+    assert index.settings == IndexSettings(generations=(3, 4))
 
 
 def test_a_workload_of_ones_own_has_an_engine_where_the_suite_has_many():

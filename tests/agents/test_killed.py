@@ -42,7 +42,7 @@ TRAININGS = {
     },
     "es and coordinate search": {
         "env": "IndexPolicy", "algo": "es", "workload": "azure-chat", "load": (0.9,), "horizon": 20.0,
-        "tuning_seeds": 1, "trials": 0, "learner": {"generations": 6, "sites": 2, "cases": 1, "validate_every": 2},
+        "tuning_seeds": 1, "trials": 0, "learner": {"generations": (3, 3), "sites": 2, "cases": 1, "validate_every": 2},
     },
 }  # fmt: skip
 KILLS = 10

@@ -12,6 +12,8 @@ def test_random_sites_differ_and_can_be_met():
     rng = np.random.default_rng(3)
     sites = [random_site(rng) for _ in range(12)]
     assert len({site.engine for site in sites}) > 3
+    mistaken = [site.engine for site in sites if site.engine.believed_batch_time is not None]
+    assert 2 < len(mistaken) < 10 and all(engine.step_noise > 0 for engine in mistaken)
     for site in sites:
         table = site.at(0.9).sample(1)
         assert len(table) and np.isfinite(table.ttft_slo).all()

@@ -208,6 +208,9 @@ def test_aiperf(written):
         load_trace(path)
     written({"input_config": {"loadgen": {"concurrency": 4, "request_rate": 2.0}}}, name="profile_export_aiperf.json")
     assert load_trace(path).max_concurrency is None
+    phases = [{"name": "profiling", "type": "poisson", "rate": 2.0, "concurrency": 4}]
+    written({"input_config": {"phases": phases}}, name="profile_export_aiperf.json")
+    assert load_trace(path).max_concurrency is None
     rows[1]["metrics"]["time_to_first_token"]["unit"] = "parsec"
     with pytest.raises(
         ValueError, match="line 2, column metrics.time_to_first_token.unit must be one of s, ms, us, ns"

@@ -33,6 +33,8 @@ class BenchmarkOptions:
         tuning_seeds: that they are tuned on.
         seeds: test seeds of each cell.
         random_sites: drawn at random, unseen in development, the loads in turn.
+        sites_from: number of the first of them. Sites that a policy was changed after are no longer unseen: the next
+            look takes others, as 40 after 0 to 39.
         clusters: spread over those of the suite; None: all.
         network_runs: held-out runs of each scheduler of the agent network.
         router_seeds: test seeds of each cluster of the comparison of routers.
@@ -54,6 +56,7 @@ class BenchmarkOptions:
     tuning_seeds: int = 3
     seeds: int = 24
     random_sites: int = 40
+    sites_from: int = 0
     clusters: int | None = None
     network_runs: int = 40
     router_seeds: int = 10

@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 POLICIES = {"slo_attainment": "slo", "mean_e2el": "latency", "p99_ttft": "slo"}
 PAUSING = {"slo_attainment": "slo_pausing", "mean_e2el": "latency_pausing"}
-ADDITIONAL = {"slo_attainment": ("slo_pausing", "slo_scratch"), "mean_e2el": ("latency_pausing",)}
+ADDITIONAL = {"slo_attainment": ("slo_pausing",), "mean_e2el": ("latency_pausing",)}
 ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve")
 FOUR_KNOBS = ("vllm_v1", "sarathi", "ssjf", "svf", "vtc")  # they order the waiting queue, never begun requests
 REFERENCES = (
@@ -178,7 +178,7 @@ def _simulate(options: BenchmarkOptions, stages: Sequence[str]) -> None:
     chosen = single_engine_baselines(beside, () if named == ("all",) else named)
     objectives, policies = options.objective, policies_of(options)
     clusters = _clusters(options.clusters) if "cluster" in stages else []
-    drawn = _random_cells(options.random_sites, options.load) if "random" in stages else []
+    drawn = _random_cells(options.random_sites, options.sites_from, options.load) if "random" in stages else []
     run = Benchmark(
         cells=_cells(options.cells, options.load) if {"tune", "test"} & set(stages) else [],
         policies=policies,
@@ -240,11 +240,12 @@ def _cells(count: int | None, loads: Sequence[float]) -> list[BenchmarkCell]:
     return _spread("--cells", count, cells)
 
 
-def _random_cells(count: int, loads: Sequence[float]) -> list[BenchmarkCell]:
+def _random_cells(count: int, first: int, loads: Sequence[float]) -> list[BenchmarkCell]:
     """Sites that were never drawn in training or development: the generator starts at the test seeds."""
     check_integer("--random-sites", count, at_least=1)
+    check_integer("--sites-from", first, at_least=0)
     cells = []
-    for k in range(count):
+    for k in range(first, first + count):
         site, load = random_site(np.random.default_rng([TEST_SEEDS, k])), loads[k % len(loads)]
         cells.append(BenchmarkCell(f"{k + 1}: {site.name}", load, site.at(load), site.engine, held_out=True))
     return cells

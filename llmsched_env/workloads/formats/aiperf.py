@@ -22,6 +22,8 @@ from llmsched_env.workloads.formats.row_log import CellError, RowLog
 from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
 
+_AT_TIMES = ("poisson", "gamma", "constant", "user_centric", "fixed_schedule")  # types of phases in the settings
+
 
 def _read(head: Head, log: RowLog) -> FixedRequests:
     users, open_loop = _settings(head)
@@ -85,7 +87,7 @@ def _settings(head: Head) -> tuple[int | None, bool]:
         return None, False
     settings = read_json(path)
     found = dict(_leaves(settings.get("input_config") if isinstance(settings, dict) else None))
-    if found.get("request_rate") or found.get("fixed_schedule"):
+    if found.get("request_rate") or found.get("fixed_schedule") or found.get("type") in _AT_TIMES:
         return None, True
     users = found.get("concurrency")
     return (users, False) if type(users) is int and users >= 1 else (None, False)

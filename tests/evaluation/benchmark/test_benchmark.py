@@ -330,11 +330,11 @@ def test_true_lengths_networks_and_mimics_are_no_baselines():
 
 def test_random_sites_are_the_same_each_time_and_take_the_loads_in_turn():
     loads = (0.5, 0.8, 0.95)
-    cells = benchmark._random_cells(4, loads)
+    cells = benchmark._random_cells(4, 0, loads)
     assert [c.load for c in cells] == [0.5, 0.8, 0.95, 0.5] and all(c.held_out for c in cells)
     assert len({c.name for c in cells}) == 4
-    again = benchmark._random_cells(2, loads)
-    for one, other in zip(cells, again, strict=False):
+    again, later = benchmark._random_cells(2, 0, loads), benchmark._random_cells(2, 2, loads)
+    for one, other in zip(cells, again + later, strict=True):
         assert np.array_equal(one.workload.sample(3).arrival, other.workload.sample(3).arrival)
 
 
@@ -344,7 +344,7 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmark, "REFERENCES", ("sarathi",))
     monkeypatch.setattr(benchmark, "ADDITIONAL", {"mean_e2el": ("sarathi",)})
     monkeypatch.setattr(benchmark, "oracles", dict)
-    monkeypatch.setattr(benchmark, "_random_cells", lambda count, loads: [cell(0.8, 4.0)] * (count > 0))
+    monkeypatch.setattr(benchmark, "_random_cells", lambda count, first, loads: [cell(0.8, 4.0)] * (count > 0))
     monkeypatch.setattr(benchmark, "_clusters", lambda count: cluster_cells([SITE], [1.1], engines=2, horizon=4.0))
     monkeypatch.setattr(benchmark, "CLUSTER_ROUTERS", ("round_robin",))
     monkeypatch.setattr(benchmark, "PRIORITIES", {"type A first": PRIORITIES["type A first"]})
@@ -394,6 +394,7 @@ def test_the_command_line(monkeypatch, tmp_path, capsys):
         (["--network-runs", "1"], "--network-runs"),
         (["--clusters", "7"], "--clusters"),
         (["--random-sites", "0"], "--random-sites"),
+        (["--sites-from", "-1"], "--sites-from"),
         (["--scheduler", "sola", "--beside", "sola"], "--scheduler"),
     ],
 )
