@@ -56,6 +56,8 @@ class FleetPlan:
             "late_even_alone": sizing.demand.late,
             "seconds": sizing.demand.seconds,
             "warnings": sizing.warnings,
+            "flags": {flag.option: flag.value for flag in sizing.flags},
+            "flag_changes": {flag.option: flag.changes for flag in sizing.flags},
             "points": [_point_row(sizing, point) for _, point in sorted(sizing.points.items())],
         }
         if sizing.replicas is not None:

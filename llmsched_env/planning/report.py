@@ -78,7 +78,19 @@ def text_table(plan: FleetPlan) -> str:
     names = TextColumn("\n".join(COLUMNS[:2]), ["\n".join(row[:2]) for row in rows], "left")
     columns = [TextColumn(_HEADERS[name], [row[k] for row in rows]) for k, name in enumerate(COLUMNS)]
     text = rich_text(*fitting_tables(_lead(plan), names, columns[2:]))
-    return text + "".join(f"Warning: {warning}\n" for warning in warnings_of(plan))
+    lines = [*flags_of(plan), *(f"Warning: {warning}" for warning in warnings_of(plan))]
+    return text + "".join(f"{line}\n" for line in lines)
+
+
+def flags_of(plan: FleetPlan) -> list[str]:
+    """The options of `vllm serve` of each answer, and what other values would change."""
+    lines = []
+    for key, sizing in plan.sizings.items():
+        if sizing.flags:
+            lines.append(f"{', '.join(key)}: vllm serve {' '.join(map(str, sizing.flags))}")
+            changes = ", ".join(flag.sensitivity for flag in sizing.flags if flag.changes)
+            lines += [f"  SLO met (%) with {changes}"] if changes else []
+    return lines
 
 
 def warnings_of(plan: FleetPlan) -> list[str]:
@@ -135,6 +147,7 @@ def write_plan(plan: FleetPlan, path: Path, command: str) -> Path:
         columns=COLUMNS,
         rows=table_rows(plan),
         warnings=warnings_of(plan),
+        flags=flags_of(plan),
         picture=svg_source(curves(plan)) if any(sizing.points for sizing in plan.sizings.values()) else None,
         router=plan.router,
         command=command,

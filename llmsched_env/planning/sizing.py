@@ -12,6 +12,7 @@ from llmsched_env.evaluation.cases import TEST_SEEDS
 from llmsched_env.intervals import mean_interval
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.planning.demand import Demand, demand_on
+from llmsched_env.planning.flags import Flag, flags_of
 from llmsched_env.results.metrics import within_limits
 from llmsched_env.results.records import NetworkResult
 from llmsched_env.simulator.router import Router
@@ -88,6 +89,7 @@ class Sizing:
         replicas: the fewest that meet the target at 95 % confidence; None if the most allowed do not.
         at_least: the fewest that may meet it; below `replicas` if more seeds are needed to decide.
         demand: what the workload asks of the machine.
+        flags: the scheduler's limits as options of `vllm serve`, and what half and double of them would change.
         warnings: why the answer is to be doubted.
     """
 
@@ -99,6 +101,7 @@ class Sizing:
     points: dict[int, FleetPoint] = field(default_factory=dict)
     replicas: int | None = None
     at_least: int | None = None
+    flags: tuple[Flag, ...] = ()
     warnings: list[str] = field(default_factory=list)
 
     def cost_per_million_tokens(self, replicas: int) -> float:
@@ -163,7 +166,7 @@ def size(
 
     def enough(replicas: int) -> bool | None:
         if replicas not in sizing.points:
-            sizing.points[replicas] = _point(sizing, router, replicas, seeds, most_seeds)
+            sizing.points[replicas] = _point(sizing, scheduler, router, replicas, seeds, most_seeds)
             if report is not None:
                 report(sizing.points[replicas])
         return sizing.points[replicas].verdict(target)
@@ -181,6 +184,12 @@ def size(
         sizing.at_least -= 1
     for replicas in range(max(1, high - 1), min(high + beyond, most_replicas) + 1):
         enough(replicas)
+    own = sizing.points[high].attainment
+
+    def with_another(scheduler: Scheduler) -> tuple[float, ...]:
+        return _point(sizing, scheduler, router, high, len(own), len(own)).attainment
+
+    sizing.flags = flags_of(scheduler, option.engine, own, with_another)
     if demand.load > high * (1 + _LOAD_NOISE):
         sizing.warnings.append(
             f"load {demand.load / high:.2f} with {high}: more arrives than they can serve for ever, so the answer "
@@ -203,14 +212,16 @@ def _measured(result: NetworkResult, begin: float, seconds: float, overloaded: b
     return met / max(1, len(rows)), met / seconds, tokens / whole, busy / seconds / engines
 
 
-def _point(sizing: Sizing, router: Router, replicas: int, seeds: int, most_seeds: int) -> FleetPoint:
+def _point(
+    sizing: Sizing, scheduler: Scheduler, router: Router, replicas: int, seeds: int, most_seeds: int
+) -> FleetPoint:
     demand = sizing.demand
     fixed, engines = demand.fixed, (sizing.option.engine,) * replicas
     rows: list[tuple[float, ...]] = []
     point = FleetPoint(replicas, (), (), (), ())
     while len(rows) < (1 if fixed else most_seeds):
         for seed in range(len(rows), 1 if fixed else min(most_seeds, len(rows) + seeds)):
-            result = simulate_network(sizing.scheduler, demand.workload, engines, router, TEST_SEEDS + seed)
+            result = simulate_network(scheduler, demand.workload, engines, router, TEST_SEEDS + seed)
             begin = float(result.requests.arrival.min(initial=math.inf)) if fixed else 0.0
             overloaded = not demand.load <= replicas  # also users in a closed loop, who have no load
             rows.append(_measured(result, begin, demand.seconds, overloaded))

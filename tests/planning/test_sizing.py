@@ -141,3 +141,21 @@ def test_bad_input():
         Option("toy", SECOND, 0.0)
     with pytest.raises(ValueError, match="target must be .* got 1.5"):
         size(Option("toy", SECOND, 1.0), baselines.sarathi, every(1.0), round_robin, target=1.5)
+
+
+def test_limits_are_said_as_options_of_vllm_with_what_others_would_change():
+    # A prompt of 8 tokens takes a batch a token below the budget: with a budget of 4, two batches and 2 s.
+    engine = ls.EngineConfig(ls.Staircase(c=1.0, a=0.0, b0=10**6), token_budget=16)
+    n = 40
+    workload = ls.Workload.from_arrays(3.0 * np.arange(n), np.full(n, 8), np.ones(n), slo=ls.SLO(ttft=1.5))
+    limited = baselines.vllm_v1(token_budget=8, max_num_seqs=2)
+    sizing = size(Option("toy", engine, 1.0), limited, workload, round_robin, target=1.0)
+    tokens, seqs = sizing.flags
+    assert (str(tokens), str(seqs)) == ("--max-num-batched-tokens 8", "--max-num-seqs 2")
+    assert tokens.changes["half"][0] == -1.0 and tokens.changes["double"][0] == 0.0
+    assert seqs.changes["half"][0] == seqs.changes["double"][0] == 0.0
+    answer = plan([Option("toy", engine, 1.0)], {"vllm": limited}, workload, round_robin, 1.0)
+    assert "toy, vllm: vllm serve --max-num-batched-tokens 8 --max-num-seqs 2\n" in text_table(answer)
+    assert "half of --max-num-batched-tokens: -100.0, double of --max-num-batched-tokens: +0.0" in text_table(answer)
+    whole = size(Option("toy", engine, 1.0), baselines.vllm_v1(token_budget=64), workload, round_robin, target=1.0)
+    assert str(whole.flags[0]) == "--max-num-batched-tokens 16" and set(whole.flags[0].changes) == {"half"}
