@@ -308,8 +308,12 @@ def longest_run(workload: Workload | ClosedLoop, engine: EngineConfig, seeds: Se
             raise ValueError(f"workload {workload.name!r} has no requests in seed {seed}; tuning needs some in each")
         prompt, output = table.prompt_tokens, table.output_tokens
         alone = seconds(prompt) + output * seconds(np.ones(len(table)), decode_kv_tokens=prompt + output)
-        last = (workload.duration or 0.0) if isinstance(workload, ClosedLoop) else table.arrival[-1]
-        longest = max(longest, float(last + len(table) / rate + alone.max()))
+        last, requests = table.arrival[-1], len(table)
+        if isinstance(workload, ClosedLoop):
+            if workload.duration is None and workload.tasks is None:
+                raise ValueError(f"duration or tasks of {workload.name!r} must be given for tuning, got None for both")
+            last, requests = workload.duration or 0.0, workload.tasks or len(table)
+        longest = max(longest, float(last + requests / rate + alone.max()))
     return _PATIENCE * longest
 
 

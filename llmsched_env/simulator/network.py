@@ -105,7 +105,7 @@ class NetworkSimulator:
         if None in cached and tasks.pool is not None and tasks.pool.longer is not None:
             raise ValueError("kv_blocks must be a number for prefix caching in a closed loop, got None")
         self._fill(tasks)
-        self._drawn_at = math.nan
+        self._drawn_at = math.nan, 0
         for g, (engine, scheduler) in enumerate(zip(self.engines, self.scheduler_of, strict=True)):
             reset_engine(self.world, g, engine, scheduler, seed * len(self.engines) + g)
             self.world.engines[g].scheduler = self._slots[g]
@@ -162,14 +162,14 @@ class NetworkSimulator:
         """
         pool, old_world, old_network = self.tasks.pool, self.world, self.network
         assert pool is not None and pool.longer is not None  # only such tasks run low
-        if self._drawn_at == self.clock:
+        if self._drawn_at == (self.clock, self.tasks.num_tasks):
             raise ValueError(
                 f"tasks of a closed loop without think times must fit on the engines, got {self.tasks.num_tasks} in a "
                 f"row up to {self.clock:g} s that were rejected at once"
             )
-        self._drawn_at = self.clock
         least = int(old_network.control.next_task) + 2 * STARTS_AT_ONCE * pool.users
         self._fill(pool.longer(max(2 * self.tasks.num_tasks, least)))
+        self._drawn_at = self.clock, self.tasks.num_tasks
         self.world, self.network = continued(old_world, old_network, self.world, self.network)
 
     def _most_informed(self) -> Scheduler:

@@ -1,5 +1,7 @@
 """Users in a closed loop whose tasks are drawn as they are needed."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -160,14 +162,34 @@ def test_users_go_on_after_requests_that_no_engine_can_hold():
 def test_a_run_goes_on_from_a_copy_taken_before_more_tasks_were_drawn():
     simulator = NetworkSimulator((ENGINE,), vllm_v1, round_robin, interpreted=True)
     simulator.load(ClosedLoop(lengths=CHAT, users=40).sample(0))
-    simulator.advance(5.0)
-    copy = clone_network(simulator)
-    finish = []
-    for _ in range(2):
-        simulator.advance(40.0)
-        finish.append(simulator.result().requests.finish.tolist())
+    simulator.advance(2.0)
+    copy, until = clone_network(simulator), 2.0
+    while simulator.tasks is copy.tasks:
+        until += 0.5
+        simulator.advance(until)
+    finish = [simulator.result().requests.finish.tolist()]
+    for _ in range(2):  # more tasks are drawn, the second time at the very moment of the first
         restore_network(simulator, copy)
-    assert len(finish[0]) > len(copy.tasks.calls) and np.array_equal(*finish, equal_nan=True)
+        simulator.advance(until)
+        finish.append(simulator.result().requests.finish.tolist())
+        assert simulator.tasks is not copy.tasks and np.array_equal(finish[0], finish[-1], equal_nan=True)
+
+
+@pytest.mark.slow
+def test_a_thousand_users_for_an_hour_on_four_engines_take_less_than_a_gibibyte():
+    script = """
+import resource
+import llmsched_env as ls
+from baselines import vllm_v1
+from baselines.routers import join_shortest_queue
+loop = ls.ClosedLoop(lengths=ls.preset("azure-chat"), users=1000)
+engines = [ls.EngineConfig.for_gpu("llama-3.1-8b_h100-80gb_tp1_aic")] * 4
+rows = ls.simulate_network(vllm_v1, loop, engines, join_shortest_queue, horizon=3600.0).requests
+print(len(rows), int((rows.status == "active").sum()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    requests, active, kibibytes = map(int, ran.stdout.split())
+    assert requests > 300_000 and active == 1000 and kibibytes < 2**20
 
 
 def test_what_is_refused():
