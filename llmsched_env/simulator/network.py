@@ -169,7 +169,7 @@ class NetworkSimulator:
             )
         least = int(old_network.control.next_task) + 2 * STARTS_AT_ONCE * pool.users
         self._fill(pool.longer(max(2 * self.tasks.num_tasks, least)))
-        self._drawn_at = self.clock, self.tasks.num_tasks
+        self._drawn_at = float(old_network.control.clock), self.tasks.num_tasks
         self.world, self.network = continued(old_world, old_network, self.world, self.network)
 
     def _most_informed(self) -> Scheduler:
