@@ -89,8 +89,15 @@ class Learner(ABC):
         """Write numbers, by tag, to TensorBoard."""
 
     @abstractmethod
-    def save(self, found: Validation | None = None, improved: bool = False) -> None:
-        """Write the last checkpoint; after a validation that `improved`, the best one before it."""
+    def save_best(self, found: Validation) -> None:
+        """Write the present policy, of which this was found, as the best one."""
+
+    @abstractmethod
+    def save(self) -> None:
+        """Write the last checkpoint, which refers to the best one: that has been written before."""
+
+    def validated_now(self) -> None:  # noqa: B027, there may be nothing to note
+        """Called when the present policy has been validated, before the last checkpoint is written."""
 
     def close(self) -> None:  # noqa: B027, there may be nothing to close
         """Close files."""
@@ -150,17 +157,18 @@ class Learner(ABC):
 
     def _validate(self) -> None:
         found = self.problem.validate(self.policy())
-        improved = found.better_than(self.best)
-        if improved:
+        if found.better_than(self.best):
+            self.save_best(found)
             self.best = found.value
         self.validated = self.step
+        self.validated_now()
         self.curve.add(self.step, self.budget.elapsed(), found)
+        self.save()
         best: dict[str, float] = {} if self.best is None else {"best": self.best}
         self.log({TAG + name: number for name, number in {**found.numbers, **best}.items()})
         self._compare()
         with tqdm.external_write_mode(sys.stdout):
             self.say(f"{self.unit} {self.step:>9,}, {self.budget.elapsed():5.0f} s: {found.text}")
-        self.save(found, improved)
         self.watch(self.budget.spent(self.step), found.value)
 
     def _compare(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from agents.config import Training
 from llmsched_env.evaluation.cases import TEST_SEEDS, TRAINING_SEEDS, TUNING_SEEDS
@@ -16,6 +17,7 @@ from llmsched_env.evaluation.run_cache import commit
 from llmsched_env.files import read_object, write_json
 
 CONFIG = "config.json"
+_LOCK = ".lock"
 MAY_CHANGE = ("steps", "minutes", "seeds")
 """Fields of a config that may be others when a training goes on."""
 _PACKAGES = ("llmsched_env", "numpy", "numba", "gymnasium", "stable_baselines3", "sb3_contrib", "torch")
@@ -51,6 +53,42 @@ def keep_config(folder: Path, config: Training, first: Mapping[str, Any] | None 
         )
     seeds = {"training": TRAINING_SEEDS, "tuning": TUNING_SEEDS, "test": TEST_SEEDS}
     write_json(path, {"training": asked, "first_seeds": seeds, **about}, indent=1)
+
+
+def hold(folder: Path) -> None:
+    """Keep other processes from training in a folder, which is made if need be, as long as this one lives.
+
+    Raises:
+        ValueError: if another process trains in it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        return
+    if folder.resolve() in _held:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / _LOCK).open("a+")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        process = file.read().strip()
+        file.close()
+        raise ValueError(
+            f"another training runs in {folder} (process {process}); wait for it, end it, or choose another folder "
+            "(--out on the command line)"
+        ) from None
+    except OSError:  # a file system without locks
+        file.close()
+        return
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    _held[folder.resolve()] = file
+
+
+_held: dict[Path, IO[str]] = {}  # a lock is given up when its file is closed
 
 
 def read_config(folder: Path) -> Training:

@@ -7,7 +7,7 @@ from pathlib import Path
 from agents.config import Training
 from agents.problem import EnvironmentProblem, Problem
 from agents.run import Learner, Say
-from agents.run_folder import keep_config
+from agents.run_folder import hold, keep_config
 from agents.search.learner import SearchLearner, SearchProblem
 
 
@@ -71,11 +71,13 @@ def begin(config: Training, folder: Path, say: Say = print, workplace: Path | No
         workplace: where searches for opponents are kept, for trainings that share them; None: in the folder.
 
     Raises:
-        ValueError: naming the field, its value and what is allowed; or if another training is in the folder.
+        ValueError: naming the field, its value and what is allowed; or if another training is in the folder
+            or runs there.
         FileNotFoundError: for a trace, a profile or a policy that is not there.
     """
     problem = open_problem(config, say)
     problem.workplace = workplace or folder
+    hold(folder)
     keep_config(folder, config, problem.first())
     return learner_of(problem, folder, say)
 

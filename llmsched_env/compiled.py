@@ -1,68 +1,32 @@
 """One definition of every kernel and scheduler, run compiled or interpreted.
 
 `compiled` marks a function for numba; `interpreted` returns the same source as plain Python, so that a debugger can
-step through the very code that runs fast otherwise.
-
-numba's disk cache looks only at the file a function stands in: after an edit of a primitive, a cached caller in another
-file would go on running the old code. The cache folder is therefore named by a digest of all our sources.
+step through the very code that runs fast otherwise; `bounds_checked` returns it compiled with every index checked.
 """
 
-import hashlib
+import atexit
 import os
-import shutil
+import sys
+import threading
+import time
 import types
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numba
 from numba.core.dispatcher import Dispatcher
 from numba.core.errors import NumbaError, NumbaExperimentalFeatureWarning
 
-_ROOT = Path(__file__).resolve().parents[1]
-_MARKS = (b"@compiled", b"import numba", b"from numba")
-_KEPT_CACHES = 8
+from llmsched_env import code_cache
+from llmsched_env.code_cache import cache_folder, global_names, keep
+from llmsched_env.interrupts import beside
+
+_SAY_AFTER = 2.0  # s
 
 # Function pointers are how schedulers reach the loop without recompiling it; numba still calls them experimental.
 warnings.filterwarnings("ignore", category=NumbaExperimentalFeatureWarning)
-
-
-@cache
-def compiled_folders() -> tuple[Path, ...]:
-    """The subpackages, and modules beside them, that hold compiled code: it takes its constants from nowhere else."""
-    found = set()
-    for path in (_ROOT / "llmsched_env").rglob("*.py"):
-        inside = path.relative_to(_ROOT / "llmsched_env").parts
-        if any(mark in path.read_bytes() for mark in _MARKS):
-            found.add(_ROOT / "llmsched_env" / inside[0])
-    return (*sorted(found), _ROOT / "baselines")
-
-
-def source_digest(folders: Iterable[Path] | None = None) -> str:
-    """Digest of the sources below these folders (or files); None: of all that holds compiled code."""
-    digest = hashlib.sha256()
-    for folder in compiled_folders() if folders is None else folders:
-        for path in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder]:
-            digest.update(str(path.relative_to(_ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
-@cache
-def cache_folder() -> Path:
-    """The folder for machine code of the present sources; folders of older sources are removed."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmsched_env"
-    folder = root / source_digest()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        os.utime(folder)
-        others = sorted((p for p in root.iterdir() if p.is_dir() and p != folder), key=lambda p: p.stat().st_mtime)
-        for old in others[: -(_KEPT_CACHES - 1)]:
-            shutil.rmtree(old, ignore_errors=True)
-    except OSError:  # a read-only home, or another process tidying up at the same moment
-        pass
-    return folder
 
 
 def compiled(function: Callable[..., Any] | None = None, *, inline: bool = False) -> Any:
@@ -75,51 +39,105 @@ def compiled(function: Callable[..., Any] | None = None, *, inline: bool = False
     """
     if function is None:
         return partial(compiled, inline=inline)
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_folder())
-    try:
-        return numba.njit(cache=True, nogil=True, _nrt=False, forceinline=inline, error_model="numpy")(function)
-    finally:
-        numba.config.CACHE_DIR = before
+    dispatcher = numba.njit(nogil=True, _nrt=False, forceinline=inline, error_model="numpy")(function)
+    if isinstance(dispatcher, Dispatcher):  # it is the function itself where numba is switched off
+        keep(dispatcher)
+    return dispatcher
 
 
-def interpreted(function: Any, _twins: dict[Any, Any] | None = None) -> Callable[..., Any]:
+def interpreted(function: Any) -> Callable[..., Any]:
     """The plain-Python twin of `function`, calling plain-Python twins of everything compiled that it calls."""
-    twins = {} if _twins is None else _twins
+    rule: Callable[..., Any] = _twin(function, {}, lambda original, twin: twin)
+    return rule
+
+
+def bounds_checked(function: Any) -> Any:
+    """The twin of `function`, compiled at first use with every index checked, and so all compiled that it calls.
+
+    An index that is out of bounds raises IndexError. It stays as it is if it is not a function (an object with
+    `__call__`, or a bound method).
+    """
+
+    def checked(original: Any, twin: types.FunctionType) -> Any:
+        options = dict(getattr(original, "targetoptions", {"nogil": True})) | {"boundscheck": True}
+        options.pop("nopython", None)  # which `njit` implies
+        return numba.njit(**options)(twin)
+
+    return _twin(function, {}, checked, always=True)
+
+
+def _twin(
+    function: Any, twins: dict[Any, Any], make: Callable[[Any, types.FunctionType], Any], always: bool = False
+) -> Any:
+    """What `make` makes of a function and of its copy, in which all compiled functions it calls are such twins.
+
+    Args:
+        function: compiled or plain.
+        twins: those that are made already, by their source.
+        make: from a function, and its copy in plain Python, to its twin.
+        always: also of a plain function that calls nothing compiled.
+    """
     source = getattr(function, "py_func", function)
     if not isinstance(source, types.FunctionType):
-        rule: Callable[..., Any] = source  # an object with __call__, or a bound method
-        return rule
+        return source  # an object with __call__, or a bound method
     if source in twins:
-        known: types.FunctionType = twins[source]
-        return known
+        return twins[source]
     names = global_names(source.__code__)
     called = {n: v for n in names if isinstance(v := source.__globals__.get(n), Dispatcher)}
     cells = source.__closure__ or ()
-    if source is function and not called and not any(isinstance(c.cell_contents, Dispatcher) for c in cells):
+    plain = source is function and not called and not any(isinstance(c.cell_contents, Dispatcher) for c in cells)
+    if plain and not always:
         return function
     scope = dict(source.__globals__)
     closure = tuple(types.CellType() for _ in cells) or None
-    twin = types.FunctionType(source.__code__, scope, source.__name__, source.__defaults__, closure)
-    twin.__kwdefaults__ = source.__kwdefaults__
-    twins[source] = twin
-    scope.update({name: interpreted(value, twins) for name, value in called.items()})
+    copy = types.FunctionType(source.__code__, scope, source.__name__, source.__defaults__, closure)
+    copy.__kwdefaults__ = source.__kwdefaults__
+    twins[source] = twin = make(function, copy)
+    scope.update({name: _twin(value, twins, make, always) for name, value in called.items()})
     for cell, original in zip(closure or (), cells, strict=True):
         value = original.cell_contents
-        cell.cell_contents = interpreted(value, twins) if isinstance(value, Dispatcher) else value
+        cell.cell_contents = _twin(value, twins, make, always) if isinstance(value, Dispatcher) else value
     return twin
 
 
-def global_names(code: types.CodeType) -> set[str]:
-    """Names that code refers to, that of the functions within it included; those of attributes are among them."""
-    nested = (c for c in code.co_consts if isinstance(c, types.CodeType))
-    return set(code.co_names).union(*(global_names(c) for c in nested))
+_left_compiling: list[threading.Thread] = []
+
+
+def _compile(dispatcher: Dispatcher, signature: tuple[Any, ...]) -> None:
+    """Compile, or load from the cache, for a signature; Ctrl-C is obeyed meanwhile, and what takes long is told of."""
+    if signature in dispatcher.overloads:
+        return
+    started, misses = time.monotonic(), code_cache.misses
+
+    def tick() -> None:
+        if time.monotonic() - started > _SAY_AFTER and code_cache.misses > misses:
+            _say_once()
+
+    beside(lambda: dispatcher.compile(signature), "compile", tick, _left_compiling)
+
+
+@cache
+def _say_once() -> None:
+    folder = cache_folder()
+    kept = "" if folder is None else f"; it is kept in {folder}"
+    print(f"llmsched_env: compiling machine code, which can take a minute{kept}", file=sys.stderr, flush=True)
+
+
+def _leave_compiler() -> None:
+    """End the process at once where an interrupted compilation still runs: tearing it down would crash it."""
+    if any(thread.is_alive() for thread in _left_compiling):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
+
+
+atexit.register(_leave_compiler)
 
 
 @cache
 def compiled_entry(kernel: Any, signature: tuple[Any, ...]) -> Callable[..., Any]:
     """`kernel` compiled for `signature`, or from the disk cache; without the dispatcher's per-call type checks."""
-    kernel.compile(signature)
+    _compile(kernel, signature)
     entry: Callable[..., Any] = kernel.overloads[signature].entry_point
     return entry
 
@@ -159,9 +177,10 @@ def function_pointer(function: Callable[..., Any], signature: tuple[Any, ...]) -
     if not isinstance(function, Dispatcher | types.FunctionType):
         return None  # an object with __call__, or a bound method
     if function not in _POINTERS:
-        dispatcher = function if isinstance(function, Dispatcher) else numba.njit(nogil=True)(function)
+        plain = not isinstance(function, Dispatcher)  # of a user: an index out of bounds raises IndexError
+        dispatcher = numba.njit(nogil=True, boundscheck=True)(function) if plain else function
         try:
-            dispatcher.compile(signature)
+            _compile(dispatcher, signature)
             _POINTERS[function] = FunctionPointer(dispatcher, signature)
         except NumbaError:
             if dispatcher is function:  # its author asked for compilation: show what is wrong

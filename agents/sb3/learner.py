@@ -51,6 +51,11 @@ class GradientLearner(Learner):
         super().__init__(problem, folder, TrainingBudget(config.steps, config.minutes, seconds), say)
         if self._before:
             self.best, self.validated = self._before["best"], self._before["validated"]
+            kept = _state(folder / problem.best)  # may be newer than the last checkpoint, if it was killed in between
+            if kept is None:
+                self.best = self.validated = None
+            elif self.best is None or (kept["best"] > self.best) == problem.larger_is_better:
+                self.best = kept["best"]
         self._next = 0.0  # share of the budget at which to validate
         self.env: VecNormalize
         self.model: BaseAlgorithm | None = None
@@ -110,26 +115,36 @@ class GradientLearner(Learner):
             self.model.logger.record(name, number)
         self.model.logger.dump(self.step)
 
-    def save(self, found: Validation | None = None, improved: bool = False) -> None:
+    def validated_now(self) -> None:
+        self._schedule()
+
+    def save_best(self, found: Validation) -> None:
         assert self.model is not None
-        if found is not None:
-            self._schedule()
-        state = {
+        save_policy(
+            self.folder / self.problem.best, self.problem.description(self._about(found.value)), model=self.model
+        )
+
+    def save(self) -> None:
+        assert self.model is not None
+        (self.folder / LAST).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / LAST) as fresh:
+            save_policy(fresh, self.problem.description(self._about(self.best)), model=self.model)
+            if self.step == 0:
+                with replacing(self.folder / FIRST) as partial:
+                    shutil.copyfile(fresh, partial)
+
+    def _about(self, best: float | None) -> dict[str, Any]:
+        """What a checkpoint says of the training beyond the model."""
+        assert self.model is not None
+        return {
             "steps": self.step,
             "updates": self.model._n_updates,
             "seconds": round(self.budget.elapsed(), 3),
             "sittings": self._sittings,
-            "best": self.best,
+            "best": best,
             "validated": self.validated,
             "reward_statistics": reward_statistics(self.env),
         }
-        (self.folder / LAST).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.folder / LAST) as fresh:
-            save_policy(fresh, self.problem.description(state), model=self.model)
-            for name, wanted in ((FIRST, self.step == 0), (self.problem.best, improved)):  # before what refers to them
-                if wanted:
-                    with replacing(self.folder / name) as partial:
-                        shutil.copyfile(fresh, partial)
 
     def close(self) -> None:
         if self.model is not None:

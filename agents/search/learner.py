@@ -14,7 +14,7 @@ from agents.run import Learner, Say
 from agents.search.stages import Stage, StageState
 from agents.tensorboard import writer
 from agents.training_budget import TrainingBudget
-from llmsched_env.policies.weights import write_arrays
+from llmsched_env.policies.weights import read_arrays, write_arrays
 
 LAST = "last.npz"
 _RUN = ("stage", "validated", "seconds", "best")  # in the file, with the state of the stage
@@ -58,12 +58,25 @@ class SearchLearner(Learner):
         if kept:
             self._number: int = kept["stage"]
             self.best, self.validated = kept["best"], kept["validated"]
-            self.current: StageState = self.stages[self._number].resume(kept["state"])
+            if not (folder / problem.best).exists():
+                self.best = self.validated = None
+            self.current: StageState = self._resumed(folder / LAST, kept["state"])
         else:
             self._number = 0
             self.current = self.stages[0].start(problem.first_weights())
             self._enter_next()
         self._log = writer(folder, "agent", self.step)
+
+    def _resumed(self, path: Path, state: dict[str, Any]) -> StageState:
+        """The stage that a file holds the state of."""
+        try:
+            current = self.stages[self._number].resume(state)
+            size = current.weights().size
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} must hold the state of this search: {error!r}") from None
+        if size != (wanted := self.problem.first_weights().size):
+            raise ValueError(f"{path} must hold the state of a search over {wanted} weights, got {size}")
+        return current
 
     @property
     def step(self) -> int:
@@ -99,10 +112,11 @@ class SearchLearner(Learner):
         for name, number in numbers.items():
             self._log.add_scalar(name, number, self.step)
 
-    def save(self, found: Validation | None = None, improved: bool = False) -> None:
-        if found is not None and improved:
-            best = self.folder / self.problem.best
-            self.problem.save_policy(best, self.current.weights(), value=found.value, update=self.step)
+    def save_best(self, found: Validation) -> None:
+        best = self.folder / self.problem.best
+        self.problem.save_policy(best, self.current.weights(), value=found.value, update=self.step)
+
+    def save(self) -> None:
         if self.best is None:  # nothing to go on from before the first validation
             return
         run = {"stage": self._number, "validated": self.validated, "seconds": self.budget.elapsed(), "best": self.best}
@@ -116,11 +130,12 @@ def _read(path: Path) -> dict[str, Any] | None:
     """What `SearchLearner.save` wrote, the state of the stage under `state`."""
     if not path.exists():
         return None
-    with np.load(path) as file:
-        state: dict[str, Any] = dict(file)
+    state: dict[str, Any] = dict(read_arrays(path, "state of a search"))
     if missing := [name for name in _RUN if name not in state]:
         raise ValueError(f"{path} must hold the state of a search, but lacks {', '.join(missing)}")
     kept = {name: state.pop(name) for name in _RUN}
+    if wrong := [name for name, value in kept.items() if value.shape != () or value.dtype.kind not in "fiu"]:
+        raise ValueError(f"{path} must hold the state of a search, got no number under {', '.join(wrong)}")
     kept |= {name: int(kept[name]) for name in ("stage", "validated")}
     kept |= {name: float(kept[name]) for name in ("seconds", "best")}
     return kept | {"state": state}

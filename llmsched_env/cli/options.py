@@ -245,7 +245,7 @@ Seed = Annotated[int, option(TRAINING, "N", "Of the training, or of the first of
 Steps = Annotated[int | None, option(TRAINING, "N", "Environment steps; repeatable, unlike a time limit. Not for es.")]
 Minutes = Annotated[
     float | None,
-    option(TRAINING, "M", "Wall-clock time [default: 3.5, unless steps are given]. Not for es."),
+    option(TRAINING, "M", "Wall-clock time [default: 5, unless steps are given]. Not for es."),
 ]
 Learner = Annotated[
     dict[str, Any],

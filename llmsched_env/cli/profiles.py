@@ -56,6 +56,8 @@ def _check(profile: str | None, options: ProfilesOptions) -> None:
     if options.make is None:
         if options.system is not None or (options.tp, options.ep) != (1, 1):
             raise ValueError("--system, --tp and --ep say what --make MODEL is made for; --make is missing")
+        if options.backend != "vllm" and not options.can_make:
+            raise ValueError("--backend says what --make MODEL or --can-make is asked for; both are missing")
         return
     if options.can_make or profile is not None:
         raise ValueError("--make MODEL makes one profile: neither --can-make nor the name of a profile goes with it")

@@ -26,7 +26,7 @@ def warmup(*, options: WarmupOptions = _DEFAULTS) -> Answer:
     """Run every scheduler, router and environment once, so that later runs load their machine code."""
     from tqdm import tqdm
 
-    from llmsched_env.compiled import cache_folder
+    from llmsched_env.code_cache import cache_folder
 
     rows = []
     with tqdm(first_runs().items(), unit="run", dynamic_ncols=True, disable=None) as bar:
@@ -36,8 +36,10 @@ def warmup(*, options: WarmupOptions = _DEFAULTS) -> Answer:
             run()
             rows.append({"name": name, "seconds": time.perf_counter() - start})
     total = sum(float(str(row["seconds"])) for row in rows)
-    text = f"{len(rows)} first runs took {total:.1f} s. The machine code is kept in {cache_folder()}"
-    return Answer(text, rows, {"seconds": total, "cache": str(cache_folder())})
+    folder = cache_folder()
+    kept = "is not kept" if folder is None else f"is kept in {folder}"
+    text = f"{len(rows)} first runs took {total:.1f} s. The machine code {kept}"
+    return Answer(text, rows, {"seconds": total, "cache": None if folder is None else str(folder)})
 
 
 def first_runs() -> dict[str, Callable[[], object]]:

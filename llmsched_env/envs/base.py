@@ -9,11 +9,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box, Space
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from llmsched_env.envs.actions import checked_actions
 from llmsched_env.envs.env_state import EnvState, PerEnv
 from llmsched_env.envs.rewards import Reward
 from llmsched_env.features import Feature, markdown_table
@@ -54,7 +56,9 @@ def built_from(
     def decorate(construct: Callable[[_Env, _Arguments], None]) -> Callable[Concatenate[_Env, _P], None]:
         @wraps(construct)
         def __init__(self: _Env, *args: _P.args, **kwargs: _P.kwargs) -> None:
-            construct(self, arguments(*args, **kwargs))
+            given = arguments(*args, **kwargs)
+            self._given = given  # type: ignore[attr-defined]  # by `Pickled`
+            construct(self, given)
 
         owner = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         signature = inspect.signature(arguments)
@@ -85,6 +89,34 @@ def _indented(table: Sequence[Any]) -> str:
     else:
         rows = markdown_table(table).splitlines()
     return "\n    ".join(rows)
+
+
+def _built_anew(kind: Callable[..., _Env], given: dict[str, Any]) -> _Env:
+    return kind(**given)
+
+
+class Pickled:
+    """Environments are pickled as what they were made with and the states of their episodes, without machine code."""
+
+    _given: Any
+    _runner: "Runner"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _built_anew, (type(self), dict(vars(self._given))), self._state()
+
+    def _state(self) -> dict[str, Any]:
+        """What steps and `set_episodes` have changed."""
+        runner = self._runner
+        begun = [g for g, table in enumerate(runner.tables) if table is not None]
+        states = {g: (runner.obs[g].copy(), runner.clone(g)) for g in begun}
+        return {"episodes": getattr(runner, "episodes", None), "states": states}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["episodes"] is not None:
+            self._runner.episodes = state["episodes"]  # type: ignore[attr-defined]
+        for g, (obs, episode) in state["states"].items():
+            self._runner.restore(g, episode)
+            self._runner.obs[g] = obs
 
 
 class Runner(PerEnv, ABC):
@@ -175,7 +207,7 @@ class Runner(PerEnv, ABC):
         return {f"{prefix}_{name}": terms[:, k].copy() for k, name in enumerate(self.reward_names)}
 
 
-class RunnerEnv(gym.Env[np.ndarray, Any]):
+class RunnerEnv(Pickled, gym.Env[np.ndarray, Any]):
     """A single environment over a runner of one."""
 
     _runner: Runner
@@ -196,7 +228,17 @@ class RunnerEnv(gym.Env[np.ndarray, Any]):
         return self._runner.obs[0].copy(), self._info()
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self._runner.step(np.asarray(action, dtype=self.action_space.dtype)[None])
+        """Take an action.
+
+        Raises:
+            ResetNeeded: (of Gymnasium) before the first reset, and after the end of an episode.
+            ValueError: if it is none of the action space; numbers of a `Box` may lie beyond its bounds.
+        """
+        if self._runner.tables[0] is None:
+            raise ResetNeeded("Cannot call env.step() before calling env.reset()")
+        if self._runner.ends[0] != GOES_ON:
+            raise ResetNeeded("Cannot call env.step() after the end of the episode before calling env.reset()")
+        self._runner.step(checked_actions(action, self.action_space)[None])
         end = self._runner.ends[0]
         info = self._info()
         if end in (TERMINATED, TRUNCATED):
@@ -226,12 +268,20 @@ class RunnerEnv(gym.Env[np.ndarray, Any]):
         """
         self._runner.restore_state(0, self._kind, self.np_random, state)
 
+    def _state(self) -> dict[str, Any]:
+        return super()._state() | {"generator": (self._np_random, self._np_random_seed), "spec": self.spec}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._np_random, self._np_random_seed = state["generator"]
+        self.spec = state["spec"]
+
     def _info(self) -> dict[str, Any]:
         step_info = self._runner.step_info()
         return {name: v[0].item() if v.ndim == 1 else v[0].copy() for name, v in step_info.items()}
 
 
-class RunnerVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+class RunnerVectorEnv(Pickled, VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """A vector environment over a runner.
 
     `infos` holds arrays of shape [num_envs] with their masks. When an episode ends, `final_obs` and `final_info` hold
@@ -280,7 +330,15 @@ class RunnerVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self._runner.obs.copy(), self._masked(self._runner.step_info())
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        self._runner.step(np.ascontiguousarray(actions, dtype=self.single_action_space.dtype))
+        """Take an action everywhere.
+
+        Raises:
+            ResetNeeded: (of Gymnasium) before the first reset.
+            ValueError: if they are not one action of the space for each environment.
+        """
+        if not self._rngs:
+            raise ResetNeeded("Cannot call env.step() before calling env.reset()")
+        self._runner.step(checked_actions(actions, self.single_action_space, (self.num_envs,)))
         ends = self._runner.ends
         rewards, terminated, truncated = self._runner.rewards(), ends == TERMINATED, ends == TRUNCATED
         infos = self._masked(self._runner.step_info())
@@ -308,6 +366,13 @@ class RunnerVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 of another kind: engine, scheduler, features, rewards, ...
         """
         self._runner.restore_state(i, self._kind, self._generator(i), state)
+
+    def _state(self) -> dict[str, Any]:
+        return super()._state() | {"rngs": list(self._rngs), "spec": self.spec}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._rngs, self.spec = state["rngs"], state["spec"]
 
     def _generator(self, i: int) -> np.random.Generator:
         check_integer("i", i, at_least=0, at_most=self.num_envs - 1)

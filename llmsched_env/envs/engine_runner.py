@@ -189,6 +189,7 @@ class EpisodeRunner(Runner):
         state = self._state
         state.horizons[g] = np.inf if self.episodes.horizon is None else self.episodes.horizon
         state.decisions[g] = 0
+        state.ends[g] = GOES_ON
         state.before[g] = np.zeros((), ENGINE_STEP)
         state.memory[g] = 0.0
         self.simulator.load(g, table, self.seeds[g])

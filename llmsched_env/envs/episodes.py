@@ -9,7 +9,7 @@ import numpy as np
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.slo import SLO
 from llmsched_env.tables.task_table import TaskTable
-from llmsched_env.theory import capacity
+from llmsched_env.theory.capacity import capacity
 from llmsched_env.validation import check_number
 from llmsched_env.workloads import RequestTable, Workload, load_trace, preset
 from llmsched_env.workloads.task_sources import TaskSource

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.compiled import global_names
+from llmsched_env.code_cache import global_names
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _LIBRARIES = {"numpy", "llmsched_env", "baselines"} | sys.stdlib_module_names

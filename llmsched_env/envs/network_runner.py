@@ -11,7 +11,7 @@ from numba import typeof, types
 
 from llmsched_env.compiled import compiled, compiled_entry, function_pointer
 from llmsched_env.compiled import interpreted as as_python
-from llmsched_env.envs.base import Runner, RunnerEnv
+from llmsched_env.envs.base import GOES_ON, Runner, RunnerEnv
 from llmsched_env.envs.env_state import identity
 from llmsched_env.envs.episodes import Draws
 from llmsched_env.envs.render import network_as_text
@@ -140,6 +140,7 @@ class NetworkRunner(Runner):
         self._check(table)
         self.simulators[g].load(table, self.seeds[g])
         self._progress[g] = np.zeros((), NETWORK_PROGRESS)
+        self.ends[g] = GOES_ON
         self._begin(g)
         self._note_step(g, table)
         seen = self._progress[g].copy()

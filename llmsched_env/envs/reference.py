@@ -13,7 +13,7 @@ from llmsched_env.envs.env_state import PerEnv
 from llmsched_env.envs.rewards import ENGINE_REWARDS, ENGINE_STEP, count_engine_step, write_engine_rewards
 from llmsched_env.fields import records
 from llmsched_env.machine.config import EngineConfig
-from llmsched_env.simulator.loop import BAD_WAKE, SELECT, advance_alone
+from llmsched_env.simulator.loop import BAD_WAKE, SELECT, STUCK, advance_alone
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.workloads import RequestTable
@@ -87,7 +87,7 @@ def follow_episodes(world, compose, clocks, ends, before, step, terms):
     """
     for g in range(len(clocks)):
         reason = advance_alone(world, compose, g, np.inf if ends[g] == TERMINATED else clocks[g])
-        if reason in (BAD_WAKE, SELECT):
+        if reason in (BAD_WAKE, SELECT, STUCK):
             return g
         count_engine_step(world, g, before[g], step[g])
         write_engine_rewards(step[g], terms[g])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from llmsched_env.interrupts import workers
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
@@ -119,11 +118,7 @@ def map_cases(run: Callable[..., T], schedulers: Sequence[S], cases: Iterable[tu
     Returns:
         [schedulers][cases]
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
-        try:
-            futures = [[pool.submit(run, scheduler, *case) for scheduler in schedulers] for case in cases]
-            by_case = [[future.result() for future in row] for row in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with workers() as pool:  # threads: compiled code releases the interpreter lock
+        futures = [[pool.submit(run, scheduler, *case) for scheduler in schedulers] for case in cases]
+        by_case = [[future.result() for future in row] for row in futures]
     return [[values[k] for values in by_case] for k in range(len(schedulers))]

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 
 from llmsched_env import policies, sb3
-from llmsched_env.compiled import compiled_folders, source_digest
+from llmsched_env.code_cache import compiled_folders, source_digest
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.tables.request_table import RequestTable

@@ -8,6 +8,7 @@ from llmsched_env.machine.profiles import GPUProfile, gpu_profile
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 FIRST_TOKEN = ("with_prefill", "separate")
+MOST = 2**40  # of any limit: no machine comes near it, and times the largest block it still is a 64-bit integer
 MOST_NOISE = 2.0  # of step_noise; at 2 one step in a hundred takes more than 14 times its mean
 
 
@@ -66,12 +67,12 @@ class EngineConfig:
             law = getattr(self, name)
             if not isinstance(law, BatchTime) and not (law is None and name != "batch_time"):
                 raise ValueError(f"{name} must be a Staircase, Hinge, Roofline or TabulatedLaw, got {law!r}")
-        check_integer("token_budget", self.token_budget, at_least=1, unit="tokens")
+        check_integer("token_budget", self.token_budget, at_least=1, at_most=MOST, unit="tokens")
         if self.max_num_seqs is not None:
-            check_integer("max_num_seqs", self.max_num_seqs, at_least=1, unit="requests")
+            check_integer("max_num_seqs", self.max_num_seqs, at_least=1, at_most=MOST, unit="requests")
         if self.kv_blocks is not None:
-            check_integer("kv_blocks", self.kv_blocks, at_least=1, unit="blocks")
-        check_integer("block_size", self.block_size, at_least=1, unit="tokens")
+            check_integer("kv_blocks", self.kv_blocks, at_least=1, at_most=MOST, unit="blocks")
+        check_integer("block_size", self.block_size, at_least=1, at_most=2**20, unit="tokens")
         check_choice("first_token", self.first_token, FIRST_TOKEN)
         check_integer("schedule_ahead", self.schedule_ahead, at_least=0, at_most=1, unit="batches")
         _check_host("host_overhead", self.host_overhead)
@@ -79,10 +80,10 @@ class EngineConfig:
             _check_host("believed_host_overhead", self.believed_host_overhead)
         check_number("step_noise", self.step_noise, at_least=0, at_most=MOST_NOISE)
         if self.max_model_len is not None:
-            check_integer("max_model_len", self.max_model_len, at_least=2, unit="tokens")
+            check_integer("max_model_len", self.max_model_len, at_least=2, at_most=MOST, unit="tokens")
         if not isinstance(self.prefix_caching, bool):
             raise ValueError(f"prefix_caching must be True or False, got {self.prefix_caching!r}")
-        check_integer("swap_blocks", self.swap_blocks, at_least=0, unit="blocks")
+        check_integer("swap_blocks", self.swap_blocks, at_least=0, at_most=MOST, unit="blocks")
         check_number("swap_block_time", self.swap_block_time, at_least=0, unit="s")
         if self.swap_blocks > 0 and self.prefix_caching:
             raise ValueError(

@@ -4,7 +4,9 @@ A file stores the names of inputs and outputs with the matrices, so that a featu
 trained policies as they are: what a file does not know gets weights of 0.
 """
 
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,30 @@ def write_arrays(path: Path, **arrays: Any) -> None:
     """Write arrays and numbers to an `.npz` file, at once or not at all."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
+
+
+UNREADABLE = (KeyError, ValueError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+"""What reading arrays from a file may raise that was cut short, tampered with, or is of another kind."""
+
+
+def read_arrays(path: Path, what: str) -> dict[str, np.ndarray]:
+    """The arrays in an `.npz` file, by name.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file, if it is another one, or holds numbers that are not finite.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {what} at {path}")
+    try:
+        with path.open("rb") as content, np.load(content) as file:  # it leaves a path open that holds no arrays
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except UNREADABLE as error:
+        raise ValueError(f"{path} is no {what}: {error}") from None
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{path} is no {what}: {name} must hold finite numbers")
+    return arrays
 
 
 def save_weights(path: Path, network: Perceptron, weights: np.ndarray, **more: Any) -> None:
@@ -55,17 +81,16 @@ def load_weights(path: str | Path, network: Perceptron, what: str = "trained pol
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds no weights, or those of a feature or number that does not exist.
+        ValueError: if it holds no weights, weights that are not finite or of another shape, or those of a feature or
+            number that does not exist.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {what} at {path}")
+    arrays = read_arrays(path, what)
     try:
-        with np.load(path) as file:
-            inputs, outputs = file["inputs"].tolist(), file["outputs"].tolist()
-            hidden = np.column_stack([file["hidden_weights"], file["hidden_bias"]])
-            output = np.column_stack([file["output_weights"], file["output_bias"]])
-    except (KeyError, ValueError, OSError) as error:
+        inputs, outputs = _names(arrays, "inputs"), _names(arrays, "outputs")
+        hidden = np.column_stack([_numbers(arrays, "hidden_weights"), _numbers(arrays, "hidden_bias")])
+        output = np.column_stack([_numbers(arrays, "output_weights"), _numbers(arrays, "output_bias")])
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{path} is no {what}: {error}") from None
     units = len(hidden)
     if hidden.shape != (units, len(inputs) + 1) or output.shape != (len(outputs), units + 1) or units > network.hidden:
@@ -79,6 +104,20 @@ def load_weights(path: str | Path, network: Perceptron, what: str = "trained pol
     network.hidden_layer(weights)[:units, [*columns, -1]] = hidden
     network.output_layer(weights)[np.ix_(rows, [*range(units), -1])] = output
     return weights
+
+
+def _names(arrays: Mapping[str, np.ndarray], name: str) -> list[str]:
+    names = arrays[name]
+    if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) != len(names):
+        raise ValueError(f"{name} must be a list of different names")
+    return [str(each) for each in names]
+
+
+def _numbers(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    numbers = arrays[name]
+    if numbers.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must hold numbers, got {numbers.dtype}")
+    return numbers.astype(np.float64)
 
 
 def _places(path: Path, kind: str, names: Sequence[str], known: Sequence[str]) -> list[int]:

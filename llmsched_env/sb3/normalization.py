@@ -1,6 +1,7 @@
 """The normalisation of observations that a model was trained with: Stable-Baselines3's `VecNormalize`."""
 
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -83,7 +84,7 @@ class Normalization:
                 float(plain(fields["epsilon"])),
                 float(plain(fields["clip_obs"])),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no file of VecNormalize.save: {error}") from None
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
@@ -107,7 +108,7 @@ class Normalization:
         try:
             with np.load(BytesIO(content)) as file:
                 return cls(file["mean"], file["var"], float(file["epsilon"]), float(file["clip"]))
-        except (KeyError, TypeError, OSError, EOFError) as error:
+        except (KeyError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
             raise ValueError(f"its normalisation is malformed: {error}") from None
 
     @property

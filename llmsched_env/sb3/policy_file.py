@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
-from llmsched_env.files import write_bytes
+from llmsched_env.files import parse_json, write_bytes
 from llmsched_env.sb3.mlp import MLP
 from llmsched_env.sb3.mlp_policies import ALTERNATIVE, Network, network_of
 from llmsched_env.sb3.normalization import Normalization
@@ -24,6 +24,8 @@ from llmsched_env.sb3.unpickling import read_tensors
 
 _DESCRIPTION, _NETWORK, _NORMALIZATION = "policy.json", "policy.npz", "normalization.npz"
 _FORMAT = 1
+_MALFORMED = zipfile.BadZipFile | zlib.error | EOFError | OSError | OverflowError | RuntimeError
+"""What reading a member of a zip file that was tampered with may raise, `ValueError` besides."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class PolicyDescription:
             ValueError: if it is something else, or of another format.
         """
         try:
-            record = json.loads(text)
+            record = parse_json(text, "its description")
             if record["format"] != _FORMAT:
                 raise ValueError(f"its format is {record['format']!r}, this version reads {_FORMAT}")
             for name, kind in (("name", str), ("env", str), ("env_arguments", dict), ("features", list)):
@@ -196,7 +198,7 @@ class _Archive:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         self._zip.close()
-        if isinstance(error, ValueError | zipfile.BadZipFile | zlib.error | EOFError | RuntimeError):
+        if isinstance(error, ValueError | _MALFORMED):
             raise ValueError(f"{self._path} is no trained policy: {error}") from None
 
     def get(self, name: str) -> bytes | None:
@@ -222,7 +224,7 @@ def _network(archive: _Archive) -> Network:
 
 def _read_model(archive: _Archive) -> Network:
     """The network in a file of Stable-Baselines3, of whose `data` only what is plain JSON is read."""
-    data = json.loads(archive["data"])
+    data = parse_json(archive["data"].decode(errors="replace"), "its member 'data'")
     try:
         features = data["observation_space"]
         if not features[":type:"].endswith("box.Box'>") or len(_numbers(features["_shape"])) != 1:
@@ -234,7 +236,7 @@ def _read_model(archive: _Archive) -> Network:
         )
         if [network.num_features] != _numbers(features["_shape"]).tolist():
             raise ValueError(f"its first layer has {network.num_features} inputs for {features['_shape']} features")
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, IndexError, MemoryError) as error:
         raise ValueError(f"its data are not those of a model of stable-baselines3: {error!r}") from None
     return network
 
@@ -278,9 +280,9 @@ def _network_bytes(network: MLP) -> bytes:
 def _read_network(content: bytes) -> MLP:
     try:
         with np.load(BytesIO(content)) as file:
-            head = json.loads(str(file["head"]))
+            head = parse_json(str(file["head"]), "the head of its network")
             layers = [(file[f"{k}_w"], file[f"{k}_b"]) for k in range(head["layers"])]
         space = _action_space(head | {":type:": f".{head['kind']}'>"})
         return MLP(layers, head["activation"], space, squashed=bool(head["squashed"]))
-    except (KeyError, TypeError, OSError, EOFError, AttributeError) as error:
+    except (KeyError, TypeError, OSError, EOFError, AttributeError, OverflowError, IndexError, MemoryError) as error:
         raise ValueError(f"its network is malformed: {error!r}") from None

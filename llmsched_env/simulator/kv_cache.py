@@ -8,7 +8,8 @@ before it are, and the length of a cached prefix is found by bisection.
 """
 
 from llmsched_env.compiled import compiled
-from llmsched_env.simulator.state import WAITING
+from llmsched_env.simulator.numbers import exists
+from llmsched_env.simulator.state import UNLIMITED, WAITING
 
 
 @compiled(inline=True)
@@ -22,6 +23,7 @@ def may_reuse(view, i):
     """Whether request `i` stands to start with what the prefix cache holds of it."""
     return (
         view.kv.prefix_caching == 1
+        and exists(view, i)
         and view.req.phase[i] == WAITING
         and view.req.scheduled[i] == 0
         and view.req.swapped[i] == 0
@@ -50,7 +52,9 @@ def cached_tokens(view, i):
 
 @compiled(inline=True)
 def blocks_missing(view, i, n):
-    """Free KV blocks that `n` more tokens of request `i` in this batch would use up."""
+    """Free KV blocks that `n` more tokens of request `i` in this batch would use up; more than any of no request."""
+    if not exists(view, i):
+        return 2 * UNLIMITED
     if may_reuse(view, i):
         return _blocks_to_start(view.prefixes, i, view.req.prefill_tokens[i], n)
     short = view.req.computed[i] + view.req.scheduled[i] + n - view.req.kv_blocks[i] * view.kv.block_size

@@ -31,6 +31,10 @@ STALLED = 3  # requests are present, but the scheduler does nothing and no event
 RECORD_FULL = 4  # the record arrays must grow before the next batch
 BAD_WAKE = 5  # the scheduler asked to be woken at a time that is not in the future
 SELECT = 6  # the scheduler asks for a choice within the batch under construction
+PAUSED = 9  # `recording.pause_at` decisions have been taken; calling again goes on
+STUCK = 10  # the scheduler composes nothing, and asks to be woken again and again while time hardly moves
+
+_IDLE_ASKS, _IDLE_SECONDS = 100_000, 1e-3  # STUCK: so often in a row, within so little time
 
 ASK = -1.7e308  # what `compose` returns for that; it is called again, with the batch as it left it, once there is one
 
@@ -80,6 +84,10 @@ def advance(world, schedulers, g, until):
             return BOUNDARY
         if not room_in_records(world, g):
             return RECORD_FULL
+        recording = world.recording
+        if recording.pause_at > 0 and recording.decisions >= recording.pause_at:
+            return PAUSED
+        recording.decisions += 1
         engine.decided = 0
         if engine.selecting == 0:
             open_batch(world, g)
@@ -87,13 +95,14 @@ def advance(world, schedulers, g, until):
         wake = schedulers[engine.scheduler](view)
         if wake == ASK:
             engine.selecting = 1
-            return SELECT
+            return STUCK if _gets_nowhere(engine) else SELECT
         engine.selecting = 0
         engine.num_arrived = 0
         engine.num_finished = 0
         commit(world, g)
         if engine.pending == 1:
             engine.stalled_since = np.nan
+            engine.idle_asks = 0
             continue
         if engine.phase == BUSY_PHASE:
             engine.asked = 1
@@ -106,6 +115,8 @@ def advance(world, schedulers, g, until):
             return BAD_WAKE
         if np.isnan(engine.stalled_since):
             engine.stalled_since = engine.clock
+        if _gets_nowhere(engine):
+            return STUCK
         wake = min(wake, next_event(world, g))
         engine.next_event = wake
         if wake > until:
@@ -123,6 +134,18 @@ def advance_alone(world, compose, g, until):
     Compiled code is handed one function instead of a tuple of them: each costs microseconds to look up at every call.
     """
     return advance(world, (compose, compose, compose, compose, compose, compose, compose, compose), g, until)
+
+
+@compiled(inline=True)
+def _gets_nowhere(engine):
+    """Count that the scheduler has been asked and has composed nothing; whether time stands still meanwhile."""
+    if engine.idle_asks == 0:
+        engine.idle_since = engine.clock
+    engine.idle_asks += 1
+    if engine.idle_asks < _IDLE_ASKS:
+        return False
+    engine.idle_asks = 0
+    return engine.clock - engine.idle_since < _IDLE_SECONDS
 
 
 @compiled(inline=True)

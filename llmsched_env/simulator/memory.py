@@ -31,10 +31,12 @@ def params_of(names: Names, arrays: tuple[str, ...] = ()) -> Any:
             `limit_1`, ... are `params(view).limit[k]`.
     """
     dtype = _record(names, arrays)
-    n = dtype.itemsize // _NUMBER
+    n, missing = dtype.itemsize // _NUMBER, _undeclared("parameters", dtype)
 
     @compiled(inline=True)
     def read(view: Any) -> Any:
+        if len(view.mem.params) < n:
+            raise ValueError(missing)
         return view.mem.params[:n].view(dtype)[0]
 
     return read
@@ -43,10 +45,12 @@ def params_of(names: Names, arrays: tuple[str, ...] = ()) -> Any:
 def engine_memory(names: Names, arrays: tuple[str, ...] = ()) -> Any:
     """A compiled function of the view that gives the scheduler's engine memory; arguments as of `params_of`."""
     dtype = _record(names, arrays)
-    n = dtype.itemsize // _NUMBER
+    n, missing = dtype.itemsize // _NUMBER, _undeclared('memory "engine"', dtype)
 
     @compiled(inline=True)
     def read(view: Any) -> Any:
+        if len(view.mem.engine) < n:
+            raise ValueError(missing)
         return view.mem.engine[:n].view(dtype)[0]
 
     return read
@@ -55,10 +59,12 @@ def engine_memory(names: Names, arrays: tuple[str, ...] = ()) -> Any:
 def router_params(names: Names) -> Any:
     """A compiled function of the fleet that gives the router's parameters, and then its weights."""
     dtype = _record(names)
-    n = dtype.itemsize // _NUMBER
+    n, missing = dtype.itemsize // _NUMBER, _undeclared("parameters", dtype)
 
     @compiled(inline=True)
     def read(fleet: Any) -> Any:
+        if len(fleet.params) < n:
+            raise ValueError(missing)
         return fleet.params[:n].view(dtype)[0]
 
     return read
@@ -67,10 +73,12 @@ def router_params(names: Names) -> Any:
 def router_memory(names: Names) -> Any:
     """A compiled function of the fleet that gives what the router keeps."""
     dtype = _record(names)
-    n = dtype.itemsize // _NUMBER
+    n, missing = dtype.itemsize // _NUMBER, _undeclared("memory", dtype)
 
     @compiled(inline=True)
     def read(fleet: Any) -> Any:
+        if len(fleet.memory) < n:
+            raise ValueError(missing)
         return fleet.memory[:n].view(dtype)[0]
 
     return read
@@ -78,12 +86,12 @@ def router_memory(names: Names) -> Any:
 
 def request_memory(names: tuple[str, ...]) -> Any:
     """A compiled function of the view that gives columns f8[n] by request, as a named tuple."""
-    return _columns("view.mem.request", names)
+    return _columns("request", names)
 
 
 def client_memory(names: tuple[str, ...]) -> Any:
     """A compiled function of the view that gives columns f8[clients] by client, as a named tuple."""
-    return _columns("view.mem.client", names)
+    return _columns("client", names)
 
 
 def number_record(*numbers: str, **arrays: int | tuple[int, ...] | np.dtype) -> np.dtype:
@@ -126,11 +134,26 @@ def _record(names: Names, arrays: tuple[str, ...] = ()) -> np.dtype:
     return record_dtype(*((field, f"({n},)f8" if field in arrays else "f8") for field, n in counts.items()))
 
 
-def _columns(array: str, names: tuple[str, ...]) -> Any:
-    """A compiled function of the view that gives the first columns of `array` (an expression) as a named tuple."""
-    columns = ", ".join(f"{array}[:, {k}]" for k in range(len(names)))
-    scope: dict[str, Any] = {"Columns": namedtuple("Columns", names)}  # noqa: PYI024
-    exec(f"def read(view):\n    return Columns({columns})", scope)  # numba needs the places as constants
+def _undeclared(what: str, names: Names) -> str:
+    """The message for a rule that reads more than it has declared."""
+    wanted = number_names(names) if isinstance(names, np.dtype) else tuple(names)
+    shown = ", ".join(wanted[:8]) + (", ..." if len(wanted) > 8 else "")
+    return f"{what} must be declared as they are read: {len(wanted)} numbers, {shown}"
+
+
+def _columns(kind: str, names: tuple[str, ...]) -> Any:
+    """A compiled function of the view that gives the first columns of this kind of memory as a named tuple."""
+    columns = ", ".join(f"memory[:, {k}]" for k in range(len(names)))
+    scope: dict[str, Any] = {
+        "Columns": namedtuple("Columns", names),  # noqa: PYI024
+        "missing": _undeclared(f'memory "{kind}"', names),
+    }
+    source = f"""def read(view):
+    memory = view.mem.{kind}
+    if memory.shape[1] < {len(names)}:
+        raise ValueError(missing)
+    return Columns({columns})"""
+    exec(source, scope)  # numba needs the places as constants
     return numba.njit(nogil=True, _nrt=False, forceinline=True, error_model="numpy")(scope["read"])
 
 

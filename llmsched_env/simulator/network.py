@@ -13,11 +13,13 @@ from llmsched_env.compiled import compiled_entry
 from llmsched_env.compiled import interpreted as as_python
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import NetworkResult
+from llmsched_env.simulator.guard import Guard
 from llmsched_env.simulator.kv_cache import empty_cache
-from llmsched_env.simulator.loop import BAD_WAKE, BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED
+from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED
 from llmsched_env.simulator.memory import seeded
-from llmsched_env.simulator.network_loop import LISTS_FULL, STARTS_AT_ONCE, TASKS_LOW, advance_network
+from llmsched_env.simulator.network_loop import BAD_ROUTE, LISTS_FULL, STARTS_AT_ONCE, TASKS_LOW, advance_network
 from llmsched_env.simulator.network_state import NETWORK_TYPE, ROUTE_TYPE, continued, new_network
+from llmsched_env.simulator.pacing import is_ours, paced, watched
 from llmsched_env.simulator.pools import ROLES, Pools
 from llmsched_env.simulator.recording import batch_rows, entry_rows, gap_rows, request_rows, with_longer_records
 from llmsched_env.simulator.router import Router, compiled_route
@@ -26,8 +28,10 @@ from llmsched_env.simulator.simulator import (
     CACHE_TYPES,
     blocks_to_cache,
     check_can_choose,
+    check_wakes,
     fill_requests,
     known_output,
+    never_returns,
     reset_engine,
 )
 from llmsched_env.simulator.task_rows import task_rows
@@ -48,6 +52,7 @@ class NetworkSimulator:
         record: "off", "requests", "batches" or "entries".
         pools: roles of the engines; None: all do both.
         interpreted: run everything as plain Python, for debugging; the rows are the same.
+        debug: check every index of the schedulers, and what they write; see `guard.Guard`.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -61,6 +66,7 @@ class NetworkSimulator:
         record: str = "batches",
         pools: Pools | None = None,
         interpreted: bool = False,
+        debug: bool = False,
     ) -> None:
         self.engines = tuple(engines)
         if not self.engines:
@@ -79,13 +85,24 @@ class NetworkSimulator:
         if len(distinct) > NUM_SLOTS:
             raise ValueError(f"schedulers must be at most {NUM_SLOTS} distinct ones, got {len(distinct)}")
         self._slots = [distinct.index(scheduler.compose) for scheduler in self.scheduler_of]
-        composes: list[Any] = [None if interpreted else compiled_compose(compose) for compose in distinct]
-        self.route: Any = None if interpreted else compiled_route(router.route)
+        python = interpreted or debug
+        composes: list[Any] = [None if python else compiled_compose(compose) for compose in distinct]
+        self.route: Any = None if python else compiled_route(router.route)
         self.interpreted = self.route is None or None in composes
         if self.interpreted:
             composes, self.route = [as_python(compose) for compose in distinct], as_python(router.route)
+        if debug:
+            composes = [Guard(self.scheduler_of[self._slots.index(slot)]) for slot in range(len(distinct))]
+        self._bind_by(router)
         self.composes = tuple((composes * NUM_SLOTS)[:NUM_SLOTS])
         self._advance = self.kernel(advance_network, types.float64)
+
+    def _bind_by(self, router: Router) -> None:
+        """Note which router is asked, and which rules are not ours, so that they may not return."""
+        self._binding = router
+        named = [("scheduler", each.name, each.compose) for each in dict.fromkeys(self.scheduler_of)]
+        rules = [*named, ("router", router.name, router.route)]
+        self._theirs = [f"{kind} {name!r}" for kind, name, function in rules if not is_ours(function)]
 
     def kernel(self, function: Any, *argument_types: Any) -> Any:
         """`function(world, network, schedulers, route, ...)` in the mode of this simulator."""
@@ -233,28 +250,47 @@ class NetworkSimulator:
         """Run all engines; see `network_loop.advance_network`. Grows lists and records as needed.
 
         Raises:
-            ValueError: if a scheduler left a batch empty and asked to be woken at a time that is not ahead, or asked
-                for a choice and has no controller that makes it.
+            ValueError: if a scheduler left a batch empty and asked to be woken at a time that is not ahead, or so often
+                that time hardly moves; if it asked for a choice and has no controller that makes it; if the router sent
+                a call to an engine that there is not, or that it may not go to; if one of them does not return.
         """
         while True:
-            reason = self._advance(self.world, self.network, self.composes, self.route, until)
+            reason = self._advance_once(until)
             if reason == RECORD_FULL:
                 self.world = with_longer_records(self.world)
             elif reason == LISTS_FULL:
                 self._grow_lists()
             elif reason == TASKS_LOW:
                 self._draw_more()
-            elif reason == BAD_WAKE:
-                name = self.scheduler_of[int(self.network.control.at_engine)].name
+            elif reason == BAD_ROUTE:
+                allowed = ", ".join(map(str, np.flatnonzero(self.network.allowed)))
                 raise ValueError(
-                    f"scheduler {name!r} composed an empty batch at {self.clock:g} s and asked to be woken at a time "
-                    "that is not later; return a later time (s) or inf for the next arrival"
+                    f"router {self._binding.name!r} must send a call to one of the engines {allowed}, got "
+                    f"{int(self.network.control.at_engine)} at {self.clock:g} s"
                 )
             elif reason == SELECT:
                 check_can_choose(self.scheduler_of[int(self.network.control.at_engine)])
                 return SELECT
             else:
-                return int(reason)
+                check_wakes(reason, self.scheduler_of[int(self.network.control.at_engine)], self.clock)
+                return reason
+
+    def _advance_once(self, until: float) -> int:
+        recording, control = self.world.recording, self.network.control
+
+        def call() -> int:
+            return int(self._advance(self.world, self.network, self.composes, self.route, until))
+
+        if self.interpreted:
+            return call()
+        if not self._theirs:
+            return paced(recording, call)
+        return watched(
+            recording,
+            call,
+            lambda: (int(recording.decisions), float(control.clock), int(control.num_calls)),
+            lambda: never_returns(" or ".join(self._theirs), float(control.clock)),
+        )
 
     def run(self, until: float) -> int:
         """`advance` with the controllers of schedulers that have one: before batches, when asked, or at ticks.
@@ -318,6 +354,7 @@ class NetworkSimulator:
         if route is None:
             raise ValueError(f"router {router.name!r} must be one that numba can compile, or interpreted be True")
         self.route = route
+        self._bind_by(router)
         self.network = self.network._replace(params=router.numbers(), memory=memory)
 
     def view(self, g: int) -> View:

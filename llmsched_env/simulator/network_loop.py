@@ -12,9 +12,11 @@ from llmsched_env.simulator.loop import (
     BOUNDARY,
     DRAINED,
     HORIZON,
+    PAUSED,
     RECORD_FULL,
     SELECT,
     STALLED,
+    STUCK,
     advance,
     clock_to,
     next_event,
@@ -26,8 +28,10 @@ from llmsched_env.simulator.state import ACTIVE, BUSY_PHASE, FINISHED
 LISTS_FULL = 7  # the lists of an engine must grow before the next call arrives
 ROUTE = 8  # a routing decision is due
 TASKS_LOW = 9  # more tasks of a closed loop must be drawn
+BAD_ROUTE = 11  # the router has sent a call to an engine that there is not, or that it may not go to
 STARTS_AT_ONCE = 4  # a user starts fewer tasks than this, even if all are rejected, before the loop turns
 _GO_ON = -1
+_ASK_OUTSIDE = -(2**62)
 
 
 @compiled
@@ -122,7 +126,7 @@ def _start_batches(world, network, schedulers, now):
         if network.touched[g] == 1:
             world.engines[g].inclusive = 1
             reason = advance(world, schedulers, g, now)
-            if reason in (BOUNDARY, SELECT, RECORD_FULL, BAD_WAKE):
+            if reason in (BOUNDARY, SELECT, RECORD_FULL, BAD_WAKE, PAUSED, STUCK):
                 network.control.at_engine = g
                 return reason
             _see_off(world, network, g)
@@ -150,8 +154,12 @@ def _let_calls_in(world, network, route, now):
         g = network.pinned[i]
         if g < 0:
             g = _choose(world, network, route, i, now)
-            if g < 0:
+            if g == _ASK_OUTSIDE:
                 return ROUTE
+            if g < 0 or g >= len(world.engines) or network.allowed[g] == 0:
+                control.choice = 0
+                control.at_engine = g
+                return BAD_ROUTE
         engine = world.engines[g]
         if max(engine.num_in_system + engine.num_events, engine.num_arrived, engine.num_finished) + 1 >= len(
             world.waiting[g]
@@ -168,14 +176,17 @@ def _let_calls_in(world, network, route, now):
 
 @compiled(inline=True)
 def _choose(world, network, route, i, now):
-    """The engine that a router sends call `i` to, -1 if one outside has to be asked first."""
+    """The engine that a router sends call `i` to, _ASK_OUTSIDE if one outside has to be asked first."""
     control = network.control
     if control.choice == 0:
         fleet = fleet_of(world, network, i, now)
         if control.asks_outside == 1:
             control.routing = i + 1
-            return -1
-        control.choice = route(fleet, i) + 1  # kept, so that it is not asked again if the lists have to grow first
+            return _ASK_OUTSIDE
+        g = route(fleet, i)
+        if g < 0:
+            return max(g, -(2**61))
+        control.choice = g + 1  # kept, so that it is not asked again if the lists have to grow first
     return control.choice - 1
 
 

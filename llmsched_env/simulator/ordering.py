@@ -1,11 +1,15 @@
 """Heaps of requests by a key, and orders of service other than those of the queues.
 
-A scheduler that uses them declares a heap and the columns of request memory that hold the keys.
+A scheduler that uses them declares a heap and the columns of request memory that hold the keys: there is a key for
+every request. Without a heap, or with fewer keys, they raise ValueError.
 """
 
 from llmsched_env.compiled import compiled
 from llmsched_env.simulator.primitives import ALL, chunk_above, is_pending
 from llmsched_env.simulator.state import WAITING
+
+_NO_HEAP = 'memory "heap" must be declared by a scheduler that orders requests: memory={"heap": ("by",)}'
+_TOO_FEW = "keys must hold one number for each request, as a column of request memory does"
 
 
 @compiled(inline=True)
@@ -15,7 +19,9 @@ def _before(keys, i, j):
 
 @compiled
 def push(heap, size, i, keys):
-    """Add request `i` to the heap of `size` requests; the caller counts it."""
+    """Add request `i` to the heap of `size` requests, unless it is full; the caller counts it."""
+    if size < 0 or size >= len(heap) or i < 0 or i >= len(keys):
+        return
     k = size
     while k > 0 and _before(keys, i, heap[(k - 1) // 2]):
         heap[k] = heap[(k - 1) // 2]
@@ -25,7 +31,9 @@ def push(heap, size, i, keys):
 
 @compiled
 def pop(heap, size, keys):
-    """Remove and return the first of `size` > 0 requests; the caller counts it."""
+    """Remove and return the first of `size` > 0 requests, -1 where there is none; the caller counts it."""
+    if size <= 0 or size > len(heap):
+        return -1
     first = heap[0]
     heap[0] = heap[size - 1]
     _sift_down(heap, size - 1, 0, keys)
@@ -35,6 +43,7 @@ def pop(heap, size, keys):
 @compiled
 def heapify(heap, size, keys):
     """Make a heap of the first `size` entries."""
+    size = min(size, len(heap))
     for k in range(size // 2 - 1, -1, -1):
         _sift_down(heap, size, k, keys)
 
@@ -54,8 +63,17 @@ def _sift_down(heap, size, k, keys):
 
 
 @compiled(inline=True)
+def _check_heap(view, keys):
+    if len(view.mem.heap) < len(view.running) + len(view.waiting):
+        raise ValueError(_NO_HEAP)
+    if len(keys) < len(view.req.phase):
+        raise ValueError(_TOO_FEW)
+
+
+@compiled(inline=True)
 def heap_of_waiting(view, keys):
     """Make a heap by `keys` (f8 by request) of all waiting requests in `view.mem.heap`; returns how many there are."""
+    _check_heap(view, keys)
     heap, size = view.mem.heap, len(view.waiting)
     for k in range(size):
         heap[k] = view.waiting[k]
@@ -66,6 +84,7 @@ def heap_of_waiting(view, keys):
 @compiled(inline=True)
 def heap_of_present(view, keys):
     """As `heap_of_waiting`, of running and waiting requests."""
+    _check_heap(view, keys)
     heap, size = view.mem.heap, len(view.running)
     for k in range(size):
         heap[k] = view.running[k]
@@ -79,6 +98,7 @@ def heap_of_present(view, keys):
 @compiled
 def heap_of_prompts(view, keys):
     """As `heap_of_waiting`, of running requests with prefill to do and waiting ones."""
+    _check_heap(view, keys)
     heap, size = view.mem.heap, 0
     for i in view.running:
         if is_pending(view, i):
@@ -94,7 +114,12 @@ def heap_of_prompts(view, keys):
 
 @compiled(inline=True)
 def pop_least(view, keys, size):
-    """Remove and return the request with the least key, of equals the one of least number; the caller counts it."""
+    """Remove and return the request with the least key, of equals the one of least number; the caller counts it.
+
+    -1 from an empty heap.
+    """
+    if len(keys) < len(view.req.phase):
+        raise ValueError(_TOO_FEW)
     return pop(view.mem.heap, size, keys)
 
 
@@ -120,6 +145,8 @@ def drop_late(view, start, due, size, dropped):
         size: f8[n], seconds of prefill; left as negative numbers.
         dropped: f8[n], written: 1 for what is left out, else 0.
     """
+    for array in (due, size, dropped):
+        _check_heap(view, array)
     heap, n, hopeless = view.mem.heap, 0, 0
     for group in (view.running, view.waiting):
         for i in group:

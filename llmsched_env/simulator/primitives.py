@@ -3,6 +3,9 @@
 `take` is the only way into a batch, and it refuses what the model of arXiv 2504.07347 forbids: (6a) prefill before
 decode, (6b) tokens in order, (6c) one decode token per request and batch, (6d) the token budget; also the batch-size
 limit, the admission limit and a lack of KV blocks. Whatever a scheduler does, its batch is feasible.
+
+All primitives check the numbers they are given. A number that is none of a request at this engine (-1, say) is refused:
+it has nothing to prefill, is not taken, preempted or rejected, and there is no memory for it.
 """
 
 import numpy as np
@@ -19,6 +22,7 @@ from llmsched_env.simulator.kv_cache import (
     swap_out,
     trim_blocks,
 )
+from llmsched_env.simulator.numbers import exists, may_be_here
 from llmsched_env.simulator.state import EVICTED, LAST_TOKEN, PREEMPTED, REJECTED, RUNNING, UNLIMITED, WAITING
 
 ALL = UNLIMITED  # as many tokens as there are
@@ -27,24 +31,28 @@ ALL = UNLIMITED  # as many tokens as there are
 @compiled(inline=True)
 def is_decoding(view, i):
     """Whether request `i` runs and has its prompt behind it."""
-    return view.req.phase[i] == RUNNING and view.req.computed[i] >= view.req.prefill_tokens[i]
+    return exists(view, i) and view.req.phase[i] == RUNNING and view.req.computed[i] >= view.req.prefill_tokens[i]
 
 
 @compiled(inline=True)
 def prefill_left(view, i):
     """Tokens that request `i` must still compute before its next decode, those in this batch not counted."""
+    if not exists(view, i):
+        return 0
     return max(0, view.req.prefill_tokens[i] - view.req.computed[i] - view.req.scheduled[i] - cached_tokens(view, i))
 
 
 @compiled(inline=True)
 def is_pending(view, i):
     """Whether running request `i` still has prefill to do."""
-    return view.req.phase[i] == RUNNING and prefill_left(view, i) > 0
+    return prefill_left(view, i) > 0 and view.req.phase[i] == RUNNING
 
 
 @compiled(inline=True)
 def usable(view, i):
     """Tokens that request `i` could still use in this batch: the prefill left, or the one of a decode."""
+    if not exists(view, i):
+        return 0
     left = prefill_left(view, i)
     return left if left > 0 or view.req.scheduled[i] > 0 else 1
 
@@ -70,13 +78,15 @@ def lower_token_limit(view, tokens):
 @compiled(inline=True)
 def take(view, i, n):
     """Put up to `n` tokens of request `i` into the batch; returns how many the constraints let in (0: none)."""
+    if not may_be_here(view, i) or not n >= 1:  # nor is it nan
+        return 0
     req, counts = view.req, view.batch.counts
     phase, computed, scheduled = req.phase[i], req.computed[i], req.scheduled[i]
-    if i < 0 or (phase != RUNNING and phase != WAITING):
+    if phase != RUNNING and phase != WAITING:
         return 0
     prefilling = computed < req.prefill_tokens[i]
     left = (req.prefill_tokens[i] - computed - cached_tokens(view, i) if prefilling else 1) - scheduled
-    n = min(n, left, counts.token_limit - counts.tokens)
+    n = int(min(n, left, counts.token_limit - counts.tokens))
     if n <= 0:
         return 0
     if scheduled == 0:
@@ -126,6 +136,8 @@ def _count_tokens(view, i, n):
 @compiled
 def untake(view, i):
     """Take request `i` out of the batch again, with all its tokens and the blocks it was given for them."""
+    if not may_be_here(view, i):
+        return
     req, counts, batch = view.req, view.batch.counts, view.batch
     n, computed = req.scheduled[i], req.computed[i]
     if n == 0:
@@ -155,7 +167,7 @@ def untake(view, i):
 @compiled(inline=True)
 def holds_seat(view, i):
     """Whether request `i` is among the running ones, even if nothing of it is left to schedule."""
-    return view.req.phase[i] == RUNNING or view.req.phase[i] == LAST_TOKEN
+    return exists(view, i) and (view.req.phase[i] == RUNNING or view.req.phase[i] == LAST_TOKEN)
 
 
 @compiled(inline=True)
@@ -176,7 +188,7 @@ def evict(view, i):
 
 @compiled
 def _push_out(view, i, phase):
-    if not holds_seat(view, i):
+    if not may_be_here(view, i) or not holds_seat(view, i):
         return False
     untake(view, i)
     if not swap_out(view, i):
@@ -196,7 +208,7 @@ def again_if_preempted(view):
 @compiled
 def reject(view, i):
     """Turn waiting request `i` away for good. Returns whether `i` was waiting."""
-    if view.req.phase[i] != WAITING:
+    if not may_be_here(view, i) or view.req.phase[i] != WAITING:
         return False
     untake(view, i)
     view.req.phase[i] = REJECTED
@@ -208,8 +220,11 @@ def reject(view, i):
 def make_room(view, i, n):
     """Find KV blocks for `n` more tokens of running request `i` at the cost of the latest admitted requests.
 
-    Those that this very batch admits leave it again; then running ones are preempted. False if `i` itself had to go.
+    Those that this very batch admits leave it again; then running ones are preempted. False if `i` itself had to go, or
+    does not run.
     """
+    if not may_be_here(view, i):
+        return False
     entry = view.batch.counts.num_seqs - 1
     while entry >= 0 and blocks_missing(view, i, n) > view.kv.free:
         if view.req.phase[view.batch.requests[entry]] == WAITING:
@@ -217,8 +232,10 @@ def make_room(view, i, n):
         entry -= 1
     k = len(view.running) - 1
     while blocks_missing(view, i, n) > view.kv.free:
-        while not holds_seat(view, view.running[k]):
+        while k >= 0 and not holds_seat(view, view.running[k]):
             k -= 1
+        if k < 0:
+            return False
         preempt(view, view.running[k])
         if view.running[k] == i:
             return False
@@ -228,7 +245,7 @@ def make_room(view, i, n):
 @compiled
 def reserve(view, i, tokens):
     """Set memory for `tokens` tokens aside for request `i` of the batch; whether it is in it and there is so much."""
-    if view.req.scheduled[i] == 0:
+    if not may_be_here(view, i) or view.req.scheduled[i] == 0:
         return False
     missing = blocks_of(view, tokens) - view.req.kv_blocks[i]
     if missing > view.kv.free:
@@ -251,7 +268,7 @@ def memory_to_start(view, i, watermark):
 
     Never in a batch that preempts: it would take what the preempted one needs to come back.
     """
-    if view.batch.counts.preemptions > 0:
+    if not exists(view, i) or view.batch.counts.preemptions > 0:
         return False
     return blocks_missing(view, i, usable(view, i)) + watermark_blocks(view, watermark) <= view.kv.free
 
@@ -292,17 +309,20 @@ def decode_run(view, order, k, decodes_only):
     first = batch.counts.num_seqs
     room = first + min(tokens_left(view), seats_left(view))
     last, context, block_size = first, 0, view.kv.block_size
+    k = max(0, k)
     while k < len(order) and last < room:
         i = order[k]
-        if decodes_only and req.computed[i] < req.prefill_tokens[i] and req.phase[i] == RUNNING:
-            break
-        if i >= 0 and is_decoding(view, i) and req.scheduled[i] == 0:
-            if req.computed[i] >= req.kv_blocks[i] * block_size:
-                break
-            batch.requests[last] = i
-            req.scheduled[i] = 1
-            context += req.computed[i]
-            last += 1
+        if may_be_here(view, i) and req.phase[i] == RUNNING:
+            if req.computed[i] < req.prefill_tokens[i]:
+                if decodes_only:
+                    break
+            elif req.scheduled[i] == 0:
+                if req.computed[i] >= req.kv_blocks[i] * block_size:
+                    break
+                batch.requests[last] = i
+                req.scheduled[i] = 1
+                context += req.computed[i]
+                last += 1
         k += 1
     batch.counts.num_seqs = last
     batch.counts.tokens += last - first
@@ -324,7 +344,7 @@ def chunk(view, i, limit):
 def chunk_above(view, i, limit, watermark):
     """As `chunk`, where a waiting request must leave the share `watermark` of all KV blocks free."""
     n = min(_chunk_wanted(view, i), limit, tokens_left(view))
-    if n <= 0 or (view.req.scheduled[i] == 0 and seats_left(view) <= 0):
+    if n <= 0 or not may_be_here(view, i) or (view.req.scheduled[i] == 0 and seats_left(view) <= 0):
         return 0
     if view.req.phase[i] == WAITING and not memory_to_start(view, i, watermark):
         return 0
@@ -350,6 +370,8 @@ def chunks_above(view, order, limit, watermark):
 
 @compiled(inline=True)
 def _chunk_wanted(view, i):
+    if not exists(view, i):
+        return 0
     return usable(view, i) if view.req.phase[i] == WAITING else prefill_left(view, i)
 
 

@@ -48,7 +48,9 @@ def compiled_route(route: Callable[[Fleet, int], int]) -> FunctionPointer | None
 
 @compiled
 def cached_prefix(fleet, g, i):
-    """Leading tokens of the prompt of call `i` in the prefix cache of engine `g`."""
+    """Leading tokens of the prompt of call `i` in the prefix cache of engine `g`; 0 where there is none of the two."""
+    if not (g >= 0 and g < len(fleet.engines) and i >= 0 and i < len(fleet.req.phase)):
+        return 0
     size = fleet.kv[g].block_size
     prefixes = Prefixes(
         fleet.cache_slots[g], fleet.cache_entries[g], fleet.kv[g : g + 1], fleet.req.parent, fleet.req.shared_tokens
@@ -62,6 +64,8 @@ def demanded_blocks(fleet, g):
 
     A router does not know which calls wait: their prompts are taken at the mean of all unfinished ones.
     """
+    if not (g >= 0 and g < len(fleet.engines)):
+        return 0.0
     calls, prompts = fleet.outstanding[g].calls, fleet.outstanding[g].prompt_tokens
     held = fleet.kv[g].total - fleet.kv[g].free
     if calls <= 0.0:

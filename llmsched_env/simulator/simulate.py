@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from llmsched_env.interrupts import workers
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import NetworkResult, Result
+from llmsched_env.simulator.guard import check_bounds
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, SELECT, STALLED
 from llmsched_env.simulator.network import NetworkSimulator
 from llmsched_env.simulator.pools import Pools
@@ -37,6 +37,7 @@ def simulate(
     horizon: float | None = None,
     record: str = "batches",
     interpreted: bool = False,
+    debug: bool = False,
 ) -> Result:
     """Run `scheduler` on one sample of `workload`.
 
@@ -50,6 +51,9 @@ def simulate(
             runs until every request has left.
         record: "requests", "batches" or "entries": how much to keep.
         interpreted: run as plain Python, for debugging; the rows are the same.
+        debug: run twice, first with every index of compiled code checked, then in plain Python with a check after each
+            decision that the scheduler wrote nothing that it may not; the rows are the same, and come a hundred times
+            slower. Raises IndexError or ValueError, saying what is wrong.
 
     Warns:
         RuntimeWarning: if the run stalls (the result says since when).
@@ -61,7 +65,7 @@ def simulate(
     """
     _check_run(scheduler, workload, engine, horizon, record)
     check_integer("seed", seed, at_least=0)
-    result = replay(scheduler, workload.sample(seed), workload.name, engine, seed, horizon, record, interpreted)
+    result = replay(scheduler, workload.sample(seed), workload.name, engine, seed, horizon, record, interpreted, debug)
     result = replace(result, **_load(workload, engine))
     if result.stalled:
         warnings.warn(
@@ -81,14 +85,18 @@ def replay(
     horizon: float | None,
     record: str,
     interpreted: bool = False,
+    debug: bool = False,
 ) -> Result:
     """`simulate` on requests that have been drawn already, of a workload called `name`, for runs in great numbers.
 
     It checks no argument and leaves capacity and load out: to find them can take as long as the run.
     """
+    if debug:
+        more = (table, name, engine, seed, horizon, record)
+        check_bounds((scheduler,), lambda checked: replay(checked[0], *more))
     if isinstance(table, TaskTable):
-        return _replay_tasks(scheduler, table, name, engine, seed, horizon, record, interpreted)
-    simulator = Simulator(engine, scheduler, record=record, interpreted=interpreted)
+        return _replay_tasks(scheduler, table, name, engine, seed, horizon, record, interpreted, debug)
+    simulator = Simulator(engine, scheduler, record=record, interpreted=interpreted, debug=debug)
     simulator.load(0, table, seed)
     until = math.inf if horizon is None else float(horizon)
     controller = None if scheduler.controller is None else scheduler.controller.fresh(engine)
@@ -115,9 +123,10 @@ def _replay_tasks(
     horizon: float | None,
     record: str,
     interpreted: bool,
+    debug: bool,
 ) -> Result:
     """`replay` of tasks: a network of one engine, with its rows in order of arrival."""
-    simulator = NetworkSimulator((engine,), scheduler, _ONLY_ENGINE, record, interpreted=interpreted)
+    simulator = NetworkSimulator((engine,), scheduler, _ONLY_ENGINE, record, interpreted=interpreted, debug=debug)
     simulator.load(table, seed)
     reason = simulator.run(math.inf if horizon is None else float(horizon))
     warn_of_ranges(simulator.world.engines, (engine,))
@@ -155,15 +164,10 @@ def simulate_many(
 
     seeds = [check_integer("seeds", seed, at_least=0) for seed in seeds]
     _check_run(scheduler, workload, engine, horizon, record)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads: compiled code releases the interpreter lock
+    with workers() as pool:  # threads: compiled code releases the interpreter lock
         runs = [pool.submit(simulate, scheduler, workload, engine, seed, horizon, record) for seed in seeds]
-        try:
-            return [
-                run.result() for run in tqdm(runs, desc=scheduler.name, disable=None if progress else True, leave=False)
-            ]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        bar = tqdm(runs, desc=scheduler.name, disable=None if progress else True, leave=False)
+        return [run.result() for run in bar]
 
 
 def simulate_network(
@@ -176,6 +180,7 @@ def simulate_network(
     record: str = "batches",
     pools: Pools | None = None,
     interpreted: bool = False,
+    debug: bool = False,
 ) -> NetworkResult:
     """Run a network of engines on one sample of tasks.
 
@@ -189,6 +194,7 @@ def simulate_network(
         record: "requests", "batches" or "entries": how much to keep.
         pools: engines that only prefill or only decode; None: all do both.
         interpreted: run as plain Python, for debugging; the rows are the same.
+        debug: as for `simulate`; of the schedulers.
 
     Raises:
         ValueError: naming the argument, its value and what is allowed.
@@ -200,7 +206,11 @@ def simulate_network(
     table = tasks if isinstance(tasks, TaskTable) else tasks.sample(seed)
     if not isinstance(table, TaskTable):
         table = TaskTable.from_columns(table)
-    simulator = NetworkSimulator(engines, schedulers, router, record, pools, interpreted)
+    if debug:
+        all_of_them = (schedulers,) * len(engines) if isinstance(schedulers, Scheduler) else tuple(schedulers)
+        more = (table, engines, router, seed, horizon, record, pools)
+        check_bounds(all_of_them, lambda checked: simulate_network(checked, *more))
+    simulator = NetworkSimulator(engines, schedulers, router, record, pools, interpreted, debug)
     simulator.load(table, seed)
     reason = simulator.run(math.inf if horizon is None else float(horizon))
     result = simulator.result(getattr(tasks, "name", "tasks"), seed, reason)

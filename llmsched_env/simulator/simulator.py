@@ -11,9 +11,11 @@ from llmsched_env.compiled import interpreted as as_python
 from llmsched_env.fields import records
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.results.records import Result
+from llmsched_env.simulator.guard import Guard
 from llmsched_env.simulator.kv_cache import empty_cache, move_cache
-from llmsched_env.simulator.loop import BAD_WAKE, RECORD_FULL, SELECT, STALLED, advance_alone, clock_to
+from llmsched_env.simulator.loop import BAD_WAKE, RECORD_FULL, SELECT, STALLED, STUCK, advance_alone, clock_to
 from llmsched_env.simulator.memory import seeded
+from llmsched_env.simulator.pacing import SECONDS_TO_RETURN, is_ours, paced, watched
 from llmsched_env.simulator.recording import (
     RECORDS,
     batch_rows,
@@ -41,6 +43,7 @@ class Simulator:
         engines: how many.
         record: "off", "requests", "batches" or "entries": what the rows will hold.
         interpreted: run everything as plain Python, for debugging; the rows are the same.
+        debug: check every index of the scheduler, and what it writes; see `guard.Guard`.
     """
 
     def __init__(
@@ -50,14 +53,18 @@ class Simulator:
         engines: int = 1,
         record: str = "batches",
         interpreted: bool = False,
+        debug: bool = False,
     ) -> None:
         self.engine = engine
         self.scheduler = scheduler
         self.num_engines = engines
         self.record = record
-        pointer = None if interpreted else compiled_compose(scheduler.compose)
+        pointer = None if interpreted or debug else compiled_compose(scheduler.compose)
         self.interpreted = pointer is None
-        self.compose = as_python(scheduler.compose) if pointer is None else pointer
+        self.compose: Any = as_python(scheduler.compose) if pointer is None else pointer
+        if debug:
+            self.compose = Guard(scheduler)
+        self._returns = is_ours(scheduler.compose)
         self._advance = self.kernel(advance_alone, types.int64, types.float64)
         self._cached_blocks = 0
         self.world = self._new_world(capacity=0, clients=1)
@@ -150,19 +157,33 @@ class Simulator:
         """Run engine `g`; see `simulator.loop.advance`. Grows the records as needed.
 
         Raises:
-            ValueError: if the scheduler left the batch empty and asked to be woken at a time that is not ahead, or
-                asked for a choice and has no controller that makes it.
+            ValueError: if the scheduler left the batch empty and asked to be woken at a time that is not ahead, or so
+                often that time hardly moves; if it asked for a choice and has no controller that makes it, or does not
+                return.
         """
-        while (reason := self._advance(self.world, self.compose, g, until)) == RECORD_FULL:
+        while (reason := self._advance_once(g, until)) == RECORD_FULL:
             self.grow_records()
-        if reason == BAD_WAKE:
-            raise ValueError(
-                f"scheduler {self.scheduler.name!r} composed an empty batch at {self.clock(g):g} s and asked to be "
-                "woken at a time that is not later; return a later time (s) or inf for the next arrival"
-            )
+        check_wakes(reason, self.scheduler, self.clock(g))
         if reason == SELECT:
             check_can_choose(self.scheduler)
         return int(reason)
+
+    def _advance_once(self, g: int, until: float) -> int:
+        recording, engine = self.world.recording, self.world.engines[g]
+
+        def call() -> int:
+            return int(self._advance(self.world, self.compose, g, until))
+
+        if self.interpreted:
+            return call()
+        if self._returns:
+            return paced(recording, call)
+        return watched(
+            recording,
+            call,
+            lambda: (int(recording.decisions), float(engine.clock)),
+            lambda: never_returns(f"scheduler {self.scheduler.name!r}", float(engine.clock)),
+        )
 
     def clock(self, g: int) -> float:
         """Time of engine `g`, s."""
@@ -218,6 +239,28 @@ class Simulator:
             decision_time=self.scheduler.decision_time,
             **about,
         )
+
+
+def check_wakes(reason: int, scheduler: Scheduler, clock: float) -> None:
+    """Whether `advance` has stopped, at `clock`, for a scheduler that asks to be woken when it must not.
+
+    Raises:
+        ValueError: if it has.
+    """
+    what = {
+        BAD_WAKE: "asked to be woken at a time that is not later",
+        STUCK: "has asked to be woken so often since that time hardly moves",
+    }
+    if reason in what:
+        raise ValueError(
+            f"scheduler {scheduler.name!r} composed an empty batch at {clock:g} s and {what[reason]}; return a later "
+            "time (s) or inf for the next arrival"
+        )
+
+
+def never_returns(rule: str, clock: float) -> str:
+    """What to tell of a rule that has been asked at `clock` and does not answer."""
+    return f"{rule} has been asked at {clock:g} s and has not returned for {SECONDS_TO_RETURN:g} s of real time"
 
 
 def check_can_choose(scheduler: Scheduler) -> None:

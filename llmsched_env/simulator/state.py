@@ -131,6 +131,7 @@ ENGINE = record_dtype(  # `World.engines`: the counters and clocks of an engine
     ("decided", "i8"),  # 1: the decision for this batch has been taken
     ("selecting", "i8"),  # 1: the scheduler has asked for a choice and goes on with the batch under construction
     ("has_abandoned", "i8"),  # 1: a client has timed out, so batches may hold requests that have left
+    ("idle_asks", "i8"),  # how often it was asked in a row and composed nothing, with requests present
     ("inclusive", "i8"),  # 1: batches may start at the very time that `advance` runs to
     # What does not change during a run:
     ("scheduler", "i8"),  # which scheduler of the tuple composes the batches
@@ -151,16 +152,19 @@ ENGINE = record_dtype(  # `World.engines`: the counters and clocks of an engine
     ("batch_end", "f8"),
     ("ended_duration", "f8"),  # of the batch that ended last
     ("stalled_since", "f8"),  # nan while batches run
+    ("idle_since", "f8"),  # when the first of `idle_asks` was
     ("next_event", "f8"),  # when its next event is due; inf: never
     ("request_seconds", "f8"),  # integral of the number in system
     ("good_requests", "f8"),  # requests finished within their SLO
 )
 
-RECORDING = record_dtype(  # `World.recording`: the level of recording, and rows written
+RECORDING = record_dtype(  # `World.recording`: the level of recording, rows written, and progress
     ("level", "i8"),
     ("num_batches", "i8"),
     ("num_entries", "i8"),
     ("num_gaps", "i8"),
+    ("decisions", "i8"),  # how often schedulers have been asked
+    ("pause_at", "i8"),  # decisions at which `advance` stops, so that the user may interrupt; 0: never
 )
 BATCH_RECORD = record_dtype(*((name, BATCH_DTYPE[name].str[1:]) for name in field_names(BATCH_DTYPE)))
 ENTRY_RECORD = record_dtype(

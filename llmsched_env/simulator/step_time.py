@@ -5,12 +5,13 @@
 a margin of its own.
 """
 
-from math import cos, exp, log, pi, sqrt
+from math import cos, exp, inf, log, pi, sqrt
 
 from llmsched_env.compiled import compiled
 from llmsched_env.machine.compiled_law import seconds_with_host
 from llmsched_env.simulator.kv_cache import cached_tokens
 from llmsched_env.simulator.memory import draw
+from llmsched_env.simulator.numbers import exists
 from llmsched_env.simulator.primitives import prefill_left, tokens_left
 
 
@@ -44,8 +45,13 @@ def step_seconds(view):
 
 @compiled
 def step_seconds_with(view, i, n):
-    """Seconds that the batch would take with `n` > 0 more tokens of request `i`: a decode token, or of its prompt."""
+    """Seconds that the batch would take with `n` > 0 more tokens of request `i`: a decode token, or of its prompt.
+
+    inf if there is no request `i`.
+    """
     law, counts, req = view.law, view.batch.counts, view.req
+    if not exists(view, i):
+        return inf
     scheduled = req.scheduled[i]
     context = req.computed[i] + scheduled + cached_tokens(view, i)
     decodes = req.computed[i] >= req.prefill_tokens[i]
@@ -93,6 +99,8 @@ def prompt_tokens_within(view, seconds):
 @compiled
 def attention_seconds(view, i):
     """What the prefill left of request `i` adds to batches by its attention, in seconds."""
+    if not exists(view, i):
+        return 0.0
     n, before = prefill_left(view, i), view.req.computed[i] + cached_tokens(view, i)
     return view.law.a_attn * (n * before + n * (n + 1) // 2)
 

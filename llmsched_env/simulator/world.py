@@ -83,6 +83,15 @@ class Memory(NamedTuple):
     rng: np.ndarray  # u8[2]: state of `uniform`, and how many numbers it has drawn
 
 
+class Own(NamedTuple):
+    """Which requests may be at this engine: first, ..., end - 1; of a table that is shared, those `engine` says are."""
+
+    first: int
+    end: int
+    shared: int  # 1: engines of a network share the table
+    engine: np.ndarray  # i8[n]: where each request is or was last
+
+
 class View(NamedTuple):
     """What `compose` sees: one engine at a batch boundary."""
 
@@ -99,6 +108,7 @@ class View(NamedTuple):
     classes: Records  # CALL_CLASS[classes]
     onward: np.ndarray  # f8[classes, classes]: calls of each class that the end of one call releases, mean
     engine: int  # its number
+    own: Own  # which of the requests may be here
     law_record: Records  # LAW[1]: its batch times as schedulers believe them to be, see `simulator.step_time`
     totals_record: Records  # TOTALS[1]
     clock: float  # s
@@ -252,6 +262,13 @@ def prefixes_of(world, g):
 
 
 @compiled(inline=True)
+def _own(world, g):
+    rows, shared = world.waiting.shape[1], world.engines[g].networked
+    first = 0 if shared == 1 else g * rows
+    return Own(first, len(world.req.phase) if shared == 1 else first + rows, shared, world.hidden.engine)
+
+
+@compiled(inline=True)
 def view_of(world, g):
     """The `View` of engine `g`; its arrays are the world's own memory."""
     engine = world.engines[g]
@@ -278,6 +295,7 @@ def view_of(world, g):
         world.classes,
         world.onward,
         g,
+        _own(world, g),
         world.believed_law[g : g + 1],
         world.totals[g : g + 1],
         engine.clock,

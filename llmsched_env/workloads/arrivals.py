@@ -17,6 +17,22 @@ import numpy as np
 
 from llmsched_env.validation import check_number
 
+MOST_ARRIVALS = 1e8
+"""Of one sample, on average; a hundred million requests take tens of gigabytes."""
+
+
+def check_arrivals(expected: float) -> None:
+    """Refuse to draw more arrivals than memory holds.
+
+    Raises:
+        ValueError: if more than `MOST_ARRIVALS` are expected.
+    """
+    if not expected <= MOST_ARRIVALS:
+        raise ValueError(
+            f"rate must be so low that at most {MOST_ARRIVALS:g} requests arrive within the horizon, got {expected:g}; "
+            "lower the rate (or load), or shorten the horizon"
+        )
+
 
 class ArrivalProcess(Protocol):
     """Draws arrival times at a given mean rate."""
@@ -38,6 +54,7 @@ class Renewal(ABC):
 
     def points(self, rng: np.random.Generator, upto: float) -> np.ndarray:
         """Draw the points f8[n] of the process at unit rate on [0, upto)."""
+        check_arrivals(upto)
         points = np.array([self.first_gap(rng)])
         while points[-1] < upto:
             more = self.gaps(rng, _generous(upto - points[-1]))

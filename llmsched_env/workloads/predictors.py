@@ -38,8 +38,8 @@ class LengthPredictor:
     A prediction is at least one token. With log_sd = 0 and no bias it is the true length.
 
     Attributes:
-        log_sd: standard deviation of the logarithm of predicted over true length, >= 0.
-        log_bias: its mean; above 0 overpredicts, as a cautious scheduler may want.
+        log_sd: standard deviation of the logarithm of predicted over true length, 0 to 32.
+        log_bias: its mean, -32 to 32; above 0 overpredicts, as a cautious scheduler may want.
         coverage: share of requests that have a prediction, in [0, 1]; the others have nan.
 
     Raises:
@@ -51,8 +51,8 @@ class LengthPredictor:
     coverage: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("log_sd", self.log_sd, at_least=0)
-        check_number("log_bias", self.log_bias)
+        check_number("log_sd", self.log_sd, at_least=0, at_most=_LARGEST_LOG_SD)
+        check_number("log_bias", self.log_bias, at_least=-_LARGEST_LOG_SD, at_most=_LARGEST_LOG_SD)
         check_number("coverage", self.coverage, at_least=0, at_most=1)
 
     def __call__(self, rng: np.random.Generator, prompt_tokens: np.ndarray, output_tokens: np.ndarray) -> np.ndarray:

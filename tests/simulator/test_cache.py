@@ -20,7 +20,7 @@ def compose(view):
 
 CALL_IT = """
 from baselines.probe import compose
-from llmsched_env.compiled import cache_folder
+from llmsched_env.code_cache import cache_folder
 from llmsched_env.simulator.world import VIEW_TYPE, new_world, view_of
 
 world = new_world(1, 1)
