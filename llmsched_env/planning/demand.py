@@ -22,7 +22,7 @@ _CERTAIN = 1.05  # times alone are of mean contexts: nearer to a target than thi
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class FleetDemand:
     """A workload that lasts long enough, and what it asks of one machine.
 
     Attributes:
@@ -54,7 +54,7 @@ class Demand:
         return ", ".join(reasons)
 
 
-def demand_on(engine: EngineConfig, workload: Workload | ClosedLoop) -> Demand:
+def demand_on(engine: EngineConfig, workload: Workload | ClosedLoop) -> FleetDemand:
     """What the workload asks of such an engine.
 
     Arrivals that are too short are made longer: fixed requests come over and over, random ones go on.
@@ -74,7 +74,7 @@ def demand_on(engine: EngineConfig, workload: Workload | ClosedLoop) -> Demand:
     table, calls = lasting.sample(0), requests_of(workload.sample(0))
     fit = fits(engine, calls.prompt_tokens, calls.output_tokens)
     late = fit & _late_alone(engine, calls)
-    demand = Demand(
+    demand = FleetDemand(
         workload=lasting,
         seconds=_seconds(lasting, table),
         load=workload.rate / capacity(engine, workload),

@@ -11,7 +11,7 @@ import numpy as np
 from llmsched_env.evaluation.cases import TEST_SEEDS
 from llmsched_env.intervals import mean_interval
 from llmsched_env.machine.config import EngineConfig
-from llmsched_env.planning.demand import Demand, demand_on
+from llmsched_env.planning.demand import FleetDemand, demand_on
 from llmsched_env.planning.flags import Flag, flags_of
 from llmsched_env.results.metrics import within_limits
 from llmsched_env.results.records import NetworkResult
@@ -97,7 +97,7 @@ class Sizing:
     scheduler: Scheduler
     target: float
     first_guess: int
-    demand: Demand
+    demand: FleetDemand
     points: dict[int, FleetPoint] = field(default_factory=dict)
     replicas: int | None = None
     at_least: int | None = None

@@ -17,6 +17,7 @@ from llmsched_env.simulator.guard import Guard
 from llmsched_env.simulator.kv_cache import empty_cache
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED
 from llmsched_env.simulator.memory import seeded
+from llmsched_env.simulator.network_graph import fill_classes, fill_graph
 from llmsched_env.simulator.network_loop import BAD_ROUTE, LISTS_FULL, STARTS_AT_ONCE, TASKS_LOW, advance_network
 from llmsched_env.simulator.network_state import NETWORK_TYPE, ROUTE_TYPE, continued, new_network
 from llmsched_env.simulator.pacing import is_ours, paced, watched
@@ -168,8 +169,16 @@ class NetworkSimulator:
             len(self.router.memory),
         )
         fill_requests(self.world, slice(0, len(calls)), calls, self._most_informed())
-        self._fill_graph(tasks)
-        self._fill_classes(tasks)
+        known = np.nan_to_num(known_output(calls, self._most_informed()), nan=calls.output_tokens.mean())
+        fill_graph(self.world, self.network, tasks, known)
+        fill_classes(self.world, tasks)
+        self._fill_engines()
+
+    def _fill_engines(self) -> None:
+        control, pools = self.network.control, self.pools
+        self.network.role[:] = [ROLES.index(role) for role in pools.roles]
+        control.handover_per_call, control.handover_per_token = pools.handover_per_call, pools.transfer_per_token
+        self.network.params[:] = self.router.numbers()
 
     def _draw_more(self) -> None:
         """Put more tasks of the closed loop into the tables, after those that there are.
@@ -194,57 +203,6 @@ class NetworkSimulator:
         order = ("no", "distribution", "predicted", "true")
         most = max((*self.scheduler_of, self.router), key=lambda each: order.index(each.needs_lengths))
         return Scheduler("informed", lambda view: math.inf, needs_lengths=most.needs_lengths)
-
-    def _fill_graph(self, tasks: TaskTable) -> None:
-        req, network = self.world.req, self.network
-        before, after = tasks.edges[:, 0], tasks.edges[:, 1]
-        network.waits_for[:] = np.bincount(after, minlength=len(tasks))
-        network.first_next[1:] = np.cumsum(np.bincount(before, minlength=len(tasks)))
-        network.next[:] = after[np.argsort(before, kind="stable")]
-        network.delay[:] = tasks.delay
-        network.pinned[:] = tasks.engine
-        network.role[:] = [ROLES.index(role) for role in self.pools.roles]
-        network.control.handover_per_call = self.pools.handover_per_call
-        network.control.handover_per_token = self.pools.transfer_per_token
-        network.params[:] = self.router.numbers()
-        req.task[:] = tasks.task
-        req.hop[:] = tasks.hops()
-        known = np.nan_to_num(known_output(tasks.calls, self._most_informed()), nan=tasks.calls.output_tokens.mean())
-        work = tasks.calls.prompt_tokens + known
-        req.path_left[:] = tasks.path_left(work)
-        rows = self.world.tasks
-        started, start = self._start_users(tasks)
-        rows.arrival[: tasks.num_tasks] = start
-        rows.virtual_finish = np.inf
-        np.add.at(rows.cost, tasks.task, tasks.calls.prompt_tokens * known + known**2 / 2)
-        np.add.at(rows.calls_left, tasks.task, 1)
-        roots = np.flatnonzero((network.waits_for == 0) & started[tasks.task])
-        self.world.hidden.ready[roots] = start[tasks.task[roots]] + tasks.delay[roots]
-        order = roots[np.argsort(self.world.hidden.ready[roots], kind="stable")]  # sorted: already a heap
-        network.calls[: len(order)] = order
-        network.control.num_calls = len(order)
-
-    def _start_users(self, tasks: TaskTable) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each task has a start, bool[T], and when, f8[T] s (inf: unknown)."""
-        network, pool = self.network, tasks.pool
-        network.first_call[: tasks.num_tasks + 1] = np.searchsorted(tasks.task, np.arange(tasks.num_tasks + 1))
-        if pool is None:
-            return np.ones(tasks.num_tasks, bool), tasks.arrival
-        network.think[:] = pool.think
-        control = network.control
-        control.users, control.until, control.num_tasks = pool.users, pool.until, tasks.num_tasks
-        control.has_more = int(pool.longer is not None)
-        control.next_task = min(pool.users, tasks.num_tasks)
-        started = (np.arange(tasks.num_tasks) < pool.users) & (pool.think < pool.until)
-        return started, np.where(started, pool.think, np.inf)
-
-    def _fill_classes(self, tasks: TaskTable) -> None:
-        rows, klass = self.world.classes, tasks.calls.klass
-        calls = np.bincount(klass, minlength=len(rows))
-        work = np.bincount(klass, weights=tasks.calls.prompt_tokens + tasks.calls.output_tokens, minlength=len(rows))
-        rows.mean_work = work / np.maximum(1, calls)
-        np.add.at(self.world.onward, (klass[tasks.edges[:, 0]], klass[tasks.edges[:, 1]]), 1.0)
-        self.world.onward[:] /= np.maximum(1, calls)[:, None]
 
     def advance(self, until: float) -> int:
         """Run all engines; see `network_loop.advance_network`. Grows lists and records as needed.
