@@ -6,8 +6,8 @@ each step. Times are whole microseconds and are simulated as such, so that float
 """
 
 import gzip
-import json
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,74 @@ import numpy as np
 
 from baselines.systems.vllm_v0 import vllm_v0
 from baselines.systems.vllm_v1 import vllm_v1
+from llmsched_env.files import parse_json, read_object
 from llmsched_env.machine.batch_time import Staircase
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.loop import BOUNDARY
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.tables.request_table import RequestTable
+from llmsched_env.validation import check_choice, check_integer, check_number, shown
+
+_MOST = 10**12  # of any whole number in a recording
+_LIMITS = {"max_num_seqs": 1, "max_num_batched_tokens": 1, "num_gpu_blocks": 2, "block_size": 1, "max_model_len": 2}
+_FLAGS = (
+    "enable_chunked_prefill",
+    "long_prefill_token_threshold_adaptive",
+    "scheduler_reserve_full_isl",
+    "async_scheduling",
+    "enable_prefix_caching",
+)
+_OPTIONAL = ("max_num_scheduled_tokens", "max_num_active_seqs", "long_prefill_token_threshold")
+_OF_REQUESTS = {"arrival_us": 0, "prompt_len": 1, "output_len": 1}
+_OF_SOME = {"priority": -_MOST, "parent": -1, "shared_tokens": 0}
+_STEP = {"t_us": int, "dur_us": int, "sched": dict, "preempted": list, "first": list, "finished": list, "free": int}
+_STEP |= {"free_end": int, "running": int, "waiting": int, "sched_us": int}
+_PASSED_OVER = ("kind", "step", "cached")
+
+
+def read_recording(path: Path) -> dict[str, Any]:
+    """Read the input of a recording.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is malformed, or asks for what our schedulers do not have; naming file, key and value.
+    """
+    recording = read_object(path)
+    config, law = (_object(recording, key, path) for key in ("config", "batch_time"))
+    check_choice(f"{path}: config.engine", config.get("engine", ""), ("v0", "v1"))
+    for key, least in _LIMITS.items():
+        check_integer(f"{path}: config.{key}", config.get(key), at_least=least, at_most=_MOST)  # type: ignore[arg-type]
+    for key in _OPTIONAL:
+        check_integer(f"{path}: config.{key}", config.get(key) or 0, at_least=0, at_most=_MOST)
+    for key in _FLAGS:
+        if config.get(key) not in (None, True, False):
+            raise ValueError(f"{path}: config.{key} must be true or false, got {shown(config[key])}")
+    check_number(f"{path}: config.watermark", config.get("watermark", 0.0), at_least=0)
+    check_choice(f"{path}: config.policy", config.get("policy", "fcfs"), ("fcfs", "priority"))
+    for key in ("c_us", "a_us"):
+        check_number(f"{path}: batch_time.{key}", law.get(key), at_least=0, at_most=_MOST)  # type: ignore[arg-type]
+    check_integer(f"{path}: batch_time.b0", law.get("b0"), at_least=1, at_most=10**9)  # type: ignore[arg-type]
+    requests = recording.get("requests")
+    if not isinstance(requests, list) or not requests or not all(isinstance(request, dict) for request in requests):
+        raise ValueError(f"{path}: requests must be a list of objects, got {shown(requests)}")
+    for i, request in enumerate(requests):
+        if not isinstance(request.get("id"), str):
+            raise ValueError(f"{path}: requests[{i}].id must be a text, got {shown(request.get('id'))}")
+        for key, least in (_OF_REQUESTS | {key: low for key, low in _OF_SOME.items() if key in request}).items():
+            check_integer(f"{path}: requests[{i}].{key}", request.get(key), at_least=least, at_most=_MOST)
+    try:
+        scheduler_of(config), engine_of(recording), requests_of(recording)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return recording
+
+
+def _object(values: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    value = values.get(key)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: {key} must be an object, got {shown(value)}")
+    return value
 
 
 def scheduler_of(config: dict[str, Any]) -> Scheduler:
@@ -122,24 +184,46 @@ def _steps(result: Any, ids: np.ndarray, free_end: list[int]) -> Iterator[dict[s
 
 
 def recorded_steps(trace: Path) -> Iterator[dict[str, Any]]:
-    """The steps of a recording under the keys of `replay`; preemptions of steps without a token count with the next."""
+    """The steps of a recording under the keys of `replay`; preemptions of steps without a token count with the next.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is malformed; naming file, line, key and value.
+    """
     carried = 0
-    text = gzip.decompress(trace.read_bytes()) if trace.suffix == ".gz" else trace.read_bytes()
-    for line in text.splitlines():
-        step = json.loads(line)
-        if step["kind"] != "step":
+    for number, line in enumerate(_lines(trace), 1):
+        step = parse_json(line, f"{trace}, line {number}")
+        if not isinstance(step, dict):
+            raise ValueError(f"{trace}, line {number} must be an object, got {shown(step)}")
+        if step.get("kind") != "step":
             continue
+        for key, kind in _STEP.items():
+            if type(step.get(key, step.get("t_us") if key == "sched_us" else None)) is not kind:
+                what = {int: "a whole number", dict: "an object", list: "a list"}[kind]
+                raise ValueError(f"{trace}, line {number}: {key} must be {what}, got {shown(step.get(key))}")
+        if unknown := step.keys() - _STEP.keys() - {*_PASSED_OVER}:
+            raise ValueError(f"{trace}, line {number} has unknown keys: {shown(sorted(unknown))}")
         carried += len(step["preempted"])
         if not step["sched"]:
             continue
         step["preempted"], carried = carried, 0
         step.setdefault("sched_us", step["t_us"])
-        yield {key: value for key, value in step.items() if key not in ("kind", "step", "cached")}
+        yield {key: value for key, value in step.items() if key not in _PASSED_OVER}
+
+
+def _lines(trace: Path) -> list[str]:
+    content = trace.read_bytes()
+    if trace.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{trace} must be compressed by gzip: {error}") from None
+    return content.decode("utf-8", "replace").splitlines()
 
 
 def first_difference(input_path: Path, trace_path: Path, interpreted: bool = False) -> str | None:
     """A description of the first difference between a recording and our run of its input; None if there is none."""
-    recording = json.loads(input_path.read_text(encoding="utf-8"))
+    recording = read_recording(input_path)
     ours, theirs = replay(recording, interpreted), recorded_steps(trace_path)
     for k in range(10**9):
         a, b = next(ours, None), next(theirs, None)

@@ -104,4 +104,7 @@ def _seconds(path: Path) -> dict[str, np.ndarray]:
     for name in names:
         if rows and rows[0].get(name) is None:
             raise ValueError(f"{path} must have the columns {', '.join(names)}, {name} is missing")
-    return {name: np.array([float(row[name]) for row in rows]) for name in names}
+    try:
+        return {name: np.array([float(row[name]) for row in rows]) for name in names}
+    except (TypeError, ValueError) as error:  # a short row, or text
+        raise ValueError(f"{path} must hold numbers in the columns {', '.join(names)}: {error}") from None

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llmsched_env.validation import shown
+
 T = TypeVar("T")
 
 
@@ -48,7 +50,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
     """
     value = read_json(path)
     if not isinstance(value, dict):
-        raise ValueError(f"{path} must be a JSON object, got {repr(value)[:80]}")
+        raise ValueError(f"{path} must be a JSON object, got {shown(value)}")
     return value
 
 

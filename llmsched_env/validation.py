@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 80
+
+
+def shown(value: object) -> str:
+    """A value for a message: its `repr`, short whatever its size and depth."""
+    return _SHORT.repr(value)[:200]
 
 
 def did_you_mean(value: str, choices: Iterable[str]) -> str:
@@ -26,7 +35,9 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
     """
     known = list(choices)
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name} must be one of the known names, got {value!r}; {did_you_mean(str(value), known)}")
+        raise ValueError(
+            f"{name} must be one of the known names, got {shown(value)}; {did_you_mean(str(value), known)}"
+        )
     return value
 
 
@@ -47,7 +58,7 @@ def check_number(
     """
     allowed = _allowed("a finite number" if finite else "a number", above, at_least, at_most, unit)
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+        raise ValueError(f"{name} must be {allowed}, got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
@@ -66,7 +77,7 @@ def check_integer(
         ValueError: it is not an integer (Python or NumPy), a bool, or out of bounds.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or not _inside(value, None, at_least, at_most):
-        raise ValueError(f"{name} must be {_allowed('an integer', None, at_least, at_most, unit)}, got {value!r}")
+        raise ValueError(f"{name} must be {_allowed('an integer', None, at_least, at_most, unit)}, got {shown(value)}")
     return int(value)
 
 
@@ -77,7 +88,7 @@ def check_range(name: str, value: Sequence[float], *, above: float | None = None
         ValueError: it is not.
     """
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise ValueError(f"{name} must be two numbers, low and high, got {value!r}")
+        raise ValueError(f"{name} must be two numbers, low and high, got {shown(value)}")
     low = check_number(f"{name}[0]", value[0], above=above)
     return low, check_number(f"{name}[1]", value[1], at_least=low)
 

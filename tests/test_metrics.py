@@ -21,7 +21,7 @@ from llmsched_env.workloads import Workload
 
 NAN = math.nan
 
-STATISTICS = ("mean", "median", "std", "p99")
+STATISTICS = ("mean", "median", "std", "p90", "p95", "p99")
 NAMES = {
     *("completed", "duration", "total_input_tokens", "total_output_tokens"),
     *("request_throughput", "output_throughput", "total_token_throughput", "request_goodput", "slo_attainment"),
@@ -115,18 +115,26 @@ def test_every_metric_of_a_run_by_hand():
         "mean_ttft_ms": 2000,
         "median_ttft_ms": 2000,
         "std_ttft_ms": 1000 * math.sqrt(2 / 3),
+        "p90_ttft_ms": 2800,
+        "p95_ttft_ms": 2900,
         "p99_ttft_ms": 2980,
         "mean_tpot_ms": 750,
         "median_tpot_ms": 750,
         "std_tpot_ms": 250,
+        "p90_tpot_ms": 950,
+        "p95_tpot_ms": 975,
         "p99_tpot_ms": 995,
         "mean_itl_ms": 1000 * 5 / 7,
         "median_itl_ms": 500,
         "std_itl_ms": 1000 * np.std(itl),
+        "p90_itl_ms": 1000 * np.percentile(itl, 90),
+        "p95_itl_ms": 1000 * np.percentile(itl, 95),
         "p99_itl_ms": 1000 * np.percentile(itl, 99),
         "mean_e2el_ms": 1000 * 11 / 3,
         "median_e2el_ms": 3000,
         "std_e2el_ms": 1000 * np.std([3, 2, 6]),
+        "p90_e2el_ms": 5400,
+        "p95_e2el_ms": 5700,
         "p99_e2el_ms": 5940,
         "request_goodput": 0.2,
         "slo_attainment": 2 / 3,

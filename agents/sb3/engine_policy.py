@@ -16,11 +16,11 @@ COST_TERMS = {
     "prefill_outstanding_ms": 1.0,
     "call_prefill_ms": 1.0,
     "call_decode_ms": 1.0,
-    "held_up_ms": 0.01,
+    "held_up_ms": 1.0,
     "decode_outstanding_ms": 0.01,
 }
-"""What the cost of an engine adds up, and how much of it at the start: the latency of the call by itself, and a
-hundredth of what it costs others."""
+"""What the cost of an engine adds up, and how much of it at the start: as `least_outstanding_seconds`, and a hundredth
+of the decode outstanding there."""
 _CALLS = 50.0  # calls of an engine that the value network takes as 1
 
 

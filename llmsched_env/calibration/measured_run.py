@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from llmsched_env.results.records import Result
-from llmsched_env.tables.request_table import COLUMNS
-from llmsched_env.workloads.formats.json_reader import Row, number, read_lines, seconds, tokens
-from llmsched_env.workloads.formats.row_log import CellError, RowLog
+from llmsched_env.workloads.formats import recognised
+from llmsched_env.workloads.formats.row_log import RowLog
 from llmsched_env.workloads.formats.trace_format import head_of
 from llmsched_env.workloads.workload import Workload
 
@@ -69,64 +69,37 @@ def read_run(path: str | Path, skip_bad_rows: bool = False) -> MeasuredRun:
     """Read a serving run.
 
     JSON lines with `input_toks`, `output_toks`, `queued_ts`, `first_token_ts` and `last_token_ts` (s, one clock), or
-    the result of `vllm bench serve --save-detailed` with `start_times`, `ttfts` and `itls`.
+    the result of a benchmark: `vllm bench serve --save-detailed`, SGLang's `bench_serving --output-details`, GuideLLM,
+    AIPerf, inference-perf, or the log of LiteLLM's proxy. Start times that a closed loop did not record follow from
+    how long its requests took.
+
+    Args:
+        path: the file; "FILE#2" is the second run in a file of several.
+        skip_bad_rows: leave out malformed rows, with a warning.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is neither, or malformed; naming file, line, key, value and what is expected.
+        ValueError: it is none of these, malformed, or lacks times of tokens; naming file, line, key, value and what is
+            expected.
     """
-    head, log = head_of(Path(path)), RowLog(skip_bad_rows)
-    gaps: list[np.ndarray] | None = None
-    if head.document is not None and "ttfts" in head.document:
-        rows, gaps = _bench(head.path, head.document, log)
-    elif head.row is not None and "first_token_ts" in head.row:
-        rows = read_lines(head.path, log, _timed)
-    else:
-        expected = (
-            "JSON lines with queued_ts, first_token_ts, last_token_ts, or a result of vllm bench serve with ttfts"
+    head, log = head_of(path), RowLog(skip_bad_rows)
+    trace_format = recognised(head)
+    if trace_format.read_calls is None:
+        raise ValueError(
+            f"{head.path} must be a serving run with times of tokens, such as a result of vllm bench serve with ttfts, "
+            f"or JSON lines with queued_ts, first_token_ts, last_token_ts; it is {trace_format.name}"
         )
-        raise ValueError(f"{head.path} must be {expected}")
+    calls = trace_format.read_calls(trace_format.chosen(head), log)
     log.skipped()
-    order = sorted(range(len(rows)), key=lambda i: rows[i][0])
-    arrival, prompt, output, ttft, e2el = np.array([rows[i] for i in order]).T
+    if any(math.isnan(call.ttft) or math.isnan(call.e2el) for call in calls):
+        raise ValueError(f"{head.path} must hold the time of the first token of each request; measure with streaming")
+    calls.sort(key=lambda call: call.start)
+    gaps = [call.gaps for call in calls if call.gaps is not None]
     return MeasuredRun(
-        arrival=arrival - arrival[0],
-        prompt_tokens=prompt.astype(int),
-        output_tokens=output.astype(int),
-        ttft=ttft,
-        e2el=e2el,
-        gaps=None if gaps is None else tuple(gaps[i] for i in order),
+        arrival=np.array([call.start - calls[0].start for call in calls]),
+        prompt_tokens=np.array([call.prompt_tokens for call in calls]),
+        output_tokens=np.array([call.output_tokens for call in calls]),
+        ttft=np.array([call.ttft for call in calls]),
+        e2el=np.array([call.e2el for call in calls]),
+        gaps=tuple(gaps) if len(gaps) == len(calls) else None,
     )
-
-
-def _timed(row: Row) -> tuple[float, ...]:
-    queued, first, last = (seconds(row, key) for key in ("queued_ts", "first_token_ts", "last_token_ts"))
-    if not queued < first <= last:
-        raise CellError("first_token_ts", f"must be > queued_ts ({queued}) and <= last_token_ts ({last}), got {first}")
-    return queued, tokens(row, "input_toks"), tokens(row, "output_toks"), first - queued, last - queued
-
-
-def _bench(path: Path, result: dict[str, Any], log: RowLog) -> tuple[list[tuple[float, ...]], list[np.ndarray]]:
-    """Rows of the requests, and the gaps between the tokens of each."""
-    rows: list[tuple[float, ...]] = []
-    all_gaps: list[np.ndarray] = []
-    names = ("start_times", "input_lens", "output_lens", "ttfts", "itls")
-    for name in names:
-        if not isinstance(result.get(name), list) or len(result[name]) != len(result["ttfts"]):
-            raise ValueError(f"{path}: {name} must be a list with one value per request, as in ttfts")
-    for i, values in enumerate(zip(*(result[name] for name in names), strict=True)):
-        row = dict(zip(names, values, strict=True))
-        try:
-            if row["output_lens"] == 0:
-                log.failed()
-                continue
-            ttft = number(row, "ttfts", COLUMNS["timeout"])
-            gaps = np.array([number({"itls": gap}, "itls", COLUMNS["arrival"]) for gap in row["itls"]], dtype=float)
-            lengths = tokens(row, "input_lens"), tokens(row, "output_lens")
-            rows.append((seconds(row, "start_times"), *lengths, ttft, ttft + float(gaps.sum())))
-            all_gaps.append(gaps)
-        except CellError as error:
-            log.bad(path, None, f"{error.column}[{i}]", error.problem)
-    if not rows:
-        raise ValueError(f"{path} must hold at least one request that succeeded, got none")
-    return rows, all_gaps

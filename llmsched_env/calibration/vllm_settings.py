@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from llmsched_env.files import read_object
 from llmsched_env.machine.profiles import GPUProfile, gpu_profile, gpu_profiles
-from llmsched_env.validation import check_integer, check_number
+from llmsched_env.validation import check_integer, check_number, shown
 
 _GROUPS = ("scheduler_config", "cache_config", "parallel_config", "model_config")  # of resolved_config
 _OTHER_NAMES = {
@@ -222,10 +222,13 @@ class _Found:
         self.path, self.settings, self.notes = path, settings, list[Note]()
         resolved = settings.get("resolved_config") or {}
         if not isinstance(resolved, dict):
-            raise ValueError(f"{path}: resolved_config must be an object, got {repr(resolved)[:80]}")
+            raise ValueError(f"{path}: resolved_config must be an object, got {shown(resolved)}")
         groups = {f"resolved_config.{name}": resolved.get(name) for name in _GROUPS}
         groups |= {"resolved_config": resolved} | {name: settings.get(name) for name in ("kv_cache", "engine_kwargs")}
         groups |= {"hardware": settings.get("hardware"), "": settings}
+        for name, group in groups.items():
+            if group is not None and not isinstance(group, dict):
+                raise ValueError(f"{path}: {name} must be an object, got {shown(group)}")
         self.values: dict[str, tuple[str, Any]] = {}
         for group, values in groups.items():
             for key, value in values.items() if isinstance(values, dict) else ():
@@ -303,11 +306,13 @@ def _left_out(found: _Found) -> Iterator[Note]:
     for name, text in _NOT_SIMULATED.items():
         switch = name.startswith(("enable", "enforce"))
         if bool(found[name]) if switch else found[name] not in _OFF:
-            yield Note("left out", f"{name}={found[name]}: {text}")
+            yield Note("left out", f"{name}={shown(found[name])}: {text}")
     kwargs = found.settings.get("engine_kwargs") or {}
     known = {*_USED, *_NOT_SIMULATED, *_NO_INFLUENCE}
     others = [key for key in kwargs if _OTHER_NAMES.get(key, key) not in known and kwargs[key] is not None]
-    yield from (Note("left out", f"engine_kwargs.{key}={kwargs[key]!r}: nothing here stands for it") for key in others)
+    yield from (
+        Note("left out", f"engine_kwargs.{key}={shown(kwargs[key])}: nothing here stands for it") for key in others
+    )
     for key in sorted(found.settings.keys() - _FACTS - known):
         yield Note("left out", f"{key}: nothing here stands for it")
     silent = sorted(key for key in kwargs if key in _NO_INFLUENCE and kwargs[key] is not None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Parameter
 
 from llmsched_env.cli.answers import Answer, wants_color
-from llmsched_env.cli.inputs import engines_of, workloads_of
+from llmsched_env.cli.inputs import closed, engines_of, workloads_of
 from llmsched_env.cli.options import (
     EngineOptions,
     Load,
@@ -23,6 +23,7 @@ from llmsched_env.cli.run_file import command_line, write_run_file
 
 if TYPE_CHECKING:
     from llmsched_env.evaluation import Comparison
+    from llmsched_env.evaluation.cases import Load as CaseLoad
 
 DEFAULT_REFERENCE = "sarathi"
 
@@ -49,14 +50,31 @@ def evaluate(*, options: EvaluateOptions = _DEFAULTS) -> Answer:
 
     schedulers = schedulers_by_name(options.scheduler)
     reference = reference_of(options.reference, schedulers)
-    workloads, engines = workloads_of(options), engines_of(options)
+    loads = loads_of(options)
+    workloads = {
+        name: closed(each, options.concurrency, options.horizon) for name, each in workloads_of(options).items()
+    }
+    engines = engines_of(options)
     seeds = seed_range(TEST_SEEDS, options.seeds)
     write_run_file("evaluate", options, options.out)
     comparisons = {
-        name: compare(schedulers, workloads, options.load, seeds, engine, folder=options.out, progress=True)
+        name: compare(schedulers, workloads, loads, seeds, engine, folder=options.out, progress=True)
         for name, engine in engines.items()
     }
     return report(comparisons, reference, options, "evaluate")
+
+
+def loads_of(options: EvaluateOptions) -> "tuple[CaseLoad, ...]":
+    """The loads to run; users in a closed loop have none.
+
+    Raises:
+        ValueError: if both are given.
+    """
+    if options.concurrency is None:
+        return options.load
+    if options.load not in (_DEFAULTS.load, ("recorded",)):
+        raise ValueError(f"--load {options.load}: users in a closed loop (--concurrency) have no load; leave it out")
+    return ("recorded",)
 
 
 def reference_of(name: str | None, schedulers: Iterable[str]) -> str | None:

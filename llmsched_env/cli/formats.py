@@ -67,6 +67,18 @@ def quality(text: str) -> dict[str, float]:
     return {measure: value}
 
 
+def bounds(text: str) -> dict[str, float]:
+    """Limits in seconds by name: `p95_ttft=0.5,p95_tpot=0.05`.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    try:
+        return {name: float(value) for name, value in pairs(text).items()}
+    except ValueError:
+        raise ValueError(f"{text!r} must be limits in seconds like p95_ttft=0.5,p95_tpot=0.05") from None
+
+
 def pairs(text: str) -> dict[str, str]:
     """`NAME=VALUE` pairs separated by commas.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ from llmsched_env.cli.options import EngineOptions, WorkloadOptions
 
 if TYPE_CHECKING:
     from llmsched_env.machine.config import EngineConfig
-    from llmsched_env.workloads import LengthPredictor, Workload
+    from llmsched_env.workloads import ClosedLoop, LengthPredictor, Workload
 
 
 def workloads_of(options: WorkloadOptions) -> dict[str, Workload]:
@@ -26,6 +28,36 @@ def workloads_of(options: WorkloadOptions) -> dict[str, Workload]:
             workload = workload.with_predictor(_predictor(options.predict, workload))
         found[workload.name] = workload
     return found
+
+
+def closed(workload: Workload, users: int | None, horizon: float, repeats: bool = False) -> Workload | ClosedLoop:
+    """The workload, or so many users who send its requests, if a number is given.
+
+    Args:
+        workload: with targets and predictions.
+        users: how many; None: requests arrive by themselves.
+        horizon: seconds for which users start tasks, unless they go through a trace once.
+        repeats: whether a trace is gone through over and over.
+
+    Raises:
+        ValueError: if the number of users is not above 0.
+    """
+    from llmsched_env.workloads import AgentTasks, ClosedLoop, task_preset
+    from llmsched_env.workloads.predictors import PredictedRequests
+    from llmsched_env.workloads.sessions import AgentSessions
+
+    if users is None:
+        return workload
+    source = workload.source.source if isinstance(workload.source, PredictedRequests) else workload.source
+    if isinstance(source, AgentSessions):
+        tasks = task_preset(workload.name, slo=workload.slo)
+        if isinstance(workload.source, PredictedRequests) and isinstance(tasks, AgentTasks):
+            tasks = replace(tasks, predictor=workload.source.predictor)
+        return ClosedLoop(tasks, users, duration=horizon)
+    table = getattr(source, "table", None)
+    if table is None or repeats:
+        return ClosedLoop(lengths=workload, users=users, duration=horizon)
+    return ClosedLoop(lengths=workload, users=users, tasks=len(table))
 
 
 def engines_of(options: EngineOptions) -> dict[str, EngineConfig]:
@@ -53,7 +85,14 @@ def _workload(name: str, options: WorkloadOptions) -> Workload:
     from llmsched_env.workloads import load_trace, preset
 
     if Path(name).suffix or "/" in name:
-        return load_trace(name, skip_bad_rows=options.skip_bad_rows)
+        workload = load_trace(
+            name,
+            skip_bad_rows=options.skip_bad_rows,
+            time_unit=options.time_unit,
+            block_tokens=options.block_tokens,
+        )
+        print(f"{name}: {workload.recognised}: {workload.source!r}", file=sys.stderr)
+        return workload
     return preset(name, horizon=options.horizon)
 
 
@@ -61,10 +100,13 @@ def _with_targets(workload: Workload, options: WorkloadOptions) -> Workload:
     import numpy as np
 
     from llmsched_env.slo import TRACE_SLO
+    from llmsched_env.workloads.closed_requests import ClosedRequests
 
     if options.slo is not None:
         return workload.with_slo(options.slo)
-    if workload.slo is None and np.isinf(workload.sample(0).ttft_slo).all():
+    source = workload.source
+    table = source.table if isinstance(source, ClosedRequests) else workload.sample(0)
+    if workload.slo is None and np.isinf(table.ttft_slo).all():
         return workload.with_slo(TRACE_SLO)
     return workload
 

@@ -52,12 +52,23 @@ Names = tuple[str, ...]
 Loads = tuple[float | Literal["recorded"], ...]
 
 # What is served.
-Workload = Annotated[Names, option(WORKLOAD, "NAME|FILE,...", "Presets and trace files.", formats.names)]
+Workload = Annotated[
+    Names, option(WORKLOAD, "NAME|FILE,...", "Presets and trace files; FILE#2: its second run.", formats.names)
+]
 Horizon = Annotated[float, option(WORKLOAD, "S", "Seconds of arrivals of presets; traces are run whole.")]
 Rate = Annotated[float | None, option(WORKLOAD, "R", "Requests/s, instead of the workload's own.")]
 Load = Annotated[
     Loads,
     option(WORKLOAD, "X,...", "Rates over the reference capacity; recorded: as the workload is.", formats.loads),
+]
+Concurrency = Annotated[
+    int | None,
+    option(
+        WORKLOAD,
+        "N",
+        "N users in a closed loop in place of the arrivals, each of whom sends the next request when the last one has "
+        "ended: for --horizon, or once through a trace.",
+    ),
 ]
 Slo = Annotated[
     SLO | None,
@@ -79,6 +90,13 @@ Predict = Annotated[
     ),
 ]
 SkipBadRows = Annotated[bool, option(WORKLOAD, None, "List malformed rows of files, do not refuse them.")]
+TimeUnit = Annotated[
+    Literal["s", "ms", "us", "ns"] | None,
+    option(WORKLOAD, None, "Unit of recorded times [default: recognised, or as the format documents]."),
+]
+BlockTokens = Annotated[
+    int | None, option(WORKLOAD, "N", "Tokens per block of hash_ids in traces [default: recognised].")
+]
 
 # On what.
 Engine = Annotated[
@@ -186,6 +204,18 @@ NetworkRuns = Annotated[int, option(EFFORT, "N", "Held-out runs of each schedule
 RouterSeeds = Annotated[int, option(EFFORT, "N", "Test seeds of each cluster of the comparison of routers.")]
 Quick = Annotated[bool, option(EFFORT, None, "A short run of everything: few cells, trials and seeds, no traces.")]
 Only = Annotated[Names, option(EFFORT, "NAME,...", "Experiments to run and report [default: all].", formats.names)]
+
+Users = Annotated[
+    dict[str, float] | None,
+    option(
+        EFFORT,
+        "LIMIT=S,...",
+        "Find the most users in a closed loop that --replicas machines serve with, say, p95_ttft=0.5: mean, median, "
+        "p90, p95 or p99 of ttft, tpot or e2el, in seconds.",
+        formats.bounds,
+    ),
+]
+Replicas = Annotated[int, option(ENGINE, "N", "Machines of the fleet whose users are sought.")]
 
 # What is trained, and how.
 Env = Annotated[
@@ -358,4 +388,7 @@ class WorkloadOptions:
     horizon: Horizon = 120.0
     slo: Slo = None
     predict: Predict = None
+    concurrency: Concurrency = None
     skip_bad_rows: SkipBadRows = False
+    time_unit: TimeUnit = None
+    block_tokens: BlockTokens = None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from cyclopts import Parameter
 
 from llmsched_env.cli.answers import Answer
-from llmsched_env.cli.evaluate import EvaluateOptions, reference_of, report
-from llmsched_env.cli.inputs import engines_of, workloads_of
+from llmsched_env.cli.evaluate import EvaluateOptions, loads_of, reference_of, report
+from llmsched_env.cli.inputs import closed, engines_of, workloads_of
 from llmsched_env.cli.options import Objective, Out, Trials, TuningSeeds
 from llmsched_env.cli.run_file import write_run_file
 
@@ -51,7 +51,10 @@ def tune(*, options: TuneOptions = _DEFAULTS) -> Answer:
     schedulers = schedulers_by_name(options.scheduler)
     reference = reference_of(options.reference, schedulers)
     halves = {name: workload.split((0.5, 0.5)) for name, workload in workloads_of(options).items()}
-    first, second = ({name: half[k] for name, half in halves.items()} for k in (0, 1))  # seeds part random ones
+    first, second = (
+        {name: closed(half[k], options.concurrency, options.horizon) for name, half in halves.items()} for k in (0, 1)
+    )  # seeds part random ones
+    loads = loads_of(options)
     engines, seeds = engines_of(options), seed_range(TEST_SEEDS, options.seeds)
     tuning_seeds = seed_range(TUNING_SEEDS, options.tuning_seeds)
     write_run_file("tune", options, options.out)
@@ -59,14 +62,14 @@ def tune(*, options: TuneOptions = _DEFAULTS) -> Answer:
     for name, engine in engines.items():
         found = {
             objective: tune_all(
-                schedulers, first, options.load, engine, objective,
+                schedulers, first, loads, engine, objective,
                 seeds=tuning_seeds, trials=options.trials, folder=options.out,
             )
             for objective in options.objective
         }  # fmt: skip
         settings, notes = default_and_tuned(schedulers, found)
         comparisons[name] = compare(
-            settings, second, options.load, seeds, engine, folder=options.out, notes=notes, progress=True
+            settings, second, loads, seeds, engine, folder=options.out, notes=notes, progress=True
         )
     return report(comparisons, reference, options, "tune")
 

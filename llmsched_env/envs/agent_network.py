@@ -9,15 +9,8 @@ from gymnasium.spaces import MultiDiscrete
 from llmsched_env.compiled import compiled
 from llmsched_env.envs import network_features as nf
 from llmsched_env.envs.actions import Actions, actions_or_arms
-from llmsched_env.envs.base import (
-    GOES_ON,
-    TRUNCATED,
-    RunnerVectorEnv,
-    SingleArguments,
-    VectorArguments,
-    built_from,
-    documented,
-)
+from llmsched_env.envs.base import GOES_ON, TRUNCATED, RunnerVectorEnv
+from llmsched_env.envs.construction import SingleArguments, VectorArguments, built_from, documented
 from llmsched_env.envs.episodes import TaskEpisodes
 from llmsched_env.envs.network_runner import UNROUTED, NetworkEnv, NetworkObservation, NetworkRunner
 from llmsched_env.envs.rewards import NETWORK_REWARDS

@@ -15,7 +15,7 @@ from gymnasium.spaces import MultiDiscrete
 
 from llmsched_env.compiled import compiled
 from llmsched_env.envs.actions import actions_or_arms
-from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from, documented
+from llmsched_env.envs.construction import SingleArguments, VectorArguments, built_from, documented
 from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, SharedTraces
 from llmsched_env.envs.features import Observation, engine_features, engine_writer, look
 from llmsched_env.envs.rewards import ENGINE_REWARDS

@@ -11,8 +11,8 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from llmsched_env.envs.actions import Actions, actions_or_arms
-from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from, documented
 from llmsched_env.envs.batch_queue import Knobs
+from llmsched_env.envs.construction import SingleArguments, VectorArguments, built_from, documented
 from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, SharedTraces
 from llmsched_env.envs.outlook import AHEAD_FEATURES, AHEAD_OBSERVATION, NUM_AHEAD_FEATURES
 from llmsched_env.envs.rewards import ENGINE_REWARDS

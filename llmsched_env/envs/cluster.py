@@ -9,17 +9,9 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from llmsched_env.envs import network_features as nf
-from llmsched_env.envs.base import (
-    GOES_ON,
-    TERMINATED,
-    TRUNCATED,
-    RunnerVectorEnv,
-    SingleArguments,
-    VectorArguments,
-    built_from,
-    documented,
-)
+from llmsched_env.envs.base import GOES_ON, TERMINATED, TRUNCATED, RunnerVectorEnv
 from llmsched_env.envs.batch_queue import parametric
+from llmsched_env.envs.construction import SingleArguments, VectorArguments, built_from, documented
 from llmsched_env.envs.env_state import identity
 from llmsched_env.envs.episodes import Draws, Episodes, Load, RequestEpisodes, TaskEpisodes, spread
 from llmsched_env.envs.network_runner import UNROUTED, NetworkEnv, NetworkObservation, NetworkRunner

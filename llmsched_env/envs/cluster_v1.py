@@ -6,8 +6,9 @@ from typing import ClassVar, TypeVar
 
 from baselines.systems.vllm_v1 import vllm_v1
 from llmsched_env.envs import cluster_features as cf
-from llmsched_env.envs.base import RunnerVectorEnv, SingleArguments, VectorArguments, built_from, documented
+from llmsched_env.envs.base import RunnerVectorEnv
 from llmsched_env.envs.cluster import ClusterArguments
+from llmsched_env.envs.construction import SingleArguments, VectorArguments, built_from, documented
 from llmsched_env.envs.engine_runner import SharedTraces
 from llmsched_env.envs.episodes import Draws, RequestEpisodes
 from llmsched_env.envs.network_runner import UNROUTED, NetworkEnv, NetworkObservation

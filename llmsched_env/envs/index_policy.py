@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from llmsched_env.envs.actions import actions_or_arms
-from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from, documented
+from llmsched_env.envs.construction import SingleArguments, VectorArguments, built_from, documented
 from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, SharedTraces
 from llmsched_env.envs.features import ENGINE_FEATURES, ENGINE_OBSERVATION, NUM_FEATURES
 from llmsched_env.envs.steering import Steering

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from llmsched_env.compiled import compiled
-from llmsched_env.envs.base import SingleArguments, VectorArguments, built_from, documented
+from llmsched_env.envs.construction import SingleArguments, VectorArguments, built_from, documented
 from llmsched_env.envs.engine_runner import EngineArguments, EngineEnv, EngineVectorEnv, EpisodeRunner
 from llmsched_env.envs.features import ENGINE_FEATURES, NUM_FEATURES, Observation, observe_engine
 from llmsched_env.envs.steering import Steering

@@ -14,7 +14,7 @@ from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import replay
 from llmsched_env.validation import check_integer
-from llmsched_env.workloads import RequestTable, Workload
+from llmsched_env.workloads import ClosedLoop, RequestTable, TaskTable, Workload
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -58,7 +58,7 @@ class Cases:
         record: what a run records, see `simulate`.
     """
 
-    workloads: tuple[Workload, ...]
+    workloads: tuple[Workload | ClosedLoop, ...]
     seeds: tuple[int, ...]
     engine: EngineConfig
     horizon: float | None = None
@@ -85,7 +85,7 @@ class Cases:
 
 def map_runs(
     schedulers: Sequence[Scheduler],
-    runs: Sequence[tuple[Workload, EngineConfig, int]],
+    runs: Sequence[tuple[Workload | ClosedLoop, EngineConfig, int]],
     measure: Callable[[Result], T],
     horizon: float | None = None,
     record: str = "batches",
@@ -105,7 +105,7 @@ def map_runs(
         [schedulers][runs]
     """
 
-    def run(scheduler: Scheduler, table: RequestTable, name: str, engine: EngineConfig, seed: int) -> T:
+    def run(scheduler: Scheduler, table: RequestTable | TaskTable, name: str, engine: EngineConfig, seed: int) -> T:
         return measure(replay(scheduler, table, name, engine, seed, horizon, record))
 
     drawn = ((workload.sample(seed), workload.name, engine, seed) for workload, engine, seed in runs)

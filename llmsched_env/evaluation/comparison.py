@@ -32,6 +32,7 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_many
 from llmsched_env.slo import SLO
 from llmsched_env.tables.request_table import RequestTable
+from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.theory import capacity
 from llmsched_env.theory.kv import kv_token_steps
 from llmsched_env.theory.latency_bounds import mean_latency_bound
@@ -39,6 +40,7 @@ from llmsched_env.theory.rates import best_rate
 from llmsched_env.theory.srpt import srpt_flow_times
 from llmsched_env.theory.work import mean_work
 from llmsched_env.validation import check_choice, check_number
+from llmsched_env.workloads.closed_loop import ClosedLoop
 from llmsched_env.workloads.workload import Workload
 
 CellKey = tuple[str, str, Load]
@@ -137,7 +139,7 @@ class Comparison:
 
 def compare(
     schedulers: Mapping[str, Scheduler | SchedulerByCell],
-    workloads: Mapping[str, Workload],
+    workloads: Mapping[str, Workload | ClosedLoop],
     loads: Sequence[Load],
     seeds: Sequence[int],
     engine: EngineConfig,
@@ -157,7 +159,8 @@ def compare(
     Args:
         schedulers: by the name to print: a scheduler, or one for each (workload, load).
         workloads: by the name to print.
-        loads: fractions of the reference capacity; "recorded" runs a workload at its own rate.
+        loads: fractions of the reference capacity; "recorded" runs a workload at its own rate, and is the only one for
+            users in a closed loop.
         seeds: of the workloads; a workload with the same requests for every seed (a trace) runs once.
         engine: the machine.
         slo: limits for all requests; None: each request's own.
@@ -232,7 +235,9 @@ class _LatencyBound(NamedTuple):
     e2el_ms: float
 
     @classmethod
-    def of(cls, table: RequestTable, engine: EngineConfig) -> Self:
+    def of(cls, table: RequestTable | TaskTable, engine: EngineConfig) -> Self:
+        if isinstance(table, TaskTable):  # arrivals follow from the scheduler: nothing is known of their latencies
+            return cls(0, math.nan)
         return cls(len(table), math.nan if engine.step_noise else 1e3 * mean_latency_bound(table, engine))
 
     def metrics_of(self, summary: dict[str, float]) -> dict[str, float]:
@@ -248,7 +253,7 @@ class _CellJob:
 
     key: CellKey
     scheduler: Scheduler
-    workload: Workload
+    workload: Workload | ClosedLoop
     engine: EngineConfig
     seeds: tuple[int, ...]
     bounds: tuple[_LatencyBound, ...]

@@ -182,7 +182,7 @@ def _workloads(comparison: Comparison) -> list[tuple[str, ...]]:
         numbers = (
             f"{len(requests)}",
             f"{requests.arrival[-1]:.4g}" if len(requests) else "–",
-            f"{cell.rate:.4g}",
+            "–" if math.isnan(cell.rate) else f"{cell.rate:.4g}",
             f"{cell.capacity:.4g}",
             f"{requests.prompt_tokens.mean():.4g}" if len(requests) else "–",
             f"{requests.output_tokens.mean():.4g}" if len(requests) else "–",

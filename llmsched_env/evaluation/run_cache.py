@@ -23,6 +23,8 @@ from llmsched_env.code_cache import compiled_folders, source_digest
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.tables.request_table import RequestTable
+from llmsched_env.tables.task_table import TaskTable
+from llmsched_env.workloads.closed_loop import ClosedLoop
 from llmsched_env.workloads.workload import Workload
 
 POLICIES, SB3 = Path(policies.__file__).parent, Path(sb3.__file__).parent
@@ -74,7 +76,9 @@ def describe(scheduler: Scheduler) -> str:
     return f"{text}, parameters set {when} by {type(controller).__name__}"
 
 
-def distinct_seeds(workload: Workload, seeds: Sequence[int], engine: EngineConfig) -> tuple[tuple[int, ...], str]:
+def distinct_seeds(
+    workload: Workload | ClosedLoop, seeds: Sequence[int], engine: EngineConfig
+) -> tuple[tuple[int, ...], str]:
     """The seeds to run, and a digest of their requests.
 
     These are all seeds, or only the first one if every seed gives the same run: the same requests, as with a trace, on
@@ -86,8 +90,14 @@ def distinct_seeds(workload: Workload, seeds: Sequence[int], engine: EngineConfi
     return tuple(seeds), hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _table_digest(table: RequestTable) -> str:
+def _table_digest(table: RequestTable | TaskTable) -> str:
     digest = hashlib.sha256()
+    if isinstance(table, TaskTable):
+        for array in (table.task, table.delay, table.engine, table.edges):
+            digest.update(np.ascontiguousarray(array, dtype=float).tobytes())
+        if table.pool is not None:
+            digest.update(table.pool.think.tobytes() + repr((table.pool.users, table.pool.until)).encode())
+        table = table.calls
     for column in fields(table):
         digest.update(np.ascontiguousarray(getattr(table, column.name), dtype=float).tobytes())
     return digest.hexdigest()

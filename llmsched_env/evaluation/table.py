@@ -185,13 +185,14 @@ def _difference(cell: ComparisonCell, reference: ComparisonCell) -> SchedulerRow
 
 
 def _caption(cell: ComparisonCell) -> str:
-    share = f" ({cell.rate / cell.capacity:.3g} of it)" if cell.capacity > 0 else ""
+    share = f" ({cell.rate / cell.capacity:.3g} of it)" if cell.capacity > 0 and not math.isnan(cell.rate) else ""
     capacity = "unknown" if math.isnan(cell.capacity) else f"{cell.capacity:.4g} requests/s"
     seeds = len(cell.seeds)
     sample = "one trace, so no intervals" if seeds == 1 else f"mean ± 95 % half width over {seeds} seeds"
     bound = cell.interval("mean_e2el_bound_ms")[0] / 1e3
     least = "" if math.isnan(bound) else f"; mean E2E at least {bound:.4g} s"
-    return f"offered {cell.rate:.4g} requests/s, reference capacity {capacity}{share}{least}; {sample}"
+    offered = "users in a closed loop" if math.isnan(cell.rate) else f"offered {cell.rate:.4g} requests/s"
+    return f"{offered}, reference capacity {capacity}{share}{least}; {sample}"
 
 
 def _difference_caption(cell: ComparisonCell) -> str:

@@ -30,8 +30,10 @@ from llmsched_env.results.metrics import summary
 from llmsched_env.results.records import Result
 from llmsched_env.simulator.scheduler import Param, Scheduler
 from llmsched_env.slo import SLO
+from llmsched_env.tables.task_table import requests_of
 from llmsched_env.theory import capacity
 from llmsched_env.validation import check_choice, check_integer, check_number
+from llmsched_env.workloads.closed_loop import ClosedLoop
 from llmsched_env.workloads.workload import Workload
 
 TRIALS = 60
@@ -116,7 +118,7 @@ def tunable(scheduler: Scheduler) -> dict[str, Param]:
 
 def tune(
     scheduler: Scheduler,
-    workload: Workload,
+    workload: Workload | ClosedLoop,
     engine: EngineConfig,
     objective: str = "slo_attainment",
     *,
@@ -195,7 +197,7 @@ def tune(
 
 def tune_all(
     schedulers: Mapping[str, Scheduler],
-    workloads: Mapping[str, Workload],
+    workloads: Mapping[str, Workload | ClosedLoop],
     loads: Sequence[Load],
     engine: EngineConfig,
     objective: str = "slo_attainment",
@@ -297,22 +299,27 @@ def _key(values: Values) -> SettingKey:
     return tuple(sorted(values.items()))
 
 
-def longest_run(workload: Workload, engine: EngineConfig, seeds: Sequence[int]) -> float:
+def longest_run(workload: Workload | ClosedLoop, engine: EngineConfig, seeds: Sequence[int]) -> float:
     """Time in s after which a run is stopped: ten times what a scheduler that keeps up needs, see `tune`."""
     rate, seconds, longest = capacity(engine, workload), engine.batch_time.seconds, 0.0
     for seed in seeds:
-        table = workload.sample(seed)
+        table = requests_of(workload.sample(seed))
         if not len(table):
             raise ValueError(f"workload {workload.name!r} has no requests in seed {seed}; tuning needs some in each")
         prompt, output = table.prompt_tokens, table.output_tokens
         alone = seconds(prompt) + output * seconds(np.ones(len(table)), decode_kv_tokens=prompt + output)
-        longest = max(longest, float(table.arrival[-1] + len(table) / rate + alone.max()))
+        last, requests = table.arrival[-1], len(table)
+        if isinstance(workload, ClosedLoop):
+            if workload.duration is None and workload.tasks is None:
+                raise ValueError(f"duration or tasks of {workload.name!r} must be given for tuning, got None for both")
+            last, requests = workload.duration or 0.0, workload.tasks or len(table)
+        longest = max(longest, float(last + requests / rate + alone.max()))
     return _PATIENCE * longest
 
 
-def _check_limits(objective: Objective, workload: Workload, seed: int, slo: SLO | None) -> None:
+def _check_limits(objective: Objective, workload: Workload | ClosedLoop, seed: int, slo: SLO | None) -> None:
     """Refuse an objective whose limits these requests do not have."""
-    needed, table = objective.needs(), workload.sample(seed)
+    needed, table = objective.needs(), requests_of(workload.sample(seed))
     limits: dict[str, np.ndarray | float] = {"ttft": table.ttft_slo, "tpot": table.tpot_slo}
     if slo is not None:
         limits = {"ttft": slo.ttft, "tpot": slo.tpot, "e2el": slo.e2el}

@@ -132,7 +132,7 @@ class BatchTime:
         for field in fields(self):  # type: ignore[arg-type]
             name, value = f"{type(self).__name__}.{field.name}", getattr(self, field.name)
             if field.name == "b0":
-                check_integer(name, value, at_least=1, unit="tokens")
+                check_integer(name, value, at_least=1, at_most=10**9, unit="tokens")
             else:  # fits over many tokens may have a negative intercept
                 check_number(name, value, at_least=None if field.name == "c" else 0, unit="s")
         if not float(self.seconds(1)) > 0:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsched_env.files import read_object, write_text
-from llmsched_env.validation import check_choice, check_integer, check_number
+from llmsched_env.validation import check_choice, check_integer, check_number, shown
 
 FORMS = {
     "roofline": ("c", "a_tok", "a_tok_over", "b0", "a_kv", "a_attn", "a_ctx"),
@@ -50,11 +50,15 @@ def read_profile(place: str) -> tuple[str, Numbers]:
     numbers = read_object(path)
     if "profiles" in numbers:
         profiles = numbers["profiles"]
+        if not isinstance(profiles, dict) or not profiles:
+            raise ValueError(f"{path}: profiles must be objects by name, got {shown(profiles)}")
         if not name and len(profiles) > 1:
             raise ValueError(f"{path} holds {len(profiles)} profiles: name one, as in '{path}#{next(iter(profiles))}'")
         name = check_choice(f"profile of {path}", name or next(iter(profiles)), profiles)
         numbers = profiles[name]
-    return name or Path(path).stem, _checked(f"{path}{'#' + name if name else ''}", _flat(numbers))
+        if not isinstance(numbers, dict):
+            raise ValueError(f"{path}#{name} must be an object, got {shown(numbers)}")
+    return name or Path(path).stem, _checked(f"{path}{'#' + name if name else ''}", _flat(numbers, path))
 
 
 def write_profile(path: Path, numbers: Numbers) -> None:
@@ -94,25 +98,36 @@ def _in_seconds(name: str, value: Any) -> Any:
     return value if name == "b0" else value / 1e3
 
 
-def _flat(numbers: Numbers) -> Numbers:
+def _flat(numbers: Numbers, path: str) -> Numbers:
     """A profile of a table with several fits, in the form that calibration writes."""
     if "forms" not in numbers:
         return numbers
-    forms, curve, memory = numbers["forms"], numbers.get("token_curve", {}), numbers.get("memory", {})
-    roofline = forms["roofline"]
-    hinge = dict(curve.get("piecewise_best") or forms["piecewise"]["coef"])
-    if hinge["b0"] == 0:  # the same for whole tokens
-        hinge |= {"b0": 1, "c": hinge["c"] + hinge["a"]}
+    forms, curve, memory = (_object(numbers.get(key, {}), path, key) for key in ("forms", "token_curve", "memory"))
+
+    def law(name: str) -> Numbers:
+        return _object(_object(forms.get(name), path, f"forms.{name}").get("coef"), path, f"forms.{name}.coef")
+
+    hinge = _object(curve.get("piecewise_best") or law("piecewise"), path, "token_curve.piecewise_best")
+    if hinge.get("b0") == 0:  # the same for whole tokens
+        c, a = (check_number(f"{path}: forms.piecewise.{key}", hinge.get(key)) for key in "ca")  # type: ignore[arg-type]
+        hinge = hinge | {"b0": 1, "c": c + a}
     kv = memory.get("kv_bytes_per_token", memory.get("kv_bytes_per_token_all_gpus"))
     sizes = {key: memory.get(key) for key in MEMORY} | {"kv_bytes_per_token": kv}
+    quality = _object(_object(forms.get("roofline"), path, "forms.roofline").get("fit"), path, "forms.roofline.fit")
     return {
         **{key: numbers[key] for key in ("model", "gpu", "tensor_parallel", "source") if key in numbers},
-        "roofline": roofline["coef"],
-        "staircase": curve.get("staircase_b0_128") or forms["staircase"]["coef"],
+        "roofline": law("roofline"),
+        "staircase": curve.get("staircase_b0_128") or law("staircase"),
         "hinge": hinge,
-        "mape_pct": roofline["fit"]["mape_pct"],
-        **{key: round(size) for key, size in sizes.items() if size is not None},
+        "mape_pct": quality.get("mape_pct"),
+        **{key: round(check_number(f"{path}: memory.{key}", size)) for key, size in sizes.items() if size is not None},
     }
+
+
+def _object(value: Any, path: str, key: str) -> Numbers:
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: {key} must be an object, got {shown(value)}")
+    return value
 
 
 def _checked(place: str, numbers: Numbers) -> Numbers:
@@ -123,7 +138,7 @@ def _checked(place: str, numbers: Numbers) -> Numbers:
     for key in ("model", "gpu", "source"):
         result[key] = str(numbers.get(key, "unknown"))
     for key in ("tensor_parallel", "expert_parallel"):
-        result[key] = check_integer(f"{place}: {key}", numbers.get(key, 1), at_least=1)
+        result[key] = check_integer(f"{place}: {key}", numbers.get(key, 1), at_least=1, at_most=10**6)
     result["mape_pct"] = check_number(f"{place}: mape_pct", numbers.get("mape_pct"), at_least=0)  # type: ignore[arg-type]
     p95 = numbers.get("p95_ape_pct")
     result["p95_ape_pct"] = None if p95 is None else check_number(f"{place}: p95_ape_pct", p95, at_least=0)
@@ -132,11 +147,11 @@ def _checked(place: str, numbers: Numbers) -> Numbers:
         raise ValueError(f"{place} must state all of {', '.join(MEMORY)} or none, got {', '.join(sizes)}")
     for key, low in _WHOLE.items():
         value = numbers.get(key)
-        result[key] = None if value is None else check_integer(f"{place}: {key}", value, at_least=low)
+        result[key] = None if value is None else check_integer(f"{place}: {key}", value, at_least=low, at_most=10**18)
     for key in ("range", "made_with"):
         value = numbers.get(key, {})
         if not isinstance(value, dict):
-            raise ValueError(f"{place}: {key} must be an object, got {repr(value)[:80]}")
+            raise ValueError(f"{place}: {key} must be an object, got {shown(value)}")
         result[key] = value
     result["range"] = {key: _checked_pair(f"{place}: range.{key}", pair) for key, pair in result["range"].items()}
     result["host_overhead_ms"] = _checked_pair(
@@ -147,7 +162,7 @@ def _checked(place: str, numbers: Numbers) -> Numbers:
         result["believed"] = _checked_belief(f"{place}: believed", believed)
     notes = numbers.get("warnings", [])
     if not isinstance(notes, list):
-        raise ValueError(f"{place}: warnings must be a list of sentences, got {repr(notes)[:80]}")
+        raise ValueError(f"{place}: warnings must be a list of sentences, got {shown(notes)}")
     result["warnings"] = tuple(map(str, notes))
     return result
 
@@ -155,15 +170,15 @@ def _checked(place: str, numbers: Numbers) -> Numbers:
 def _checked_law(place: str, form: str, law: Any) -> Numbers:
     keys = FORMS[form]
     if not isinstance(law, dict) or not set(keys) <= law.keys():
-        raise ValueError(f"{place} must be an object with {', '.join(keys)}, got {repr(law)[:80]}")
+        raise ValueError(f"{place} must be an object with {', '.join(keys)}, got {shown(law)}")
     result: Numbers = {}
     for key in keys:
         if key in _TABLES:
             if not isinstance(law[key], list):
-                raise ValueError(f"{place}.{key} must be a list of [tokens, ms], got {repr(law[key])[:80]}")
+                raise ValueError(f"{place}.{key} must be a list of [tokens, ms], got {shown(law[key])}")
             result[key] = [_checked_pair(f"{place}.{key}[{k}]", pair) for k, pair in enumerate(law[key])]
         elif key == "b0":
-            result[key] = check_integer(f"{place}.b0", law[key], at_least=1)
+            result[key] = check_integer(f"{place}.b0", law[key], at_least=1, at_most=10**9)
         else:
             result[key] = check_number(f"{place}.{key}", law[key])
     return result
@@ -171,7 +186,7 @@ def _checked_law(place: str, form: str, law: Any) -> Numbers:
 
 def _checked_belief(place: str, belief: Any) -> Numbers:
     if not isinstance(belief, dict):
-        raise ValueError(f"{place} must be an object with form and the numbers of the law, got {repr(belief)[:80]}")
+        raise ValueError(f"{place} must be an object with form and the numbers of the law, got {shown(belief)}")
     form = check_choice(f"{place}.form", belief.get("form", ""), FORMS)
     host = _checked_pair(f"{place}.host_overhead_ms", belief.get("host_overhead_ms", (0.0, 0.0)))
     return {"form": form, "host_overhead_ms": host, **_checked_law(place, form, belief)}
@@ -179,5 +194,5 @@ def _checked_belief(place: str, belief: Any) -> Numbers:
 
 def _checked_pair(place: str, pair: Any) -> tuple[float, float]:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise ValueError(f"{place} must be two numbers, got {repr(pair)[:80]}")
+        raise ValueError(f"{place} must be two numbers, got {shown(pair)}")
     return check_number(f"{place}[0]", pair[0]), check_number(f"{place}[1]", pair[1])

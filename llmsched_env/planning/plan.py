@@ -13,7 +13,7 @@ from llmsched_env.files import write_json
 from llmsched_env.planning.sizing import FleetPoint, Option, Sizing, size
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
-from llmsched_env.workloads import Workload
+from llmsched_env.workloads import ClosedLoop, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,13 @@ class FleetPlan:
             "replicas": sizing.replicas,
             "replicas_at_least": sizing.at_least,
             "first_guess": sizing.first_guess,
+            "requests": sizing.demand.requests,
+            "do_not_fit": sizing.demand.unfit,
+            "late_even_alone": sizing.demand.late,
+            "seconds": sizing.demand.seconds,
+            "warnings": sizing.warnings,
+            "flags": {flag.option: flag.value for flag in sizing.flags},
+            "flag_changes": {flag.option: flag.changes for flag in sizing.flags},
             "points": [_point_row(sizing, point) for _, point in sorted(sizing.points.items())],
         }
         if sizing.replicas is not None:
@@ -76,7 +83,7 @@ class FleetPlan:
 def plan(
     options: Sequence[Option],
     schedulers: Mapping[str, Scheduler],
-    workload: Workload,
+    workload: Workload | ClosedLoop,
     router: Router,
     target: float = 0.99,
     report: Callable[[str, str, FleetPoint], None] | None = None,
@@ -108,6 +115,7 @@ def plan(
 
 def _point_row(sizing: Sizing, point: FleetPoint) -> dict[str, Any]:
     row: dict[str, Any] = {"replicas": point.replicas, "seeds": len(point.attainment)}
+    row["load"] = sizing.demand.load / point.replicas
     for name in ("attainment", "goodput", "tokens", "utilisation"):
         row[name], row[f"{name}_half_width"] = point.interval(name)
     row["cost_per_million_tokens"] = sizing.cost_per_million_tokens(point.replicas)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from llmsched_env.evaluation.rendering import (
 )
 from llmsched_env.evaluation.table import format_interval
 from llmsched_env.evaluation.text_tables import TextColumn, fitting_tables
+from llmsched_env.intervals import mean_interval
 from llmsched_env.planning.plan import FleetPlan
 from llmsched_env.planning.sizing import Sizing
+from llmsched_env.planning.users import MostUsers
 
 COLUMNS = (
     "Machine",
@@ -46,7 +49,8 @@ def table_rows(plan: FleetPlan) -> list[list[str]]:
 
 def _cells(sizing: Sizing) -> list[str]:
     if sizing.replicas is None:
-        return [f"over {max(sizing.points)}", str(sizing.first_guess), *[""] * 6]
+        never = f"never: {sizing.demand.never}"
+        return [f"over {max(sizing.points)}" if sizing.points else never, str(sizing.first_guess), *[""] * 6]
     n, point = sizing.replicas, sizing.points[sizing.replicas]
     unsure = f" (or {sizing.at_least})" if sizing.at_least != n else ""
     shares = [
@@ -73,7 +77,42 @@ def text_table(plan: FleetPlan) -> str:
     rows = table_rows(plan)
     names = TextColumn("\n".join(COLUMNS[:2]), ["\n".join(row[:2]) for row in rows], "left")
     columns = [TextColumn(_HEADERS[name], [row[k] for row in rows]) for k, name in enumerate(COLUMNS)]
-    return rich_text(*fitting_tables(_lead(plan), names, columns[2:]))
+    text = rich_text(*fitting_tables(_lead(plan), names, columns[2:]))
+    lines = [*flags_of(plan), *(f"Warning: {warning}" for warning in warnings_of(plan))]
+    return text + "".join(f"{line}\n" for line in lines)
+
+
+def flags_of(plan: FleetPlan) -> list[str]:
+    """The options of `vllm serve` of each answer, and what other values would change."""
+    lines = []
+    for key, sizing in plan.sizings.items():
+        if sizing.flags:
+            lines.append(f"{', '.join(key)}: vllm serve {' '.join(map(str, sizing.flags))}")
+            changes = ", ".join(flag.sensitivity for flag in sizing.flags if flag.changes)
+            lines += [f"  SLO met (%) with {changes}"] if changes else []
+    return lines
+
+
+def warnings_of(plan: FleetPlan) -> list[str]:
+    """Why the answers are to be doubted, each with the machine and scheduler."""
+    return [f"{', '.join(key)}: {each}" for key, sizing in plan.sizings.items() for each in sizing.warnings]
+
+
+def users_table(found: Mapping[tuple[str, str], MostUsers], replicas: int, workload: str) -> str:
+    """The most users by machine and scheduler as a text table, with the numbers that they see."""
+    limits = next(iter(found.values())).limits
+    rows = []
+    for each in found.values():
+        point = each.points.get(each.users)
+        seen = ["" if point is None else _interval(mean_interval(point.values[name]), 1.0) for name in limits]
+        rows.append([str(each.users), f"{each.at_least} to {each.at_most}", *seen])
+    heads = ["Users", "95 %\ninterval", *(f"{name}\n(s)" for name in limits)]
+    columns = [TextColumn(head, [row[k] for row in rows]) for k, head in enumerate(heads)]
+    names = TextColumn("Machine\nScheduler", ["\n".join(key) for key in found], "left")
+    asked = " and ".join(f"{name} up to {limit:g} s" for name, limit in limits.items())
+    lead = f"Most users in a closed loop of {workload} on {replicas} replica{'s' if replicas > 1 else ''}: {asked}"
+    notes = [f"Warning: {', '.join(key)}: {warning}\n" for key, each in found.items() for warning in each.warnings]
+    return rich_text(*fitting_tables(lead, names, columns)) + "".join(notes)
 
 
 def curves(plan: FleetPlan) -> str:
@@ -81,6 +120,8 @@ def curves(plan: FleetPlan) -> str:
     with styled():
         figure, (attainment, goodput, cost) = panel_grid(3, columns=3)
         for k, ((machine, scheduler), sizing) in enumerate(plan.sizings.items()):
+            if not sizing.points:
+                continue
             numbers = sorted(sizing.points)
             style = {**line_style(k), "marker": MARKERS[k % len(MARKERS)], "label": f"{machine}, {scheduler}"}
             for axes, name, scale in ((attainment, "attainment", 100), (goodput, "goodput", 1)):
@@ -105,7 +146,9 @@ def write_plan(plan: FleetPlan, path: Path, command: str) -> Path:
         answer=None if best is None else (*best, plan.sizings[best].replicas),
         columns=COLUMNS,
         rows=table_rows(plan),
-        picture=svg_source(curves(plan)),
+        warnings=warnings_of(plan),
+        flags=flags_of(plan),
+        picture=svg_source(curves(plan)) if any(sizing.points for sizing in plan.sizings.values()) else None,
         router=plan.router,
         command=command,
     )

@@ -11,14 +11,18 @@ import numpy as np
 from llmsched_env.evaluation.cases import TEST_SEEDS
 from llmsched_env.intervals import mean_interval
 from llmsched_env.machine.config import EngineConfig
+from llmsched_env.planning.demand import FleetDemand, demand_on
+from llmsched_env.planning.flags import Flag, flags_of
+from llmsched_env.results.metrics import within_limits
+from llmsched_env.results.records import NetworkResult
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
-from llmsched_env.theory import capacity
 from llmsched_env.validation import check_integer, check_number
-from llmsched_env.workloads import Workload
+from llmsched_env.workloads import ClosedLoop, Workload
 
 SECONDS_PER_HOUR = 3600.0
+_LOAD_NOISE = 0.01  # a reference capacity is not exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,10 @@ class FleetPoint:
     Attributes:
         replicas: number of replicas.
         attainment: share of requests that met their targets.
-        goodput: requests/s that met their targets.
-        tokens: prompt and output tokens/s of finished requests.
-        utilisation: share of time in which an engine ran a batch, mean over engines.
+        goodput: requests that met their targets, per second of arrivals.
+        tokens: prompt and output tokens of finished requests, per second of arrivals; where these are more than the
+            fleet can serve, per second of the whole run.
+        utilisation: share of the time of arrivals in which an engine ran a batch, mean over engines.
     """
 
     replicas: int
@@ -83,15 +88,21 @@ class Sizing:
         points: the simulations, by number of replicas.
         replicas: the fewest that meet the target at 95 % confidence; None if the most allowed do not.
         at_least: the fewest that may meet it; below `replicas` if more seeds are needed to decide.
+        demand: what the workload asks of the machine.
+        flags: the scheduler's limits as options of `vllm serve`, and what half and double of them would change.
+        warnings: why the answer is to be doubted.
     """
 
     option: Option
     scheduler: Scheduler
     target: float
     first_guess: int
+    demand: FleetDemand
     points: dict[int, FleetPoint] = field(default_factory=dict)
     replicas: int | None = None
     at_least: int | None = None
+    flags: tuple[Flag, ...] = ()
+    warnings: list[str] = field(default_factory=list)
 
     def cost_per_million_tokens(self, replicas: int) -> float:
         """Price of a million prompt and output tokens with this number of replicas."""
@@ -110,7 +121,7 @@ class Sizing:
 def size(
     option: Option,
     scheduler: Scheduler,
-    workload: Workload,
+    workload: Workload | ClosedLoop,
     router: Router,
     target: float = 0.99,
     seeds: int = 5,
@@ -125,10 +136,13 @@ def size(
     found by bisection. A number is enough if the 95 % interval of the attainment over seeds is above the target. While
     the interval includes the target, seeds are added, up to `most_seeds`.
 
+    Arrivals that are too short for queues to show are made longer, see `demand_on`. No number is
+    enough, and none is simulated, if too many requests do not fit on a replica.
+
     Args:
         option: the machine.
         scheduler: of every replica; a learned one decides for each replica by its own queue.
-        workload: with its targets; fixed requests have one seed.
+        workload: with its targets; fixed requests have one seed. Or users in a closed loop, with a duration.
         router: binds requests to replicas.
         target: share of requests that must meet their targets.
         seeds: initial number of seeds.
@@ -144,12 +158,15 @@ def size(
     check_integer("seeds", seeds, at_least=1)
     check_integer("most_seeds", most_seeds, at_least=seeds)
     check_integer("most_replicas", most_replicas, at_least=1)
-    guess = max(1, math.ceil(workload.rate / capacity(option.engine, workload) - 1e-9))
-    sizing = Sizing(option, scheduler, target, guess)
+    demand = demand_on(option.engine, workload)
+    guess = 1 if math.isnan(demand.load) else max(1, math.ceil(demand.load - 1e-9))
+    sizing = Sizing(option, scheduler, target, guess, demand, warnings=list(demand.warnings))
+    if demand.unfit + demand.late > (1 - target) * demand.requests + 1e-9:
+        return sizing
 
     def enough(replicas: int) -> bool | None:
         if replicas not in sizing.points:
-            sizing.points[replicas] = _point(sizing, workload, router, replicas, seeds, most_seeds)
+            sizing.points[replicas] = _point(sizing, scheduler, router, replicas, seeds, most_seeds)
             if report is not None:
                 report(sizing.points[replicas])
         return sizing.points[replicas].verdict(target)
@@ -167,21 +184,47 @@ def size(
         sizing.at_least -= 1
     for replicas in range(max(1, high - 1), min(high + beyond, most_replicas) + 1):
         enough(replicas)
+    own = sizing.points[high].attainment
+
+    def with_another(scheduler: Scheduler) -> tuple[float, ...]:
+        return _point(sizing, scheduler, router, high, len(own), len(own)).attainment
+
+    sizing.flags = flags_of(scheduler, option.engine, own, with_another)
+    if demand.load > high * (1 + _LOAD_NOISE):
+        sizing.warnings.append(
+            f"load {demand.load / high:.2f} with {high}: more arrives than they can serve for ever, so the answer "
+            f"holds for {demand.seconds:.3g} s of arrivals only"
+        )
     return sizing
 
 
+def _measured(result: NetworkResult, begin: float, seconds: float, overloaded: bool) -> tuple[float, ...]:
+    """Attainment, goodput, tokens and utilisation of a run, with arrivals from `begin` for so many seconds."""
+    rows, batches, engines = result.requests, result.batches, len(result.engines)
+    good = within_limits(rows)
+    assert batches is not None  # as recorded
+    met = math.nan if good is None else float(good.sum())
+    finished = rows[rows.status == "finished"]
+    tokens = float((finished.prompt_tokens + finished.output_tokens).sum())
+    end = np.clip(batches.start + batches.duration, begin, begin + seconds)
+    busy = float((end - np.clip(batches.start, begin, begin + seconds)).sum())
+    whole = max(seconds, result.end - begin) if overloaded else seconds
+    return met / max(1, len(rows)), met / seconds, tokens / whole, busy / seconds / engines
+
+
 def _point(
-    sizing: Sizing, workload: Workload, router: Router, replicas: int, seeds: int, most_seeds: int
+    sizing: Sizing, scheduler: Scheduler, router: Router, replicas: int, seeds: int, most_seeds: int
 ) -> FleetPoint:
-    fixed = workload.sample(0) is workload.sample(1)  # the same for every seed
+    demand = sizing.demand
+    fixed, engines = demand.fixed, (sizing.option.engine,) * replicas
     rows: list[tuple[float, ...]] = []
     point = FleetPoint(replicas, (), (), (), ())
     while len(rows) < (1 if fixed else most_seeds):
         for seed in range(len(rows), 1 if fixed else min(most_seeds, len(rows) + seeds)):
-            engines = (sizing.option.engine,) * replicas
-            numbers = simulate_network(sizing.scheduler, workload, engines, router, TEST_SEEDS + seed).summary()
-            names = ("slo_attainment", "request_goodput", "total_token_throughput", "mean_utilisation")
-            rows.append(tuple(numbers[name] for name in names))
+            result = simulate_network(scheduler, demand.workload, engines, router, TEST_SEEDS + seed)
+            begin = float(result.requests.arrival.min(initial=math.inf)) if fixed else 0.0
+            overloaded = not demand.load <= replicas  # also users in a closed loop, who have no load
+            rows.append(_measured(result, begin, demand.seconds, overloaded))
         point = FleetPoint(replicas, *zip(*rows, strict=True))
         if point.verdict(sizing.target) is not None:
             break

@@ -76,8 +76,8 @@ def summary(result: RunRows, slo: SLO | None = None, window: tuple[float, float]
         The numbers by name:
 
         - as in vLLM: completed, duration (s), total_input_tokens, total_output_tokens, request_throughput,
-          output_throughput, total_token_throughput (1/s), mean_/median_/std_/p99_ of ttft_ms, tpot_ms, itl_ms and
-          e2el_ms, request_goodput (1/s), slo_attainment;
+          output_throughput, total_token_throughput (1/s), mean_/median_/std_/p90_/p95_/p99_ of ttft_ms, tpot_ms,
+          itl_ms and e2el_ms, request_goodput (1/s), slo_attainment;
         - of the requests that arrived in the window: num_requests, rejected, abandoned, preemptions, preemption_rate
           (per request), recomputed_tokens (lost to preemptions);
         - mean_num_in_system (time average);
@@ -268,7 +268,7 @@ def _statistics(name: str, seconds: np.ndarray, counts: np.ndarray | None = None
         f"mean_{name}_ms": 1e3 * mean,
         f"median_{name}_ms": 1e3 * weighted_percentile(seconds, counts, 50),
         f"std_{name}_ms": 1e3 * math.sqrt(_ratio(float((seconds - mean) ** 2 @ counts), total)),
-        f"p99_{name}_ms": 1e3 * weighted_percentile(seconds, counts, 99),
+        **{f"p{p}_{name}_ms": 1e3 * weighted_percentile(seconds, counts, p) for p in (90, 95, 99)},
     }
 
 

@@ -49,8 +49,8 @@ def backlog(result: NetworkRows, t: float | np.ndarray, engine: int | None = Non
 def summary(result: NetworkRows, slo: SLO | None = None) -> dict[str, float]:
     """Numbers of tasks, engines and calls.
 
-    - `completed_tasks`, `task_throughput` (1/s), `mean_/median_/p99_task_latency` (s, from arrival to the end of the
-      last call) of finished tasks;
+    - `completed_tasks`, `task_throughput` (1/s), `mean_/median_/p90_/p95_/p99_task_latency` (s, from arrival to the end
+      of the last call) of finished tasks;
     - `mean_slowdown`: latency over the time of the task's critical path on an idle engine;
     - `utilisation_<g>`: share of time in which engine g ran a batch; `mean_utilisation`; `imbalance`: largest over mean
       busy time of the engines, minus 1;
@@ -78,11 +78,11 @@ def summary(result: NetworkRows, slo: SLO | None = None) -> dict[str, float]:
 
 def _statistics(name: str, values: np.ndarray) -> dict[str, float]:
     if len(values) == 0:
-        return dict.fromkeys((f"mean_{name}", f"median_{name}", f"p99_{name}"), np.nan)
+        return dict.fromkeys((f"{which}_{name}" for which in ("mean", "median", "p90", "p95", "p99")), np.nan)
     return {
         f"mean_{name}": float(values.mean()),
         f"median_{name}": float(np.median(values)),
-        f"p99_{name}": float(np.percentile(values, 99)),
+        **{f"p{p}_{name}": float(np.percentile(values, p)) for p in (90, 95, 99)},
     }
 
 

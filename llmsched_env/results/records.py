@@ -78,7 +78,7 @@ TASK_DTYPE = np.dtype(
         ("calls", "i8"),
         ("finished", "i8"),  # calls that have finished
         ("tokens", "i8"),  # of work, in all its calls
-        ("critical_path", "f8"),  # s that it takes alone on an idle engine, see `network.isolated_seconds`
+        ("critical_path", "f8"),  # s that it takes alone on an idle engine, see `task_rows.isolated_seconds`
         ("klass", "i8"),  # of its first call
     ]
 )

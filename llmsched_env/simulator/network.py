@@ -12,13 +12,14 @@ from numba import types
 from llmsched_env.compiled import compiled_entry
 from llmsched_env.compiled import interpreted as as_python
 from llmsched_env.machine.config import EngineConfig
-from llmsched_env.results.records import TASK_DTYPE, NetworkResult
+from llmsched_env.results.records import NetworkResult
 from llmsched_env.simulator.guard import Guard
 from llmsched_env.simulator.kv_cache import empty_cache
 from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, RECORD_FULL, SELECT, STALLED
 from llmsched_env.simulator.memory import seeded
-from llmsched_env.simulator.network_loop import BAD_ROUTE, LISTS_FULL, advance_network
-from llmsched_env.simulator.network_state import NETWORK_TYPE, ROUTE_TYPE, new_network
+from llmsched_env.simulator.network_graph import fill_classes, fill_graph
+from llmsched_env.simulator.network_loop import BAD_ROUTE, LISTS_FULL, STARTS_AT_ONCE, TASKS_LOW, advance_network
+from llmsched_env.simulator.network_state import NETWORK_TYPE, ROUTE_TYPE, continued, new_network
 from llmsched_env.simulator.pacing import is_ours, paced, watched
 from llmsched_env.simulator.pools import ROLES, Pools
 from llmsched_env.simulator.recording import batch_rows, entry_rows, gap_rows, request_rows, with_longer_records
@@ -34,6 +35,7 @@ from llmsched_env.simulator.simulator import (
     never_returns,
     reset_engine,
 )
+from llmsched_env.simulator.task_rows import task_rows
 from llmsched_env.simulator.world import NUM_SLOTS, SCHEDULERS_TYPE, WORLD_TYPE, View, new_world, view_of
 from llmsched_env.tables.task_table import TaskTable
 
@@ -114,9 +116,28 @@ class NetworkSimulator:
         """Go back to time 0 with these tasks to come.
 
         Raises:
-            ValueError: if a call is pinned to an engine that there is not, or has a timeout with separate pools.
+            ValueError: if a call is pinned to an engine that there is not, or has a timeout with separate pools, or if
+                tasks are drawn as needed where a prefix cache has unlimited memory.
         """
-        calls = tasks.calls
+        cached = [engine.kv_blocks for engine in self.engines if engine.prefix_caching]
+        if None in cached and tasks.pool is not None and tasks.pool.longer is not None:
+            raise ValueError("kv_blocks must be a number for prefix caching in a closed loop, got None")
+        self._fill(tasks)
+        self._drawn_at = math.nan, 0
+        for g, (engine, scheduler) in enumerate(zip(self.engines, self.scheduler_of, strict=True)):
+            reset_engine(self.world, g, engine, scheduler, seed * len(self.engines) + g)
+            self.world.engines[g].scheduler = self._slots[g]
+            self.world.engines[g].networked = 1
+            self.world.engines[g].hands_over = self.pools.hands_over(g)
+            self.world.engines[g].next_event = np.inf
+            if engine.prefix_caching:
+                empty = as_python(empty_cache) if self.interpreted else compiled_entry(empty_cache, CACHE_TYPES)
+                empty(self.world.cache_slots[g], self.world.cache_entries[g])
+        self.network.rng[:] = seeded(seed)
+
+    def _fill(self, tasks: TaskTable) -> None:
+        """A new world and network with these tasks, in which nothing has happened; engines are not set up."""
+        calls, pool = tasks.calls, tasks.pool
         wrong = np.flatnonzero(tasks.engine >= len(self.engines))
         if wrong.size:
             raise ValueError(f"engine[{wrong[0]}] must be below {len(self.engines)}, got {tasks.engine[wrong[0]]}")
@@ -130,7 +151,7 @@ class NetworkSimulator:
             num_params=max(len(scheduler.numbers()) for scheduler in self.scheduler_of),
             request_columns=columns("request"),
             client_columns=columns("client"),
-            clients=int(calls.client.max(initial=0)) + 1,
+            clients=int(calls.client.max(initial=0)) + 1 if pool is None else pool.users,
             engine_columns=columns("engine"),
             heap=any("heap" in scheduler.memory for scheduler in self.scheduler_of),
             cached_blocks=max(blocks_to_cache(engine, calls) for engine in self.engines),
@@ -148,60 +169,40 @@ class NetworkSimulator:
             len(self.router.memory),
         )
         fill_requests(self.world, slice(0, len(calls)), calls, self._most_informed())
-        self._fill_graph(tasks)
-        self._fill_classes(tasks)
-        for g, (engine, scheduler) in enumerate(zip(self.engines, self.scheduler_of, strict=True)):
-            reset_engine(self.world, g, engine, scheduler, seed * len(self.engines) + g)
-            self.world.engines[g].scheduler = self._slots[g]
-            self.world.engines[g].networked = 1
-            self.world.engines[g].hands_over = self.pools.hands_over(g)
-            self.world.engines[g].next_event = np.inf
-            if engine.prefix_caching:
-                empty = as_python(empty_cache) if self.interpreted else compiled_entry(empty_cache, CACHE_TYPES)
-                empty(self.world.cache_slots[g], self.world.cache_entries[g])
-        self.network.rng[:] = seeded(seed)
+        known = np.nan_to_num(known_output(calls, self._most_informed()), nan=calls.output_tokens.mean())
+        fill_graph(self.world, self.network, tasks, known)
+        fill_classes(self.world, tasks)
+        self._fill_engines()
+
+    def _fill_engines(self) -> None:
+        control, pools = self.network.control, self.pools
+        self.network.role[:] = [ROLES.index(role) for role in pools.roles]
+        control.handover_per_call, control.handover_per_token = pools.handover_per_call, pools.transfer_per_token
+        self.network.params[:] = self.router.numbers()
+
+    def _draw_more(self) -> None:
+        """Put more tasks of the closed loop into the tables, after those that there are.
+
+        Raises:
+            ValueError: if all that were drawn the last time have been used up in no time.
+        """
+        pool, old_world, old_network = self.tasks.pool, self.world, self.network
+        assert pool is not None and pool.longer is not None  # only such tasks run low
+        if self._drawn_at == (self.clock, self.tasks.num_tasks):
+            raise ValueError(
+                f"tasks of a closed loop without think times must fit on the engines, got {self.tasks.num_tasks} in a "
+                f"row up to {self.clock:g} s that were rejected at once"
+            )
+        least = int(old_network.control.next_task) + 2 * STARTS_AT_ONCE * pool.users
+        self._fill(pool.longer(max(2 * self.tasks.num_tasks, least)))
+        self._drawn_at = float(old_network.control.clock), self.tasks.num_tasks
+        self.world, self.network = continued(old_world, old_network, self.world, self.network)
 
     def _most_informed(self) -> Scheduler:
         """The one of the schedulers (and the router) that is told most of output lengths."""
         order = ("no", "distribution", "predicted", "true")
         most = max((*self.scheduler_of, self.router), key=lambda each: order.index(each.needs_lengths))
         return Scheduler("informed", lambda view: math.inf, needs_lengths=most.needs_lengths)
-
-    def _fill_graph(self, tasks: TaskTable) -> None:
-        req, network = self.world.req, self.network
-        before, after = tasks.edges[:, 0], tasks.edges[:, 1]
-        network.waits_for[:] = np.bincount(after, minlength=len(tasks))
-        network.first_next[1:] = np.cumsum(np.bincount(before, minlength=len(tasks)))
-        network.next[:] = after[np.argsort(before, kind="stable")]
-        network.delay[:] = tasks.delay
-        network.pinned[:] = tasks.engine
-        network.role[:] = [ROLES.index(role) for role in self.pools.roles]
-        network.control.handover_per_call = self.pools.handover_per_call
-        network.control.handover_per_token = self.pools.transfer_per_token
-        network.params[:] = self.router.numbers()
-        req.task[:] = tasks.task
-        req.hop[:] = tasks.hops()
-        known = np.nan_to_num(known_output(tasks.calls, self._most_informed()), nan=tasks.calls.output_tokens.mean())
-        work = tasks.calls.prompt_tokens + known
-        req.path_left[:] = tasks.path_left(work)
-        rows = self.world.tasks
-        rows.arrival[: tasks.num_tasks] = tasks.arrival
-        rows.virtual_finish = np.inf
-        np.add.at(rows.cost, tasks.task, tasks.calls.prompt_tokens * known + known**2 / 2)
-        np.add.at(rows.calls_left, tasks.task, 1)
-        roots = np.flatnonzero(network.waits_for == 0)
-        self.world.hidden.ready[roots] += tasks.delay[roots]
-        order = roots[np.argsort(self.world.hidden.ready[roots], kind="stable")]  # sorted: already a heap
-        network.calls[: len(order)] = order
-        network.control.num_calls = len(order)
-
-    def _fill_classes(self, tasks: TaskTable) -> None:
-        rows, klass = self.world.classes, tasks.calls.klass
-        calls = np.bincount(klass, minlength=len(rows))
-        work = np.bincount(klass, weights=tasks.calls.prompt_tokens + tasks.calls.output_tokens, minlength=len(rows))
-        rows.mean_work = work / np.maximum(1, calls)
-        np.add.at(self.world.onward, (klass[tasks.edges[:, 0]], klass[tasks.edges[:, 1]]), 1.0)
-        self.world.onward[:] /= np.maximum(1, calls)[:, None]
 
     def advance(self, until: float) -> int:
         """Run all engines; see `network_loop.advance_network`. Grows lists and records as needed.
@@ -217,6 +218,8 @@ class NetworkSimulator:
                 self.world = with_longer_records(self.world)
             elif reason == LISTS_FULL:
                 self._grow_lists()
+            elif reason == TASKS_LOW:
+                self._draw_more()
             elif reason == BAD_ROUTE:
                 allowed = ", ".join(map(str, np.flatnonzero(self.network.allowed)))
                 raise ValueError(
@@ -251,7 +254,12 @@ class NetworkSimulator:
         """`advance` with the controllers of schedulers that have one: before batches, when asked, or at ticks.
 
         A learned scheduler decides for every engine by what it sees there.
+
+        Raises:
+            ValueError: if the users of a closed loop would go on for ever.
         """
+        if until == math.inf and self.tasks.pool is not None and self.tasks.pool.endless:
+            raise ValueError("horizon must be a number of seconds for a closed loop without a duration, got None")
         controllers = {
             g: scheduler.controller.fresh(self.engines[g])
             for g, scheduler in enumerate(self.scheduler_of)
@@ -331,7 +339,7 @@ class NetworkSimulator:
         """The rows so far, of all engines."""
         return NetworkResult(
             requests=request_rows(self.world, self.tasks.calls, 0, range(len(self.engines)), self.tasks.task),
-            tasks=self._task_rows(),
+            tasks=task_rows(self.world, self.network, self.tasks, self.engines[0], self.clock),
             batches=batch_rows(self.world),
             batch_entries=self._entry_rows(),
             token_gaps=gap_rows(self.world),
@@ -353,37 +361,6 @@ class NetworkSimulator:
         if rows is not None:  # calls that have not become ready have no row
             rows.request = np.cumsum(~np.isnan(self.world.req.arrival))[rows.request] - 1
         return rows
-
-    def _task_rows(self) -> np.recarray:
-        tasks, calls = self.tasks, self.tasks.calls
-        arrived = np.flatnonzero(tasks.arrival <= self.clock)
-        first = np.searchsorted(tasks.task, np.arange(tasks.num_tasks))
-        seconds = isolated_seconds(self.engines[0], calls.prompt_tokens, calls.output_tokens)
-        rows = np.zeros(len(arrived), TASK_DTYPE)
-        rows["arrival"] = tasks.arrival[arrived]
-        rows["finish"] = self.network.task_finish[arrived]
-        rows["calls"] = np.bincount(tasks.task, minlength=tasks.num_tasks)[arrived]
-        rows["finished"] = rows["calls"] - self.world.tasks.calls_left[arrived].astype(np.int64)
-        work = calls.prompt_tokens + calls.output_tokens - 1 + self.engines[0].separate
-        rows["tokens"] = np.bincount(tasks.task, weights=work, minlength=tasks.num_tasks)[arrived]
-        rows["critical_path"] = tasks.critical_path(seconds)[arrived]
-        rows["klass"] = calls.klass[first[arrived]]
-        return rows.view(np.recarray)
-
-
-def isolated_seconds(engine: EngineConfig, prompt: np.ndarray, output: np.ndarray) -> np.ndarray:
-    """f8[n]: time of calls alone on an idle engine: prefill in the fewest batches, then a token a batch.
-
-    Contexts are taken at their mean, and nothing is found in a prefix cache.
-    """
-    law, budget = engine.batch_time, engine.token_budget
-    chunks = np.ceil(prompt / budget)
-    chunk = prompt / chunks
-    mean_context = (prompt - chunk) / 2
-    prefill = chunks * law.seconds(chunk, 0, chunk * (mean_context + (chunk + 1) / 2), mean_context)
-    decodes = output - 1 + engine.separate
-    seconds = prefill + decodes * law.seconds(1, prompt + output / 2)
-    return np.asarray(seconds + (chunks + decodes) * sum(engine.host_overhead))
 
 
 _LISTS = (

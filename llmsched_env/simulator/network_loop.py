@@ -27,7 +27,9 @@ from llmsched_env.simulator.state import ACTIVE, BUSY_PHASE, FINISHED
 
 LISTS_FULL = 7  # the lists of an engine must grow before the next call arrives
 ROUTE = 8  # a routing decision is due
+TASKS_LOW = 9  # more tasks of a closed loop must be drawn
 BAD_ROUTE = 11  # the router has sent a call to an engine that there is not, or that it may not go to
+STARTS_AT_ONCE = 4  # a user starts fewer tasks than this, even if all are rejected, before the loop turns
 _GO_ON = -1
 _ASK_OUTSIDE = -(2**62)
 
@@ -41,6 +43,8 @@ def advance_network(world, network, schedulers, route, until):
     fault.
     """
     while True:
+        if not _enough_tasks(network):
+            return TASKS_LOW
         now = _next_time(world, network)
         if now > until or now == np.inf:
             if until < np.inf:
@@ -61,6 +65,13 @@ def advance_network(world, network, schedulers, route, until):
         reason = _start_batches(world, network, schedulers, now)
         if reason != _GO_ON:
             return reason
+
+
+@compiled(inline=True)
+def _enough_tasks(network):
+    """Whether the table holds all tasks that can start before this is asked again."""
+    control = network.control
+    return control.has_more == 0 or control.next_task + STARTS_AT_ONCE * control.users <= control.num_tasks
 
 
 @compiled
@@ -236,6 +247,8 @@ def _see_off(world, network, g):
             _hand_over(world, network, g, i)
         elif world.hidden.status[i] == FINISHED:
             _release_next(world, network, i)
+        else:
+            _go_on(world, network, i)
     engine.num_departed = 0
 
 
@@ -274,6 +287,7 @@ def _release_next(world, network, i):
     world.tasks[task].calls_left -= 1.0
     if world.tasks[task].calls_left == 0.0:
         network.task_finish[task] = hidden.finish[i]
+        _go_on(world, network, i)
     for k in range(network.first_next[i], network.first_next[i + 1]):
         j = network.next[k]
         network.done_before[j] = max(network.done_before[j], path)
@@ -281,4 +295,27 @@ def _release_next(world, network, i):
         if network.waits_for[j] == 0:
             hidden.ready[j] = max(hidden.ready[j], hidden.finish[i] + network.delay[j])
             push(network.calls, network.control.num_calls, j, hidden.ready)
+            network.control.num_calls += 1
+
+
+@compiled(inline=True)
+def _go_on(world, network, i):
+    """The user whose task has ended with call `i`, finished or not, starts the next one."""
+    control, task = network.control, world.req.task[i]
+    if control.users > 0 and network.ended[task] == 0 and control.next_task < control.num_tasks:
+        network.ended[task] = 1
+        start = world.hidden.left[i] + network.think[control.next_task]
+        if start < control.until:
+            _start_task(world, network, control.next_task, start, world.req.client[i])
+            control.next_task += 1
+
+
+@compiled
+def _start_task(world, network, task, start, client):
+    world.tasks[task].arrival = start
+    for j in range(network.first_call[task], network.first_call[task + 1]):
+        world.req.client[j] = client
+        if network.waits_for[j] == 0:
+            world.hidden.ready[j] = start + network.delay[j]
+            push(network.calls, network.control.num_calls, j, world.hidden.ready)
             network.control.num_calls += 1

@@ -7,7 +7,7 @@ from numba import typeof, types
 
 from llmsched_env.fields import Records, record_attributes, record_dtype, records
 from llmsched_env.simulator.state import Requests
-from llmsched_env.simulator.world import new_world
+from llmsched_env.simulator.world import World, new_world
 
 record_attributes("control")
 
@@ -21,6 +21,12 @@ CONTROL = record_dtype(  # `Network.control`
     ("choice", "i8"),  # its answer, plus 1; 0: none yet
     ("asks_outside", "i8"),  # 1: routing decisions are taken outside
     ("at_engine", "i8"),  # the engine that `advance_network` stopped at
+    # Of a closed loop:
+    ("users", "i8"),  # 0: tasks arrive by themselves
+    ("next_task", "i8"),  # the task that the next user starts who is free
+    ("num_tasks", "i8"),  # in the table
+    ("until", "f8"),  # s, when the last task may start
+    ("has_more", "i8"),  # 1: more tasks can be drawn
 )
 
 OUTSTANDING = record_dtype(  # `Network.outstanding`: what an engine has been given and has not finished
@@ -43,6 +49,9 @@ class Network(NamedTuple):
     done_before: np.ndarray  # f8[n]: tokens on the longest path that leads to it
     calls: np.ndarray  # i8[n]: heap of calls to come, by `hidden.ready`
     task_finish: np.ndarray  # f8[T]: s
+    first_call: np.ndarray  # i8[T + 1]: the calls of task t are first_call[t], ..., first_call[t + 1] - 1
+    think: np.ndarray  # f8[T]: s that its user thinks before
+    ended: np.ndarray  # i8[T]: 1: its user has gone on
     outstanding: Records  # OUTSTANDING[G]
     role: np.ndarray  # i8[G]
     touched: np.ndarray  # i8[G]: 1: something happens there now
@@ -55,6 +64,13 @@ class Network(NamedTuple):
     @property
     def control(self) -> Any:
         return self.control_record[0]
+
+
+OF_TABLE = (
+    *("waits_for", "first_next", "next", "delay", "pinned", "done_before", "calls"),
+    *("task_finish", "first_call", "think", "ended"),
+)
+"""The arrays of a `Network` that have an entry for each call, edge or task."""
 
 
 class Fleet(NamedTuple):
@@ -86,6 +102,9 @@ def new_network(calls: int, edges: int, engines: int, tasks: int, params: int = 
         done_before=np.zeros(calls),
         calls=np.zeros(calls, np.int64),
         task_finish=np.full(tasks, np.nan),
+        first_call=np.zeros(tasks + 1, np.int64),
+        think=np.zeros(tasks),
+        ended=np.zeros(tasks, np.int64),
         outstanding=records(OUTSTANDING, engines),
         role=np.zeros(engines, np.int64),
         touched=np.zeros(engines, np.int64),
@@ -95,6 +114,21 @@ def new_network(calls: int, edges: int, engines: int, tasks: int, params: int = 
         memory=np.zeros(memory),
         rng=np.zeros(2, np.uint64),
     )
+
+
+def continued(old_world: World, old: Network, world: World, network: Network) -> tuple[World, Network]:
+    """The old world and network, with those calls and tasks after theirs that the new ones have."""
+    pairs = [*zip((*world.req, *world.hidden), (*old_world.req, *old_world.hidden), strict=True)]
+    pairs += [(getattr(world, name), getattr(old_world, name)) for name in ("request_memory", "tasks")]
+    pairs += [(getattr(network, name), getattr(old, name)) for name in OF_TABLE]
+    for longer, array in pairs:
+        longer[: len(array)] = array
+    world.classes.present[: len(old_world.classes)] = old_world.classes.present
+    old.control.num_tasks, old.control.has_more = network.control.num_tasks, network.control.has_more
+    of_table = {
+        name: getattr(world, name) for name in ("req", "hidden", "request_memory", "tasks", "classes", "onward")
+    }
+    return old_world._replace(**of_table), old._replace(**{name: getattr(network, name) for name in OF_TABLE})
 
 
 _world, _network = new_world(1, 1), new_network(1, 0, 1, 1)

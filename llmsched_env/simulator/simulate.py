@@ -18,11 +18,12 @@ from llmsched_env.simulator.loop import BOUNDARY, DRAINED, HORIZON, SELECT, STAL
 from llmsched_env.simulator.network import NetworkSimulator
 from llmsched_env.simulator.pools import Pools
 from llmsched_env.simulator.ranges import warn_of_ranges
+from llmsched_env.simulator.recording import entry_contexts
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Controller, Scheduler
 from llmsched_env.simulator.simulator import Simulator
 from llmsched_env.tables.request_table import RequestSampler, RequestTable
-from llmsched_env.tables.task_table import TaskSampler, TaskTable
+from llmsched_env.tables.task_table import EngineTasks, TaskSampler, TaskTable
 from llmsched_env.validation import check_choice, check_integer, check_number
 
 RECORDS = ("requests", "batches", "entries")
@@ -30,7 +31,7 @@ RECORDS = ("requests", "batches", "entries")
 
 def simulate(
     scheduler: Scheduler,
-    workload: RequestSampler,
+    workload: RequestSampler | EngineTasks,
     engine: EngineConfig,
     seed: int = 0,
     horizon: float | None = None,
@@ -42,7 +43,8 @@ def simulate(
 
     Args:
         scheduler: what composes the batches.
-        workload: where requests come from; its sample depends on `seed` alone, never on the scheduler.
+        workload: where requests come from, also users in a closed loop (`ClosedLoop`); its sample depends on `seed`
+            alone, never on the scheduler.
         engine: the machine.
         seed: seed of the sample.
         horizon: the clock stops there (s): a batch running then is not applied, and rows hold arrivals up to it. None
@@ -76,7 +78,7 @@ def simulate(
 
 def replay(
     scheduler: Scheduler,
-    table: RequestTable,
+    table: RequestTable | TaskTable,
     name: str,
     engine: EngineConfig,
     seed: int,
@@ -92,6 +94,8 @@ def replay(
     if debug:
         more = (table, name, engine, seed, horizon, record)
         check_bounds((scheduler,), lambda checked: replay(checked[0], *more))
+    if isinstance(table, TaskTable):
+        return _replay_tasks(scheduler, table, name, engine, seed, horizon, record, interpreted, debug)
     simulator = Simulator(engine, scheduler, record=record, interpreted=interpreted, debug=debug)
     simulator.load(0, table, seed)
     until = math.inf if horizon is None else float(horizon)
@@ -103,9 +107,52 @@ def replay(
     return simulator.result(0, table, name, seed, reason)
 
 
+def _only_engine(fleet: Any, i: int) -> int:
+    return 0
+
+
+_ONLY_ENGINE = Router("only_engine", _only_engine)
+
+
+def _replay_tasks(
+    scheduler: Scheduler,
+    table: TaskTable,
+    name: str,
+    engine: EngineConfig,
+    seed: int,
+    horizon: float | None,
+    record: str,
+    interpreted: bool,
+    debug: bool,
+) -> Result:
+    """`replay` of tasks: a network of one engine, with its rows in order of arrival."""
+    simulator = NetworkSimulator((engine,), scheduler, _ONLY_ENGINE, record, interpreted=interpreted, debug=debug)
+    simulator.load(table, seed)
+    reason = simulator.run(math.inf if horizon is None else float(horizon))
+    warn_of_ranges(simulator.world.engines, (engine,))
+    rows = simulator.result(name, seed, reason)
+    order = np.argsort(rows.requests.arrival, kind="stable")
+    if rows.batch_entries is not None:
+        rows.batch_entries.request = np.argsort(order)[rows.batch_entries.request]
+    return Result(
+        requests=rows.requests[order].view(np.recarray),
+        batches=rows.batches,
+        batch_entries=rows.batch_entries,
+        token_gaps=rows.token_gaps,
+        end=rows.end,
+        stalled_since=float(simulator.world.engines[0].stalled_since) if rows.stalled else math.nan,
+        scheduler=scheduler.name,
+        workload=name,
+        seed=seed,
+        engine=engine,
+        entry_contexts=entry_contexts(simulator.world),
+        decision_time=scheduler.decision_time,
+    )
+
+
 def simulate_many(
     scheduler: Scheduler,
-    workload: RequestSampler,
+    workload: RequestSampler | EngineTasks,
     engine: EngineConfig,
     seeds: Iterable[int],
     horizon: float | None = None,
@@ -172,9 +219,9 @@ def simulate_network(
 
 
 def _check_run(
-    scheduler: Scheduler, workload: RequestSampler, engine: EngineConfig, horizon: float | None, record: str
+    scheduler: Scheduler, workload: object, engine: EngineConfig, horizon: float | None, record: str
 ) -> None:
-    if isinstance(workload, type) or not isinstance(workload, RequestSampler):
+    if isinstance(workload, type) or not isinstance(workload, RequestSampler | EngineTasks):
         raise ValueError(f"workload must be a Workload, got {workload!r}")
     if not isinstance(scheduler, Scheduler):
         raise ValueError(f"scheduler must be a Scheduler, got {scheduler!r}")
@@ -206,7 +253,7 @@ def _run_controlled(simulator: Simulator, controller: Controller, until: float) 
             return reason
 
 
-def _load(workload: RequestSampler, engine: EngineConfig) -> dict[str, Any]:
+def _load(workload: RequestSampler | EngineTasks, engine: EngineConfig) -> dict[str, Any]:
     """Reference capacity and the load on it, nan where the workload has no rate."""
     reference = workload.reference_capacity(engine)
     rate = workload.rate

@@ -172,6 +172,19 @@ class RequestTable:
         """Return requests first, ..., last - 1 at unchanged times."""
         return self._replaced(self.arrival[first:last], slice(first, last), None)
 
+    def repeated(self, n: int) -> RequestTable:
+        """Return the first n requests, over and over, all at time 0; prompts share tokens within a round only.
+
+        Raises:
+            ValueError: the table is empty.
+        """
+        if not len(self):
+            raise ValueError("requests in a closed loop must be at least one, got none")
+        again, place = np.divmod(np.arange(n), len(self))
+        columns = {name: getattr(self, name)[place] for name in COLUMNS}
+        columns["parent"] = np.where(columns["parent"] < 0, -1, columns["parent"] + again * len(self))
+        return RequestTable(**{**columns, "arrival": np.zeros(n)})
+
     def at(self, arrival: np.ndarray) -> RequestTable:
         """Return the same requests at other times, f8[n] seconds."""
         return replace(self, arrival=arrival)

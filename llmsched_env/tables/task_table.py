@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from llmsched_env.machine.config import EngineConfig
 from llmsched_env.tables.request_table import ColumnError, RequestTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UserPool:
+    """Users in a closed loop: whenever the task of one has ended, the user starts the next task of the table.
+
+    The tasks of the table then have no arrivals of their own. A task ends with its last call, or with the first one
+    that is rejected or times out.
+
+    Attributes:
+        users: number of users; each begins with one of the first tasks, after its think time.
+        think: f8[T] seconds before each task in which its user thinks.
+        until: seconds after which no task starts; inf: without end.
+        longer: the table with at least so many tasks, of which these are the first; None: these are all.
+    """
+
+    users: int
+    think: np.ndarray
+    until: float = math.inf
+    longer: Callable[[int], TaskTable] | None = None
+
+    @property
+    def endless(self) -> bool:
+        """Whether users go on for ever."""
+        return self.longer is not None and self.until == math.inf
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +50,7 @@ class TaskTable:
             ready, while a tool or a person works.
         engine: i8[n], the engine that each call is pinned to; -1 if a router chooses.
         edges: i8[m, 2], pairs (before, after) of calls of one task, before < after.
+        pool: users in a closed loop who start the tasks in their order; None: tasks arrive by themselves.
 
     Raises:
         ColumnError: (a ValueError) naming the column, the index, and what is allowed.
@@ -32,6 +61,7 @@ class TaskTable:
     delay: np.ndarray
     engine: np.ndarray
     edges: np.ndarray
+    pool: UserPool | None = None
 
     @classmethod
     def from_columns(
@@ -109,7 +139,31 @@ class TaskTable:
     def at(self, arrival: np.ndarray, horizon: float | None = None) -> TaskTable:
         """The same tasks at other times, f8[T] seconds, sorted."""
         calls = replace(self.calls, arrival=np.asarray(arrival, float)[self.task], horizon=horizon)
-        return replace(self, calls=calls)
+        return replace(self, calls=calls, pool=None)
+
+    def first(self, n: int) -> TaskTable:
+        """The first n tasks."""
+        calls = int(np.searchsorted(self.task, n))
+        columns = {name: getattr(self, name)[:calls] for name in ("task", "delay", "engine")}
+        horizon = self.calls.horizon
+        own = replace(self.calls.rows(0, calls), horizon=horizon)
+        return replace(self, calls=own, edges=self.edges[self.edges[:, 1] < calls], pool=None, **columns)
+
+    def repeated(self, n: int) -> TaskTable:
+        """The first n tasks, over and over, all at time 0."""
+        if not len(self):
+            raise ValueError("tasks in a closed loop must be at least one, got none")
+        rounds = -(-n // self.num_tasks)
+        again, place = np.divmod(np.arange(rounds * len(self)), len(self))
+        edges = (self.edges[None] + len(self) * np.arange(rounds)[:, None, None]).reshape(-1, 2)
+        table = TaskTable(
+            self.calls.repeated(rounds * len(self)),
+            self.task[place] + again * self.num_tasks,
+            self.delay[place],
+            self.engine[place],
+            edges,
+        )
+        return table.first(n)
 
     def _longest(self, work: np.ndarray, forward: bool) -> np.ndarray:
         own = np.asarray(work, dtype=np.float64).tolist()
@@ -134,3 +188,27 @@ class TaskSampler(Protocol):
 
     def sample(self, seed: int) -> TaskTable | RequestTable:
         """The tasks of a seed, or requests, each of which is a task of one call."""
+
+
+@runtime_checkable
+class EngineTasks(Protocol):
+    """What `simulate` needs of tasks on one engine, such as those of users in a closed loop."""
+
+    @property
+    def name(self) -> str:
+        """Its name in reports."""
+
+    @property
+    def rate(self) -> float:
+        """Tasks per second, nan if unknown."""
+
+    def sample(self, seed: int) -> TaskTable:
+        """The tasks of a seed."""
+
+    def reference_capacity(self, engine: EngineConfig) -> float:
+        """Calls/s that the engine sustains on this mix of lengths."""
+
+
+def requests_of(table: RequestTable | TaskTable) -> RequestTable:
+    """The requests of a table, or all calls of its tasks."""
+    return table.calls if isinstance(table, TaskTable) else table

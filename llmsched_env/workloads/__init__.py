@@ -3,9 +3,10 @@
 from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads import delays, dist
-from llmsched_env.workloads.agent_tasks import AgentTasks, ClosedLoop, TaskKind
+from llmsched_env.workloads.agent_tasks import AgentTasks, TaskKind
 from llmsched_env.workloads.arrivals import MMPP, Diurnal, Gamma, Poisson, Ticks, Weibull, Windows
 from llmsched_env.workloads.clients import Client, Lengths
+from llmsched_env.workloads.closed_loop import ClosedLoop
 from llmsched_env.workloads.predictors import LengthPredictor
 from llmsched_env.workloads.presets import preset
 from llmsched_env.workloads.rybko_stolyar import rybko_stolyar

@@ -1,8 +1,7 @@
-"""Tasks of agents, drawn for every seed: random arrivals of several kinds of task, or users in a closed loop."""
+"""Tasks of agents of several kinds, drawn for every seed with random arrivals."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -12,15 +11,14 @@ import numpy as np
 from llmsched_env.slo import SLO
 from llmsched_env.tables.request_table import RequestTable, constant
 from llmsched_env.tables.task_table import TaskTable
-from llmsched_env.validation import check_integer, check_number
+from llmsched_env.validation import check_number
 from llmsched_env.workloads.arrivals import ArrivalProcess, Poisson
-from llmsched_env.workloads.delays import Delay, as_delay
 from llmsched_env.workloads.predictors import Predictor
 from llmsched_env.workloads.task_graphs import TaskCalls, TaskLaw
 from llmsched_env.workloads.task_sources import TaskSource
 
 _REPRESENTATIVE = 2048  # tasks of a representative sample
-_MOST_ROUNDS = 10**6  # most tasks of a user in a closed loop
+_BLOCK = 256  # tasks in order are drawn in blocks of so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +78,25 @@ class AgentTasks(TaskSource):
         """Draw tasks on [0, horizon) from a seed that `rng` draws."""
         return replace(self, horizon=horizon).sample(int(rng.integers(2**63)))
 
+    def in_order(self, seed: int, n: int) -> TaskTable:
+        """The first n tasks of a seed, each of a kind drawn by the weights, all at time 0."""
+        blocks = -(-n // _BLOCK)  # with random streams of their own, so that more tasks begin with the same ones
+        kinds, predictions, *laws = np.random.SeedSequence(seed).spawn(2 + len(self._kinds))
+        shares = np.cumsum(self._shares)[:-1]
+        kind = np.searchsorted(shares, np.random.default_rng(kinds).random(blocks * _BLOCK), side="right")
+        places = [np.flatnonzero(kind == k).astype(float) for k in range(len(self._kinds))]
+        drawn = [_first_tasks(own.law, s, len(p)) for own, s, p in zip(self._kinds, laws, places, strict=True)]
+        calls, kind_of_call = in_order(drawn, places)
+        predicted = None
+        if self.predictor is not None:
+            predicted = np.empty(len(calls.task))
+            for k, stream in enumerate(predictions.spawn(blocks)):
+                own = calls.task // _BLOCK == k
+                rng = np.random.default_rng(stream)
+                predicted[own] = self.predictor(rng, calls.prompt_tokens[own], calls.output_tokens[own])
+        columns = {"client": kind_of_call, "predicted_output": predicted}
+        return table_of_tasks(calls, np.zeros(len(kind)), None, self.slo, columns).first(n)
+
     def representative(self) -> TaskTable:
         """About 2000 tasks, each kind with its share."""
         counts = [max(1, round(_REPRESENTATIVE * share)) for share in self._shares]
@@ -117,76 +134,19 @@ class AgentTasks(TaskSource):
         return table_of_tasks(calls, np.sort(np.concatenate(times)), self.horizon, self.slo, columns)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ClosedLoop(TaskSource):
-    """Users who start a task, wait for its end, think, and start the next one, without end.
-
-    In the table each user is one task, with enough calls that its think times alone fill the horizon. So runs end with
-    `simulate_network(..., horizon=...)`, and metrics are per call. The client of a call is the index of its user. A
-    user's first task also begins after a think time.
-
-    Attributes:
-        law: law of the users' tasks.
-        users: number of users.
-        think: seconds between the end of a task and the user's next one.
-        horizon: seconds that the tasks last at least.
-        name: its name in reports.
-        slo: targets of every call.
-
-    Raises:
-        ValueError: naming the argument, its value and what is allowed.
-    """
-
-    law: TaskLaw
-    users: int
-    think: Delay | float
-    horizon: float
-    name: str = "closed loop"
-    slo: SLO | None = None
-    load: float | None = field(default=None, init=False)
-    rate: float = field(default=math.nan, init=False)  # unknown in advance
-
-    def __post_init__(self) -> None:
-        check_integer("users", self.users, at_least=1)
-        check_number("horizon", self.horizon, above=0, unit="s")
-        object.__setattr__(self, "think", as_delay("think", self.think))
-        if self._mean_think() <= self.horizon / _MOST_ROUNDS:
-            raise ValueError(f"think must be so long that {_MOST_ROUNDS} tasks fill the horizon, got {self.think!r}")
-
-    def representative(self) -> TaskTable:
-        """The tasks of seed 0."""
-        return self.sample(0)
-
-    def _at_rate(self, rate: float, load: float | None) -> Self:
-        raise ValueError("the rate of a closed loop cannot be set: change users or think")
-
-    def _mean_think(self) -> float:
-        return float(np.mean(as_delay("think", self.think).quantile((np.arange(1000) + 0.5) / 1000)))
-
-    def _draw(self, seed: int) -> TaskTable:
-        thinking, tasks = np.random.SeedSequence(seed).spawn(2)
-        pauses = self._pauses(np.random.default_rng(thinking))
-        rounds = np.array([len(own) for own in pauses])
-        calls = self.law.draw(tasks, int(rounds.sum()))
-        user = np.repeat(np.arange(self.users), rounds)
-        begins = np.isin(np.arange(len(calls.task)), calls.edges[:, 1], invert=True)
-        ends = np.isin(np.arange(len(calls.task)), calls.edges[:, 0], invert=True)
-        delay = calls.delay + np.where(begins, np.concatenate(pauses)[calls.task], 0.0)
-        between = _every_end_to_every_begin(calls.task, begins, ends, user)
-        together = calls._replace(task=user[calls.task], delay=delay, edges=np.concatenate([calls.edges, between]))
-        columns = {"client": together.task, "session": calls.task}
-        return table_of_tasks(together, np.zeros(self.users), self.horizon, self.slo, columns)
-
-    def _pauses(self, rng: np.random.Generator) -> list[np.ndarray]:
-        """Think times of each user, f8[rounds] seconds, enough to fill the horizon."""
-        at_once = math.ceil(self.horizon / self._mean_think()) + 8
-        pauses = []
-        for own in rng.spawn(self.users):
-            drawn = np.zeros(0)
-            while drawn.sum() <= self.horizon:
-                drawn = np.append(drawn, as_delay("think", self.think).quantile(own.random(at_once)))
-            pauses.append(drawn[: np.searchsorted(np.cumsum(drawn), self.horizon, side="right") + 1])
-        return pauses
+def _first_tasks(law: TaskLaw, seed: np.random.SeedSequence, n: int) -> TaskCalls:
+    """The first n tasks of a law, drawn in blocks, and possibly some more."""
+    parts = [law.draw(stream, _BLOCK) for stream in seed.spawn(max(1, -(-n // _BLOCK)))]
+    before = np.cumsum([0, *(len(part.task) for part in parts)])
+    calls = TaskCalls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    shift = np.repeat(before[:-1], np.diff(before))
+    task = calls.task + _BLOCK * np.repeat(np.arange(len(parts)), np.diff(before))
+    edges = np.concatenate([part.edges + first for part, first in zip(parts, before[:-1], strict=True)])
+    parent = np.where(calls.parent < 0, -1, calls.parent + shift)
+    kept = task < n
+    columns = {name: column[kept] for name, column in calls._asdict().items() if name != "edges"}
+    columns |= {"task": task[kept], "parent": parent[kept]}
+    return TaskCalls(**columns, edges=edges[edges[:, 1] < np.count_nonzero(kept)])
 
 
 def in_order(drawn: Sequence[TaskCalls], times: Sequence[np.ndarray]) -> tuple[TaskCalls, np.ndarray]:
@@ -227,7 +187,7 @@ def in_order(drawn: Sequence[TaskCalls], times: Sequence[np.ndarray]) -> tuple[T
 def table_of_tasks(
     calls: TaskCalls,
     arrival: np.ndarray,
-    horizon: float,
+    horizon: float | None,
     slo: SLO | None,
     columns: Mapping[str, np.ndarray | None],
 ) -> TaskTable:
@@ -262,14 +222,3 @@ def _with_system_prompts(calls: TaskCalls) -> tuple[np.ndarray, np.ndarray]:
     prompt = calls.prompt_tokens
     shared[i] = np.minimum(calls.system_tokens[i], np.minimum(prompt[i], prompt[model]))
     return parent, shared
-
-
-def _every_end_to_every_begin(task: np.ndarray, begins: np.ndarray, ends: np.ndarray, user: np.ndarray) -> np.ndarray:
-    """Edges i8[m, 2] from all last calls of each task to all first calls of the same user's next task."""
-    first, last = np.flatnonzero(begins), np.flatnonzero(ends)
-    follows = np.append(False, user[1:] == user[:-1])[task[first]]
-    first = first[follows]
-    low = np.searchsorted(task[last], task[first] - 1, side="left")
-    count = np.searchsorted(task[last], task[first] - 1, side="right") - low
-    step = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    return np.column_stack([last[np.repeat(low, count) + step], np.repeat(first, count)])

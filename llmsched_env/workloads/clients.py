@@ -109,6 +109,10 @@ class ManyClients:
             horizon=self.horizon,
         )
 
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n requests of a seed, all at time 0; after the last one the first follows again."""
+        return self.sample(seed).repeated(n)
+
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """Draw requests on [0, horizon) from a seed that `rng` draws."""
         return replace(self, horizon=horizon).sample(int(rng.integers(2**63)))
@@ -116,6 +120,10 @@ class ManyClients:
     def at_rate(self, rate: float) -> ManyClients:
         """The same clients with all rates multiplied by one factor."""
         return replace(self, factor=self.factor * rate / self.rate)
+
+    def lasting(self, seconds: float) -> ManyClients:
+        """The same for at least so long."""
+        return replace(self, horizon=max(self.horizon, seconds))
 
     def with_slo(self, slo: SLO) -> ManyClients:
         """The same clients with these targets for all."""

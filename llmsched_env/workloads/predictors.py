@@ -18,6 +18,7 @@ from llmsched_env.workloads.sources import Source
 Predictor = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
 """(rng, prompt_tokens i8[n], output_tokens i8[n]) -> predicted output tokens f8[n] > 0, nan for none."""
 
+_BLOCK = 1024  # requests in order are predicted in blocks of so many
 _STREAM = 0x707265  # separates the predictions of a seed from everything else drawn from it
 _LARGEST_LOG_SD = 32.0
 
@@ -131,6 +132,17 @@ class PredictedRequests:
         """The requests of a seed, with predictions from their own random stream."""
         return self._predicted(self.source.sample(seed), np.random.default_rng([_STREAM, seed]))
 
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n requests of a seed, with predictions, all at time 0."""
+        blocks = -(-n // _BLOCK)  # each with a random stream of its own, so that more requests begin with the same ones
+        table = self.source.in_order(seed, blocks * _BLOCK)
+        predicted = np.empty(len(table))
+        for k in range(blocks):
+            own = slice(k * _BLOCK, (k + 1) * _BLOCK)
+            rng = np.random.default_rng([_STREAM, seed, k])
+            predicted[own] = self.predictor(rng, table.prompt_tokens[own], table.output_tokens[own])
+        return replace(table, predicted_output=predicted).rows(0, n)
+
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """Requests for an episode of the source, with predictions."""
         table = self.source.episode(rng, horizon)
@@ -139,6 +151,10 @@ class PredictedRequests:
     def at_rate(self, rate: float) -> PredictedRequests:
         """The same source at another rate."""
         return replace(self, source=self.source.at_rate(rate))
+
+    def lasting(self, seconds: float) -> PredictedRequests:
+        """The same source for at least so long."""
+        return replace(self, source=self.source.lasting(seconds))
 
     def with_slo(self, slo: SLO) -> PredictedRequests:
         """The same source with these targets."""

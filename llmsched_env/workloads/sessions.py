@@ -184,6 +184,10 @@ class AgentSessions:
             horizon=self.horizon,
         )
 
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n calls of a seed, all at time 0; after the last one the first follows again."""
+        return self.sample(seed).repeated(n)
+
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """Draw calls on [0, horizon) from a seed that `rng` draws."""
         return replace(self, horizon=horizon).sample(int(rng.integers(2**63)))
@@ -191,6 +195,10 @@ class AgentSessions:
     def at_rate(self, rate: float) -> AgentSessions:
         """The same sessions at another rate."""
         return replace(self, rate=rate)
+
+    def lasting(self, seconds: float) -> AgentSessions:
+        """The same for at least so long."""
+        return replace(self, horizon=max(self.horizon, seconds))
 
     def with_slo(self, slo: SLO) -> AgentSessions:
         """The same sessions with these targets; their `pace` is unchanged."""

@@ -25,9 +25,13 @@ class Source(Protocol):
 
     def sample(self, seed: int) -> RequestTable: ...
 
+    def in_order(self, seed: int, n: int) -> RequestTable: ...
+
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable: ...
 
-    def at_rate(self, rate: float) -> Self: ...
+    def at_rate(self, rate: float) -> Source: ...
+
+    def lasting(self, seconds: float) -> Source: ...
 
     def with_slo(self, slo: SLO) -> Self: ...
 
@@ -62,6 +66,10 @@ class FixedRequests:
         """All requests, for any seed."""
         return self.table
 
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n requests, all at time 0; after the last one the first follows again."""
+        return self.table.repeated(n)
+
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """A uniformly random window of the requests; all of them if the trace is shorter than `horizon`."""
         slack = self._end - self._begin - horizon
@@ -76,6 +84,16 @@ class FixedRequests:
             number = f"{len(self.table)} request{'s' if len(self.table) > 1 else ''}"
             raise ValueError(f"the rate cannot be changed: arrivals do not spread over time ({number})")
         return FixedRequests(self.table.stretched(self.rate / rate))
+
+    def lasting(self, seconds: float) -> FixedRequests:
+        """The requests over and over at their rate, until arrivals last so long; as they are if they do."""
+        length = len(self.table) / self.rate if self.table.horizon is None else self.table.horizon
+        times = math.ceil(seconds / length - 1e-9) if math.isfinite(self.rate) else 1
+        if times <= 1:
+            return self
+        table = self.table.repeated(times * len(self.table))
+        shift = np.repeat(np.arange(times) * length, len(self.table))
+        return FixedRequests(replace(table, arrival=np.tile(self.table.arrival, times) + shift, horizon=times * length))
 
     def with_slo(self, slo: SLO) -> FixedRequests:
         """The same requests with these targets."""
@@ -129,7 +147,15 @@ class RandomRequests:
         """Draw the requests of a seed."""
         streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2)]
         arrival = self.arrivals.times(streams[0], self.rate, self.horizon)
-        prompt, output = self._draw_lengths(streams[1], len(arrival))
+        return self._table(arrival, streams[1])
+
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n requests of a seed, with the lengths that they have in `sample`, all at time 0."""
+        _, lengths = np.random.SeedSequence(seed).spawn(2)
+        return self._table(np.zeros(n), np.random.default_rng(lengths))
+
+    def _table(self, arrival: np.ndarray, rng: np.random.Generator) -> RequestTable:
+        prompt, output = self._draw_lengths(rng, len(arrival))
         slo = self.slo or SLO()
         return RequestTable.from_columns(
             arrival,
@@ -148,6 +174,10 @@ class RandomRequests:
     def at_rate(self, rate: float) -> RandomRequests:
         """The same generator at another rate."""
         return replace(self, rate=rate)
+
+    def lasting(self, seconds: float) -> RandomRequests:
+        """The same generator for at least so long."""
+        return replace(self, horizon=max(self.horizon, seconds))
 
     def with_slo(self, slo: SLO) -> RandomRequests:
         """The same generator with these targets."""
@@ -213,6 +243,10 @@ class TimelessRequests:
         """All requests, with arrivals drawn from the seed."""
         return self._requests(np.random.default_rng(seed)).table
 
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n requests, all at time 0; after the last one the first follows again."""
+        return self.table.repeated(n)
+
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """A uniformly random window of the requests at newly drawn arrivals."""
         return self._requests(rng).episode(rng, horizon)
@@ -220,6 +254,11 @@ class TimelessRequests:
     def at_rate(self, rate: float) -> TimelessRequests:
         """The same requests at another rate."""
         return replace(self, rate=rate)
+
+    def lasting(self, seconds: float) -> TimelessRequests:
+        """The requests over and over, until arrivals last so long; as they are if they do."""
+        times = max(1, math.ceil(seconds * self.rate / len(self.table) - 1e-9))
+        return self if times == 1 else replace(self, table=self.table.repeated(times * len(self.table)))
 
     def with_slo(self, slo: SLO) -> TimelessRequests:
         """The same requests with these targets."""
@@ -231,17 +270,25 @@ class TimelessRequests:
 
     def split(self, fractions: tuple[float, ...]) -> tuple[TimelessRequests, ...]:
         """Consecutive parts by number of requests."""
-        cuts = np.rint(np.cumsum([0.0, *fractions]) * len(self.table)).astype(int).tolist()
-        if min(np.diff(cuts)) < 1:
-            counts = np.diff(cuts).tolist()
-            raise ValueError(f"split fractions must leave requests in every part, got {fractions} with {counts}")
-        parts = zip(cuts[:-1], cuts[1:], strict=True)
-        return tuple(replace(self, table=self.table.rows(first, last)) for first, last in parts)
+        return tuple(replace(self, table=table) for table in length_parts(self.table, fractions))
 
     def _requests(self, rng: np.random.Generator) -> FixedRequests:
         arrival = np.cumsum(self.arrivals.gaps(rng, len(self.table)))
         arrival *= len(self.table) / self.rate / arrival[-1]
         return FixedRequests(self.table.at(arrival))
+
+
+def length_parts(table: RequestTable, fractions: tuple[float, ...]) -> list[RequestTable]:
+    """Consecutive parts of a table by number of requests.
+
+    Raises:
+        ValueError: a part has no requests.
+    """
+    cuts = np.rint(np.cumsum([0.0, *fractions]) * len(table)).astype(int).tolist()
+    if min(np.diff(cuts)) < 1:
+        counts = np.diff(cuts).tolist()
+        raise ValueError(f"split fractions must leave requests in every part, got {fractions} with {counts}")
+    return [table.rows(first, last) for first, last in zip(cuts[:-1], cuts[1:], strict=True)]
 
 
 class SystemPrompt(NamedTuple):

@@ -40,6 +40,10 @@ class TaskSource(ABC):
     def representative(self) -> TaskTable:
         """Tasks that represent all, always the same ones."""
 
+    @abstractmethod
+    def in_order(self, seed: int, n: int) -> TaskTable:
+        """The first n tasks of a seed, all at time 0; more tasks begin with the same ones."""
+
     def sample(self, seed: int) -> TaskTable:
         """Return the tasks of a seed."""
         return self._draw(check_integer("seed", seed, at_least=0))
@@ -80,6 +84,10 @@ class FixedTasks(TaskSource):
         factor = self.rate / rate
         horizon = self.table.calls.horizon
         return replace(self, table=self.table.at(self.table.arrival * factor, horizon and horizon * factor), load=load)
+
+    def in_order(self, seed: int, n: int) -> TaskTable:
+        """The first n tasks, all at time 0; after the last one the first follows again."""
+        return self.table.repeated(n)
 
     def representative(self) -> TaskTable:
         """The table."""
@@ -126,6 +134,10 @@ class ReplayedTasks(TaskSource):
     def _at_rate(self, rate: float, load: float | None) -> Self:
         return replace(self, rate=rate, load=load)
 
+    def in_order(self, seed: int, n: int) -> TaskTable:
+        """The first n tasks, all at time 0; after the last one the first follows again."""
+        return self.table.repeated(n)
+
     def representative(self) -> TaskTable:
         """The table."""
         return self.table
@@ -149,6 +161,10 @@ class SingleCalls(TaskSource):
 
     def _at_rate(self, rate: float, load: float | None) -> Self:
         return replace(self, workload=self.workload.scaled(rate), load=load)
+
+    def in_order(self, seed: int, n: int) -> TaskTable:
+        """The first n requests of a seed, all at time 0."""
+        return TaskTable.from_columns(self.workload.source.in_order(check_integer("seed", seed, at_least=0), n))
 
     def representative(self) -> TaskTable:
         """The requests' lengths, without times."""

@@ -49,6 +49,8 @@ class Workload:
         slo: the targets that all requests share, or None if they have none or differ.
         load: load set by `at_load`; None before, and after `scaled`.
         skipped: rows of its file that were left out.
+        recognised: what was recognised in its file, such as "Qwen-Bailian trace, seconds, blocks of 16".
+        max_concurrency: its file was measured in a closed loop of so many users; None: it was not.
     """
 
     source: Source
@@ -56,6 +58,8 @@ class Workload:
     slo: SLO | None = None
     load: float | None = None
     skipped: Skipped = Skipped()
+    recognised: str = ""
+    max_concurrency: int | None = None
 
     @classmethod
     def poisson(
@@ -209,6 +213,10 @@ class Workload:
         source = self.source.at_rate(check_number("rate", rate, above=0, unit="requests/s"))
         return replace(self, source=source, load=None)
 
+    def lasting(self, seconds: float) -> Workload:
+        """Return the workload with arrivals for at least so many seconds: fixed requests come over and over."""
+        return replace(self, source=self.source.lasting(check_number("seconds", seconds, above=0, unit="s")))
+
     def at_load(self, load: float, engine: EngineConfig) -> Workload:
         """Return the workload scaled to `load` times the reference capacity of an engine, see `theory.capacity`."""
         load = check_number("load", load, above=0)
@@ -253,6 +261,7 @@ class Workload:
     def __repr__(self) -> str:
         extras = [f"SLO(ttft={self.slo.ttft:g}, tpot={self.slo.tpot:g})"] if self.slo else []
         extras += [f"load {self.load:g}"] if self.load is not None else []
+        extras += [self.recognised] if self.recognised else []
         return f"<Workload {self.name}: {', '.join([repr(self.source), *extras])}>"
 
 

@@ -43,13 +43,13 @@ def test_the_logit_of_an_engine_does_not_depend_on_its_place():
     assert logits[0].std() > 0.1
 
 
-def test_it_starts_with_the_engine_of_least_predicted_latency_or_without_preference():
+def test_it_starts_with_the_engine_to_whose_calls_it_adds_least_or_without_preference():
     features = torch.rand(200, WIDTH)
     assert EngineScorer(WIDTH, 8, sharpness=0.0).forward_actor(features).abs().max() == 0.0
     logits = EngineScorer(WIDTH, 8, sharpness=3.0).forward_actor(features)
     engines = features[:, :-OF_ALL].reshape(200, ENGINES, PER_ENGINE)
     milliseconds = torch.expm1(engines[:, :, [2, 9, 10, 11, 3]] * np.log1p(1e6))
-    cost = 1.0 + milliseconds @ torch.tensor([1.0, 1.0, 1.0, 0.01, 0.01])
+    cost = 1.0 + milliseconds @ torch.tensor([1.0, 1.0, 1.0, 1.0, 0.01])
     torch.testing.assert_close(logits, -3.0 * torch.log(cost), rtol=1e-4, atol=1e-4)
 
 

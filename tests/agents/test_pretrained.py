@@ -26,12 +26,11 @@ def test_each_has_weights_and_a_card_that_says_how_it_was_trained(name):
     reward = "latency" if name.startswith("latency") else "slo"
     trained = {"network": "--env AgentNetwork --algo es", "router": "--env Cluster --algo es"}
     assert trained.get(name, f"--env IndexPolicy --algo es --reward {reward}") in command
-    assert ("pausing=true" in command) == (name.endswith("_pausing") or name == "slo_scratch")
-    assert ("--start scratch" in command) == (name == "slo_scratch")
+    assert ("pausing=true" in command) == name.endswith("_pausing")
 
 
 def test_unknown_ones_are_refused_by_name():
-    named = "'slo', 'slo_pausing', 'slo_scratch', 'latency', 'latency_pausing', 'network'"
+    named = "'slo', 'slo_pausing', 'latency', 'latency_pausing', 'network'"
     with pytest.raises(ValueError, match=named):
         pretrained.load("fairness")
 

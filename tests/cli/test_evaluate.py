@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+import llmsched_env as ls
 from llmsched_env.evaluation import TEST_SEEDS, TUNING_SEEDS, seed_range
 
 SCHEDULERS = "orca,sarathi(token_budget=256)"
@@ -143,3 +144,18 @@ def test_a_trace_is_tuned_on_its_first_half_and_compared_on_its_second(llmsched,
 def test_an_unknown_objective_is_refused(llmsched, tmp_path):
     status, _, error = llmsched("tune", "--objective", "fairness", "--out", tmp_path)
     assert status == 2 and "slo_attainment" in error and not list(tmp_path.iterdir())
+
+
+def test_users_in_a_closed_loop_are_evaluated_and_tuned(llmsched, trace, tmp_path):
+    words = ["--workload", trace, "--concurrency", 3, "--scheduler", "sarathi", "--out", tmp_path]
+    status, out, _ = llmsched("evaluate", *words, "--json")
+    (row,) = json.loads(out)["rows"]
+    table = ls.load_trace(trace).sample(0)
+    assert status == 0 and row["load"] == "recorded" and row["rate"] is None
+    assert row["num_requests"] == row["completed"] == len(table) and 2.0 < row["mean_num_in_system"] <= 3.0
+    assert "users in a closed loop" in (tmp_path / "table.txt").read_text() + llmsched("evaluate", *words)[1]
+    status, out, _ = llmsched("tune", *words, "--trials", 2, "--json")
+    rows = json.loads(out)["rows"]
+    assert status == 0 and [row["scheduler"] for row in rows] == ["sarathi", "sarathi (tuned)"]
+    status, _, error = llmsched("evaluate", *words, "--load", "0.5")
+    assert status == 2 and "users in a closed loop (--concurrency) have no load" in error

@@ -59,6 +59,18 @@ def test_plan_finds_the_cheapest_fleet(llmsched, trace, tmp_path):
     assert [row["replicas"] for row in answer["rows"]] == [row["replicas"] for row in kept["rows"]]
 
 
+def test_plan_serves_users_in_a_closed_loop_and_finds_the_most_of_them(llmsched, trace, tmp_path):
+    words = ["plan", "--workload", trace, "--horizon", 20, "--slo", "ttft=2,tpot=0.2", "--seeds", 2, "--out", tmp_path]
+    status, out, _ = llmsched(*words, "--concurrency", 3, "--json")
+    row = json.loads(out)["rows"][0]
+    assert status == 0 and row["replicas"] == 1 and row["attainment"] == 1.0 and row["load"] is None
+    status, out, _ = llmsched(*words, "--users", "p95_ttft=1", "--replicas", 2, "--json")
+    found = json.loads(out)["rows"][0]
+    assert status == 0 and 3 < found["users_at_least"] <= found["users"] <= found["users_at_most"]
+    assert found["p95_ttft"] <= 1.0 and json.loads((tmp_path / "users.json").read_text())[0]["users"] == found["users"]
+    assert "95 %" in llmsched(*words, "--users", "p95_ttft=1", "--replicas", 2)[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -68,6 +80,12 @@ def test_plan_finds_the_cheapest_fleet(llmsched, trace, tmp_path):
         (["--engine", "a100=2"], "llama-3.1-8b_a100-80gb_tp1_aic"),
         (["--router", "round_robbin"], "did you mean 'round_robin'"),
         (["--workload", "azure-chat,azure-code"], "one workload"),
+        (["--rate", "3", "--concurrency", "4"], "have no rate; leave it out"),
+        (["--concurrency", "0"], "users must be an integer >= 1, got 0"),
+        (["--replicas", "3"], "give it with --users"),
+        (["--users", "p95_ttft"], "must be limits in seconds like p95_ttft=0.5"),
+        (["--users", "p95_ttf=1"], "did you mean 'p95_ttft'"),
+        (["--users", "p95_ttft=1", "--concurrency", "4"], "the number of users is sought"),
     ],
 )
 def test_plan_says_what_is_wrong(llmsched, arguments, message, tmp_path):

@@ -277,11 +277,11 @@ SESSION = {"id": "a", "block_size": 64, "requests": [{"t": 0, "type": "n", "in":
         ),
         (
             lines(MOONCAKE, {**MOONCAKE, "hash_ids": [1.5]}),
-            r"line 2, column hash_ids must be a list of integers, got \[1.5\]",
+            r"line 2, column hash_ids must be a list of integers or of hashes, got \[1.5\]",
         ),
         (lines(MOONCAKE) + "\n{oops\n", r"line 2 must be a JSON object \(.*\), got '{oops'"),
         ("{oops\n" + lines(MOONCAKE), r"line 1 must be a JSON object \(.*\), got '{oops'"),
-        ("[1, 2]", r"must be a JSON object, got \[1, 2\]"),
+        ("[1, 2]", r"must be a JSON object, or an array of objects, got \[1, 2\]"),
         (lines(MOONCAKE) + "\n\n[1]\n", r"line 3 must be a JSON object, got '\[1\]'"),
         (lines(PLAIN, {**PLAIN, "output_tokens": True}), "line 2, column output_tokens must be an integer .* got True"),
         (lines(PLAIN, {**PLAIN, "priorty": 1}), "line 2, column priorty is unknown; did you mean 'priority'"),

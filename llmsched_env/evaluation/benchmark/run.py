@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 POLICIES = {"slo_attainment": "slo", "mean_e2el": "latency", "p99_ttft": "slo"}
 PAUSING = {"slo_attainment": "slo_pausing", "mean_e2el": "latency_pausing"}
-ADDITIONAL = {"slo_attainment": ("slo_pausing", "slo_scratch"), "mean_e2el": ("latency_pausing",)}
+ADDITIONAL = {"slo_attainment": ("slo_pausing",), "mean_e2el": ("latency_pausing",)}
 ALWAYS_TUNED = ("slo_first", "slos_serve", "qoserve")
 FOUR_KNOBS = ("vllm_v1", "sarathi", "ssjf", "svf", "vtc")  # they order the waiting queue, never begun requests
 REFERENCES = (

@@ -8,9 +8,8 @@ from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.validation import check_choice
 
 FOLDER = Path(__file__).parent
-NAMES = ("slo", "slo_pausing", "slo_scratch", "latency", "latency_pausing")
-"""Of single engines: for SLO attainment and for the mean end-to-end latency, within four knobs of vLLM and beyond; and
-for SLO attainment what training alone finds from plain constants."""
+NAMES = ("slo", "slo_pausing", "latency", "latency_pausing")
+"""Of single engines: for SLO attainment and for the mean end-to-end latency, within four knobs of vLLM and beyond."""
 NETWORK = "network"
 """Of networks of engines, for `simulate_network`."""
 ROUTER = "router"

@@ -2,7 +2,8 @@
 
 A format is a module with a constant of type `TraceFormat`; defining it is all that `load_trace` needs. The other
 modules are what formats share: `trace_format` (what a format is), `csv_reader` and its compiled `csv_parser`,
-`json_reader`, `trace_calls` (calls of sessions to tables) and `row_log` (bad rows and failed requests).
+`json_reader`, `clock` (units and Unix times), `hash_blocks` (block sizes), `trace_calls` (calls of sessions to tables),
+`measured` (requests of benchmarks) and `row_log` (bad rows, failed requests, what was recognised).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pkgutil import iter_modules
 
+from llmsched_env.validation import shown
 from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 
 __all__ = ["FORMATS", "recognised"]
@@ -35,10 +37,10 @@ def recognised(head: Head) -> TraceFormat:
     for trace_format in FORMATS:
         if trace_format.matches is not None and trace_format.matches(head):
             return trace_format
-    if head.path.is_dir() or head.row is not None or head.document is not None:
-        keys = head.row or head.document or {}
+    if head.path.is_dir() or head.row is not None or head.document is not None or head.items is not None:
         others = [trace_format for trace_format in FORMATS if trace_format.header is None]
-        got = "a folder without them" if head.path.is_dir() else f"JSON with {', '.join(list(keys)[:8]) or 'nothing'}"
+        keys = ", ".join(shown(key).strip("'") for key in list(head.first)[:8])
+        got = "a folder without them" if head.path.is_dir() else f"JSON with {keys or 'nothing'}"
         raise ValueError(f"{head.path} must be one of: {_listed(others)}; got {got}")
     tables = [(trace_format, header) for trace_format in FORMATS if (header := trace_format.header) is not None]
     best, header = max(tables, key=lambda table: table[1].share(head.titles))

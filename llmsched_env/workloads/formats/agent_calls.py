@@ -15,6 +15,7 @@ import numpy as np
 from llmsched_env.tables.request_table import ColumnSpec
 from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads.formats import csv_parser
+from llmsched_env.workloads.formats.clock import run_times
 from llmsched_env.workloads.formats.csv_reader import LABEL, Columns, CsvCell, cell_of, label, read_csv
 from llmsched_env.workloads.formats.row_log import RowLog
 from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of
@@ -57,7 +58,9 @@ def _read_tasks(head: Head, log: RowLog) -> TaskTable:
 
 def _columns(head: Head, log: RowLog, cells: dict[str, CsvCell]) -> Columns:
     cells = {title: cell for title, cell in cells.items() if title in head.titles}
-    return read_csv(head.path, head.titles, cells, log, failed=lambda columns: columns["output_tokens"] == 0)
+    columns = read_csv(head.path, head.titles, cells, log, failed=lambda columns: columns["output_tokens"] == 0)
+    columns["t_s"] = run_times(columns["t_s"], log, "s", head.time_unit)
+    return columns
 
 
 def _calls(columns: Columns) -> list[TraceCall]:
@@ -81,4 +84,5 @@ AGENT_CALLS = TraceFormat(
     _read,
     header=CsvHeader(_REQUIRED, (*_CELLS, *_TIME_CELLS, *_OTHER)),
     read_tasks=_read_tasks,
+    takes=("time_unit",),
 )

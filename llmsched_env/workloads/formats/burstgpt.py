@@ -7,6 +7,7 @@ version 3 become sessions; both are numbered in order of appearance.
 import numpy as np
 
 from llmsched_env.tables.request_table import RequestTable
+from llmsched_env.workloads.formats.clock import run_times
 from llmsched_env.workloads.formats.csv_reader import LABEL, Columns, cell_of, label, read_csv
 from llmsched_env.workloads.formats.row_log import RowLog
 from llmsched_env.workloads.formats.trace_format import CsvHeader, Head, TraceFormat
@@ -30,6 +31,7 @@ def _failed(columns: Columns) -> np.ndarray:
 def _read(head: Head, log: RowLog) -> FixedRequests:
     cells = {**_CELLS, **{title: LABEL for title in _LABELS if title in head.titles}}
     columns = read_csv(head.path, head.titles, cells, log, failed=_failed)
+    columns["Timestamp"] = run_times(columns["Timestamp"], log, "s", head.time_unit)
     arrival = columns["Timestamp"]
     if (arrival[1:] < arrival[:-1]).any():
         order = np.argsort(arrival, kind="stable")
@@ -60,5 +62,9 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
 
 
 BURSTGPT = TraceFormat(
-    "BurstGPT", "Timestamp,Model,Request tokens,Response tokens,...", _read, header=CsvHeader(tuple(_CELLS), _KNOWN)
+    "BurstGPT",
+    "Timestamp,Model,Request tokens,Response tokens,...",
+    _read,
+    header=CsvHeader(tuple(_CELLS), _KNOWN),
+    takes=("time_unit",),
 )

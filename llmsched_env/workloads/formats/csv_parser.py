@@ -12,6 +12,9 @@ CLEAN, ODD = 0, 1
 
 FNV_BASIS, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, 64 bits
 
+FIRST_YEAR, LAST_YEAR = 1900, 2150
+"""Years whose nanoseconds since 1970, and their differences, an int64 holds."""
+
 _COMMA, _NEWLINE, _RETURN, _SPACE, _QUOTE = 44, 10, 13, 32, 34
 _ZERO, _NINE, _PLUS, _MINUS, _POINT, _COLON, _T, _Z = 48, 57, 43, 45, 46, 58, 84, 90
 _EXACT = 1 << 53  # below it a mantissa is exact, so that one division by a power of ten rounds correctly
@@ -204,7 +207,7 @@ def _stamp(text, p, end, n, c, ints):
     if min(century, of_century, hour, minute, second) < 0 or hour > 23 or minute > 59 or second > 59:
         return False
     year = century * 100 + of_century
-    if year < 1 or not 1 <= month <= 12 or not 1 <= day <= _month_days(year, month):
+    if not FIRST_YEAR <= year <= LAST_YEAR or not 1 <= month <= 12 or not 1 <= day <= _month_days(year, month):
         return False
     p += 19
     nanoseconds = 0

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import numpy as np
 
 from llmsched_env.tables.request_table import COLUMNS, ColumnSpec
 from llmsched_env.workloads.formats import csv_parser
+from llmsched_env.workloads.formats.clock import PER_SECOND, unix_unit
 from llmsched_env.workloads.formats.row_log import RowLog
 
+_YEARS = range(csv_parser.FIRST_YEAR, csv_parser.LAST_YEAR + 1)
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf|nan", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
@@ -69,12 +72,21 @@ def cell_of(column: str, optional: bool = False, **changes: Any) -> CsvCell:
 
 
 def nanoseconds(cell: str) -> int:
-    """Parse a time stamp exactly; fractions of a second may have up to nine digits or be absent."""
+    """Parse a time stamp or a Unix time exactly; fractions of a second may have up to nine digits or be absent."""
     match = _STAMP.fullmatch(cell)
     if not match:
-        raise ValueError("a time like 2023-11-16 18:17:03.9799600 (optionally with an offset such as +00:00)")
+        return _unix_nanoseconds(cell)
     whole, fraction, offset = match.groups()
+    if int(whole[:4]) not in _YEARS:
+        raise ValueError(f"a time in the years {_YEARS[0]} to {_YEARS[-1]}")
     return _epoch_seconds(whole, offset) * 10**9 + int((fraction or "").ljust(9, "0"))
+
+
+def _unix_nanoseconds(cell: str) -> int:
+    unit = unix_unit(float(cell)) if _NUMBER.fullmatch(cell) else None
+    if unit is None:
+        raise ValueError("a time like 2023-11-16 18:17:03.9799600 (optionally with an offset such as +00:00)")
+    return int(Decimal(cell) * int(1e9 / PER_SECOND[unit]))
 
 
 def label(cell: str) -> int:

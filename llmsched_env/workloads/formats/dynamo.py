@@ -5,7 +5,7 @@ from the earliest one. Sub-agents have their own sessions, which name the sessio
 """
 
 from llmsched_env.tables.task_table import TaskTable
-from llmsched_env.workloads.formats.json_reader import Row, block_ids, nested, read_lines, seconds, tokens
+from llmsched_env.workloads.formats.json_reader import Row, block_ids, label, nested, read_lines, seconds, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
 from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of
 from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
@@ -30,16 +30,16 @@ def _requests(head: Head, log: RowLog) -> tuple[list[TraceCall], int]:
         if event.get("event_type") != "request_end":
             return None
         request = nested(event, "request", dict)
-        replay = request.get("replay") or {}
-        agent = event.get("agent_context") or {}
+        replay = nested(request, "replay", dict) if request.get("replay") else {}
+        agent = nested(event, "agent_context", dict) if event.get("agent_context") else {}
         served = request.get("total_time_ms") is not None
         call = TraceCall(
             seconds(request, "request_received_ms"),
             tokens(request, "input_tokens"),
             tokens(request, "output_tokens"),
-            agent.get("session_id"),
+            label(agent, "session_id"),
             blocks=block_ids(replay, "input_sequence_hashes"),
-            caller=agent.get("parent_session_id"),
+            caller=label(agent, "parent_session_id"),
             served=seconds(request, "total_time_ms", per_second=1000) if served else 0.0,
         )
         if call.blocks:
@@ -50,6 +50,7 @@ def _requests(head: Head, log: RowLog) -> tuple[list[TraceCall], int]:
 
     calls = read_lines(head.path, log, parse)
     first = min(call.arrival for call in calls)
+    log.says(f"milliseconds, counted from the first, blocks of {max(block_tokens, default=1)}")
     shifted = [call._replace(arrival=(call.arrival - first) / 1000) for call in calls]
     return shifted, max(block_tokens, default=1)
 

@@ -13,8 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from llmsched_env.files import read_object
 from llmsched_env.tables.task_table import TaskTable
+from llmsched_env.workloads.formats.clock import run_times
 from llmsched_env.workloads.formats.json_reader import Row, block_ids, nested, seconds, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
 from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of
@@ -50,7 +53,10 @@ def _sessions(head: Head, log: RowLog) -> tuple[list[TraceCall], int]:
         raise ValueError(f"{head.path}: block_size must be the same in all files, got {sorted(block_tokens)}")
     if not calls:
         raise ValueError(f"{head.path} must hold at least one request, got none")
-    return calls, block_tokens.pop()
+    size = block_tokens.pop()
+    arrivals = run_times(np.array([call.arrival for call in calls]), log, "s", head.time_unit).tolist()
+    log.says(f"blocks of {size}")
+    return [call._replace(arrival=arrival) for call, arrival in zip(calls, arrivals, strict=True)], size
 
 
 def _calls(
@@ -114,5 +120,6 @@ KV_CACHE_TESTER = TraceFormat(
     _read,
     _matches,
     read_tasks=_read_tasks,
+    takes=("time_unit",),
     last_resort=True,  # because ServeGen's folders hold JSON files too
 )

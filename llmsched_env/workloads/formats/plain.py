@@ -1,7 +1,8 @@
 """The package's own formats: CSV with a header, or JSON lines, with the columns of `RequestTable`.
 
 `arrival`, `prompt_tokens` and `output_tokens` are required. In other columns an empty cell, a missing key or null means
-the default. Arrivals are used as they are and must not decrease.
+the default. Arrivals must not decrease. They are seconds and used as they are, unless they are Unix times or those of
+another clock, which are counted from the first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from llmsched_env.tables.request_table import COLUMNS, ColumnError, RequestTable
 from llmsched_env.validation import did_you_mean
+from llmsched_env.workloads.formats.clock import run_times
 from llmsched_env.workloads.formats.csv_reader import cell_of, read_csv
 from llmsched_env.workloads.formats.json_reader import Row, number, parsed_lines
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
@@ -27,7 +29,7 @@ _CELLS = {name: cell_of(name, optional=name not in _REQUIRED) for name in COLUMN
 def _read_csv(head: Head, log: RowLog) -> FixedRequests:
     cells = {title: _CELLS[title] for title in head.titles}
     columns = read_csv(head.path, head.titles, cells, log, time="arrival")
-    return _requests(head, columns)
+    return _requests(head, columns, log)
 
 
 def _read_jsonl(head: Head, log: RowLog) -> FixedRequests:
@@ -58,14 +60,16 @@ def _read_jsonl(head: Head, log: RowLog) -> FixedRequests:
         rows += 1
     if not rows:
         raise ValueError(f"{head.path} must hold at least one request, got none")
-    return _requests(head, {name: np.frombuffer(column.tobytes(), column.typecode) for name, column in columns.items()})
+    arrays = {name: np.frombuffer(column.tobytes(), column.typecode) for name, column in columns.items()}
+    return _requests(head, arrays, log)
 
 
 def _is_integer(name: str) -> bool:
     return COLUMNS[name].dtype is np.int64
 
 
-def _requests(head: Head, columns: dict[str, Any]) -> FixedRequests:
+def _requests(head: Head, columns: dict[str, Any], log: RowLog) -> FixedRequests:
+    columns["arrival"] = run_times(columns["arrival"], log, "s", head.time_unit)
     try:
         return FixedRequests(RequestTable.from_columns(**columns))
     except ColumnError as error:  # in columns that refer to other rows
@@ -78,10 +82,12 @@ PLAIN_CSV = TraceFormat(
     "arrival,prompt_tokens,output_tokens and optional other columns",
     _read_csv,
     header=CsvHeader(_REQUIRED, tuple(COLUMNS), True),
+    takes=("time_unit",),
 )
 PLAIN_JSONL = TraceFormat(
     "plain JSON lines",
     "JSON objects with arrival, prompt_tokens and output_tokens",
     _read_jsonl,
     lambda head: head.row is not None and "arrival" in head.row and "prompt_tokens" in head.row,
+    takes=("time_unit",),
 )

@@ -1,4 +1,4 @@
-"""Rows of a trace file that are left out: malformed ones, by an error or a warning, and failed requests."""
+"""What reading a trace file brings beside its requests: the rows that are left out, and what was recognised."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ class CellError(ValueError):
 
 
 class RowLog:
-    """Collects the rows that are left out of a trace; without `skip_bad_rows` the first bad row is an error."""
+    """Collects the rows that are left out of a trace; without `skip_bad_rows` the first bad row is an error.
+
+    Attributes:
+        words: what was recognised, such as "seconds".
+        users: requests that the benchmark kept in the system, if it was a closed loop; else None.
+    """
 
     def __init__(self, skip_bad_rows: bool = False) -> None:
+        self.words: list[str] = []
+        self.users: int | None = None
         self._skip = skip_bad_rows
         self._failed = self._bad = 0
         self._problems: list[str] = []
@@ -42,6 +49,15 @@ class RowLog:
         self._bad += 1
         if len(self._problems) < _LISTED:
             self._problems.append(message)
+
+    def says(self, words: str) -> None:
+        """Add to what was recognised."""
+        self.words.append(words)
+
+    def closed_loop(self, users: int) -> None:
+        """Say that the requests were measured in a closed loop."""
+        self.users = users
+        self.words.append(f"closed loop of {users}")
 
     def failed(self, rows: int = 1) -> None:
         """Count requests that failed when the trace was taken."""

@@ -18,6 +18,7 @@ from llmsched_env.files import read_object
 from llmsched_env.workloads.arrivals import Gamma, Poisson, Renewal, Weibull, Windows
 from llmsched_env.workloads.clients import Client, Lengths, ManyClients
 from llmsched_env.workloads.dist import Histogram
+from llmsched_env.workloads.formats.clock import Clock, clock_of
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
 from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 
@@ -30,10 +31,14 @@ _MOST = 100_000  # windows per client
 def _read(head: Head, log: RowLog) -> ManyClients:
     traces = sorted(head.path.glob(f"*{_TRACE}"), key=_number) if head.path.is_dir() else [_trace_of(head.path)]
     clients, ends = [], []
-    for trace in traces:
-        width, rates, gaps = _windows(trace, log)
+    found = {trace: _rows(trace, log) for trace in traces}
+    starts = [start for rows in found.values() for start in rows]
+    clock = clock_of(min(starts), max(starts), "s", head.time_unit)
+    log.says(clock.words)
+    for trace, rows in found.items():
+        width, rates, gaps = _windows(trace, rows, clock)
         ends.append(width * len(rates))
-        laws, epoch = _lengths(trace.with_name(trace.name.replace(_TRACE, _DATASET)), rates, width)
+        laws, epoch = _lengths(trace.with_name(trace.name.replace(_TRACE, _DATASET)), rates, width, clock)
         if any(rates) and laws:
             clients.append(Client(Windows(width, rates, gaps), float(np.mean(rates)), laws, epoch))
     if not clients:
@@ -41,8 +46,8 @@ def _read(head: Head, log: RowLog) -> ManyClients:
     return ManyClients(tuple(clients), max(ends))
 
 
-def _windows(path: Path, log: RowLog) -> tuple[float, list[float], list[Renewal]]:
-    """Width of a client's windows, and rate and process in each from time 0 on; missing windows are idle."""
+def _rows(path: Path, log: RowLog) -> dict[float, tuple[float, Renewal]]:
+    """Rate and process of a client's windows by their recorded starts."""
     found: dict[float, tuple[float, Renewal]] = {}
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for line, text in enumerate(file, 1):
@@ -58,6 +63,14 @@ def _windows(path: Path, log: RowLog) -> tuple[float, list[float], list[Renewal]
             found[start] = rate, process
     if not found:
         raise ValueError(f"{path} must hold at least one window, got none")
+    return found
+
+
+def _windows(
+    path: Path, rows: dict[float, tuple[float, Renewal]], clock: Clock
+) -> tuple[float, list[float], list[Renewal]]:
+    """Width of a client's windows, and rate and process in each from time 0 on; missing windows are idle."""
+    found = {(start - clock.origin) / clock.per_second: own for start, own in rows.items()}
     width = float(np.min(np.diff([*found]))) if len(found) > 1 else _WINDOW
     if max(found) / width > _MOST:
         raise ValueError(f"{path}, column 1 must hold at most {_MOST} windows of {width:g} s, got {max(found):g}")
@@ -65,8 +78,8 @@ def _windows(path: Path, log: RowLog) -> tuple[float, list[float], list[Renewal]
     uneven = [start for start in found if not math.isclose(start / width, round(start / width), abs_tol=1e-6)]
     if uneven:
         raise ValueError(f"{path}, column 1 must hold multiples of the windows' width ({width:g} s), got {uneven[0]:g}")
-    rows = [places.get(k, (0.0, Poisson())) for k in range(max(places) + 1)]
-    return width, [rate for rate, _ in rows], [process for _, process in rows]
+    windows = [places.get(k, (0.0, Poisson())) for k in range(max(places) + 1)]
+    return width, [rate for rate, _ in windows], [process for _, process in windows]
 
 
 def _window(cells: list[str]) -> tuple[float, float, Renewal]:
@@ -93,7 +106,7 @@ def _non_negative(cells: list[str], c: int) -> float:
     return value
 
 
-def _lengths(path: Path, rates: list[float], width: float) -> tuple[list[Lengths], float]:
+def _lengths(path: Path, rates: list[float], width: float, clock: Clock) -> tuple[list[Lengths], float]:
     """Laws of lengths in windows of equal width from time 0 on, and this width.
 
     A window without histograms takes those of the nearest one, because requests at its edge need some.
@@ -103,7 +116,7 @@ def _lengths(path: Path, rates: list[float], width: float) -> tuple[list[Lengths
     filled: dict[float, tuple[Histogram, Histogram]] = {}
     for key, row in windows.items():
         try:
-            start = float(key)
+            start = (float(key) - clock.origin) / clock.per_second
             prompt, output = _histogram(row, "input_tokens"), _histogram(row, "output_tokens")
         except CellError as error:
             raise ValueError(f"{path}, window {key}, {error.column} {error.problem}") from None
@@ -161,5 +174,9 @@ def _matches(head: Head) -> bool:
 
 
 SERVEGEN = TraceFormat(
-    "ServeGen", f"a folder of NAME{_TRACE} and NAME{_DATASET}, or one of these files", _read, _matches
+    "ServeGen",
+    f"a folder of NAME{_TRACE} and NAME{_DATASET}, or one of these files",
+    _read,
+    _matches,
+    takes=("time_unit",),
 )

@@ -34,7 +34,7 @@ class TraceCall(NamedTuple):
     output_tokens: int
     session: Hashable = None
     client: Hashable = None
-    blocks: Sequence[int] = ()
+    blocks: Sequence[Hashable] = ()
     scope: Hashable = None
     hit_tokens: int = 0
     caller: Hashable = None

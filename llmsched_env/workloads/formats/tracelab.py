@@ -6,7 +6,7 @@ are counted from the earliest one.
 """
 
 from llmsched_env.tables.task_table import TaskTable
-from llmsched_env.workloads.formats.json_reader import Row, nested, read_lines, stamp, tokens
+from llmsched_env.workloads.formats.json_reader import Row, label, nested, read_lines, stamp, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
 from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of
 from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
@@ -37,11 +37,12 @@ def _rounds(head: Head, log: RowLog) -> list[TraceCall]:
         hit = 0 if row.get("prefix_tokens") is None else tokens(row, "prefix_tokens", low=0)
         served = max(stamp(event, "timestamp") for event in events) - issued
         return TraceCall(
-            issued, *lengths, row.get("session_id"), row.get("project"), hit_tokens=hit, served=round(served, 6)
+            issued, *lengths, label(row, "session_id"), label(row, "project"), hit_tokens=hit, served=round(served, 6)
         )
 
     calls = read_lines(head.path, log, parse)
     first = min(call.arrival for call in calls)
+    log.says("time stamps counted from the first")
     # Stamps have milliseconds; the difference of two floats since 1970 has noise below a microsecond.
     return [call._replace(arrival=round(call.arrival - first, 6)) for call in calls]
 
