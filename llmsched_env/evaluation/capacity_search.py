@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -276,11 +276,12 @@ def _requests(workload: Workload, seconds: float, rng: np.random.Generator) -> R
     table = workload.source.table
     period = len(table) / workload.rate
     copies = math.ceil(seconds / period) + 2
-    rows = np.tile(np.arange(len(table)), copies)
-    arrival = table.arrival[rows] + period * np.repeat(np.arange(copies), len(table))
+    arrival = np.tile(table.arrival, copies) + period * np.repeat(np.arange(copies), len(table))
     first = int(rng.integers(len(table)))
     arrival = arrival[first:] - arrival[first]
-    return _rows(table, arrival[arrival < seconds], rows[first:], seconds)
+    arrival = arrival[arrival < seconds]
+    repeated = table.repeated(copies * len(table)).rows(first, first + len(arrival))  # parents before it are cut off
+    return replace(repeated, arrival=arrival, horizon=seconds)
 
 
 def _rows(table: RequestTable, arrival: np.ndarray, rows: np.ndarray, horizon: float) -> RequestTable:

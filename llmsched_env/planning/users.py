@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from llmsched_env.planning.demand import demand_on
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
+from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.validation import check_choice, check_integer, check_number
 from llmsched_env.workloads import ClosedLoop
 
@@ -100,8 +101,9 @@ def most_users(
     """Find the most users that a fleet serves within limits.
 
     The number is doubled until it is too large, then found by bisection, under the assumption that latencies grow with
-    it. While a limit is within the 95 % interval of its number, seeds are added, up to `most_seeds`. Requests that
-    arrive in the first quarter of the time do not count, since the fleet fills up.
+    it. A trace begins at another request with each seed. While a limit is within the 95 % interval of its number, seeds
+    are added, up to `most_seeds`. Requests that arrive in the first quarter of the time do not count, since the fleet
+    fills up.
 
     Args:
         engines: the fleet.
@@ -184,11 +186,22 @@ def _point(
     rows: list[tuple[float, ...]] = []
     while True:
         for _ in range(min(seeds, most_seeds - len(rows))):
-            result = simulate_network(scheduler, loop, engines, router, TEST_SEEDS + len(rows), record="requests")
+            seed = TEST_SEEDS + len(rows)
+            result = simulate_network(scheduler, _of_seed(loop, seed), engines, router, seed, record="requests")
             rows.append(tuple(_value(result.requests, name, loop.duration or math.inf) for name in limits))
         point = UserPoint(loop.users, dict(zip(limits, zip(*rows, strict=True), strict=True)))
         if len(rows) >= most_seeds or point.verdict(limits) is not None:
             return point
+
+
+def _of_seed(loop: ClosedLoop, seed: int) -> ClosedLoop:
+    """The loop; requests that are the same for every seed begin at one that the seed draws, so that runs differ."""
+    lengths = loop.lengths
+    table = lengths if isinstance(lengths, RequestTable) else getattr(getattr(lengths, "source", None), "table", None)
+    if table is None:
+        return loop
+    first = int(np.random.default_rng(seed).integers(len(table)))
+    return replace(loop, lengths=table.repeated(2 * len(table)).rows(first, first + len(table)))
 
 
 def _value(requests: np.recarray, name: str, duration: float) -> float:

@@ -27,7 +27,7 @@ from llmsched_env.simulator.state import ACTIVE, BUSY_PHASE, FINISHED
 
 LISTS_FULL = 7  # the lists of an engine must grow before the next call arrives
 ROUTE = 8  # a routing decision is due
-TASKS_LOW = 9  # more tasks of a closed loop must be drawn
+TASKS_LOW = 12  # more tasks of a closed loop must be drawn
 BAD_ROUTE = 11  # the router has sent a call to an engine that there is not, or that it may not go to
 STARTS_AT_ONCE = 4  # a user starts fewer tasks than this, even if all are rejected, before the loop turns
 _GO_ON = -1

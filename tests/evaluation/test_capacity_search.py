@@ -210,3 +210,15 @@ def test_runs_from_an_empty_system_agree(name):
         workload = ls.Workload.poisson(rate, 129, 112, horizon)
         results = ls.simulate_many(scheduler, workload, ENGINE, range(6), horizon=horizon, progress=False)
         assert stability(results, threshold=0.02).verdict == verdict
+
+
+def test_a_trace_of_sessions_is_repeated_with_its_parents():
+    place = np.arange(40)
+    parent = np.where(place % 4 == 0, -1, place - 1)
+    sizes = np.full(40, 20), np.full(40, 5)
+    trace = ls.Workload.from_arrays(0.5 * place, *sizes, parent=parent, shared_tokens=np.where(parent < 0, 0, 5))
+    for seed in range(8):
+        table = LoadedStart(trace, rate=2.0, waiting=10, horizon=60.0).sample(seed)
+        child = np.flatnonzero(table.parent >= 0)
+        assert len(child) > len(table) / 2 and (table.parent[child] == child - 1).all()
+        assert (table.shared_tokens == np.where(table.parent < 0, 0, 5)).all()

@@ -33,6 +33,14 @@ def test_users_of_a_machine_that_serves_one_at_a_time():
     assert patient.users == 6  # two more think meanwhile
 
 
+def test_seeds_of_a_trace_differ_so_that_the_range_says_something():
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 300, 64), rng.integers(1, 20, 64)
+    loop = ls.ClosedLoop(lengths=ls.Workload.from_arrays(np.arange(64.0), *sizes), users=1, duration=10.0)
+    found = most_users([ENGINE], vllm_v1, loop, round_robin, {"mean_ttft": 0.2})
+    assert len(set(found.points[found.users].values["mean_ttft"])) > 1
+
+
 @pytest.mark.parametrize(
     ("engines", "scheduler", "router", "think", "limit"),
     [
