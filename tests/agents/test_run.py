@@ -36,6 +36,7 @@ class Climber(Learner):
         self.lines = []
         super().__init__(Values(values, larger_is_better), folder, TrainingBudget(steps), self.lines.append)
         self.now, self.saved, self.logged, self.closed = 0, [], [], False
+        self.fresh = self.improved = False  # since the last checkpoint: validated, and better than before
 
     @property
     def step(self):
@@ -55,8 +56,15 @@ class Climber(Learner):
     def log(self, numbers):
         self.logged.append(numbers)
 
-    def save(self, found=None, improved=False):
-        self.saved.append((self.now, found is not None, improved))
+    def save_best(self, found):
+        self.improved = True
+
+    def validated_now(self):
+        self.fresh = True
+
+    def save(self):
+        self.saved.append((self.now, self.fresh, self.improved))
+        self.fresh = self.improved = False
 
     def close(self):
         self.closed = True

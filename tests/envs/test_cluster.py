@@ -221,7 +221,7 @@ def test_bad_arguments_are_refused(kwargs, message):
 def test_an_engine_that_there_is_not_is_refused():
     env = ClusterEnv(WORKLOAD, ENGINES, load=None)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="action must be an engine, 0 to 2, got 3"):
+    with pytest.raises(ValueError, match=r"action must hold whole numbers of Discrete\(3\), got 3"):
         env.step(3)
 
 
@@ -284,5 +284,5 @@ def test_bad_choices_of_routers_are_refused(kwargs, message):
 def test_a_router_that_there_is_not_is_refused():
     env = ClusterEnv(WORKLOAD, ENGINES, load=None, routers=ROUTERS, decision_interval=1.0)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="action must be a router, 0 to 2, got 3"):
+    with pytest.raises(ValueError, match=r"action must hold whole numbers of Discrete\(3\), got 3"):
         env.step(3)
