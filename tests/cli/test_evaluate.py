@@ -34,7 +34,8 @@ def test_a_run_is_repeated_from_the_options_that_it_keeps(llmsched, trace, tmp_p
     kept = tmp_path / "out/run.toml"
     assert 'scheduler = "orca,sarathi(token_budget=256)"' in kept.read_text() and "kv-blocks = 100" in kept.read_text()
     before = kept.read_text()
-    assert llmsched("evaluate", "--config", kept) == (0, first, "")
+    status, again, told = llmsched("evaluate", "--config", kept)
+    assert (status, again) == (0, first) and "plain CSV, seconds" in told
     assert kept.read_text() == before
     _, changed, _ = llmsched("evaluate", "--config", kept, "--scheduler", "orca", "--csv")
     assert [row["scheduler"] for row in csv.DictReader(io.StringIO(changed))] == ["orca"]
