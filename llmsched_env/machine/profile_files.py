@@ -147,7 +147,7 @@ def _checked(place: str, numbers: Numbers) -> Numbers:
         raise ValueError(f"{place} must state all of {', '.join(MEMORY)} or none, got {', '.join(sizes)}")
     for key, low in _WHOLE.items():
         value = numbers.get(key)
-        result[key] = None if value is None else check_integer(f"{place}: {key}", value, at_least=low, at_most=10**18)
+        result[key] = None if value is None else check_integer(f"{place}: {key}", value, at_least=low, at_most=10**12)
     for key in ("range", "made_with"):
         value = numbers.get(key, {})
         if not isinstance(value, dict):

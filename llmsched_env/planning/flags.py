@@ -38,8 +38,8 @@ class Flag:
         changes = []
         for name, (mean, half) in self.changes.items():
             width = "" if math.isnan(half) else f" ± {100 * half:.1f}"
-            changes.append(f"{name} of {self.option}: {100 * mean:+.1f}{width}")
-        return ", ".join(changes)
+            changes.append(f"{name} {100 * mean:+.1f}{width}")
+        return f"{self.option}: {', '.join(changes)}" if changes else ""
 
 
 def flags_of(

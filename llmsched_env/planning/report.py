@@ -88,8 +88,7 @@ def flags_of(plan: FleetPlan) -> list[str]:
     for key, sizing in plan.sizings.items():
         if sizing.flags:
             lines.append(f"{', '.join(key)}: vllm serve {' '.join(map(str, sizing.flags))}")
-            changes = ", ".join(flag.sensitivity for flag in sizing.flags if flag.changes)
-            lines += [f"  SLO met (%) with {changes}"] if changes else []
+            lines += [f"  SLO met (%) with other {flag.sensitivity}" for flag in sizing.flags if flag.changes]
     return lines
 
 

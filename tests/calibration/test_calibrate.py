@@ -197,7 +197,7 @@ def test_files_with_several_profiles(shared):
         ({"hinge": {"c": 1, "a": "x", "b0": 8}}, "hinge.a must be a finite number, got 'x'"),
         ({"mape_pct": None}, "mape_pct must be a finite number >= 0, got None"),
         ({"gpu_memory_bytes": 5}, "must state all of gpu_memory_bytes, .* or none, got gpu_memory_bytes"),
-        ({"kv_tokens": 0}, "kv_tokens must be an integer >= 1 and <= 1e\\+18, got 0"),
+        ({"kv_tokens": 0}, "kv_tokens must be an integer >= 1 and <= 1e\\+12, got 0"),
     ],
 )
 def test_malformed_profile_files(tmp_path, change, message):

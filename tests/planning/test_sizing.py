@@ -156,6 +156,6 @@ def test_limits_are_said_as_options_of_vllm_with_what_others_would_change():
     assert seqs.changes["half"][0] == seqs.changes["double"][0] == 0.0
     answer = plan([Option("toy", engine, 1.0)], {"vllm": limited}, workload, round_robin, 1.0)
     assert "toy, vllm: vllm serve --max-num-batched-tokens 8 --max-num-seqs 2\n" in text_table(answer)
-    assert "half of --max-num-batched-tokens: -100.0, double of --max-num-batched-tokens: +0.0" in text_table(answer)
+    assert "--max-num-batched-tokens: half -100.0, double +0.0" in text_table(answer)
     whole = size(Option("toy", engine, 1.0), baselines.vllm_v1(token_budget=64), workload, round_robin, target=1.0)
     assert str(whole.flags[0]) == "--max-num-batched-tokens 16" and set(whole.flags[0].changes) == {"half"}
