@@ -341,7 +341,8 @@ def test_what_is_no_state_or_has_none_is_refused():
 def of(value):
     """What can change of an object; of engines what is beside their arrays, but for the router that actions set."""
     if isinstance(value, Simulator | NetworkSimulator):
-        value = {name: each for name, each in vars(value).items() if name not in ("world", "network", "route")}
+        not_kept = ("world", "network", "route", "_binding", "_theirs")
+        value = {name: each for name, each in vars(value).items() if name not in not_kept}
     if isinstance(value, PerEnv):
         value = vars(value)
     if isinstance(value, dict):
