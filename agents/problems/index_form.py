@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.settings import EvolutionSettings
+from agents.settings import EvolutionSettings, IndexSettings
 from llmsched_env.evaluation.benchmark.four_knobs import within_four_knobs
 from llmsched_env.policies.index_params import INDEX_PARAMS
 from llmsched_env.policies.learned_index import OUTPUTS, PERCEPTRON
@@ -55,50 +55,38 @@ class IndexStage(EvolutionSettings):
             check_choice("units", unit, UNITS)
 
 
+_FOR_SLO = tuple(name for name in INDEX_PARAMS if name not in ("begun", "most_chunk"))
+_FOR_LATENCY = (
+    "by_length", "by_age", "by_prediction", "by_work", "least_chunk", "most_chunk", "extra", "extra_by_load", "join",
+    "most_active", "keep",
+)  # fmt: skip
+
+
 def _stages(
     numbers: tuple[str, ...], dependent: tuple[str, ...], units: tuple[str, ...]
 ) -> tuple[IndexStage, IndexStage]:
+    first, second = IndexSettings().generations  # unless a training has others
     return (
-        IndexStage(60, 0.2, 0.08, 12, 0.999, numbers),
-        IndexStage(140, 0.1, 0.04, 12, 0.998, numbers, dependent, units),
+        IndexStage(first, 0.2, 0.08, 12, 0.999, numbers),
+        IndexStage(second, 0.1, 0.04, 12, 0.998, numbers, dependent, units),
     )
 
 
 STAGES = {
     "slo_attainment": _stages(
-        tuple(name for name in INDEX_PARAMS if name not in ("begun", "most_chunk")),
+        _FOR_SLO,
         ("extra", "by_prediction", "blocking", "join", "by_length", "margin"),
         ("kv_used", "seats", "decode_step", "prefill_odds", "ttft_slack", "outside", "growth"),
     ),
     "mean_e2el": _stages(
-        (
-            "by_length",
-            "by_age",
-            "by_prediction",
-            "by_work",
-            "least_chunk",
-            "most_chunk",
-            "extra",
-            "extra_by_load",
-            "join",
-            "most_active",
-            "keep",
-        ),  # fmt: skip
+        _FOR_LATENCY,
         ("extra", "join", "by_prediction", "by_length"),
         (
-            "prefill_odds",
-            "queue",
-            "decoding",
-            "output_left",
-            "kv_used",
-            "output",
-            "decode_step",
-            "prompt",
-            "seats",
+            "prefill_odds", "queue", "decoding", "output_left", "kv_used", "output", "decode_step", "prompt", "seats",
             "prompt_spread",
-        ),  # fmt: skip
+        ),
     ),
-}
+}  # fmt: skip
 """By objective: large steps of the constants alone, then small ones of these and of what they depend on."""
 
 

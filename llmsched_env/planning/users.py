@@ -13,6 +13,7 @@ from llmsched_env.evaluation.cases import TEST_SEEDS
 from llmsched_env.intervals import mean_interval
 from llmsched_env.machine.config import EngineConfig
 from llmsched_env.planning.demand import demand_on
+from llmsched_env.results.metrics import latencies_by_row
 from llmsched_env.simulator.router import Router
 from llmsched_env.simulator.scheduler import Scheduler
 from llmsched_env.simulator.simulate import simulate_network
@@ -208,11 +209,7 @@ def _value(requests: np.recarray, name: str, duration: float) -> float:
     """A statistic of a latency of the requests that arrive after the warm-up; inf without any."""
     statistic, latency = name.rsplit("_", 1)
     rows = requests[requests.arrival >= WARM_UP * duration]
-    seconds = {
-        "ttft": rows.first_token - rows.arrival,
-        "tpot": (rows.finish - rows.first_token) / np.maximum(rows.output_tokens - 1, 1),
-        "e2el": rows.finish - rows.arrival,
-    }[latency]
+    seconds = dict(zip(LATENCIES, latencies_by_row(rows), strict=True))[latency]
     if latency == "tpot":
         seconds = seconds[rows.output_tokens > 1]
     if not len(seconds):

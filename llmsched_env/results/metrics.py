@@ -97,7 +97,7 @@ def summary(result: RunRows, slo: SLO | None = None, window: tuple[float, float]
     completed = finished & (rows.finish > t0) & (rows.finish <= t1)
     duration = t1 - t0
 
-    ttft, tpot, e2el = _latencies(rows)
+    ttft, tpot, e2el = latencies_by_row(rows)
     several = rows.output_tokens > 1
     gaps = result.token_gaps
     gaps = gaps[(gaps[:, 0] > t0) & (gaps[:, 0] <= t1)]
@@ -137,7 +137,7 @@ def summary(result: RunRows, slo: SLO | None = None, window: tuple[float, float]
 
 def latencies(requests: np.recarray) -> dict[str, np.ndarray]:
     """TTFT, TPOT and E2E latency in s of the requests that have them, under the keys ttft, tpot and e2el."""
-    ttft, tpot, e2el = _latencies(requests)
+    ttft, tpot, e2el = latencies_by_row(requests)
     finished = requests.status == "finished"
     return {
         "ttft": ttft[~np.isnan(ttft)],
@@ -161,7 +161,7 @@ def within_limits(
     if not any(np.isfinite(limit).any() for limit in limits.values()):
         return None
     good: np.ndarray = requests.status == "finished"
-    for kind, latency in zip(own, _latencies(requests), strict=True):
+    for kind, latency in zip(own, latencies_by_row(requests), strict=True):
         if kind in limits:
             good = good & (latency <= limits[kind])
     return good
@@ -253,7 +253,7 @@ def _checked_window(result: RunRows, window: tuple[float, float] | None) -> tupl
     return t0, t1
 
 
-def _latencies(rows: np.recarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def latencies_by_row(rows: np.recarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """TTFT, TPOT and E2E latency of every row in s; nan where not reached, TPOT 0 for one output token."""
     tpot = (rows.finish - rows.first_token) / np.maximum(rows.output_tokens - 1, 1)
     tpot[(rows.output_tokens == 1) & ~np.isnan(rows.finish)] = 0.0

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from llmsched_env.slo import SLO
 from llmsched_env.tables.request_table import RequestTable
 from llmsched_env.workloads.arrivals import Poisson
-from llmsched_env.workloads.sources import TimelessRequests, length_parts
+from llmsched_env.workloads.sources import OrderedRequests, TimelessRequests
 
 
 @dataclass(frozen=True, slots=True)
-class ClosedRequests:
+class ClosedRequests(OrderedRequests):
     """Requests in order of sending, each sent as soon as one of `users` requests before it has ended.
 
     They have no arrivals of their own, so they cannot be sampled; at a rate they become requests with Poisson arrivals.
     """
 
-    table: RequestTable
     users: int
 
     def __repr__(self) -> str:
@@ -43,10 +41,6 @@ class ClosedRequests:
             "(`load_trace(path, rate=...)`, `--load 0.8`)"
         )
 
-    def in_order(self, seed: int, n: int) -> RequestTable:
-        """The first n requests, all at time 0; after the last one the first follows again."""
-        return self.table.repeated(n)
-
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """Refused, as `sample`."""
         return self.sample(0)
@@ -58,15 +52,3 @@ class ClosedRequests:
     def lasting(self, seconds: float) -> ClosedRequests:
         """The same requests: without arrivals they do not last."""
         return self
-
-    def with_slo(self, slo: SLO) -> ClosedRequests:
-        """The same requests with these targets."""
-        return replace(self, table=self.table.with_slo(slo))
-
-    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Prompt and output tokens of all requests."""
-        return self.table.prompt_tokens, self.table.output_tokens
-
-    def split(self, fractions: tuple[float, ...]) -> tuple[ClosedRequests, ...]:
-        """Consecutive parts by number of requests."""
-        return tuple(replace(self, table=table) for table in length_parts(self.table, fractions))

@@ -226,13 +226,35 @@ def _lattice_normals() -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class TimelessRequests:
+class OrderedRequests:
+    """The requests of `table` in its order, whose arrivals are not recorded."""
+
+    table: RequestTable
+
+    def in_order(self, seed: int, n: int) -> RequestTable:
+        """The first n requests, all at time 0; after the last one the first follows again."""
+        return self.table.repeated(n)
+
+    def with_slo(self, slo: SLO) -> Self:
+        """The same requests with these targets."""
+        return replace(self, table=self.table.with_slo(slo))
+
+    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Prompt and output tokens of all requests."""
+        return self.table.prompt_tokens, self.table.output_tokens
+
+    def split(self, fractions: tuple[float, ...]) -> tuple[Self, ...]:
+        """Consecutive parts by number of requests."""
+        return tuple(replace(self, table=table) for table in length_parts(self.table, fractions))
+
+
+@dataclass(frozen=True, slots=True)
+class TimelessRequests(OrderedRequests):
     """The requests of `table` in its order, with arrivals drawn for every seed.
 
     Gaps are rescaled so that the last request arrives at n/rate, as in `vllm bench serve`; the rate has no noise.
     """
 
-    table: RequestTable
     rate: float
     arrivals: Renewal
 
@@ -242,10 +264,6 @@ class TimelessRequests:
     def sample(self, seed: int) -> RequestTable:
         """All requests, with arrivals drawn from the seed."""
         return self._requests(np.random.default_rng(seed)).table
-
-    def in_order(self, seed: int, n: int) -> RequestTable:
-        """The first n requests, all at time 0; after the last one the first follows again."""
-        return self.table.repeated(n)
 
     def episode(self, rng: np.random.Generator, horizon: float) -> RequestTable:
         """A uniformly random window of the requests at newly drawn arrivals."""
@@ -259,18 +277,6 @@ class TimelessRequests:
         """The requests over and over, until arrivals last so long; as they are if they do."""
         times = max(1, math.ceil(seconds * self.rate / len(self.table) - 1e-9))
         return self if times == 1 else replace(self, table=self.table.repeated(times * len(self.table)))
-
-    def with_slo(self, slo: SLO) -> TimelessRequests:
-        """The same requests with these targets."""
-        return replace(self, table=self.table.with_slo(slo))
-
-    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
-        """Prompt and output tokens of all requests."""
-        return self.table.prompt_tokens, self.table.output_tokens
-
-    def split(self, fractions: tuple[float, ...]) -> tuple[TimelessRequests, ...]:
-        """Consecutive parts by number of requests."""
-        return tuple(replace(self, table=table) for table in length_parts(self.table, fractions))
 
     def _requests(self, rng: np.random.Generator) -> FixedRequests:
         arrival = np.cumsum(self.arrivals.gaps(rng, len(self.table)))

@@ -7,7 +7,7 @@ from the earliest one. Sub-agents have their own sessions, which name the sessio
 from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads.formats.json_reader import Row, block_ids, label, nested, read_lines, seconds, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
-from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of
+from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_by_arrival
 from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
 
@@ -17,8 +17,7 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
 
 
 def _read_tasks(head: Head, log: RowLog) -> TaskTable:
-    calls, block_tokens = _requests(head, log)
-    return tasks_of(sorted(calls, key=lambda call: call.arrival), block_tokens)
+    return tasks_by_arrival(*_requests(head, log))
 
 
 def _requests(head: Head, log: RowLog) -> tuple[list[TraceCall], int]:

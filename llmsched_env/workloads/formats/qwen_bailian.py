@@ -11,7 +11,7 @@ from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads.formats.hash_blocks import block_size, on_run_clock, parse_row
 from llmsched_env.workloads.formats.json_reader import Row, label
 from llmsched_env.workloads.formats.row_log import RowLog
-from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of
+from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_by_arrival
 from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
 
@@ -23,8 +23,7 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
 
 
 def _read_tasks(head: Head, log: RowLog) -> TaskTable:
-    calls, block_tokens = _calls(head, log)
-    return tasks_of(sorted(calls, key=lambda call: call.arrival), block_tokens)
+    return tasks_by_arrival(*_calls(head, log))
 
 
 def _calls(head: Head, log: RowLog) -> tuple[list[TraceCall], int]:

@@ -106,6 +106,11 @@ def tasks_of(calls: Sequence[TraceCall], block_tokens: int = 1) -> TaskTable:
     return TaskTable.from_columns(table, task, graph.edges, graph.delay)
 
 
+def tasks_by_arrival(calls: Sequence[TraceCall], block_tokens: int = 1) -> TaskTable:
+    """`tasks_of` calls whose arrivals say in which order they were made; ties keep the given order."""
+    return tasks_of(sorted(calls, key=lambda call: call.arrival), block_tokens)
+
+
 def _roots(calls: Sequence[TraceCall]) -> list[int]:
     """Index of the first call of the task of each call."""
     callers = {call.session: call.caller for call in calls}

@@ -8,7 +8,7 @@ are counted from the earliest one.
 from llmsched_env.tables.task_table import TaskTable
 from llmsched_env.workloads.formats.json_reader import Row, label, nested, read_lines, stamp, tokens
 from llmsched_env.workloads.formats.row_log import CellError, RowLog
-from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_of
+from llmsched_env.workloads.formats.trace_calls import TraceCall, table_of, tasks_by_arrival
 from llmsched_env.workloads.formats.trace_format import Head, TraceFormat
 from llmsched_env.workloads.sources import FixedRequests
 
@@ -20,7 +20,7 @@ def _read(head: Head, log: RowLog) -> FixedRequests:
 
 
 def _read_tasks(head: Head, log: RowLog) -> TaskTable:
-    return tasks_of(sorted(_rounds(head, log), key=lambda call: call.arrival))
+    return tasks_by_arrival(_rounds(head, log))
 
 
 def _rounds(head: Head, log: RowLog) -> list[TraceCall]:
