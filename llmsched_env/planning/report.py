@@ -20,7 +20,7 @@ from llmsched_env.evaluation.rendering import (
     write_page,
 )
 from llmsched_env.evaluation.table import format_interval
-from llmsched_env.evaluation.text_tables import TextColumn, fitting_tables
+from llmsched_env.evaluation.text_tables import WIDTH, TextColumn, fitting_tables
 from llmsched_env.intervals import mean_interval
 from llmsched_env.planning.plan import FleetPlan
 from llmsched_env.planning.sizing import Sizing
@@ -87,7 +87,9 @@ def flags_of(plan: FleetPlan) -> list[str]:
     lines = []
     for key, sizing in plan.sizings.items():
         if sizing.flags:
-            lines.append(f"{', '.join(key)}: vllm serve {' '.join(map(str, sizing.flags))}")
+            name, command = f"{', '.join(key)}:", f"vllm serve {' '.join(map(str, sizing.flags))}"
+            together = f"{name} {command}"
+            lines += [together] if len(together) <= WIDTH else [name, f"  {command}"]
             lines += [f"  SLO met (%) with other {flag.sensitivity}" for flag in sizing.flags if flag.changes]
     return lines
 
